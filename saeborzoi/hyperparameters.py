@@ -1,0 +1,182 @@
+"""Hyperparameters of one SAE and their partition key.
+
+The key *is* the hyperparameters: readable, canonical, reversible and stable across versions,
+e.g. ``conv1d_1_x4_k0.05_lr0.003_s0`` or ``conv1d_1_x4_k0.05_lr1e-05_s0_published``.
+Nothing about training itself belongs here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from saeborzoi.errors import PartitionKeyError
+
+Variant = Literal["topk", "batch_topk", "matryoshka", "jumprelu"]
+Recipe = Literal["default", "published"]
+
+LAYER_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+_KEY = re.compile(
+    rf"(?P<layer>{LAYER_NAME})_x(?P<expansion>[0-9]+)_k(?P<topk>{_NUMBER})"
+    rf"_lr(?P<learning_rate>{_NUMBER})_s(?P<seed>[0-9]+)"
+    rf"(?:_(?P<variant>{'|'.join(v for v in get_args(Variant) if v != 'topk')}))?"
+    r"(?:_(?P<recipe>published))?"
+)
+_EXAMPLE = "conv1d_1_x4_k0.05_lr0.003_s0"
+
+
+class Hyperparameters(BaseModel):
+    """What distinguishes one SAE of a project from another.
+
+    Attributes
+    ----------
+    layer
+        Name of a layer of the settings.
+    expansion
+        Nodes for each channel: ``n_nodes = expansion * n_channels``.
+    topk
+        Active nodes a position as a fraction of the layer's *channels* (not nodes), as in
+        sae-borzoi: ``k = int(topk * n_channels)``.
+    learning_rate
+        Adam's peak learning rate; left out, 3e-3, or 1e-5 with ``recipe="published"``.
+    seed
+        Seed of initialization and data order.
+    variant
+        Sparsity: ``topk`` (published), ``batch_topk``, ``matryoshka`` or ``jumprelu``.
+    recipe
+        ``default`` (what converges best here) or ``published`` (sae-borzoi's training).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layer: str = Field(pattern=rf"^{LAYER_NAME}$")
+    expansion: int = Field(default=4, ge=1, le=256)
+    topk: float = Field(default=0.05, gt=0, le=1)
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    variant: Variant = "topk"
+    recipe: Recipe = "default"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_learning_rate(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("recipe") == "published":
+            return {"learning_rate": 1e-5, **values}
+        return values
+
+    @field_validator("topk", "learning_rate")
+    @classmethod
+    def _at_most_six_digits(cls, value: float) -> float:
+        if float(f"{value:g}") != value:
+            raise ValueError(f"{value!r} has more than 6 significant digits; use {value:g}")
+        return value
+
+    @property
+    def key(self) -> str:
+        """Canonical partition key.
+
+        >>> Hyperparameters(layer="conv1d_1").key
+        'conv1d_1_x4_k0.05_lr0.003_s0'
+        """
+        parts = [
+            self.layer,
+            f"x{self.expansion}",
+            f"k{self.topk:g}",
+            f"lr{self.learning_rate:g}",
+            f"s{self.seed}",
+        ]
+        if self.variant != "topk":
+            parts.append(self.variant)
+        if self.recipe != "default":
+            parts.append(self.recipe)
+        return "_".join(parts)
+
+    def n_nodes(self, n_channels: int) -> int:
+        """Number of nodes of the SAE on a layer of `n_channels`."""
+        return self.expansion * n_channels
+
+    def k(self, n_channels: int) -> int:
+        """Active nodes a position: ``int(topk * n_channels)``, as in sae-borzoi (0 is refused
+        by the settings)."""
+        return int(self.topk * n_channels + 1e-9)
+
+    @classmethod
+    def from_key(cls, key: str, known: Iterable[str] = ()) -> Hyperparameters:
+        """Parse a partition key.
+
+        Parameters
+        ----------
+        key
+            The key; must be in canonical form.
+        known
+            Keys that exist, to suggest the nearest one.
+
+        Raises
+        ------
+        PartitionKeyError
+            Where the key does not parse or is not canonical; names the nearest right one.
+        """
+        match = _KEY.fullmatch(key)
+        if match is None:
+            nearest = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+            raise PartitionKeyError(
+                f"partition key {key!r} is not a set of hyperparameters; needed is "
+                "<layer>_x<expansion>_k<topk>_lr<learning rate>_s<seed>[_<variant>][_published]; "
+                f"the nearest right key is {nearest[0] if nearest else _EXAMPLE!r}"
+            )
+        fields = {name: text for name, text in match.groupdict().items() if text is not None}
+        try:
+            parsed = cls.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise PartitionKeyError(
+                f"partition key {key!r}: {problem['loc'][0]}: {problem['msg']}; mend that part, "
+                f"e.g. {_EXAMPLE!r}"
+            ) from None
+        if parsed.key != key:
+            raise PartitionKeyError(
+                f"partition key {key!r} is not canonical; write {parsed.key!r} instead"
+            )
+        return parsed
+
+
+def node_key(node: int) -> str:
+    """Partition key of a node: ``n0003``."""
+    return f"n{node:04d}"
+
+
+def parse_node_key(key: str) -> int:
+    """Node of a partition key such as ``n0003``.
+
+    Raises
+    ------
+    PartitionKeyError
+        Where the key is not ``n`` and digits in canonical form.
+    """
+    if not re.fullmatch(r"n[0-9]{4,}", key) or node_key(int(key[1:])) != key:
+        raise PartitionKeyError(f"node key {key!r} is not of the form 'n0003'")
+    return int(key[1:])
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from a partition's identity, the same on every machine and in every batch.
+
+    >>> derived_seed("conv1d_1_x4_k0.05_lr0.003_s0", 3) == derived_seed(
+    ...     "conv1d_1_x4_k0.05_lr0.003_s0", 3)
+    True
+    """
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1

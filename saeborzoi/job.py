@@ -1,0 +1,91 @@
+"""Jobs: everything that one heavy stage needs to know, as one JSON document.
+
+A job is made by an asset, carried by the compute resource and run by `saeborzoi.worker`, in a
+process on this machine or in a SLURM job. It refers to nothing in the process that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.settings import Layer, Settings
+
+Figures = dict[str, Any]
+"""Small JSON-able results of a stage: counts and key figures."""
+
+
+class Job(BaseModel):
+    """One stage for one partition, or for a batch of nodes of one SAE.
+
+    Attributes
+    ----------
+    job_id
+        Unique and readable; also the name of the job's folder in the store.
+    stage
+        One of `settings.STAGES`.
+    settings
+        The whole project's settings, resolved.
+    layer
+        Layer that the stage works on.
+    hyperparameters
+        The SAE; None for a stage of the layer.
+    nodes
+        Nodes of the batch; empty where the stage is about the whole SAE or layer.
+    inputs
+        Artifact name to the file or folder that holds it.
+    output
+        Where the stage's artifact goes: a folder, or a file for a batch of nodes. The stage
+        writes it through `artifacts.write_folder` or `write_file`: whole or not at all.
+    work
+        Folder for what survives a killed job (training checkpoints, restartable batches).
+    threads
+        Cores that the stage may use.
+    run_id
+        Dagster run that asked for it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    stage: str
+    settings: Settings
+    layer: str
+    hyperparameters: Hyperparameters | None = None
+    nodes: tuple[int, ...] = ()
+    inputs: dict[str, Path] = {}
+    output: Path
+    work: Path
+    threads: int = 1
+    run_id: str = ""
+
+    @property
+    def layer_settings(self) -> Layer:
+        """Settings of the job's layer."""
+        return self.settings.layer_named(self.layer)
+
+    @property
+    def key(self) -> str:
+        """Partition key of the SAE; the layer's name for a stage of the layer."""
+        return self.hyperparameters.key if self.hyperparameters else self.layer
+
+
+class Progress(Protocol):
+    """How a stage tells that it is alive: `progress("training", 2048, 3_000_000, "fvu 0.31")`.
+
+    `total` is 0 where it is not known. Called as often as convenient; the receiver throttles.
+    """
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(what: str, done: int, total: int, note: str = "") -> None:
+    """A `Progress` that says nothing."""
+
+
+Stage = Callable[[Job, Progress], Figures]
+"""What `saeborzoi.stages` holds: takes a job, writes `job.output`, returns its figures."""

@@ -1,0 +1,1 @@
+"""What is made: the assets, their partitions, checks and automation."""

@@ -1,0 +1,1 @@
+"""Where heavy stages run: this machine or SLURM, behind one interface."""

@@ -1,0 +1,285 @@
+"""The catalogue's tables and views: one grain each, every column with its meaning and unit.
+
+Written once here: the DDL, the comments in the database and the column schemas that the assets
+show all come from these definitions. SQL that reads or writes rows is in `catalog.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SCHEMA_VERSION = 1
+
+
+class Column(NamedTuple):
+    """One column: SQL type and what it means, with its unit."""
+
+    name: str
+    type: str
+    comment: str
+
+
+class Table(NamedTuple):
+    """One table: its grain, in words, and its columns; `key` is unique."""
+
+    name: str
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+_HYPERPARAMETERS = Column("hyperparameters", "VARCHAR", "partition key of the SAE")
+_NODE = Column("node", "INTEGER", "node of the SAE, 0 ... n_nodes-1")
+_MOTIF = Column("motif", "INTEGER", "motif of the node, 1 is the first that was found")
+
+
+def _table(name: str, grain: str, key: str, *columns: Column | tuple[str, str, str]) -> Table:
+    return Table(name, grain, tuple(key.split()), tuple(Column(*column) for column in columns))
+
+
+TABLES = (
+    _table(
+        "channel_normalization",
+        "one row a channel of a layer",
+        "layer channel",
+        ("layer", "VARCHAR", "layer of the sequence model"),
+        ("channel", "INTEGER", "channel of the layer, 0 ... n_channels-1"),
+        ("activation_max", "DOUBLE", "maximum over all positions; 1 where it was <= 0"),
+        ("activation_max_seen", "DOUBLE", "maximum over all positions as seen"),
+    ),
+    _table(
+        "sae",
+        "one row a trained SAE",
+        "hyperparameters",
+        _HYPERPARAMETERS,
+        ("layer", "VARCHAR", "layer that it reads"),
+        ("expansion", "INTEGER", "nodes for each channel"),
+        ("topk", "DOUBLE", "active nodes as a fraction of the channels"),
+        ("learning_rate", "DOUBLE", "peak learning rate"),
+        ("seed", "INTEGER", "seed of initialization and data order"),
+        ("variant", "VARCHAR", "topk, batch_topk, matryoshka or jumprelu"),
+        ("recipe", "VARCHAR", "default or published"),
+        ("n_channels", "INTEGER", "channels of the layer"),
+        ("n_nodes", "INTEGER", "nodes of the SAE"),
+        ("k", "INTEGER", "active nodes a position"),
+        ("n_positions", "BIGINT", "positions that it was trained on"),
+        ("fvu", "DOUBLE", "fraction of variance unexplained, training data"),
+        ("validation_fvu", "DOUBLE", "fraction of variance unexplained, validation data"),
+        ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
+        ("dead_fraction", "DOUBLE", "share of nodes that never fire on the last data seen"),
+        ("training_s", "DOUBLE", "wall time of training in seconds"),
+        ("artifact", "VARCHAR", "folder with cfg.json and sae.safetensors"),
+    ),
+    _table(
+        "training_log",
+        "one row a logged step of a training",
+        "hyperparameters step split",
+        _HYPERPARAMETERS,
+        ("step", "BIGINT", "optimizer steps taken"),
+        ("split", "VARCHAR", "train or validation"),
+        ("n_positions", "BIGINT", "positions seen"),
+        ("loss", "DOUBLE", "mean squared error of the reconstruction"),
+        ("fvu", "DOUBLE", "fraction of variance unexplained"),
+        ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
+        ("dead_fraction", "DOUBLE", "share of nodes that did not fire lately"),
+        ("learning_rate", "DOUBLE", "learning rate of the step"),
+        ("positions_per_s", "DOUBLE", "positions a second since the last row"),
+    ),
+    _table(
+        "node",
+        "one row a node of an SAE: its activation over all positions",
+        "hyperparameters node",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("n_positions", "BIGINT", "positions scanned"),
+        ("n_nonzero", "BIGINT", "positions where the node fires"),
+        ("frequency", "DOUBLE", "n_nonzero / n_positions"),
+        ("activation_max", "DOUBLE", "largest activation"),
+        ("activation_mean", "DOUBLE", "mean activation where it fires"),
+        ("activation_std", "DOUBLE", "standard deviation of the activation where it fires"),
+        ("n_above_mean_fraction", "BIGINT", "positions above strong_fraction x mean"),
+        ("n_above_max_fraction", "BIGINT", "positions above strong_fraction x max"),
+        ("histogram_edges", "DOUBLE[]", "edges of the activation histogram, n_bins + 1"),
+        ("histogram_counts", "BIGINT[]", "firing positions in each bin, n_bins"),
+    ),
+    _table(
+        "node_selection",
+        "one row a node whose seqlets were made: is it worth a motif",
+        "hyperparameters node",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("selected", "BOOLEAN", "whether the node passed the selection"),
+        ("reason", "VARCHAR", "why not, NULL where selected"),
+        ("n_seqlets", "INTEGER", "seqlets kept"),
+        ("n_strong", "INTEGER", "top positions that count as strong"),
+        ("n_dropped", "INTEGER", "top positions without a seqlet: chromosome end or not ACGT"),
+    ),
+    _table(
+        "seqlet",
+        "one row a seqlet of a node",
+        "hyperparameters node rank",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("rank", "INTEGER", "0 is the strongest position of the node"),
+        ("chrom", "VARCHAR", "chromosome"),
+        ("start_bp", "BIGINT", "start, 0-based"),
+        ("end_bp", "BIGINT", "end, exclusive"),
+        ("activation", "REAL", "activation of the node at the position"),
+        ("sequence", "VARCHAR", "upper-case sequence of the reference, forward strand"),
+    ),
+    _table(
+        "motif",
+        "one row a motif discovered in a node's seqlets",
+        "hyperparameters node motif",
+        _HYPERPARAMETERS,
+        _NODE,
+        _MOTIF,
+        ("consensus", "VARCHAR", "IUPAC consensus"),
+        ("width_bp", "INTEGER", "width in bp"),
+        ("n_sites", "INTEGER", "sites that the matrix was made from"),
+        ("llr", "DOUBLE", "log-likelihood ratio in nats"),
+        ("log10_e_value", "DOUBLE", "log10 of the E-value; log10 as E-values underflow"),
+        ("is_significant", "BOOLEAN", "E-value below the setting, and no artefact"),
+        ("matrix", "DOUBLE[][]", "position probability matrix, width x 4, order A C G T"),
+        ("engine", "VARCHAR", "builtin, meme or streme, with its version"),
+        ("information_content_bits", "DOUBLE", "total information content in bits"),
+        ("is_palindrome", "BOOLEAN", "equals its reverse complement"),
+        ("artefact", "VARCHAR", "why the motif is suspect (low_complexity, cpg, ...), or NULL"),
+        ("odds_ratio", "DOUBLE", "occurrence in seqlets against shuffled seqlets"),
+        ("odds_ratio_low", "DOUBLE", "lower end of its 95 % confidence interval"),
+        ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),
+        ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
+        ("fdr", "DOUBLE", "false discovery rate of the enrichment over the nodes of the batch"),
+        ("activation_spearman", "DOUBLE", "rank correlation of activation with motif score"),
+    ),
+    _table(
+        "motif_match",
+        "one row a match of a motif with a motif of a database",
+        "hyperparameters node motif database target_id",
+        _HYPERPARAMETERS,
+        _NODE,
+        _MOTIF,
+        ("database", "VARCHAR", "name of the database in the settings"),
+        ("target_id", "VARCHAR", "identifier there, e.g. MA0139.1"),
+        ("target_name", "VARCHAR", "name there, e.g. CTCF"),
+        ("target_family", "VARCHAR", "family of the factor, where known"),
+        ("target_class", "VARCHAR", "structural class of the factor, where known"),
+        ("p_value", "DOUBLE", "p-value of the best alignment"),
+        ("q_value", "DOUBLE", "Benjamini-Hochberg over the targets of the database"),
+        ("e_value", "DOUBLE", "p-value x targets of the database"),
+        ("offset_bp", "INTEGER", "start of the target minus start of the query in the alignment"),
+        ("overlap_bp", "INTEGER", "aligned columns"),
+        ("orientation", "VARCHAR", "+ or -, strand of the target"),
+        ("is_significant", "BOOLEAN", "p, q and E below the settings"),
+    ),
+    _table(
+        "node_embedding",
+        "one row a selected node of an SAE",
+        "hyperparameters node",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("umap_1", "DOUBLE", "first UMAP coordinate"),
+        ("umap_2", "DOUBLE", "second UMAP coordinate"),
+        ("cluster", "INTEGER", "cluster on the embedding"),
+    ),
+    _table(
+        "embedding_cluster",
+        "one row a cluster of an embedding",
+        "hyperparameters cluster",
+        _HYPERPARAMETERS,
+        ("cluster", "INTEGER", "cluster on the embedding"),
+        ("n_nodes", "INTEGER", "nodes in it"),
+        ("family", "VARCHAR", "family most enriched in it, NULL where none is"),
+        ("n_family_nodes", "INTEGER", "nodes of that family in it"),
+        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x families tried"),
+    ),
+    _table(
+        "annotation_overlap",
+        "one row a selected node and class of an annotation",
+        "hyperparameters node annotation annotation_class",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("annotation", "VARCHAR", "name of the annotation in the settings"),
+        ("annotation_class", "VARCHAR", "class, from the BED's class column"),
+        ("n_seqlets", "INTEGER", "seqlets of the node"),
+        ("n_overlapping", "INTEGER", "seqlets that overlap the class by >= 1 bp"),
+        ("n_expected", "DOUBLE", "mean number that overlap when shuffled"),
+        ("z_score", "DOUBLE", "z of n_overlapping over the nodes"),
+        ("z_shuffled", "DOUBLE", "z of n_overlapping against the shuffled control"),
+        ("odds_ratio", "DOUBLE", "odds of overlap against the shuffled control"),
+        ("odds_ratio_low", "DOUBLE", "lower end of its 95 % confidence interval"),
+        ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),
+    ),
+    _table(
+        "node_jaccard",
+        "one row a pair of selected nodes whose seqlets overlap, node_a < node_b",
+        "hyperparameters node_a node_b",
+        _HYPERPARAMETERS,
+        ("node_a", "INTEGER", "first node"),
+        ("node_b", "INTEGER", "second node"),
+        ("n_overlapping", "INTEGER", "loci of a that overlap a locus of b"),
+        ("jaccard", "DOUBLE", "overlapping base pairs / base pairs covered by either"),
+    ),
+    _table(
+        "materialization",
+        "one row an asset's partition: what made the rows that stand now",
+        "asset partition_key",
+        ("asset", "VARCHAR", "name of the asset"),
+        ("partition_key", "VARCHAR", "layer, hyperparameters, or hyperparameters|node"),
+        ("run_id", "VARCHAR", "Dagster run"),
+        ("code_version", "VARCHAR", "version of the asset's code"),
+        ("data_version", "VARCHAR", "fingerprint of the inputs and settings that it was made from"),
+        ("artifact", "VARCHAR", "file or folder in the store"),
+        ("n_rows", "BIGINT", "rows that it put into its tables"),
+        ("made_at", "TIMESTAMP WITH TIME ZONE", "when it was catalogued"),
+    ),
+)
+
+TABLE = {table.name: table for table in TABLES}
+
+VIEWS = {
+    "node_summary": """
+        SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
+               s.selected, s.reason, s.n_seqlets,
+               m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value, m.artefact,
+               t.database, t.target_id, t.target_name, t.target_family, t.q_value,
+               e.umap_1, e.umap_2, e.cluster,
+               o.annotation, o.annotation_class, o.odds_ratio
+        FROM node n
+        LEFT JOIN node_selection s USING (hyperparameters, node)
+        LEFT JOIN (
+            SELECT * FROM motif_match WHERE is_significant
+            QUALIFY row_number() OVER (
+                PARTITION BY hyperparameters, node ORDER BY p_value, target_id, motif) = 1
+        ) t USING (hyperparameters, node)
+        LEFT JOIN (
+            SELECT * FROM motif WHERE is_significant
+        ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
+           AND m.motif = coalesce(t.motif, (
+               SELECT min(f.motif) FROM motif f
+               WHERE f.hyperparameters = n.hyperparameters AND f.node = n.node
+                 AND f.is_significant))
+        LEFT JOIN node_embedding e ON e.hyperparameters = n.hyperparameters AND e.node = n.node
+        LEFT JOIN (
+            SELECT * FROM annotation_overlap WHERE n_overlapping > 0
+            QUALIFY row_number() OVER (
+                PARTITION BY hyperparameters, node
+                ORDER BY z_shuffled DESC, annotation, annotation_class) = 1
+        ) o ON o.hyperparameters = n.hyperparameters AND o.node = n.node
+    """,
+    "transcription_factor": """
+        SELECT hyperparameters, database, target_name,
+               any_value(target_family) AS target_family,
+               count(DISTINCT node) AS n_nodes,
+               list(DISTINCT node ORDER BY node) AS nodes,
+               min(q_value) AS best_q_value
+        FROM motif_match WHERE is_significant
+        GROUP BY hyperparameters, database, target_name
+    """,
+}
+
+VIEW_COMMENTS = {
+    "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
+    "best match, place in the embedding, annotation most enriched",
+    "transcription_factor": "one row a factor of a database and SAE: the nodes that match it",
+}
