@@ -6,17 +6,28 @@ process on this machine or in a SLURM job. It refers to nothing in the process t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.settings import Layer, Settings
 
 Figures = dict[str, Any]
 """Small JSON-able results of a stage: counts and key figures."""
+
+
+stop_requested = threading.Event()
+"""Set by the worker on SIGTERM or SIGUSR1. A long stage looks at it at every step, saves what it
+has in `job.work` and raises `StageInterrupted`; the same job run again goes on from there."""
+
+
+class StageInterrupted(SaeBorzoiError):
+    """The stage was asked to stop and saved its state; run the same job again to go on."""
 
 
 class Job(BaseModel):
@@ -88,4 +99,4 @@ def silent(what: str, done: int, total: int, note: str = "") -> None:
 
 
 Stage = Callable[[Job, Progress], Figures]
-"""What `saeborzoi.stages` holds: takes a job, writes `job.output`, returns its figures."""
+"""`run(job, progress)` of `saeborzoi.stages.<stage>`: writes `job.output`, returns figures."""

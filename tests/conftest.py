@@ -1,0 +1,29 @@
+"""Fixtures that more than one part of the tests uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_CASES = Path(os.environ.get("SAEBORZOI_CASES", Path(__file__).parents[2] / "shared" / "cases"))
+
+
+@pytest.fixture(scope="session")
+def hg38_case() -> Path:
+    """Folder of the hg38 case: a real network's activations on 10 Mb of chr1."""
+    return _case("hg38_chr1")
+
+
+@pytest.fixture(scope="session")
+def meme_parity_case() -> Path:
+    """Folder of recorded MEME results."""
+    return _case("meme_parity")
+
+
+def _case(name: str) -> Path:
+    folder = _CASES / name
+    if not folder.is_dir():
+        pytest.skip(f"case {name} is not at {folder}; set SAEBORZOI_CASES to the cases' folder")
+    return folder
