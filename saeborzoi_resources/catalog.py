@@ -1,0 +1,344 @@
+"""The catalogue: every result table in one DuckDB file. All SQL is here and in `schema.py`.
+
+DuckDB lets one process write, or several read. Writers queue on a lock file beside the database
+and hold it for one short transaction; readers open read-only and retry for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import filelock
+
+from saeborzoi.errors import CatalogError
+from saeborzoi.hyperparameters import node_key
+from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE, TABLES, VIEW_COMMENTS, VIEWS
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+WRITER_PATIENCE_S = 300.0
+READER_PATIENCE_S = 60.0
+_RETRY_S = 0.05
+
+
+class Scope(NamedTuple):
+    """Which rows belong together: a layer's, an SAE's, or those of some nodes of an SAE."""
+
+    layer: str | None = None
+    hyperparameters: str | None = None
+    nodes: tuple[int, ...] | None = None
+
+    @property
+    def owner(self) -> str:
+        """The layer or SAE, as in a partition key."""
+        name = self.hyperparameters or self.layer
+        assert name is not None
+        return name
+
+    @property
+    def partition_keys(self) -> list[str]:
+        """Dagster partition keys of the scope."""
+        if self.nodes is None:
+            return [self.owner]
+        return [f"{self.owner}|{node_key(node)}" for node in self.nodes]
+
+
+class Made(NamedTuple):
+    """What made the rows: one line of the table `materialization`."""
+
+    asset: str
+    run_id: str
+    code_version: str
+    data_version: str
+    artifact: Path
+
+
+class Catalog:
+    """One catalogue file.
+
+    Parameters
+    ----------
+    path
+        The DuckDB file; made with all tables and views when first written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # -- reading -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection, for a short time: an open reader keeps writers waiting.
+
+        Raises
+        ------
+        CatalogError
+            Where there is no catalogue, it is of another version, or a writer does not let go.
+        """
+        if not self.path.exists():
+            raise CatalogError(
+                f"there is no catalogue at {self.path}; materialize an asset first (`make demo`)"
+            )
+        connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
+        try:
+            self._require_version(connection)
+            yield connection
+        finally:
+            connection.close()
+
+    def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+        """Result of a query."""
+        with self.read() as connection:
+            return connection.sql(sql, params=list(parameters)).to_arrow_table().to_pandas()
+
+    def rows(self, table: str, hyperparameters: str, columns: str = "*") -> pd.DataFrame:
+        """Rows of one SAE in key order, without the `hyperparameters` column."""
+        key = ", ".join(TABLE[table].key)
+        selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
+        return self.frame(
+            f"SELECT {selected} FROM {table} WHERE hyperparameters = ? ORDER BY {key}",
+            [hyperparameters],
+        )
+
+    def artifacts(self, asset: str, owner: str) -> list[Path]:
+        """Files and folders that hold an asset's standing rows of one layer or SAE."""
+        if not self.path.exists():
+            return []
+        found = self.frame(
+            "SELECT DISTINCT artifact FROM materialization WHERE asset = ? "
+            "AND (partition_key = ? OR starts_with(partition_key, ?)) ORDER BY artifact",
+            [asset, owner, owner + "|"],
+        )
+        return [Path(name) for name in found["artifact"]]
+
+    def partitions_made(self, asset: str, owner: str) -> set[str]:
+        """Partition keys of one layer or SAE whose rows stand in the catalogue."""
+        if not self.path.exists():
+            return set()
+        found = self.frame(
+            "SELECT partition_key FROM materialization WHERE asset = ? "
+            "AND (partition_key = ? OR starts_with(partition_key, ?))",
+            [asset, owner, owner + "|"],
+        )
+        return set(found["partition_key"])
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def replace(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
+        """Put rows in the place of exactly those of `scope`, in one transaction.
+
+        Parameters
+        ----------
+        made
+            What made the rows.
+        scope
+            Whose rows: everything else stays as it is.
+        tables
+            Table name to its rows: every column of the table but the scope's own
+            (`hyperparameters` or `layer`), which is filled in.
+
+        Returns
+        -------
+        int
+            Rows written.
+
+        Raises
+        ------
+        CatalogError
+            Where a column is missing or unknown, a row is outside the scope or stands twice, or
+            the catalogue stays locked. The catalogue is then as it was.
+        """
+        complete = {name: _complete(name, frame, scope) for name, frame in tables.items()}
+        n_rows = sum(len(frame) for frame in complete.values())
+        condition, parameters = _condition(scope)
+        with self._write(f"{made.asset} of {scope.owner}") as connection:
+            for name, frame in complete.items():
+                connection.execute(f"DELETE FROM {name} WHERE {condition}", parameters)
+                if len(frame):
+                    connection.register("incoming", frame)
+                    columns = ", ".join(column.name for column in TABLE[name].columns)
+                    connection.execute(f"INSERT INTO {name} SELECT {columns} FROM incoming")
+                    connection.unregister("incoming")
+            keys = scope.partition_keys
+            connection.execute(
+                "DELETE FROM materialization WHERE asset = ? AND list_contains(?, partition_key)",
+                [made.asset, keys],
+            )
+            connection.execute(
+                "INSERT INTO materialization SELECT ?, unnest(?), ?, ?, ?, ?, ?, ?",
+                [
+                    made.asset,
+                    keys,
+                    made.run_id,
+                    made.code_version,
+                    made.data_version,
+                    str(made.artifact),
+                    n_rows,
+                    datetime.now(UTC),
+                ],
+            )
+        return n_rows
+
+    def remove(self, hyperparameters: str) -> int:
+        """Remove every row of an SAE; returns how many."""
+        with self._write(f"removal of {hyperparameters}") as connection:
+            counted = 0
+            for table in TABLES:
+                condition = (
+                    "partition_key = ? OR starts_with(partition_key, ? || '|')"
+                    if table.name == "materialization"
+                    else "hyperparameters = ?"
+                )
+                if condition.startswith("hyper") and "hyperparameters" not in table.key:
+                    continue
+                parameters = [hyperparameters] * condition.count("?")
+                deleted = connection.execute(
+                    f"DELETE FROM {table.name} WHERE {condition}", parameters
+                ).fetchone()
+                counted += deleted[0] if deleted else 0
+        return counted
+
+    @contextlib.contextmanager
+    def _write(self, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection in a transaction, committed when the block ends without error."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(f"{self.path}.lock")
+        holder = Path(f"{self.path}.holder")
+        try:
+            lock.acquire(timeout=WRITER_PATIENCE_S, poll_interval=_RETRY_S)
+        except filelock.Timeout:
+            raise CatalogError(
+                f"catalogue {self.path} is held by {_read_holder(holder)}; waited "
+                f"{WRITER_PATIENCE_S:.0f} s. Wait for that process or end it, then run again; "
+                "nothing was written"
+            ) from None
+        try:
+            holder.write_text(
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "what": what})
+            )
+            connection = self._connect(read_only=False, patience_s=WRITER_PATIENCE_S)
+            try:
+                connection.execute("BEGIN")
+                _make_tables(connection)
+                self._require_version(connection)
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                # an open transaction is rolled back by closing
+                connection.close()
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def _connect(self, *, read_only: bool, patience_s: float) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only)
+            except (duckdb.IOException, duckdb.ConnectionException) as error:
+                message = str(error)
+                if "lock" not in message and "different configuration" not in message:
+                    raise CatalogError(
+                        f"catalogue {self.path} cannot be opened: {message}. Move it away and "
+                        "run `saeborzoi rebuild` to make it again from the store"
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise CatalogError(
+                        f"catalogue {self.path} stays locked after {patience_s:.0f} s: {message}. "
+                        "Close the program that has it open, then run again"
+                    ) from error
+                time.sleep(_RETRY_S * (1 + random.random()))
+
+    def _require_version(self, connection: duckdb.DuckDBPyConnection) -> None:
+        found = connection.execute("SELECT max(version) FROM schema_version").fetchone()
+        version = found[0] if found else None
+        if version != SCHEMA_VERSION:
+            raise CatalogError(
+                f"catalogue {self.path} has schema version {version}, this code needs "
+                f"{SCHEMA_VERSION}; move it away and run `saeborzoi rebuild`"
+            )
+
+
+def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tables, views and their comments, where they are not there yet."""
+    exists = connection.execute(
+        "SELECT 1 FROM information_schema.tables WHERE table_name = 'schema_version'"
+    ).fetchone()
+    if exists:
+        return
+    connection.execute("CREATE TABLE schema_version (version INTEGER)")
+    connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
+    for table in TABLES:
+        # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the check
+        # of each incoming frame, and rows are only ever replaced by whole partitions
+        columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
+        connection.execute(f"CREATE TABLE {table.name} ({columns})")
+        grain = f"{table.grain}; unique: {', '.join(table.key)}"
+        connection.execute(f"COMMENT ON TABLE {table.name} IS {_quoted(grain)}")
+        for column in table.columns:
+            connection.execute(
+                f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
+            )
+    for name, sql in VIEWS.items():
+        connection.execute(f"CREATE VIEW {name} AS {sql}")
+        connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(VIEW_COMMENTS[name])}")
+
+
+def _complete(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
+    """The frame with the scope's own column, refused where it does not fit the table."""
+    owner = "hyperparameters" if scope.hyperparameters is not None else "layer"
+    complete = frame.assign(**{owner: scope.owner})
+    expected = [column.name for column in TABLE[name].columns]
+    missing = sorted(set(expected) - set(complete.columns))
+    unknown = sorted(set(complete.columns) - set(expected))
+    if missing or unknown:
+        raise CatalogError(
+            f"table {name}: columns missing {missing}, unknown {unknown}; needed are {expected}"
+        )
+    if scope.nodes is not None:
+        outside = sorted(set(complete["node"]) - set(scope.nodes))
+        if outside:
+            raise CatalogError(f"table {name}: nodes {outside[:5]} are not of this partition")
+    key = list(TABLE[name].key)
+    twice = complete.duplicated(key)
+    if twice.any():
+        first = complete.loc[twice, key].iloc[0].to_dict()
+        raise CatalogError(f"table {name}: {int(twice.sum())} rows stand twice, first {first}")
+    return complete
+
+
+def _condition(scope: Scope) -> tuple[str, list[Any]]:
+    if scope.hyperparameters is None:
+        return "layer = ?", [scope.layer]
+    if scope.nodes is None:
+        return "hyperparameters = ?", [scope.hyperparameters]
+    return (
+        "hyperparameters = ? AND list_contains(?, node)",
+        [scope.hyperparameters, list(scope.nodes)],
+    )
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _read_holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        return f"process {holder['pid']} on {holder['host']} ({holder['what']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"
