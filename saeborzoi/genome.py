@@ -1,0 +1,552 @@
+"""Genomic intervals and the reference genome: the one place where coordinates are converted.
+
+Everything inside is 0-based and half-open. Which positions of which windows count, and which
+interval of the genome a position stands for, is decided here; what happens at those intervals
+is not.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gzip
+import hashlib
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pandas as pd
+import pyfaidx
+from numpy.typing import ArrayLike, NDArray
+
+from saeborzoi.artifacts import write_file
+from saeborzoi.errors import InputError
+
+Int64s = NDArray[np.int64]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_FETCH_ROWS = 1 << 16
+_UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Sequences that the model saw, in the order of the file; one entry a sequence.
+
+    Attributes
+    ----------
+    path
+        The file that they were read from.
+    chrom
+        (n_sequences,) object, chromosome names.
+    start_bp, end_bp
+        (n_sequences,) int64, the window *without* the padding on either side.
+    shard, row
+        (n_sequences,) int64, the shard and the row in it that hold the sequence's activations.
+        Where the file does not say, shard is -1 and row is i: the i-th row over all shards in
+        numeric order.
+    line
+        (n_sequences,) int64, 1-based line of the file, for messages.
+    """
+
+    path: Path
+    chrom: NDArray[np.object_]
+    start_bp: Int64s
+    end_bp: Int64s
+    shard: Int64s
+    row: Int64s
+    line: Int64s
+
+    def __len__(self) -> int:
+        return len(self.start_bp)
+
+
+def read_windows(path: Path) -> Windows:
+    """Read the windows of a shard folder.
+
+    Either the published `train_seqs.bed` (tab-separated, a header line
+    ``'' 0 1 2 chunk_ind inner_ind``) or plain BED with at least three columns.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, has no row, or a row is no interval; names the line.
+    """
+    header = _first_line(path).rstrip("\r\n").split("\t")
+    if "chunk_ind" in header or "inner_ind" in header:
+        names = ["0", "1", "2", "chunk_ind", "inner_ind"]
+        missing = [name for name in names if name not in header]
+        if missing:
+            raise InputError(
+                f"{path}: the header lacks {missing[0]!r}; needed are {', '.join(names)} "
+                "(sae-borzoi's train_seqs.bed), or plain BED without a header"
+            )
+        table = _read_table(path, {name: header.index(name) for name in names}, n_header=1)
+        table.columns = pd.Index(["chrom", "start_bp", "end_bp", "shard", "row"])
+        shard = _integers(path, table, "shard")
+        row = _integers(path, table, "row")
+        repeated = pd.DataFrame({"shard": shard, "row": row}).duplicated().to_numpy()
+        if repeated.any():
+            i = int(repeated.argmax())
+            raise InputError(
+                f"{path}, line {table.index[i]}: row {row[i]} of shard {shard[i]} stands in an "
+                "earlier line too; each row of a shard needs one line"
+            )
+    else:
+        table = _read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2})
+        shard = np.full(len(table), -1, np.int64)
+        row = np.arange(len(table), dtype=np.int64)
+    start_bp, end_bp = _interval_columns(path, table)
+    return Windows(
+        path=path,
+        chrom=table["chrom"].to_numpy(object),
+        start_bp=start_bp,
+        end_bp=end_bp,
+        shard=shard,
+        row=row,
+        line=table.index.to_numpy(np.int64),
+    )
+
+
+def read_bed(path: Path, class_column: int) -> pd.DataFrame:
+    """Read an annotation.
+
+    Parameters
+    ----------
+    path
+        Tab-separated BED, plain or gzipped; comment, track and browser lines are passed over.
+    class_column
+        1-based column that holds the class, 6 as in sae-borzoi.
+
+    Returns
+    -------
+    DataFrame
+        chrom (str), start_bp, end_bp (int64), annotation_class (str); the index is the 1-based
+        line of the file.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, has no row, or a row is no interval or lacks the class;
+        names the line.
+    """
+    columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
+    table = _read_table(path, columns)
+    start_bp, end_bp = _interval_columns(path, table)
+    return table.assign(start_bp=start_bp, end_bp=end_bp)
+
+
+def require_inside(
+    path: Path,
+    chrom: Iterable[str],
+    start_bp: ArrayLike,
+    end_bp: ArrayLike,
+    line: ArrayLike,
+    chrom_sizes: dict[str, int],
+) -> None:
+    """Refuse intervals that do not lie inside the genome.
+
+    Parameters
+    ----------
+    path, line
+        Where the intervals come from, for the message.
+    chrom, start_bp, end_bp
+        (n,) the intervals.
+    chrom_sizes
+        Length of every chromosome, `Genome.chrom_sizes`.
+
+    Raises
+    ------
+    InputError
+        Names the first line whose chromosome is missing or whose end is beyond it.
+    """
+    names = pd.Series(chrom, dtype=object)
+    size = names.map(chrom_sizes).to_numpy(float)
+    beyond = (np.asarray(end_bp) > size) | (np.asarray(start_bp) < 0)
+    bad = np.isnan(size) | beyond
+    if not bad.any():
+        return
+    i = int(bad.argmax())
+    where = f"{path}, line {np.asarray(line)[i]}"
+    if np.isnan(size[i]):
+        there = ", ".join(list(chrom_sizes)[:5])
+        raise InputError(
+            f"{where}: chromosome {names[i]!r} is not in the genome, which has {there}"
+            f"{', ...' if len(chrom_sizes) > 5 else ''}; use the FASTA of the same assembly and "
+            "naming, or leave those rows out"
+        )
+    raise InputError(
+        f"{where}: {names[i]}:{np.asarray(start_bp)[i]}-{np.asarray(end_bp)[i]} reaches beyond "
+        f"the chromosome of {int(size[i])} bp; use the FASTA of the same assembly, or leave "
+        "those rows out"
+    )
+
+
+def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad_bp: int) -> Int64s:
+    """The positions that count: padding cropped, each locus once.
+
+    A position counts where its centre lies in the window without padding, and in no such window
+    of an earlier line of the file.
+
+    Parameters
+    ----------
+    windows
+        The sequences.
+    n_positions
+        Positions of each sequence in the shards.
+    bp_per_position
+        Base pairs that one position covers.
+    pad_bp
+        Base pairs that the model saw on either side of each window.
+
+    Returns
+    -------
+    ndarray
+        (n_ranges, 3) int64: sequence, first position, last position (exclusive), in ascending
+        order; a sequence has none, one or several ranges.
+
+    Raises
+    ------
+    InputError
+        Where a window's length does not fit the number of positions.
+    """
+    seen_bp = windows.end_bp - windows.start_bp + 2 * pad_bp
+    misfit = seen_bp != n_positions * bp_per_position
+    if misfit.any():
+        i = int(misfit.argmax())
+        raise InputError(
+            f"{windows.path}, line {windows.line[i]}: the window of "
+            f"{windows.end_bp[i] - windows.start_bp[i]} bp with 2 x {pad_bp} bp of padding is "
+            f"{seen_bp[i]} bp, but {n_positions} positions of {bp_per_position} bp are "
+            f"{n_positions * bp_per_position} bp; mend bp_per_position or pad_bp of the layer, "
+            "or bring the windows of these shards"
+        )
+    covered: dict[str, list[tuple[int, int]]] = {}
+    ranges: list[tuple[int, int, int]] = []
+    for i, (chrom, start, end) in enumerate(
+        zip(windows.chrom, windows.start_bp.tolist(), windows.end_bp.tolist(), strict=True)
+    ):
+        # twice the centre of position 0, so that odd bp_per_position stays in whole numbers
+        centre2 = 2 * (start - pad_bp) + bp_per_position
+        for low, high in _claim(covered.setdefault(chrom, []), start, end):
+            first = -((centre2 - 2 * low) // (2 * bp_per_position))
+            last = -((centre2 - 2 * high) // (2 * bp_per_position))
+            if first < last:
+                ranges.append((i, first, last))
+    return np.array(ranges, np.int64).reshape(-1, 3)
+
+
+def position_intervals(
+    windows: Windows,
+    sequence: ArrayLike,
+    position: ArrayLike,
+    width_bp: int,
+    bp_per_position: int,
+    pad_bp: int,
+) -> tuple[NDArray[np.object_], Int64s, Int64s]:
+    """Intervals of a fixed width, centred on positions.
+
+    The centre is the middle of the base pairs that the position covers, rounded down; the
+    interval starts `width_bp // 2` before it. For even widths this is sae-borzoi's interval. An
+    odd width, which that code drops, is exactly centred where `bp_per_position` is odd too and
+    otherwise takes its extra base on the right.
+
+    Parameters
+    ----------
+    windows
+        The sequences.
+    sequence, position
+        (n,) int, row of `windows` and index along the shard's position axis.
+    width_bp
+        Width of every interval.
+    bp_per_position, pad_bp
+        Geometry of the layer.
+
+    Returns
+    -------
+    tuple
+        chrom (n,) object, start_bp (n,) int64, end_bp (n,) int64. May reach beyond the
+        chromosome's ends.
+    """
+    sequence = np.asarray(sequence, np.int64)
+    first_bp = windows.start_bp[sequence] - pad_bp
+    centre = first_bp + np.asarray(position, np.int64) * bp_per_position + bp_per_position // 2
+    start_bp = centre - width_bp // 2
+    return windows.chrom[sequence], start_bp, start_bp + width_bp
+
+
+class Genome:
+    """A FASTA with quick access to many short intervals. Soft-masking is ignored.
+
+    Bases are read through a memory map with pyfaidx's index, so opening is quick and memory
+    stays small.
+
+    Parameters
+    ----------
+    path
+        FASTA, plain, gzipped or bgzipped.
+    cache
+        Folder for the index and, of a compressed FASTA, the decompressed copy, so that they are
+        made once. Left out: a temporary folder that goes with the object. Nothing is ever
+        written beside the FASTA.
+
+    Attributes
+    ----------
+    chrom_sizes
+        Length of every chromosome in bp, in the order of the file.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, truncated, no FASTA, empty, or names a sequence twice.
+    StoreError
+        Where the cache cannot be written.
+    """
+
+    def __init__(self, path: Path, cache: Path | None = None) -> None:
+        self.path = path
+        try:
+            stat = path.stat()
+            is_gzipped = _is_gzipped(path)
+        except OSError as error:
+            raise InputError(
+                f"genome {path}: cannot be read ({error.strerror}); mend [data] genome"
+            ) from None
+        if cache is None:
+            temporary = tempfile.TemporaryDirectory(prefix="saeborzoi-genome-")
+            self._cleanup = weakref.finalize(self, temporary.cleanup)
+            cache = Path(temporary.name)
+        # size and time in the name: a FASTA that changes gets a new copy and a new index
+        identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
+        stem = f"{path.name.split('.')[0]}-{hashlib.blake2b(identity, digest_size=8).hexdigest()}"
+        fasta = cache / f"{stem}.fa" if is_gzipped else path
+        if is_gzipped and not fasta.is_file():
+            _decompress(path, fasta)
+        self._index = _fasta_index(path, fasta, cache / f"{stem}.fai")
+        self._bytes: NDArray[np.uint8] = np.memmap(fasta, np.uint8, mode="r")
+        for name, record in self._index.items():
+            if record.bend > len(self._bytes):
+                raise InputError(
+                    f"genome {path}: sequence {name!r} ends beyond the file; the FASTA is "
+                    "truncated or its .fai belongs to another; bring it whole, or delete the .fai"
+                )
+        self.chrom_sizes: dict[str, int] = {
+            name: record.rlen for name, record in self._index.items()
+        }
+
+    def __enter__(self) -> Genome:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file and remove the temporary folder, if there is one."""
+        self._bytes = np.empty(0, np.uint8)
+        if hasattr(self, "_cleanup"):
+            self._cleanup()
+
+    def inside(self, chrom: ArrayLike, start_bp: ArrayLike, end_bp: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each interval lies inside its chromosome: (n,) bool."""
+        size = pd.Series(np.asarray(chrom, object)).map(self.chrom_sizes).to_numpy(float)
+        return (np.asarray(start_bp) >= 0) & (np.asarray(end_bp) <= size)
+
+    def fetch(self, chrom: ArrayLike, start_bp: ArrayLike, end_bp: ArrayLike) -> list[str]:
+        """Upper-case sequences of the forward strand.
+
+        Parameters
+        ----------
+        chrom, start_bp, end_bp
+            (n,) the intervals, of any widths.
+
+        Raises
+        ------
+        InputError
+            Where a chromosome is missing or an interval lies outside of it.
+        """
+        start, end = np.asarray(start_bp, np.int64), np.asarray(end_bp, np.int64)
+        names = np.asarray(chrom, object)
+        result = np.empty(len(start), object)
+        for width in np.unique(end - start):
+            chosen = np.flatnonzero(end - start == width)
+            if width <= 0:
+                i = chosen[0]
+                raise InputError(f"{names[i]}:{start[i]}-{end[i]} is not an interval: it is empty")
+            letters = self.fetch_bytes(names[chosen], start[chosen], int(width))
+            result[chosen] = letters.view(f"S{width}")[:, 0].astype(str)
+        return list(result)
+
+    def fetch_bytes(
+        self, chrom: ArrayLike, start_bp: ArrayLike, width_bp: int
+    ) -> NDArray[np.uint8]:
+        """Upper-case letters of intervals of one width, as ASCII: (n, width_bp) uint8.
+
+        Raises
+        ------
+        InputError
+            Where a chromosome is missing or an interval lies outside of it.
+        """
+        start = np.asarray(start_bp, np.int64)
+        code, names = pd.factorize(np.asarray(chrom, object))
+        outside = ~self.inside(chrom, start, start + width_bp)
+        if outside.any():
+            i = int(outside.argmax())
+            size = self.chrom_sizes.get(names[code[i]])
+            seen = "is not in the FASTA" if size is None else f"has {size} bp"
+            raise InputError(
+                f"genome {self.path}: {names[code[i]]}:{start[i]}-{start[i] + width_bp} was "
+                f"asked for, but {names[code[i]]} {seen}; use the FASTA of the same assembly"
+            )
+        letters = np.empty((len(start), width_bp), np.uint8)
+        step = np.arange(width_bp)
+        for k, name in enumerate(names):
+            record = self._index[name]
+            chosen = np.flatnonzero(code == k)
+            for block in np.split(chosen, range(_FETCH_ROWS, len(chosen), _FETCH_ROWS)):
+                base = start[block, None] + step
+                base += record.offset + base // record.lenc * (record.lenb - record.lenc)
+                letters[block] = _UPPER[self._bytes[base]]
+        return letters
+
+
+def _decompress(path: Path, target: Path) -> None:
+    try:
+        with write_file(target) as temporary, temporary.open("wb") as out, gzip.open(path) as file:
+            shutil.copyfileobj(file, out, 1 << 22)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"genome {path}: the gzip is truncated or damaged ({error}); bring it whole "
+            f"(`gzip -t {path.name}` tests it)"
+        ) from None
+
+
+def _fasta_index(path: Path, fasta: Path, cached_index: Path) -> dict[str, pyfaidx.IndexRecord]:
+    """The FASTA's index: the one beside it where that is new enough, else one in the cache."""
+    beside = Path(f"{fasta}.fai")
+    has_own = beside.is_file() and beside.stat().st_mtime >= fasta.stat().st_mtime
+    try:
+        if has_own or cached_index.is_file():
+            faidx = pyfaidx.Faidx(str(fasta), str(beside if has_own else cached_index))
+        else:
+            with write_file(cached_index) as temporary:
+                temporary.unlink()  # pyfaidx takes an empty file for an index
+                faidx = pyfaidx.Faidx(str(fasta), str(temporary))
+        index = dict(faidx.index)
+        faidx.close()
+    except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, ValueError) as error:
+        raise InputError(
+            f"genome {path}: not a usable FASTA ({str(error).replace(str(fasta), path.name)}); "
+            "needed are '>name' lines, each name once, and sequence lines of one length"
+        ) from None
+    if not any(record.rlen for record in index.values()):
+        raise InputError(f"genome {path}: no sequence in it; needed is a FASTA")
+    return index
+
+
+def _claim(covered: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """The parts of [start, end) that `covered` does not hold, which it then holds too.
+
+    `covered` is sorted, and its intervals do not touch.
+    """
+    first = bisect.bisect_left(covered, start, key=lambda interval: interval[1])
+    last = bisect.bisect_right(covered, end, key=lambda interval: interval[0])
+    free, at = [], start
+    for low, high in covered[first:last]:
+        if at < low:
+            free.append((at, low))
+        at = max(at, high)
+    if at < end:
+        free.append((at, end))
+    touched = [*covered[first:last], (start, end)]
+    covered[first:last] = [(min(low for low, _ in touched), max(high for _, high in touched))]
+    return free
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with gzip.open(path, "rt") if _is_gzipped(path) else path.open() as text:
+            return text.readline()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error})") from None
+
+
+def _read_table(path: Path, columns: dict[str, int], n_header: int = 0) -> pd.DataFrame:
+    """Columns of a tab-separated file as text; the index is the 1-based line."""
+    by_place = sorted(columns, key=lambda name: columns[name])
+    try:
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            header=None,
+            names=by_place,
+            usecols=sorted(columns.values()),
+            skiprows=n_header,
+            dtype=str,
+            keep_default_na=False,
+            quoting=3,
+            skip_blank_lines=False,
+            compression="gzip" if _is_gzipped(path) else None,
+        )
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=by_place, dtype=str)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a tab-separated table with {max(columns.values()) + 1} "
+            f"columns ({str(error).strip()})"
+        ) from None
+    table.index = pd.RangeIndex(n_header + 1, n_header + 1 + len(table), name="line")
+    first = table[by_place[0]].fillna("")
+    remark = first.str.match(r"#|track\b|browser\b") | (
+        (first == "") & table[by_place[1]].isin(["", None])
+    )
+    table = table[~remark][list(columns)]
+    if table.empty:
+        raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
+    short = (table.isna() | (table == "")).to_numpy()
+    if short.any():
+        i, j = np.argwhere(short)[0]
+        raise InputError(
+            f"{path}, line {table.index[i]}: column {list(columns.values())[j] + 1} "
+            f"({table.columns[j]}) is empty or missing; columns are separated by tabs"
+        )
+    return table
+
+
+def _is_gzipped(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP_MAGIC
+
+
+def _integers(path: Path, table: pd.DataFrame, column: str) -> Int64s:
+    numbers = pd.to_numeric(table[column], errors="coerce")
+    bad = (numbers.isna() | (numbers % 1 != 0) | (numbers < 0)).to_numpy()
+    if bad.any():
+        i = int(bad.argmax())
+        raise InputError(
+            f"{path}, line {table.index[i]}: {column} is {table[column].iloc[i]!r}; needed is a "
+            "whole number of at least 0"
+        )
+    return numbers.to_numpy(np.int64)
+
+
+def _interval_columns(path: Path, table: pd.DataFrame) -> tuple[Int64s, Int64s]:
+    start_bp = _integers(path, table, "start_bp")
+    end_bp = _integers(path, table, "end_bp")
+    bad = end_bp <= start_bp
+    if bad.any():
+        i = int(bad.argmax())
+        raise InputError(
+            f"{path}, line {table.index[i]}: start {start_bp[i]} is not before end {end_bp[i]}; "
+            "BED intervals are 0-based and half-open"
+        )
+    return start_bp, end_bp
