@@ -206,8 +206,8 @@ class Catalog:
                 parameters = [hyperparameters] * condition.count("?")
                 deleted = connection.execute(
                     f"DELETE FROM {table.name} WHERE {condition}", parameters
-                ).fetchone()
-                counted += deleted[0] if deleted else 0
+                ).fetchall()
+                counted += deleted[0][0] if deleted else 0
         return counted
 
     @contextlib.contextmanager
@@ -264,8 +264,9 @@ class Catalog:
                 time.sleep(_RETRY_S * (1 + random.random()))
 
     def _require_version(self, connection: duckdb.DuckDBPyConnection) -> None:
-        found = connection.execute("SELECT max(version) FROM schema_version").fetchone()
-        version = found[0] if found else None
+        # fetched whole: a connection with an unread result refuses further work
+        found = connection.execute("SELECT max(version) FROM schema_version").fetchall()
+        version = found[0][0] if found else None
         if version != SCHEMA_VERSION:
             raise CatalogError(
                 f"catalogue {self.path} has schema version {version}, this code needs "
@@ -277,7 +278,7 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Tables, views and their comments, where they are not there yet."""
     exists = connection.execute(
         "SELECT 1 FROM information_schema.tables WHERE table_name = 'schema_version'"
-    ).fetchone()
+    ).fetchall()
     if exists:
         return
     connection.execute("CREATE TABLE schema_version (version INTEGER)")
