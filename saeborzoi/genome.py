@@ -8,8 +8,10 @@ is not.
 from __future__ import annotations
 
 import bisect
+import csv
 import gzip
 import hashlib
+import re
 import shutil
 import tempfile
 import weakref
@@ -30,6 +32,7 @@ from saeborzoi.errors import InputError
 Int64s = NDArray[np.int64]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_REMARK = re.compile(r"#|track\b|browser\b")
 _FETCH_ROWS = 1 << 16
 _UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
@@ -77,7 +80,7 @@ def read_windows(path: Path) -> Windows:
     InputError
         Where the file cannot be read, has no row, or a row is no interval; names the line.
     """
-    header = _first_line(path).rstrip("\r\n").split("\t")
+    n_skipped, header = _skip_remarks(path)
     if "chunk_ind" in header or "inner_ind" in header:
         names = ["0", "1", "2", "chunk_ind", "inner_ind"]
         missing = [name for name in names if name not in header]
@@ -86,7 +89,7 @@ def read_windows(path: Path) -> Windows:
                 f"{path}: the header lacks {missing[0]!r}; needed are {', '.join(names)} "
                 "(sae-borzoi's train_seqs.bed), or plain BED without a header"
             )
-        table = _read_table(path, {name: header.index(name) for name in names}, n_header=1)
+        table = _read_table(path, {name: header.index(name) for name in names}, n_skipped + 1)
         table.columns = pd.Index(["chrom", "start_bp", "end_bp", "shard", "row"])
         shard = _integers(path, table, "shard")
         row = _integers(path, table, "row")
@@ -98,7 +101,7 @@ def read_windows(path: Path) -> Windows:
                 "earlier line too; each row of a shard needs one line"
             )
     else:
-        table = _read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2})
+        table = _read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2}, n_skipped)
         shard = np.full(len(table), -1, np.int64)
         row = np.arange(len(table), dtype=np.int64)
     start_bp, end_bp = _interval_columns(path, table)
@@ -136,7 +139,7 @@ def read_bed(path: Path, class_column: int) -> pd.DataFrame:
         names the line.
     """
     columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
-    table = _read_table(path, columns)
+    table = _read_table(path, columns, _skip_remarks(path)[0])
     start_bp, end_bp = _interval_columns(path, table)
     return table.assign(start_bp=start_bp, end_bp=end_bp)
 
@@ -472,15 +475,19 @@ def _claim(covered: list[tuple[int, int]], start: int, end: int) -> list[tuple[i
     return free
 
 
-def _first_line(path: Path) -> str:
+def _skip_remarks(path: Path) -> tuple[int, list[str]]:
+    """Number of remarks and blank lines that a table begins with, and the next line's fields."""
     try:
         with gzip.open(path, "rt") if _is_gzipped(path) else path.open() as text:
-            return text.readline()
+            for n_skipped, line in enumerate(text):
+                if line.strip() and not _REMARK.match(line):
+                    return n_skipped, line.rstrip("\r\n").split("\t")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a table ({error})") from None
+    raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
 
 
-def _read_table(path: Path, columns: dict[str, int], n_header: int = 0) -> pd.DataFrame:
+def _read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFrame:
     """Columns of a tab-separated file as text; the index is the 1-based line."""
     by_place = sorted(columns, key=lambda name: columns[name])
     try:
@@ -490,10 +497,10 @@ def _read_table(path: Path, columns: dict[str, int], n_header: int = 0) -> pd.Da
             header=None,
             names=by_place,
             usecols=sorted(columns.values()),
-            skiprows=n_header,
+            skiprows=n_skipped,
             dtype=str,
             keep_default_na=False,
-            quoting=3,
+            quoting=csv.QUOTE_NONE,
             skip_blank_lines=False,
             compression="gzip" if _is_gzipped(path) else None,
         )
@@ -501,20 +508,18 @@ def _read_table(path: Path, columns: dict[str, int], n_header: int = 0) -> pd.Da
         table = pd.DataFrame(columns=by_place, dtype=str)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read as a tab-separated table with {max(columns.values()) + 1} "
-            f"columns ({str(error).strip()})"
+            f"{path}: cannot be read as a table of {max(columns.values()) + 1} columns separated "
+            f"by tabs ({str(error).strip()})"
         ) from None
-    table.index = pd.RangeIndex(n_header + 1, n_header + 1 + len(table), name="line")
-    first = table[by_place[0]].fillna("")
-    remark = first.str.match(r"#|track\b|browser\b") | (
-        (first == "") & table[by_place[1]].isin(["", None])
-    )
-    table = table[~remark][list(columns)]
+    table.index = pd.RangeIndex(n_skipped + 1, n_skipped + 1 + len(table), name="line")
+    first = table[by_place[0]]
+    blank = (table == "").all(axis=1)
+    table = table.loc[~(blank | first.str.match(_REMARK.pattern)), list(columns)]
     if table.empty:
         raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
-    short = (table.isna() | (table == "")).to_numpy()
-    if short.any():
-        i, j = np.argwhere(short)[0]
+    missing = (table == "").to_numpy()
+    if missing.any():
+        i, j = np.argwhere(missing)[0]
         raise InputError(
             f"{path}, line {table.index[i]}: column {list(columns.values())[j] + 1} "
             f"({table.columns[j]}) is empty or missing; columns are separated by tabs"
