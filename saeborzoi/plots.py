@@ -115,6 +115,7 @@ def motif_logos(motif: pd.DataFrame, n: int = 8) -> bytes:
         axis.set_title(
             f"node {row['node']}, motif {row['motif']}: E = 1e{row['log10_e_value']:.0f}, "
             f"{row['n_sites']} sites",
+            fontsize=8,
             loc="left",
         )
     return _png(figure)
