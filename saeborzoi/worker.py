@@ -1,0 +1,283 @@
+"""Runs one stage from a job document: the program of every job, local or on SLURM.
+
+``python -m saeborzoi.worker <job.json>`` writes ``result.json`` beside the document, whole and
+last; whoever started it believes nothing else. Exit codes: 0 done, 2 a `SaeBorzoiError` (its
+message says how to mend it), 75 interrupted with its state saved (run the same job again),
+1 anything else, with the traceback in the log. Where the job goes and how its end is told apart
+belongs to `saeborzoi_resources.compute`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
+from pydantic import ValidationError
+
+from saeborzoi.artifacts import write_json
+from saeborzoi.errors import ComputeError, SaeBorzoiError
+from saeborzoi.job import Figures, Job, Stage, StageInterrupted, stop_requested
+
+RESULT = "result.json"
+EXIT_ERROR = 1
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 75
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def fingerprint(job: Job) -> str:
+    """Identity of what a job asks for: 16 hex digits over everything but who asked, where it runs
+    and with how many threads, none of which changes the result."""
+    document = job.model_dump(mode="json", exclude={"run_id": True, "threads": True})
+    document["settings"].pop("compute")
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_job(path: Path) -> Job:
+    """The job of a document.
+
+    Raises
+    ------
+    ComputeError
+        Where the file is missing or is not a job.
+    """
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ComputeError(
+            f"{path}: the job document cannot be read ({error.strerror}); a job's folder must be "
+            "on a filesystem that the worker's machine shares"
+        ) from None
+    except ValidationError as error:
+        raise ComputeError(
+            f"{path}: not a job of this version of saeborzoi: {error}; install the same version "
+            "in the worker's environment as where Dagster runs"
+        ) from None
+
+
+def find_stage(name: str) -> Stage:
+    """The function of a stage: `run` of `saeborzoi.stages.<name>`, or `module:function`.
+
+    Raises
+    ------
+    ComputeError
+        Where there is none.
+    """
+    module, _, function = name.rpartition(":")
+    if not module:
+        module, function = f"saeborzoi.stages.{name}", "run"
+    try:
+        stage: Stage = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise ComputeError(
+            f"stage {name!r}: {error}; it is not installed in {sys.executable}: "
+            "`pip install saeborzoi[worker]` there"
+        ) from None
+    except AttributeError:
+        raise ComputeError(f"stage {name!r}: {module} has no function {function!r}") from None
+    return stage
+
+
+class Reporter:
+    """A `Progress` that prints a readable line and tells Dagster, often at first, then rarely.
+
+    A line comes with every new activity, then every 2 s, the interval growing with the elapsed
+    time up to a minute, so that a job of a day stays readable.
+
+    Parameters
+    ----------
+    pipes
+        Where lines go besides standard output; None by hand.
+    every_s
+        Least time between two lines to Dagster, whose every message is an event in its database.
+    """
+
+    def __init__(self, pipes: PipesContext | None = None, every_s: float = 0) -> None:
+        self._pipes = pipes
+        self._every_s = every_s
+        self._start = time.monotonic()
+        self._activity = ""
+        self._activity_start = (self._start, 0)
+        self._printed = self._sent = -float("inf")
+        self.last: dict[str, Any] = {}
+        """The newest report: `what`, `done`, `total`."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        is_new = what != self._activity
+        if is_new:
+            self._activity, self._activity_start = what, (now, done)
+        self.last = {"what": what, "done": done, "total": total}
+        interval = min(60.0, max(2.0, (now - self._start) / 20))
+        is_end = 0 < total <= done
+        if not (is_new or is_end or now - self._printed >= interval):
+            return
+        self._printed = now
+        line = self._line(now, what, done, total, note)
+        print(line, flush=True)
+        if self._pipes is not None and (is_end or now - self._sent >= self._every_s):
+            self._sent = now
+            self._pipes.log.info(line)
+
+    def _line(self, now: float, what: str, done: int, total: int, note: str) -> str:
+        parts = [f"{what}: {done:,}"]
+        if total > 0:
+            parts[0] += f" of {total:,} ({min(1.0, done / total):.1%})"
+            began, before = self._activity_start
+            if before < done < total:
+                remaining = (now - began) * (total - done) / (done - before)
+                parts.append(f"about {duration(remaining)} left")
+        return "; ".join([*parts, note] if note else parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> [duration(s) for s in (4.2, 90, 7300)]
+    ['4 s', '2 min', '2 h 2 min']
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def usage() -> dict[str, Any]:
+    """What this process has used: `cpu_s`, `peak_memory_mb` and, where torch used one, the GPU."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    seen: dict[str, Any] = {
+        "cpu_s": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2),
+        "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / 1024, 1),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        seen["gpu"] = torch.cuda.get_device_name()
+        seen["n_gpus"] = torch.cuda.device_count()
+        seen["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return seen
+
+
+def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str, Any]]:
+    """Run a stage to whatever end; nothing that it raises gets out.
+
+    Returns
+    -------
+    tuple of int and dict
+        Exit code, and the end as it goes into ``result.json``.
+    """
+    try:
+        figures: Figures = stage(job, reporter)
+        json.dumps(figures, default=str)
+    except StageInterrupted as error:
+        print(f"interrupted: {error}", flush=True)
+        return EXIT_INTERRUPTED, {"status": "interrupted", "progress": reporter.last}
+    except SaeBorzoiError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return EXIT_REFUSED, _failure(error)
+    except Exception as error:
+        traceback.print_exc()
+        return EXIT_ERROR, _failure(error)
+    return 0, {"status": "success", "figures": figures}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    document = {"type": type(error).__name__, "message": str(error)}
+    return {"status": "failure", "error": document}
+
+
+def run(path: Path, stage_name: str = "") -> int:
+    """Run the job of a document and write its result beside it.
+
+    Parameters
+    ----------
+    path
+        The job document.
+    stage_name
+        `module:function` to run in place of the job's stage.
+
+    Returns
+    -------
+    int
+        The process's exit code.
+    """
+    start = time.monotonic()
+    try:
+        job = read_job(path)
+    except ComputeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_REFUSED
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(job.threads)
+    print(f"job {job.job_id}: {job.stage} on {platform.node()}, {job.threads} threads", flush=True)
+    pipes = None
+    if PipesEnvVarParamsLoader().is_dagster_pipes_process():
+        pipes = open_dagster_pipes()
+    try:
+        try:
+            stage = find_stage(stage_name or job.stage)
+        except ComputeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code, end = EXIT_REFUSED, _failure(error)
+        else:
+            every_s = float(pipes.extras.get("progress_every_s", 0)) if pipes else 0
+            code, end = run_stage(job, stage, Reporter(pipes, every_s))
+        elapsed_s = round(time.monotonic() - start, 2)
+        document = {
+            **end,
+            "job_id": job.job_id,
+            "fingerprint": fingerprint(job),
+            "host": platform.node(),
+            "elapsed_s": elapsed_s,
+            **usage(),
+        }
+        write_json(path.with_name(RESULT), document)
+        if code == 0:
+            print(f"done in {duration(elapsed_s)}", flush=True)
+    finally:
+        if pipes is not None:
+            pipes.close()
+    return code
+
+
+def _on_signal(number: int, _frame: object) -> None:
+    if not stop_requested.is_set():
+        os.write(1, f"{signal.Signals(number).name}: saving the state and stopping\n".encode())
+    stop_requested.set()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``python -m saeborzoi.worker``."""
+    parser = argparse.ArgumentParser(prog="python -m saeborzoi.worker", description=__doc__)
+    parser.add_argument("job", type=Path, help="job document, job.json in the job's folder")
+    parser.add_argument(
+        "--stage", default="", metavar="MODULE:FUNCTION", help="run this in place of the stage"
+    )
+    options = parser.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _on_signal)
+    return run(options.job.resolve(), options.stage)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Heavy stages as processes on this machine, one after another.
+
+A process is started in its own session, so that ending it ends its children too. It outlives a
+Dagster that is killed; the run that is started again follows it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+from dagster import DagsterExecutionInterruptedError
+
+from saeborzoi.job import Figures, Job
+from saeborzoi.settings import Settings
+from saeborzoi_resources.compute.ends import end_of_error, end_of_exit_code
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
+
+_LOOK_S = 0.1
+_GRACE_S = 10.0
+_MEMORY = "the machine's free memory"
+
+
+class LocalCompute:
+    """Runs jobs as processes on this machine.
+
+    Parameters
+    ----------
+    settings
+        Whole settings; of the compute section only `poll_s` counts here: a profile describes the
+        cluster's environment, not this machine's.
+    jobs_folder
+        Holds a folder for each job.
+    stage
+        `module:function` to run in place of each job's own stage.
+    """
+
+    def __init__(self, settings: Settings, jobs_folder: Path, stage: str = "") -> None:
+        self._poll_s = settings.compute.poll_s
+        self._jobs_folder = jobs_folder
+        self._stage = stage
+
+    def run(self, context: Context, jobs: Sequence[Job]) -> list[Figures]:
+        """See `Compute.run`; jobs run one after another, each with its own threads."""
+        run = DagsterRun(context)
+        folders = [JobFolder(self._jobs_folder, job) for job in jobs]
+        figures = []
+        with ExitStack() as claims:
+            for folder in folders:
+                claims.enter_context(folder.claimed(run.run_id))
+            for number, folder in enumerate(folders, start=1):
+                if len(folders) > 1:
+                    run.say(f"job {number} of {len(folders)}: {folder.job.job_id}")
+                figures.append(self._finish(run, folder))
+            for folder in folders:
+                folder.take(run.root_run_id)
+        return figures
+
+    def _finish(self, run: DagsterRun, folder: JobFolder) -> Figures:
+        """Bring one job to its end, from wherever it stands."""
+        result = folder.untaken_success(run.root_run_id)
+        code = None
+        if result is not None:
+            run.say(f"job {folder.job.job_id} finished earlier; its result is taken")
+        else:
+            code = self._follow(run, folder)
+            result = folder.result()
+        if result is not None and result["status"] == "success":
+            used = {
+                name: value
+                for name, value in result.items()
+                if name not in ("status", "figures", "job_id", "fingerprint")
+            }
+            return {**result["figures"], "compute": {"backend": "local", **used}}
+        if result is not None and result["status"] == "failure":
+            end = end_of_error(result["error"], _MEMORY)
+        else:
+            end = end_of_exit_code(code, _MEMORY)
+        raise folder.failure(
+            end.state, end.reason, end.remedy, allow_retries=end.is_retriable, exit_code=code
+        )
+
+    def _follow(self, run: DagsterRun, folder: JobFolder) -> int | None:
+        """Start the job's process, or join the one that runs; its exit code where known."""
+        process: subprocess.Popen[bytes] | None = None
+        orphan = _orphan(folder.running)
+        follower = Follower(run, folder, "", is_new=orphan is None)
+        if orphan is None:
+            folder.prepare()
+            process = self._start(folder, follower)
+            orphan = psutil.Process(process.pid)
+            folder.note_running(pid=process.pid, started=orphan.create_time())
+        else:
+            run.say(f"job {folder.job.job_id} still runs as process {orphan.pid}; following it")
+        asked = time.monotonic()
+        try:
+            while process.poll() is None if process else _is_alive(orphan):
+                time.sleep(_LOOK_S)
+                follower.drain()
+                if time.monotonic() - asked >= self._poll_s:
+                    asked = time.monotonic()
+                    if run.is_canceling():
+                        raise DagsterExecutionInterruptedError
+        except BaseException:
+            _end_group(orphan, process)
+            run.say(f"process {orphan.pid} of job {folder.job.job_id} is ended")
+            raise
+        finally:
+            follower.drain(is_last=True)
+        return process.returncode if process else None
+
+    def _start(self, folder: JobFolder, follower: Follower) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "saeborzoi.worker", str(folder.document)]
+        if self._stage:
+            command += ["--stage", self._stage]
+        with folder.log.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **follower.environment({})},
+            )
+
+
+def _orphan(running: dict[str, Any] | None) -> psutil.Process | None:
+    """The process that was noted, if it is still that one."""
+    if running is None or "pid" not in running:
+        return None
+    try:
+        process = psutil.Process(running["pid"])
+        is_same = abs(process.create_time() - running["started"]) < 1
+    except psutil.NoSuchProcess:
+        return None
+    return process if is_same and _is_alive(process) else None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _end_group(process: psutil.Process, child: subprocess.Popen[bytes] | None) -> None:
+    """Ask the process to save its state and stop; after a while, kill its whole session."""
+
+    def signal_group(number: int) -> None:
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+
+    signal_group(signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_S
+    while time.monotonic() < deadline:
+        if child.poll() is not None if child else not _is_alive(process):
+            break
+        time.sleep(_LOOK_S)
+    signal_group(signal.SIGKILL)
+    if child is not None:
+        child.wait()
