@@ -134,6 +134,22 @@ class Catalog:
         )
         return set(found["partition_key"])
 
+    def data_versions(
+        self, asset: str, owner: str, nodes: Sequence[int] | None = None
+    ) -> list[str]:
+        """Distinct data versions of an asset's standing rows of one layer or SAE; where it is
+        partitioned by node and `nodes` are given, of those nodes."""
+        if not self.path.exists():
+            return []
+        keys = [owner, *(f"{owner}|{node_key(node)}" for node in nodes or ())]
+        found = self.frame(
+            "SELECT DISTINCT data_version FROM materialization WHERE asset = ? AND ("
+            "list_contains(?, partition_key) OR (? AND starts_with(partition_key, ?))) "
+            "ORDER BY data_version",
+            [asset, keys, nodes is None, owner + "|"],
+        )
+        return list(found["data_version"])
+
     # -- writing -----------------------------------------------------------------------------
 
     def replace(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:

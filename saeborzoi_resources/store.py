@@ -39,16 +39,16 @@ class Store:
         return self.root / "layers" / layer / asset
 
     def sae_artifact(self, key: str, asset: str) -> Path:
-        """Folder of an artifact of an SAE; for node artifacts, of its batch files."""
+        """Folder of an artifact of an SAE; for node artifacts, of its batches."""
         return self.root / "saes" / key / asset
 
-    def batch_file(self, key: str, asset: str, nodes: Sequence[int], version: str) -> Path:
-        """Parquet file of a batch of nodes, named by its nodes and what it was made from.
+    def batch(self, key: str, asset: str, nodes: Sequence[int], version: str) -> Path:
+        """Folder of a batch of nodes, named by its nodes and what it was made from.
 
-        A new file each time that nodes or inputs differ, so that the rows that the catalogue
+        A new folder each time that nodes or inputs differ, so that the rows that the catalogue
         holds keep their artifact until it has taken the new ones.
         """
-        return self.sae_artifact(key, asset) / f"{batch_name(nodes)}_{version}.parquet"
+        return self.sae_artifact(key, asset) / f"{batch_name(nodes)}_{version}"
 
     def work(self, key: str, asset: str) -> Path:
         """Folder for what survives a killed job: checkpoints, finished nodes of a batch."""

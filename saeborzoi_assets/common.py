@@ -1,0 +1,136 @@
+"""What every asset says about itself in the same way: errors, checks, metadata, column schema."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.hyperparameters import parse_node_key
+from saeborzoi_resources.catalog import Made
+from saeborzoi_resources.platform import Platform, Sae
+from saeborzoi_resources.schema import TABLE
+
+OWNERS = ["team:saeborzoi"]
+_FEW_PARTITIONS = 20
+"""Up to so many node partitions in a run, each gets its own figures; beyond, the event log would
+grow by megabytes for what the catalogue holds anyway."""
+
+
+def column_schema(*tables: str) -> dict[str, dg.TableSchema]:
+    """Definition metadata: the columns of the asset's tables, with type and meaning."""
+    columns = [
+        dg.TableColumn(
+            name=column.name if len(tables) == 1 else f"{table}.{column.name}",
+            type=column.type,
+            description=column.comment,
+        )
+        for table in tables
+        for column in TABLE[table].columns
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """An error that a user can mend becomes a Failure that says how, and is not retried."""
+    try:
+        yield
+    except SaeBorzoiError as error:
+        raise dg.Failure(
+            description=str(error), metadata={"kind": type(error).__name__}, allow_retries=False
+        ) from error
+
+
+def node_batches(
+    context: dg.AssetExecutionContext, platform: Platform
+) -> list[tuple[Sae, tuple[int, ...]]]:
+    """The run's node partitions by SAE, each checked against the settings."""
+    nodes: dict[str, list[int]] = {}
+    for partition in context.partition_keys:
+        key, _, node = str(partition).rpartition("|")
+        nodes.setdefault(key, []).append(parse_node_key(node))
+    batches = []
+    for key, wanted in nodes.items():
+        sae = platform.sae(key)
+        batches.append((sae, sae.require_nodes(wanted)))
+    return batches
+
+
+def made_by(
+    context: dg.AssetExecutionContext, code_version: str, data_version: str, artifact: Any
+) -> Made:
+    """The line of `materialization` for this run."""
+    asset = context.asset_key.path[-1]
+    return Made(asset, context.run_id, code_version, data_version, artifact)
+
+
+def image(png: bytes) -> dg.MarkdownMetadataValue:
+    """A plot for the UI's metadata."""
+    from saeborzoi.plots import as_markdown_image
+
+    return dg.MetadataValue.markdown(as_markdown_image(png))
+
+
+def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
+    """The first rows of a table for the UI's metadata."""
+    lines = [" | ".join(map(str, frame.columns)), " | ".join("---" for _ in frame.columns)]
+    for row in frame.head(n).itertuples(index=False):
+        cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
+        lines.append(" | ".join(cell.replace("|", "\\|") for cell in cells))
+    return dg.MetadataValue.markdown("\n".join(f"| {line} |" for line in lines))
+
+
+def path(value: Any) -> dg.PathMetadataValue:
+    """A path for the UI's metadata."""
+    return dg.MetadataValue.path(str(value))
+
+
+def check(name: str, passed: bool, **metadata: Any) -> dg.AssetCheckResult:
+    """One asset check's outcome."""
+    return dg.AssetCheckResult(check_name=name, passed=bool(passed), metadata=metadata)
+
+
+def check_specs(asset: str, **descriptions: str) -> list[dg.AssetCheckSpec]:
+    """The asset's checks: name to what must hold."""
+    return [
+        dg.AssetCheckSpec(name=name, asset=asset, description=description)
+        for name, description in descriptions.items()
+    ]
+
+
+def node_result(
+    context: dg.AssetExecutionContext,
+    versions: Sequence[str],
+    summary: Mapping[str, Any],
+    figures: Mapping[str, Mapping[str, Any]],
+    checks: Sequence[dg.AssetCheckResult],
+) -> dg.MaterializeResult:
+    """Result of a run over node partitions.
+
+    Parameters
+    ----------
+    versions
+        Data versions of the run's batches; one where all nodes share it.
+    summary
+        Figures of the whole run: shown as one observation of the asset, or on the
+        materialization itself where the run has a single partition.
+    figures
+        Partition key to the node's own figures, shown where the run has few partitions.
+    """
+    partitions = context.partition_keys
+    if len(partitions) == 1:
+        own = figures.get(str(partitions[0]), {})
+        return dg.MaterializeResult(
+            metadata={**summary, **own},
+            data_version=dg.DataVersion(versions[0]),
+            check_results=list(checks),
+        )
+    context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
+    if len(partitions) <= _FEW_PARTITIONS:
+        for key, own in figures.items():
+            context.add_asset_metadata(dict(own), partition_key=key)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
+    )

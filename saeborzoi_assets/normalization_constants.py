@@ -1,0 +1,85 @@
+"""Maximum of each channel of a layer over all shards: what its activations are divided by."""
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    made_by,
+    path,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.catalog import Scope
+from saeborzoi_resources.platform import Platform
+
+NAME = "normalization_constants"
+CODE_VERSION = "1"
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition a layer."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.layer,
+        group_name="sae",
+        kinds={"hdf5", "python"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("channel_normalization"),
+        pool=NAME,
+        check_specs=check_specs(
+            NAME,
+            constants_positive="no channel is divided by 0 or turned over by a negative constant",
+            channels_alive="channels that never rise above 0 are few",
+        ),
+    )
+    def normalization_constants(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """Maximum of each channel over all positions of the training shards, or as imported from
+        sae-borzoi's `<layer>_max.json`."""
+        with explained():
+            layer = platform.settings.layer_named(context.partition_key)
+            platform.store.require_writable()
+            files = [layer.channel_max] if layer.channel_max else [layer.train.shards]
+            version = platform.data_version(
+                NAME,
+                CODE_VERSION,
+                layer.name,
+                sections={"n_channels": layer.n_channels},
+                files=files,
+            )
+            output = platform.store.layer_artifact(layer.name, NAME)
+            job = platform.job(NAME, version, context.run_id, output=output, layer=layer)
+            figures = platform.compute.run(context, [job])[0]
+            frame = pd.read_parquet(output / "channel_normalization.parquet")
+            platform.record(
+                made_by(context, CODE_VERSION, version, output),
+                Scope(layer=layer.name),
+                {"channel_normalization": frame},
+            )
+        not_alive = frame.loc[frame["activation_max_seen"] <= 0, "channel"].tolist()
+        return dg.MaterializeResult(
+            metadata={**figures, "files": path(output)},
+            data_version=dg.DataVersion(version),
+            check_results=[
+                check(
+                    "constants_positive",
+                    (frame["activation_max"] > 0).all(),
+                    smallest=float(frame["activation_max"].min()),
+                ),
+                check(
+                    "channels_alive",
+                    len(not_alive) <= 0.1 * len(frame),
+                    n_channels=len(frame),
+                    not_above_0=str(not_alive[:50]),
+                ),
+            ],
+        )
+
+    return normalization_constants

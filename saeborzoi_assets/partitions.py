@@ -1,0 +1,41 @@
+"""The partition spaces: layers, SAEs (dynamic, keyed by hyperparameters), nodes of an SAE."""
+
+from typing import NamedTuple
+
+import dagster as dg
+
+from saeborzoi.hyperparameters import node_key
+from saeborzoi.settings import Settings
+
+HYPERPARAMETERS = "hyperparameters"
+NODE = "node"
+
+
+class Partitions(NamedTuple):
+    """Partition definitions of one project.
+
+    The dimensions of `node` stand in alphabetical order in its keys: ``<hyperparameters>|n0003``.
+    From a layer to its SAEs there is no built-in mapping, and Dagster's web server and daemon
+    ignore custom ones; there every SAE is shown as depending on all layers, and the asset reads
+    the constants of its own layer only.
+    """
+
+    layer: dg.StaticPartitionsDefinition
+    sae: dg.DynamicPartitionsDefinition
+    node: dg.MultiPartitionsDefinition
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Partitions":
+        """Partitions of a project; nodes cover the widest SAE of the settings."""
+        wanted = settings.wanted()
+        widest = max(
+            (h.n_nodes(settings.layer_named(h.layer).n_channels) for h in wanted),
+            default=4 * max(layer.n_channels for layer in settings.layer),
+        )
+        sae = dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS)
+        nodes = dg.StaticPartitionsDefinition([node_key(node) for node in range(widest)])
+        return cls(
+            layer=dg.StaticPartitionsDefinition([layer.name for layer in settings.layer]),
+            sae=sae,
+            node=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, NODE: nodes}),
+        )

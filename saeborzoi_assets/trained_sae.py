@@ -1,0 +1,137 @@
+"""The trained (or imported) sparse autoencoder of one set of hyperparameters."""
+
+import math
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    image,
+    made_by,
+    path,
+)
+from saeborzoi_assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.catalog import Scope
+from saeborzoi_resources.platform import Platform
+
+NAME = "trained_sae"
+CODE_VERSION = "1"
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition an SAE."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.sae,
+        deps=[dg.AssetDep(NORMALIZATION_CONSTANTS, partition_mapping=dg.AllPartitionMapping())],
+        group_name="sae",
+        kinds={"torch", "safetensors"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("sae", "training_log"),
+        pool=NAME,
+        check_specs=check_specs(
+            NAME,
+            fvu_below_threshold="validation FVU is at most [checks] max_fvu",
+            dead_fraction_below_threshold="dead nodes are at most [checks] max_dead_fraction",
+        ),
+    )
+    def trained_sae(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
+        settings = platform.settings
+        with explained():
+            sae = platform.sae(context.partition_key)
+            platform.store.require_writable()
+            constants = platform.store.require_artifact(
+                platform.store.layer_artifact(sae.layer.name, NORMALIZATION_CONSTANTS),
+                NORMALIZATION_CONSTANTS,
+                sae.layer.name,
+            )
+            checkpoint = settings.checkpoint_of(sae.hyperparameters)
+            shard_sets = [sae.layer.train, sae.layer.validation]
+            version = platform.data_version(
+                NAME,
+                CODE_VERSION,
+                sae.key,
+                sections={"training": settings.training.model_dump()},
+                files=[
+                    *(file for shards in shard_sets if shards for file in (shards.shards, shards.windows)),
+                    *([checkpoint] if checkpoint else []),
+                ],
+                inputs=[NORMALIZATION_CONSTANTS],
+            )
+            output = platform.store.sae_artifact(sae.key, NAME)
+            job = platform.job(
+                NAME,
+                version,
+                context.run_id,
+                output=output,
+                layer=sae.layer,
+                sae=sae,
+                inputs={NORMALIZATION_CONSTANTS: constants},
+            )
+            figures = platform.compute.run(context, [job])[0]
+            log = pd.read_parquet(output / "training_log.parquet")
+            row = {
+                **sae.hyperparameters.model_dump(),
+                "n_channels": sae.layer.n_channels,
+                "n_nodes": sae.n_nodes,
+                "k": sae.hyperparameters.k(sae.layer.n_channels),
+                **{
+                    name: figures.get(name)
+                    for name in (
+                        "n_positions",
+                        "fvu",
+                        "validation_fvu",
+                        "l0",
+                        "dead_fraction",
+                        "training_s",
+                    )
+                },
+                "artifact": str(output),
+            }
+            platform.record(
+                made_by(context, CODE_VERSION, version, output),
+                Scope(hyperparameters=sae.key),
+                {"sae": pd.DataFrame([row]), "training_log": log},
+            )
+        from saeborzoi.plots import training_curves
+
+        fvu = figures.get("validation_fvu")
+        fvu = figures["fvu"] if fvu is None else fvu
+        dead = figures["dead_fraction"]
+        checks = settings.checks
+        return dg.MaterializeResult(
+            metadata={
+                **{k: v for k, v in figures.items() if v is not None},
+                "n_nodes": sae.n_nodes,
+                "training_curves": image(training_curves(log)),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version),
+            check_results=[
+                check(
+                    "fvu_below_threshold",
+                    math.isfinite(fvu) and fvu <= checks.max_fvu,
+                    fvu=float(fvu),
+                    max_fvu=checks.max_fvu,
+                ),
+                check(
+                    "dead_fraction_below_threshold",
+                    dead <= checks.max_dead_fraction,
+                    dead_fraction=float(dead),
+                    max_dead_fraction=checks.max_dead_fraction,
+                ),
+            ],
+        )
+
+    return trained_sae

@@ -1,0 +1,203 @@
+"""The one Dagster resource: settings, store, catalogue and compute of a project.
+
+What an asset needs to know about its partition (which SAE, which inputs, which version of them)
+is worked out here; what it makes of that is the asset's business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi.artifacts import PROVENANCE, provenance, write_folder
+from saeborzoi.errors import PartitionKeyError
+from saeborzoi.fingerprint import fingerprint_files, fingerprint_of
+from saeborzoi.hyperparameters import Hyperparameters, node_key
+from saeborzoi.job import Job
+from saeborzoi.settings import Layer, Settings, load_settings
+from saeborzoi_resources.catalog import Catalog, Made, Scope
+from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.store import Store, batch_name
+
+
+class Sae(NamedTuple):
+    """One SAE partition, checked against the settings."""
+
+    key: str
+    hyperparameters: Hyperparameters
+    layer: Layer
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return self.hyperparameters.n_nodes(self.layer.n_channels)
+
+    def require_nodes(self, nodes: Sequence[int]) -> tuple[int, ...]:
+        """The nodes, sorted, refused where the SAE does not have one.
+
+        Raises
+        ------
+        PartitionKeyError
+            Names the first node outside and the range to ask for.
+        """
+        outside = [node for node in nodes if not 0 <= node < self.n_nodes]
+        if outside:
+            last = node_key(self.n_nodes - 1)
+            raise PartitionKeyError(
+                f"{self.key} has {self.n_nodes} nodes, n0000 ... {last}; there is no "
+                f"{node_key(outside[0])}"
+                + (f" (nor {len(outside) - 1} more of those asked for)" if outside[1:] else "")
+                + f". For all of its nodes use --partition-range '{self.key}|n0000...{self.key}|{last}'"
+            )
+        return tuple(sorted(nodes))
+
+
+class Platform(dg.ConfigurableResource):
+    """A project, by its settings file.
+
+    Attributes
+    ----------
+    settings_file
+        Path of `dagster_project.toml`.
+    """
+
+    settings_file: str
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The project's settings."""
+        return load_settings(Path(self.settings_file))
+
+    @cached_property
+    def store(self) -> Store:
+        """Where artifacts lie."""
+        return Store(self.settings.project.store)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The DuckDB catalogue."""
+        return Catalog(self.store.catalog)
+
+    @cached_property
+    def compute(self) -> Compute:
+        """Where heavy stages run."""
+        return make_compute(self.settings, self.store.jobs)
+
+    def sae(self, key: str) -> Sae:
+        """The SAE of a partition key, refused where the settings cannot serve it."""
+        hyperparameters = self.settings.parse_key(key)
+        return Sae(key, hyperparameters, self.settings.layer_named(hyperparameters.layer))
+
+    # -- versions: what a result was made from ------------------------------------------------
+
+    def data_version(
+        self,
+        asset: str,
+        code_version: str,
+        owner: str,
+        *,
+        sections: Mapping[str, Any],
+        files: Sequence[Path] = (),
+        inputs: Sequence[str] = (),
+        nodes: Sequence[int] | None = None,
+    ) -> str:
+        """Fingerprint of everything that a result depends on.
+
+        Parameters
+        ----------
+        asset, code_version, owner
+            The asset, its code version and its layer or SAE.
+        sections
+            The settings that matter to it.
+        files
+            Files of the user that it reads.
+        inputs
+            Assets that it reads, by the versions that stand in the catalogue.
+        nodes
+            For inputs by node, only these nodes count.
+        """
+        upstream = {name: self._versions_of(name, owner, nodes) for name in inputs}
+        return fingerprint_of(
+            {
+                "asset": asset,
+                "code": code_version,
+                "owner": owner,
+                "settings": sections,
+                "files": fingerprint_files(files) if files else None,
+                "inputs": upstream,
+            }
+        )
+
+    def _versions_of(self, asset: str, owner: str, nodes: Sequence[int] | None) -> list[str]:
+        """Distinct data versions of an asset's standing partitions, of the SAE or its layer."""
+        layer = None
+        if asset == "normalization_constants":
+            layer = self.sae(owner).layer.name
+        return self.catalog.data_versions(asset, layer or owner, nodes)
+
+    # -- jobs and artifacts -------------------------------------------------------------------
+
+    def job(
+        self,
+        stage: str,
+        version: str,
+        run_id: str,
+        *,
+        output: Path,
+        layer: Layer,
+        sae: Sae | None = None,
+        nodes: Sequence[int] = (),
+        inputs: Mapping[str, Path] | None = None,
+    ) -> Job:
+        """The job of one stage; the same partition and version give the same `job_id`, so that a
+        run that is executed again finds the job of the one before."""
+        owner = sae.key if sae else layer.name
+        parts = [stage, owner, *([batch_name(nodes)] if nodes else []), version]
+        return Job(
+            job_id="-".join(parts),
+            stage=stage,
+            settings=self.settings,
+            layer=layer.name,
+            hyperparameters=sae.hyperparameters if sae else None,
+            nodes=tuple(nodes),
+            inputs=dict(inputs or {}),
+            output=output,
+            work=self.store.work(owner, "-".join([stage, *parts[2:]])),
+            threads=self.threads(stage),
+            run_id=run_id,
+        )
+
+    def threads(self, stage: str) -> int:
+        """Cores of a stage: its profile's, else all of this machine, or one of the cluster's."""
+        cpus = self.settings.compute.profile_of(stage).cpus
+        if cpus is not None:
+            return cpus
+        return len(os.sched_getaffinity(0)) if self.settings.compute.backend == "local" else 1
+
+    def record(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
+        """Catalogue a result, then remove batches that no row stands on any more."""
+        n_rows = self.catalog.replace(made, scope, tables)
+        if scope.nodes is not None:
+            standing = set(self.catalog.artifacts(made.asset, scope.owner))
+            for folder in self.store.sae_artifact(scope.owner, made.asset).iterdir():
+                # a dot marks a batch that another run is writing just now
+                if folder not in standing and not folder.name.startswith("."):
+                    shutil.rmtree(folder, ignore_errors=True)
+        return n_rows
+
+
+def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], job: Job) -> None:
+    """Write an artifact's tables as `<name>.parquet`, whole, with their provenance."""
+    with write_folder(folder) as temporary:
+        for name, frame in tables.items():
+            frame.to_parquet(temporary / f"{name}.parquet", index=False)
+        document = json.dumps(provenance(job), indent=1, default=str)
+        (temporary / PROVENANCE).write_text(document + "\n")
