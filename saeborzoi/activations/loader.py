@@ -1,0 +1,288 @@
+"""The order in which positions are taken from shards, and reading ahead.
+
+Positions are read in contiguous hyperslabs of whole HDF5 chunks, each byte once a pass. For
+training the slabs come in a seeded random order and are mixed in pools; the order is a function
+of the seed, so that a stream can start in the middle. What a batch is used for belongs elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saeborzoi.activations.shards import Raw, Reader, ShardFolder
+from saeborzoi.errors import SettingsError
+from saeborzoi.hyperparameters import derived_seed
+
+SLAB_POSITIONS = 2048
+"""Positions of one read, about; rounded to whole HDF5 chunks."""
+
+_T = TypeVar("_T")
+
+
+class Slab(NamedTuple):
+    """Positions read at once.
+
+    Attributes
+    ----------
+    activation
+        (n, n_channels), as stored.
+    sequence, position
+        (n,) int64, row of the windows and index along the shard's second axis.
+    """
+
+    activation: Raw
+    sequence: NDArray[np.int64]
+    position: NDArray[np.int64]
+
+
+class SlabPlan:
+    """Hyperslabs that hold the kept positions of a folder, each byte in one slab only.
+
+    Parameters
+    ----------
+    folder
+        The shards.
+    pieces
+        (n_ranges, 5) int64, see `kept_pieces`.
+    """
+
+    def __init__(self, folder: ShardFolder, pieces: NDArray[np.int64]) -> None:
+        self.folder = folder
+        self._pieces, self._first_piece = _cut(folder, pieces)
+        sizes = self._pieces[:, 3] - self._pieces[:, 2]
+        self.sizes = np.add.reduceat(sizes, self._first_piece[:-1])
+        """(n_slabs,) int64, kept positions of each slab."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def n_positions(self) -> int:
+        """Kept positions."""
+        return int(self.sizes.sum())
+
+    def read(self, reader: Reader, slab: int) -> Slab:
+        """Read one slab and cut out its kept positions."""
+        pieces = self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
+        row, first = int(pieces[:, 1].min()), int(pieces[:, 2].min())
+        block = reader.read(
+            int(pieces[0, 0]),
+            slice(row, int(pieces[:, 1].max()) + 1),
+            slice(first, int(pieces[:, 3].max())),
+        )
+        return Slab(
+            _joined([block[r - row, a - first : b - first] for _, r, a, b, _ in pieces.tolist()]),
+            np.repeat(pieces[:, 4], pieces[:, 3] - pieces[:, 2]),
+            _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
+        )
+
+    def in_order(self) -> Iterator[Slab]:
+        """Every slab in order of the files, read ahead by one thread."""
+        with self.folder.reader() as reader:
+            yield from _ahead(lambda slab: self.read(reader, slab), len(self))
+
+
+class TrainingStream:
+    """An endless, seeded, shuffled stream of positions.
+
+    Slabs are shuffled over all shards; each pool takes as many as half the buffer holds and is
+    shuffled as a whole, while the next pool is being read. Row `i` of the stream depends on the
+    seed, the data and the buffer's size alone.
+
+    Parameters
+    ----------
+    plan
+        What to read.
+    seed
+        Names the order.
+    buffer_mb
+        Memory of both pools.
+
+    Raises
+    ------
+    SettingsError
+        Where the buffer cannot hold two slabs.
+    """
+
+    def __init__(self, plan: SlabPlan, seed: int, buffer_mb: int) -> None:
+        self._plan = plan
+        self._seed = seed
+        row_bytes = plan.folder.n_channels * plan.folder.dtype.itemsize
+        self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
+        largest = int(plan.sizes.max())
+        if largest > self._capacity:
+            need = -(-2 * largest * row_bytes // 2**20)
+            raise SettingsError(
+                f"training.buffer_mb = {buffer_mb}: one chunk of {plan.folder.folder} holds "
+                f"{largest} positions, and two must fit; set at least {need}"
+            )
+
+    @property
+    def n_positions(self) -> int:
+        """Positions of one pass."""
+        return self._plan.n_positions
+
+    def batches(self, batch_size: int, first_row: int = 0) -> Iterator[Raw]:
+        """Batches of consecutive rows of the stream, without end.
+
+        Parameters
+        ----------
+        batch_size
+            Rows of each batch.
+        first_row
+            Row of the stream to begin at, to go on where a training stopped.
+
+        Yields
+        ------
+        ndarray
+            (batch_size, n_channels), as stored.
+        """
+        parts: list[Raw] = []
+        wanted = batch_size
+        for pool in self._pools(first_row):
+            taken = 0
+            while taken < len(pool):
+                part = pool[taken : taken + wanted]
+                taken += len(part)
+                wanted -= len(part)
+                parts.append(part)
+                if wanted == 0:
+                    yield _joined(parts)
+                    parts, wanted = [], batch_size
+
+    def _pools(self, first_row: int) -> Iterator[Raw]:
+        epoch, skip = divmod(first_row, self.n_positions)
+        while True:
+            order = self._rng(epoch).permutation(len(self._plan))
+            ends = _pool_ends(self._plan.sizes[order], self._capacity)
+            rows = np.cumsum(self._plan.sizes[order])[ends - 1]
+            first = int(np.searchsorted(rows, skip, side="right"))
+            skip -= int(rows[first - 1]) if first else 0
+            slabs = np.split(order, ends[:-1])
+            with self._plan.folder.reader() as reader:
+                make = functools.partial(self._pool, reader, epoch, slabs)
+                for pool in _ahead(make, len(slabs), first):
+                    yield pool[skip:]
+                    skip = 0
+            epoch += 1
+
+    def _pool(self, reader: Reader, epoch: int, slabs: list[NDArray[np.int64]], i: int) -> Raw:
+        """Pool `i` of a pass: its slabs, all rows in random order."""
+        n_rows = int(self._plan.sizes[slabs[i]].sum())
+        target = self._rng(epoch, i).permutation(n_rows)
+        folder = self._plan.folder
+        pool = np.empty((n_rows, folder.n_channels), folder.dtype)
+        done = 0
+        for slab in slabs[i].tolist():
+            rows = self._plan.read(reader, slab).activation
+            pool[target[done : done + len(rows)]] = rows
+            done += len(rows)
+        return pool
+
+    def _rng(self, *place: int) -> np.random.Generator:
+        return np.random.default_rng(derived_seed("order", self._seed, *place))
+
+
+def to_float32(raw: Raw, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Stored activations as float32 on a device.
+
+    Parameters
+    ----------
+    raw
+        float16, float32, or uint16 that holds bfloat16 bits; any shape.
+    device
+        Conversion happens there, so that the narrow type is what travels.
+    """
+    stored = torch.from_numpy(np.ascontiguousarray(raw))
+    if raw.dtype == np.uint16:
+        stored = stored.view(torch.bfloat16)
+    return stored.to(device, non_blocking=True).to(torch.float32)
+
+
+def _cut(
+    folder: ShardFolder, pieces: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut ranges at slab borders and group those of one slab.
+
+    Returns pieces in order of slabs, and the first piece of each slab with the end.
+    """
+    chunk_rows = np.array([shard.chunks[0] if shard.chunks else 1 for shard in folder.shards])
+    slab = np.array(
+        [
+            max(1, SLAB_POSITIONS // shard.chunks[1]) * shard.chunks[1]
+            if shard.chunks
+            else SLAB_POSITIONS
+            for shard in folder.shards
+        ]
+    )[pieces[:, 0]]
+    first_block = pieces[:, 2] // slab
+    n_blocks = (pieces[:, 3] - 1) // slab - first_block + 1
+    owner = np.repeat(np.arange(len(pieces)), n_blocks)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(n_blocks) - n_blocks, n_blocks)
+    block = first_block[owner] + within
+    cut = pieces[owner]
+    cut[:, 2] = np.maximum(cut[:, 2], block * slab[owner])
+    cut[:, 3] = np.minimum(cut[:, 3], (block + 1) * slab[owner])
+    row_block = cut[:, 1] // chunk_rows[cut[:, 0]]
+    order = np.lexsort((cut[:, 2], cut[:, 1], block, row_block, cut[:, 0]))
+    cut, key = cut[order], np.column_stack([cut[:, 0], row_block, block])[order]
+    starts = np.flatnonzero(np.concatenate([[True], (key[1:] != key[:-1]).any(axis=1)]))
+    return cut, np.append(starts, len(cut))
+
+
+def _pool_ends(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
+    """Ends (exclusive) of runs of slabs that fit `capacity` each."""
+    total = np.cumsum(sizes)
+    ends: list[int] = []
+    done = 0
+    while not ends or ends[-1] < len(sizes):
+        ends.append(int(np.searchsorted(total, done + capacity, side="right")))
+        done = int(total[ends[-1] - 1])
+    return np.array(ends, np.int64)
+
+
+def _joined(parts: list[NDArray[_T]]) -> NDArray[_T]:  # type: ignore[type-var]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _ahead(make: Callable[[int], _T], end: int, first: int = 0) -> Iterator[_T]:
+    """`make(first)`, ... `make(end - 1)`, made by one thread while the consumer works.
+
+    One result waits at most, so two are held at once; an error of the thread is raised here.
+    """
+    results: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(maxsize=1)
+    slots = threading.Semaphore(1)
+    stop = threading.Event()
+
+    def work() -> None:
+        for i in range(first, end):
+            slots.acquire()
+            if stop.is_set():
+                return
+            try:
+                results.put((make(i), None))
+            except BaseException as error:
+                results.put((None, error))
+                return
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        for _ in range(first, end):
+            result, error = results.get()
+            if error is not None:
+                raise error
+            slots.release()
+            yield result  # type: ignore[misc]
+    finally:
+        stop.set()
+        slots.release()
+        thread.join()

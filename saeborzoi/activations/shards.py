@@ -1,0 +1,356 @@
+"""Shards as sae-borzoi publishes them: a folder of HDF5 files `activations_<i>.h5`.
+
+What is in such a folder, whether it is usable, and how a hyperslab of it is read. In which order
+positions are taken belongs to `loader.py`; which positions count belongs to `saeborzoi.genome`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from saeborzoi.errors import InputError
+from saeborzoi.genome import Windows, kept_positions, read_windows
+from saeborzoi.settings import Layer, ShardSet
+
+_NAME = re.compile(r"activations_([0-9]+)\.h5")
+_DTYPES = ("float16", "float32", "uint16")
+_EXPONENT = {"float16": np.uint16(0x7C00), "uint16": np.uint16(0x7F80)}
+_SAMPLED_BYTES = 1 << 16
+
+Raw = NDArray[np.generic]
+"""Activations as stored: float16, float32, or uint16 that holds bfloat16 bits."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One HDF5 file: `index` is the number in its name, `chunks` its HDF5 chunk shape."""
+
+    path: Path
+    index: int
+    dataset: str
+    n_sequences: int
+    dtype: str
+    chunks: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """A checked folder of shards, in numeric order.
+
+    Attributes
+    ----------
+    folder
+        Where the files lie.
+    shards
+        The files; the last may hold fewer sequences.
+    n_positions, n_channels
+        The same in every shard.
+    """
+
+    folder: Path
+    shards: tuple[Shard, ...]
+    n_positions: int
+    n_channels: int
+
+    @classmethod
+    def open(cls, folder: Path, n_channels: int | None = None) -> ShardFolder:
+        """Read the shapes of a folder of shards; no activation is read.
+
+        Parameters
+        ----------
+        folder
+            Holds `activations_<i>.h5`, one dataset of any name in each,
+            (n_sequences, n_positions, n_channels).
+        n_channels
+            What the settings say; None takes what is there.
+
+        Raises
+        ------
+        InputError
+            Where the folder is missing or empty, a file is no complete HDF5, or shapes differ.
+        """
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: no such folder; needed is a folder of shards activations_<i>.h5; "
+                "mend `shards` of the layer"
+            )
+        numbered = sorted(
+            (int(match[1]), path)
+            for path in folder.iterdir()
+            if (match := _NAME.fullmatch(path.name))
+        )
+        if not numbered:
+            raise InputError(
+                f"{folder}: holds no file activations_<i>.h5; mend `shards` of the layer or "
+                "bring the shards there"
+            )
+        described = [_describe(path, index) for index, path in numbered]
+        first, (_, n_positions, channels) = described[0]
+        for shard, shape in described:
+            if shape[1:] != (n_positions, channels):
+                raise InputError(
+                    f"{shard.path}: {shape[1]} positions x {shape[2]} channels, but "
+                    f"{first.path.name} has {n_positions} x {channels}; every shard of a folder "
+                    "needs the same; remove or remake the odd one"
+                )
+            if shard.dtype != first.dtype:
+                raise InputError(
+                    f"{shard.path}: {shard.dtype}, but {first.path.name} is {first.dtype}; every "
+                    "shard of a folder needs the same type; make the odd one again"
+                )
+        if n_channels is not None and channels != n_channels:
+            raise InputError(
+                f"{folder}: shards of {channels} channels, the settings say {n_channels}; mend "
+                "n_channels of the layer, or `shards`"
+            )
+        return cls(folder, tuple(shard for shard, _ in described), n_positions, channels)
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences over all shards."""
+        return sum(shard.n_sequences for shard in self.shards)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """How values are stored: float16, float32, or uint16 that holds bfloat16 bits."""
+        return np.dtype(self.shards[0].dtype)
+
+    @cached_property
+    def first_sequence(self) -> NDArray[np.int64]:
+        """(n_shards + 1,) int64: rows of all shards before each."""
+        return np.cumsum([0, *(shard.n_sequences for shard in self.shards)])
+
+    def locate(self, windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where each window's activations lie.
+
+        Returns
+        -------
+        (shard, row)
+            Both (n_windows,) int64: place in `shards` (not the number in the name), row in it.
+
+        Raises
+        ------
+        InputError
+            Where a window names a shard or row that is not there, or a plain BED has not one
+            line for each row.
+        """
+        if len(windows) and windows.shard[0] < 0:
+            if len(windows) != self.n_sequences:
+                raise InputError(
+                    f"{windows.path}: {len(windows)} windows, but the shards of {self.folder} "
+                    f"hold {self.n_sequences} sequences; plain BED needs one line for each; "
+                    "bring the BED that belongs to them, or the published train_seqs.bed"
+                )
+            place = np.searchsorted(self.first_sequence, windows.row, side="right") - 1
+            return place, windows.row - self.first_sequence[place]
+        numbers = np.array([shard.index for shard in self.shards])
+        sizes = np.array([shard.n_sequences for shard in self.shards])
+        place = np.minimum(np.searchsorted(numbers, windows.shard), len(numbers) - 1)
+        absent = numbers[place] != windows.shard
+        if absent.any():
+            i = int(absent.argmax())
+            raise InputError(
+                f"{windows.path}, line {windows.line[i]}: shard {windows.shard[i]}, but "
+                f"{self.folder} has no activations_{windows.shard[i]}.h5; bring that file or "
+                "remove the lines of it"
+            )
+        beyond = (windows.row < 0) | (windows.row >= sizes[place])
+        if beyond.any():
+            i = int(beyond.argmax())
+            raise InputError(
+                f"{windows.path}, line {windows.line[i]}: row {windows.row[i]} of shard "
+                f"{windows.shard[i]}, which has rows 0 to {sizes[place[i]] - 1}; bring the "
+                "windows of these shards"
+            )
+        return place, windows.row
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Open files to read from; each file is opened once, at its first use."""
+        reader = Reader(self)
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def fingerprint(self) -> str:
+        """Short digest of names, sizes and sampled bytes: does a checkpoint belong to this data?
+
+        The first and last 64 KiB of every file enter; a copy elsewhere has the same digest.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for shard in self.shards:
+            size = shard.path.stat().st_size
+            digest.update(f"{shard.path.name} {size} {shard.dtype}".encode())
+            with shard.path.open("rb") as file:
+                digest.update(file.read(_SAMPLED_BYTES))
+                file.seek(max(0, size - _SAMPLED_BYTES))
+                digest.update(file.read(_SAMPLED_BYTES))
+        return digest.hexdigest()
+
+
+class Reader:
+    """Reads hyperslabs of one folder; not for several threads at once."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        self._folder = folder
+        self._files: dict[int, h5py.File] = {}
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def read(self, place: int, rows: slice, positions: slice) -> Raw:
+        """One hyperslab, every channel, as stored.
+
+        Parameters
+        ----------
+        place
+            Index into `ShardFolder.shards`.
+        rows, positions
+            Ranges of the shard's first two axes.
+
+        Returns
+        -------
+        ndarray
+            (n_rows, n_positions, n_channels) float16, float32, or uint16 (bfloat16 bits).
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be read there, or a value is NaN or infinite.
+        """
+        shard = self._folder.shards[place]
+        try:
+            if place not in self._files:
+                self._files[place] = h5py.File(shard.path, "r")
+            block = self._files[place][shard.dataset][rows, positions]
+        except (OSError, KeyError) as error:
+            raise InputError(
+                f"{shard.path}: rows {rows.start} to {rows.stop - 1} cannot be read ({error}); "
+                "the file is damaged: copy or make it again"
+            ) from None
+        _require_finite(block, shard, rows.start, positions.start)
+        return block
+
+
+def check_shards(layer: Layer, shard_set: ShardSet, n_sampled: int = 4) -> ShardFolder:
+    """Check a shard set as far as seconds allow: shapes, windows, and values of a few slabs.
+
+    Parameters
+    ----------
+    layer
+        Says how many channels there are and how positions lie on the genome.
+    shard_set
+        The layer's training or validation data.
+    n_sampled
+        Slabs of up to 256 positions that are read from each shard.
+
+    Raises
+    ------
+    InputError
+        As `ShardFolder.open`, `ShardFolder.locate`, `kept_positions` and `Reader.read`, or where
+        no position is left.
+    """
+    folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+    kept_pieces(folder, layer, shard_set)
+    with folder.reader() as reader:
+        for place, shard in enumerate(folder.shards):
+            for row in np.unique(np.linspace(0, shard.n_sequences - 1, n_sampled).astype(int)):
+                start = int(row) * 97 % max(1, folder.n_positions - 255)
+                reader.read(place, slice(row, row + 1), slice(start, start + 256))
+    return folder
+
+
+def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArray[np.int64]:
+    """The positions of a shard set that count, as ranges of rows of shards.
+
+    Returns
+    -------
+    ndarray
+        (n_ranges, 5) int64: place in `folder.shards`, row in it, first position, last position
+        (exclusive), sequence (row of the windows).
+
+    Raises
+    ------
+    InputError
+        Where windows and shards do not fit each other, or no position is left.
+    """
+    windows = read_windows(shard_set.windows)
+    place, row = folder.locate(windows)
+    ranges = kept_positions(windows, folder.n_positions, layer.bp_per_position, layer.pad_bp)
+    if not len(ranges):
+        raise InputError(
+            f"{shard_set.windows}: no position is left inside the windows; mend "
+            "bp_per_position or pad_bp of the layer"
+        )
+    sequence = ranges[:, 0]
+    return np.column_stack(
+        [place[sequence], row[sequence], ranges[:, 1], ranges[:, 2], sequence]
+    ).astype(np.int64)
+
+
+def _describe(path: Path, index: int) -> tuple[Shard, tuple[int, int, int]]:
+    try:
+        with h5py.File(path, "r") as file:
+            datasets = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
+            if len(datasets) != 1:
+                raise InputError(
+                    f"{path}: {len(datasets)} datasets ({', '.join(datasets) or 'none'}); needed "
+                    "is exactly one, (sequences, positions, channels)"
+                )
+            dataset = file[datasets[0]]
+            if dataset.ndim != 3 or 0 in dataset.shape:
+                raise InputError(
+                    f"{path}: dataset {datasets[0]!r} has shape {dataset.shape}; needed is "
+                    "(sequences, positions, channels), none of them 0"
+                )
+            if dataset.dtype.name not in _DTYPES:
+                raise InputError(
+                    f"{path}: dataset {datasets[0]!r} is {dataset.dtype}; needed is float16, "
+                    "float32, or bfloat16 stored as uint16"
+                )
+            shard = Shard(
+                path, index, datasets[0], dataset.shape[0], dataset.dtype.name, dataset.chunks
+            )
+            return shard, dataset.shape
+    except OSError as error:
+        raise InputError(
+            f"{path}: not a complete HDF5 file ({error}); copy or make it again"
+        ) from None
+
+
+def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: int) -> None:
+    """NaN and infinity have every exponent bit set; integer arithmetic finds them fastest."""
+    exponent = _EXPONENT.get(block.dtype.name)
+    if exponent is None:
+        # a sum is finite unless a value is not (or it overflows, which the mask below clears)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(block.sum(dtype=np.float32)):
+                return
+        bad = ~np.isfinite(block)
+    else:
+        bits = block.view(np.uint16) & exponent
+        if not bits.size or bits.max() < exponent:
+            return
+        bad = bits == exponent
+    if not bad.any():
+        return
+    row, position, channel = (int(i) for i in np.argwhere(bad)[0])
+    raise InputError(
+        f"{shard.path}: the activation at row {first_row + row}, position "
+        f"{first_position + position}, channel {channel} is NaN or infinite; every value must be "
+        "finite: make this shard again (float16 overflows above 65504)"
+    )
