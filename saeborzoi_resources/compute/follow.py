@@ -35,8 +35,8 @@ class DagsterRun:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.run_id = context.run_id
-        self.root_run_id = context.run.tags.get(ROOT_RUN_TAG, context.run_id)
+        self.run_id = context.run.run_id
+        self.root_run_id = context.run.tags.get(ROOT_RUN_TAG, self.run_id)
 
     def say(self, message: str) -> None:
         """A line in the run's event log."""
@@ -83,6 +83,11 @@ class MessageFile(PipesMessageReader):
     def __init__(self, path: Path, offset: int) -> None:
         self._path = path
         self._tail = Tail(path, offset)
+
+    @property
+    def expected_writer_count(self) -> int:
+        """One worker writes into the file."""
+        return 1
 
     @contextlib.contextmanager
     def read_messages(self, handler: PipesMessageHandler) -> Iterator[dict[str, Any]]:
@@ -138,8 +143,8 @@ class Follower:
             partition_key=None,
             partition_key_range=None,
             partition_time_window=None,
-            run_id=context.run_id,
-            job_name=context.job_name,
+            run_id=self._run.run_id,
+            job_name=context.run.job_name,
             retry_number=context.retry_number,
             extras=extras,
         )

@@ -1,0 +1,80 @@
+"""What the tests of both backends share: settings, and a Dagster run around `Compute.run`.
+
+Without postponed annotations, which Dagster cannot read.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from saeborzoi.job import Figures, Job
+from saeborzoi.settings import Settings
+from saeborzoi_resources.compute import Compute
+
+HERE = Path(__file__).parent
+
+
+def tiny_settings(**compute: Any) -> Settings:
+    """Settings of one small layer."""
+    return Settings.model_validate(
+        {
+            "project": {"name": "tiny", "store": "/nonexistent/store"},
+            "data": {"genome": "/nonexistent/genome.fa"},
+            "layer": [
+                {
+                    "name": "conv1d_1",
+                    "n_channels": 8,
+                    "bp_per_position": 2,
+                    "train": {"shards": "/nonexistent/shards", "windows": "/nonexistent/w.bed"},
+                }
+            ],
+            "compute": {"poll_s": 0.2, **compute},
+        }
+    )
+
+
+def in_run(
+    instance: dg.DagsterInstance, compute: Compute, jobs: Sequence[Job], **arguments: Any
+) -> list[Figures]:
+    """Run jobs as an asset does; what `Compute.run` raised is raised here."""
+    got: list[Figures] = []
+
+    @dg.asset
+    def heavy(context: dg.AssetExecutionContext) -> None:
+        got.extend(compute.run(context, jobs))
+
+    dg.materialize([heavy], instance=instance, **arguments)
+    return got
+
+
+def failure_of(instance: dg.DagsterInstance, compute: Compute, jobs: Sequence[Job]) -> dg.Failure:
+    """The failure that running these jobs ends in."""
+    with pytest.raises(dg.Failure) as caught:
+        in_run(instance, compute, jobs)
+    return caught.value
+
+
+def metadata_of(failure: dg.Failure) -> dict[str, Any]:
+    """A failure's metadata as plain values."""
+    return {name: value.value for name, value in failure.metadata.items()}
+
+
+def event_messages(instance: dg.DagsterInstance) -> str:
+    """Everything that stands in the event log of the instance's newest run."""
+    run = instance.get_run_records(limit=1)[0].dagster_run
+    return "\n".join(entry.user_message for entry in instance.all_logs(run.run_id))
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+    """Wait until a condition holds; its value."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s} s: {what}")

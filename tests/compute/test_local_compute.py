@@ -1,0 +1,189 @@
+"""Jobs as local processes: results, failures, cancelling, being found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from compute_helpers import (
+    event_messages,
+    failure_of,
+    in_run,
+    metadata_of,
+    tiny_settings,
+    wait_for,
+)
+
+from saeborzoi.job import Job
+from saeborzoi_resources.compute import make_compute
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.local import LocalCompute
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def compute(tmp_path: Path) -> Callable[[str], LocalCompute]:
+    """Local compute that runs a tiny stage."""
+    return lambda stage: LocalCompute(tiny_settings(), tmp_path / "jobs", f"tiny_stages:{stage}")
+
+
+def test_backend_comes_from_the_settings(tmp_path: Path) -> None:
+    assert isinstance(make_compute(tiny_settings(), tmp_path), LocalCompute)
+    slurm = make_compute(tiny_settings(backend="slurm"), tmp_path)
+    assert type(slurm).__name__ == "SlurmCompute"
+
+
+def test_figures_logs_and_messages_reach_the_run(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figures = in_run(instance, compute("count"), [make_job("a", 3, threads=2), make_job("b", 2)])
+    assert [f["counted"] for f in figures] == [3, 2]
+    assert [f["threads"] for f in figures] == ["2", "1"]
+    assert figures[0]["compute"]["backend"] == "local"
+    assert figures[0]["compute"]["peak_memory_mb"] > 5
+    assert "counting: 3 of 3" in capsys.readouterr().out
+    assert "counting: 3 of 3" in event_messages(instance)
+
+
+@pytest.mark.parametrize(
+    ("stage", "nodes", "state", "said"),
+    [
+        ("refuse", (), "REFUSED", "3 columns seen"),
+        ("crash", (), "FAILED", "ZeroDivisionError: a bug"),
+        ("leave", (0,), "NO_RESULT", "wrote no result"),
+        ("leave", (7,), "FAILED", "exit code 7"),
+        ("kill_self", (), "KILLED", "memory ran out"),
+    ],
+)
+def test_every_end_is_told_apart(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    stage: str,
+    nodes: tuple[int, ...],
+    state: str,
+    said: str,
+) -> None:
+    failure = failure_of(instance, compute(stage), [make_job("a", *nodes)])
+    metadata = metadata_of(failure)
+    assert metadata["state"] == state
+    assert said in str(failure.description)
+    assert metadata["job"] == "a"
+    assert metadata["remedy"]
+    assert "job a: trained_sae" in metadata["log_tail"]
+
+
+def test_an_old_result_is_no_success(
+    instance: dg.DagsterInstance, compute: Callable[[str], LocalCompute], make_job: MakeJob
+) -> None:
+    in_run(instance, compute("touch"), [make_job("a", 1)])
+    failure = failure_of(instance, compute("leave"), [make_job("a", 0)])
+    assert metadata_of(failure)["state"] == "NO_RESULT"
+
+
+def test_asked_again_it_is_made_again_but_not_for_the_same_run(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    tmp_path: Path,
+) -> None:
+    job = make_job("a", 1)
+    in_run(instance, compute("touch"), [job])
+    first = (tmp_path / "jobs/a/result.json").stat().st_mtime_ns
+    in_run(instance, compute("touch"), [job])
+    second = (tmp_path / "jobs/a/result.json").stat().st_mtime_ns
+    assert second > first
+    root = instance.get_run_records(limit=1)[0].dagster_run.run_id
+    in_run(instance, compute("touch"), [job], tags={"dagster/root_run_id": root})
+    assert (tmp_path / "jobs/a/result.json").stat().st_mtime_ns == second
+    job.output.unlink()
+    in_run(instance, compute("touch"), [job], tags={"dagster/root_run_id": root})
+    assert job.output.exists()
+
+
+def test_two_runs_for_one_partition(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    tmp_path: Path,
+) -> None:
+    job = make_job("a", 1)
+    with JobFolder(tmp_path / "jobs", job).claimed("the-other-run"):
+        failure = failure_of(instance, compute("touch"), [job])
+    assert "the-other-run" in str(failure.description)
+    assert in_run(instance, compute("touch"), [job])
+
+
+def test_terminating_the_run_ends_the_process(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    tmp_path: Path,
+) -> None:
+    def terminate() -> None:
+        wait_for((tmp_path / "jobs/a/log.txt").exists, "the job runs")
+        time.sleep(1.5)
+        instance.report_run_canceling(instance.get_run_records()[0].dagster_run)
+
+    thread = threading.Thread(target=terminate)
+    thread.start()
+    start = time.monotonic()
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        in_run(instance, compute("count"), [make_job("a", 600)])
+    thread.join()
+    assert time.monotonic() - start < 15
+    pid = json.loads((tmp_path / "jobs/a/running.json").read_text())["pid"]
+    assert not psutil.pid_exists(pid)
+    # it saved its state, and the same job run again goes on from there
+    saved = json.loads((tmp_path / "work/a/state.json").read_text())["done"]
+    assert saved > 0
+
+
+def test_a_signal_ends_even_a_process_that_does_not_listen(
+    start_host: Callable[..., psutil.Popen],
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = start_host(tiny_settings(), "deaf", make_job("a", 600))
+    pid_file = tmp_path / "work/a/pid.json"
+    pid = json.loads(wait_for(lambda: pid_file.exists() and pid_file.read_text(), "it runs"))["pid"]
+    host.send_signal(signal.SIGINT)
+    host.wait(30)
+    wait_for(lambda: not psutil.pid_exists(pid), "the process is gone")
+
+
+@pytest.mark.parametrize("meanwhile", ["runs", "finished"])
+def test_a_killed_dagster_finds_its_job_again(
+    instance: dg.DagsterInstance,
+    start_host: Callable[..., psutil.Popen],
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    tmp_path: Path,
+    meanwhile: str,
+) -> None:
+    job = make_job("a", 40)
+    host = start_host(tiny_settings(), "count", job)
+    log = tmp_path / "jobs/a/log.txt"
+    wait_for(lambda: log.exists() and "counting" in log.read_text(), "the job runs")
+    os.kill(host.pid, signal.SIGKILL)
+    host.wait()
+    if meanwhile == "finished":
+        wait_for((tmp_path / "jobs/a/result.json").exists, "the job is done")
+    figures = in_run(instance, compute("count"), [job])
+    assert figures[0]["counted"] == 40
+    assert figures[0]["resumed_at"] == 0
+    said = "finished earlier" if meanwhile == "finished" else "still runs"
+    assert said in event_messages(instance)
