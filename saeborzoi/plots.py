@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.browser.frames import best_matches, matrix_of
+from saeborzoi.browser.frames import best_matches, information_bits, matrix_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,12 +174,6 @@ def jaccard_heatmap(node_jaccard: pd.DataFrame, n_nodes: int = 60) -> bytes:
 def as_markdown_image(png: bytes, alternative: str = "plot") -> str:
     """The PNG as a markdown image with a data URI, for Dagster's markdown metadata."""
     return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
-
-
-def information_bits(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Information content of each column of a (width, 4) matrix, (width,) bits, 0 … 2."""
-    positive = np.where(matrix > 0, matrix, 1.0)
-    return np.asarray(2 + (matrix * np.log2(positive)).sum(axis=1))
 
 
 def draw_logo(axis: Axes, matrix: NDArray[np.float64]) -> None:

@@ -10,6 +10,7 @@ from browser.made_tables import make
 from PIL import Image
 
 from saeborzoi import plots
+from saeborzoi.browser.frames import information_bits
 
 DRAWN = {
     "training_curves": ("training_log",),
@@ -41,7 +42,7 @@ def test_empty_tables_are_drawn_too(name, tables):
 
 def test_information_content_of_known_columns():
     matrix = np.array([[1, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]])
-    np.testing.assert_allclose(plots.information_bits(matrix), [2, 0, 1])
+    np.testing.assert_allclose(information_bits(matrix), [2, 0, 1])
 
 
 def test_markdown_image_is_one_data_uri():

@@ -22,3 +22,9 @@ def best_matches(motif_match: pd.DataFrame) -> pd.DataFrame:
 def matrix_of(value: Any) -> NDArray[np.float64]:
     """A motif's matrix from a table's cell (lists or arrays of rows), (width, 4) float64."""
     return np.array([np.asarray(row, dtype=np.float64) for row in value]).reshape(-1, 4)
+
+
+def information_bits(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Information content of each column of a (width, 4) matrix, (width,) bits, 0 … 2."""
+    positive = np.where(matrix > 0, matrix, 1.0)
+    return np.asarray(2 + (matrix * np.log2(positive)).sum(axis=1))

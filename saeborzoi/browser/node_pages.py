@@ -1,0 +1,235 @@
+"""What a node's page shows, one document a node, read a hundred at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saeborzoi.browser.encoding import integer, number, numbers, pack_sequences, text
+from saeborzoi.browser.frames import matrix_of
+from saeborzoi.browser.neighbours import Nearest
+from saeborzoi.browser.overview import Dictionaries
+from saeborzoi.browser.tables import SaeTables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NODES_PER_SHARD = 100
+SEQLETS_PER_BAND = 50
+"""Seqlets of each band of activation that a site carries: the strongest."""
+MATCHES_PER_MOTIF = 8
+BANDS = (0.75, 0.5, 0.25, 0.0)
+"""Lower ends of the bands of activation, as fractions of the node's maximum."""
+
+
+def shards(
+    tables: SaeTables, names: Dictionaries, nearest: dict[str, Nearest]
+) -> Iterator[dict[str, Any]]:
+    """Documents of `NODES_PER_SHARD` nodes each, in order of node.
+
+    Parameters
+    ----------
+    tables
+        The SAE's tables.
+    names
+        Dictionaries that the numbers refer to.
+    nearest
+        ``jaccard``, ``decoder``, ``motif``: the nearest nodes by each; left out where not yet
+        computed.
+    """
+    activation = {int(row["node"]): row for row in tables["node"].to_dict("records")}
+    selection = {int(row["node"]): row for row in tables["node_selection"].to_dict("records")}
+    motifs = _grouped(tables["motif"].sort_values(["node", "motif"]))
+    matches = _grouped(_strongest_matches(tables["motif_match"]))
+    overlaps = _grouped(tables["annotation_overlap"].sort_values(["node", "z_shuffled"]))
+    seqlets = _Seqlets(tables)
+    done = {name: tables.computed_nodes(name) for name in ("motif", "seqlet")}
+    done["motif_match"] = tables.computed_nodes("motif_match")
+
+    for first in range(0, tables.n_nodes, NODES_PER_SHARD):
+        chroms: dict[str, int] = {}
+        pages = []
+        for node in range(first, min(first + NODES_PER_SHARD, tables.n_nodes)):
+            page = {
+                "activation": _activation(activation.get(node)),
+                "selection": _selection(selection.get(node)),
+                "seqlets": seqlets.page(node, chroms) if node in done["seqlet"] else None,
+                "motifs": _motifs(motifs.get(node, [])) if node in done["motif"] else None,
+                "matches": _matches(matches.get(node, []), names)
+                if node in done["motif_match"]
+                else None,
+                "overlaps": _overlaps(overlaps[node], names) if node in overlaps else None,
+                "near": {
+                    kind: [found.node[node], numbers(found.similarity[node], 3)]
+                    for kind, found in nearest.items()
+                    if node in found.node
+                },
+            }
+            pages.append({name: value for name, value in page.items() if value is not None})
+        yield {"first": first, "chroms": list(chroms), "nodes": pages}
+
+
+def _grouped(frame: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """Rows of each node, in their order."""
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in frame.drop(columns="hyperparameters", errors="ignore").to_dict("records"):
+        groups.setdefault(int(row["node"]), []).append(row)
+    return groups
+
+
+def _activation(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    edges, counts = row["histogram_edges"], row["histogram_counts"]
+    has_histogram = counts is not None and np.ndim(counts) == 1 and len(counts) > 0
+    return {
+        "n_positions": integer(row["n_positions"]),
+        "n_nonzero": integer(row["n_nonzero"]),
+        "frequency": number(row["frequency"]),
+        "max": number(row["activation_max"]),
+        "mean": number(row["activation_mean"]),
+        "std": number(row["activation_std"]),
+        "edges": numbers(edges) if has_histogram else [],
+        "counts": [int(count) for count in counts] if has_histogram else [],
+    }
+
+
+def _selection(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        "selected": bool(row["selected"]),
+        "reason": text(row["reason"]),
+        "n_seqlets": integer(row["n_seqlets"]),
+        "n_strong": integer(row["n_strong"]),
+        "n_dropped": integer(row["n_dropped"]),
+    }
+
+
+def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "motif": int(row["motif"]),
+            "consensus": text(row["consensus"]),
+            "n_sites": integer(row["n_sites"]),
+            "llr": number(row["llr"]),
+            "log10_e": number(row["log10_e_value"]),
+            "significant": bool(row["is_significant"]),
+            "matrix": numbers(matrix_of(row["matrix"]).ravel()),
+            "engine": text(row["engine"]),
+            "bits": number(row["information_content_bits"]),
+            "palindrome": bool(row["is_palindrome"]) if row["is_palindrome"] is not None else None,
+            "artefact": text(row["artefact"]),
+            "odds": numbers(
+                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes")
+            ),
+            "fdr": number(row["fdr"]),
+            "spearman": number(row["activation_spearman"]),
+        }
+        for row in rows
+    ]
+
+
+def _strongest_matches(frame: pd.DataFrame) -> pd.DataFrame:
+    """The `MATCHES_PER_MOTIF` best matches of each motif, significant or not."""
+    ordered = frame.sort_values(["node", "motif", "p_value", "target_id"], kind="stable")
+    return ordered.groupby(["node", "motif"], sort=False).head(MATCHES_PER_MOTIF)
+
+
+def _matches(rows: list[dict[str, Any]], names: Dictionaries) -> list[list[Any]]:
+    """motif, target, p, q, E, offset, overlap, strand, significant."""
+    return [
+        [
+            int(row["motif"]),
+            names.target[row["database"], row["target_id"]],
+            number(row["p_value"], 3),
+            number(row["q_value"], 3),
+            number(row["e_value"], 3),
+            integer(row["offset_bp"]),
+            integer(row["overlap_bp"]),
+            text(row["orientation"]),
+            int(bool(row["is_significant"])),
+        ]
+        for row in rows
+    ]
+
+
+def _overlaps(rows: list[dict[str, Any]], names: Dictionaries) -> list[list[Any]]:
+    """class, seqlets, overlapping, expected, z over nodes, z shuffled, odds ratio, low, high."""
+    return [
+        [
+            names.annotation[row["annotation"], row["annotation_class"]],
+            integer(row["n_seqlets"]),
+            integer(row["n_overlapping"]),
+            *numbers(
+                row[name]
+                for name in (
+                    "n_expected", "z_score", "z_shuffled",
+                    "odds_ratio", "odds_ratio_low", "odds_ratio_high",
+                )
+            ),
+        ]
+        for row in reversed(rows)
+    ]  # fmt: skip
+
+
+class _Seqlets:
+    """The strongest seqlets of each node and band, packed."""
+
+    def __init__(self, tables: SaeTables) -> None:
+        frame = tables["seqlet"]
+        node = frame["node"].to_numpy(np.int64)
+        rank = frame["rank"].to_numpy(np.int64)
+        order = np.lexsort((rank, node))
+        node = node[order]
+        activation = frame["activation"].to_numpy(np.float64)[order]
+        maximum = np.zeros(tables.n_nodes)
+        np.maximum.at(maximum, node, activation)
+        of_node = tables["node"]
+        np.maximum.at(
+            maximum, of_node["node"].to_numpy(np.int64), of_node["activation_max"].to_numpy(float)
+        )
+        fraction = activation / np.where(maximum[node] > 0, maximum[node], 1)
+        # a band includes its upper end only at the top, where the maximum itself lies
+        band = np.searchsorted(-np.array(BANDS[:-1]), -fraction, side="left")
+        kept = _first_of_each(node * len(BANDS) + band, SEQLETS_PER_BAND)
+        self.totals = np.zeros((tables.n_nodes, len(BANDS)), dtype=np.int64)
+        np.add.at(self.totals, (node, band), 1)
+        chosen = frame.iloc[order[kept]]
+        self._starts = np.searchsorted(node[kept], np.arange(tables.n_nodes + 1))
+        self._start_bp = chosen["start_bp"].tolist()
+        self._rank = chosen["rank"].tolist()
+        self._activation = numbers(activation[kept])
+        self._chrom = chosen["chrom"].tolist()
+        sequences = chosen["sequence"].tolist()
+        self._length = [len(sequence) for sequence in sequences]
+        self._width = (chosen["end_bp"] - chosen["start_bp"]).tolist()
+        self._sequence = pack_sequences(sequences)
+
+    def page(self, node: int, chroms: dict[str, int]) -> dict[str, Any]:
+        """Columns of a node's seqlets; `chroms` collects the names that they refer to."""
+        here = slice(*self._starts[node : node + 2])
+        width = self._width[here]
+        return {
+            "in_band": self.totals[node].tolist(),
+            "width": width[0] if len(set(width)) == 1 else width,
+            "rank": self._rank[here],
+            "chrom": [chroms.setdefault(str(c), len(chroms)) for c in self._chrom[here]],
+            "start": self._start_bp[here],
+            "activation": self._activation[here],
+            "sequence": self._sequence[here],
+        }
+
+
+def _first_of_each(groups: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Places of the first `n` members of each group, in order."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    is_first = np.ones(len(ordered), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    starts = np.flatnonzero(is_first)
+    place = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
+    return np.sort(order[place < n])
