@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from saeborzoi.intervals import covered_bp, merge, on_one_axis
+from saeborzoi.intervals import Intervals, covered_bp, merge, on_one_axis
 
 
 def node_jaccard(seqlets: pd.DataFrame) -> pd.DataFrame:
@@ -30,6 +30,8 @@ def node_jaccard(seqlets: pd.DataFrame) -> pd.DataFrame:
     """
     code, nodes = pd.factorize(seqlets["node"], sort=True)
     group, loci = merge(code.astype(np.int64), on_one_axis(seqlets)[0])
+    order = np.argsort(loci.start)  # neighbours together: half the time
+    group, loci = group[order], Intervals(loci.start[order], loci.end[order])
     n = len(nodes)
     shared = covered_bp(loci, group, loci, n)
     of_node = sparse.csr_array(
