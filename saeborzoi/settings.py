@@ -402,6 +402,8 @@ def load_settings(path: Path | None = None) -> Settings:
         settings = Settings.model_validate(document)
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
+    except PartitionKeyError as error:
+        raise SettingsError(f"{path}: {error}") from None
     return _resolved(settings, path.parent)
 
 

@@ -1,16 +1,22 @@
 """What every asset says about itself in the same way: errors, checks, metadata, column schema."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import dagster as dg
+import pandas as pd
 
+from saeborzoi.artifacts import PROVENANCE, provenance, write_file, write_json
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.hyperparameters import parse_node_key
+from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.catalog import Made
 from saeborzoi_resources.platform import Platform, Sae
 from saeborzoi_resources.schema import TABLE
+from saeborzoi_resources.store import batch_name
 
 OWNERS = ["team:saeborzoi"]
 _FEW_PARTITIONS = 20
@@ -56,6 +62,86 @@ def node_batches(
         sae = platform.sae(key)
         batches.append((sae, sae.require_nodes(wanted)))
     return batches
+
+
+def selected_seqlets(platform: Platform, sae: Sae, columns: str) -> pd.DataFrame:
+    """Seqlets of the SAE's selected nodes, refused where not every node was looked at.
+
+    Raises
+    ------
+    CatalogError
+        Names the first node whose seqlets are missing.
+    """
+    platform.catalog.require_made("seqlets", sae.key, range(sae.n_nodes))
+    selection = platform.catalog.rows("node_selection", sae.key)
+    selected = selection.loc[selection["selected"], "node"].tolist()
+    return platform.catalog.rows("seqlet", sae.key, columns, nodes=selected)
+
+
+class NodeStage(NamedTuple):
+    """What a heavy stage over nodes of one SAE made: its rows, and the folder that holds them."""
+
+    frame: pd.DataFrame
+    output: Path
+
+
+def run_node_stage(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    stage: str,
+    version: str,
+    sae: Sae,
+    nodes: Sequence[int],
+    active: Sequence[int],
+    table: str,
+    result: str,
+) -> NodeStage:
+    """Run a heavy stage over nodes, in as many jobs as its profile wants.
+
+    Parameters
+    ----------
+    nodes
+        Nodes of the run's partitions.
+    active
+        Those of them that have something to work on; may be none.
+    table
+        Catalogue table whose rows of these nodes are the stage's input.
+    result
+        Catalogue table that the stage's rows are for; its columns where there are no nodes.
+    """
+    size = platform.settings.compute.profile_of(stage).nodes_per_job or max(1, len(active))
+    chunks = [active[i : i + size] for i in range(0, len(active), size)]
+    folder = platform.store.batch(sae.key, stage, nodes, version)
+    jobs = []
+    for chunk in chunks:
+        name = batch_name(chunk)
+        job = platform.job(
+            stage,
+            version,
+            context.run_id,
+            output=folder / f"{name}.parquet",
+            layer=sae.layer,
+            sae=sae,
+            nodes=chunk,
+            inputs={table: platform.store.work(sae.key, stage) / f"{name}_{version}.parquet"},
+        )
+        with write_file(job.inputs[table]) as temporary:
+            rows = platform.catalog.rows(table, sae.key, nodes=chunk)
+            rows.to_parquet(temporary, index=False)
+        jobs.append(job)
+    figures = platform.compute.run(context, jobs) if jobs else []
+    empty = pd.DataFrame(
+        columns=[c.name for c in TABLE[result].columns if c.name != HYPERPARAMETERS]
+    )
+    frames = [pd.read_parquet(job.output) for job in jobs]
+    write_json(
+        folder / PROVENANCE,
+        {"jobs": [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]},
+    )
+    for job in jobs:
+        shutil.rmtree(job.work, ignore_errors=True)
+        job.inputs[table].unlink(missing_ok=True)
+    return NodeStage(pd.concat(frames) if frames else empty, folder)
 
 
 def made_by(

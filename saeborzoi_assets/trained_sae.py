@@ -43,9 +43,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             dead_fraction_below_threshold="dead nodes are at most [checks] max_dead_fraction",
         ),
     )
-    def trained_sae(
-        context: dg.AssetExecutionContext, platform: Platform
-    ) -> dg.MaterializeResult:
+    def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
         settings = platform.settings
         with explained():
@@ -64,7 +62,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 sae.key,
                 sections={"training": settings.training.model_dump()},
                 files=[
-                    *(file for shards in shard_sets if shards for file in (shards.shards, shards.windows)),
+                    *(
+                        file
+                        for shards in shard_sets
+                        if shards
+                        for file in (shards.shards, shards.windows)
+                    ),
                     *([checkpoint] if checkpoint else []),
                 ],
                 inputs=[NORMALIZATION_CONSTANTS],

@@ -103,14 +103,40 @@ class Catalog:
         with self.read() as connection:
             return connection.sql(sql, params=list(parameters)).to_arrow_table().to_pandas()
 
-    def rows(self, table: str, hyperparameters: str, columns: str = "*") -> pd.DataFrame:
-        """Rows of one SAE in key order, without the `hyperparameters` column."""
-        key = ", ".join(TABLE[table].key)
+    def rows(
+        self,
+        table: str,
+        hyperparameters: str,
+        columns: str = "*",
+        nodes: Sequence[int] | None = None,
+    ) -> pd.DataFrame:
+        """Rows of one SAE, or of some of its nodes, in key order, without `hyperparameters`."""
+        order = ", ".join(TABLE[table].key)
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
-        return self.frame(
-            f"SELECT {selected} FROM {table} WHERE hyperparameters = ? ORDER BY {key}",
-            [hyperparameters],
+        condition, parameters = _condition(
+            Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
         )
+        return self.frame(
+            f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
+        )
+
+    def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
+        """Refuse to go on without an asset's partition, or those of some nodes.
+
+        Raises
+        ------
+        CatalogError
+            Names the asset and the first partition to materialize.
+        """
+        wanted = Scope(hyperparameters=owner, nodes=None if nodes is None else tuple(nodes))
+        made = self.partitions_made(asset, owner)
+        missing = [key for key in wanted.partition_keys if key not in made]
+        if missing:
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            raise CatalogError(
+                f"{asset} of {missing[0]}{more} is not made yet; materialize it first: "
+                f"dagster asset materialize --select {asset} --partition '{missing[0]}'"
+            )
 
     def artifacts(self, asset: str, owner: str) -> list[Path]:
         """Files and folders that hold an asset's standing rows of one layer or SAE."""

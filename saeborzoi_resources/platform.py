@@ -51,11 +51,12 @@ class Sae(NamedTuple):
         outside = [node for node in nodes if not 0 <= node < self.n_nodes]
         if outside:
             last = node_key(self.n_nodes - 1)
+            everything = f"{self.key}|n0000...{self.key}|{last}"
             raise PartitionKeyError(
                 f"{self.key} has {self.n_nodes} nodes, n0000 ... {last}; there is no "
                 f"{node_key(outside[0])}"
                 + (f" (nor {len(outside) - 1} more of those asked for)" if outside[1:] else "")
-                + f". For all of its nodes use --partition-range '{self.key}|n0000...{self.key}|{last}'"
+                + f". For all of its nodes use --partition-range '{everything}'"
             )
         return tuple(sorted(nodes))
 

@@ -34,6 +34,11 @@ class Store:
         """Folder of the job folders: job document, log, result of each."""
         return self.root / "jobs"
 
+    @property
+    def genome_cache(self) -> Path:
+        """Folder for a decompressed genome and its index."""
+        return self.root / "genome"
+
     def layer_artifact(self, layer: str, asset: str) -> Path:
         """Folder of an artifact of a layer."""
         return self.root / "layers" / layer / asset

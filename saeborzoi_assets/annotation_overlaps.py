@@ -1,0 +1,114 @@
+"""Seqlets of each selected node against genomic annotation, with a shuffled control."""
+
+import dagster as dg
+
+from saeborzoi.hyperparameters import derived_seed
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    image,
+    made_by,
+    path,
+    selected_seqlets,
+    table,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.seqlets import NAME as SEQLETS
+from saeborzoi_resources.catalog import Scope
+from saeborzoi_resources.platform import Platform, write_tables
+
+NAME = "annotation_overlaps"
+CODE_VERSION = "1"
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition an SAE."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.sae,
+        deps=[SEQLETS],
+        group_name="comparison",
+        kinds={"parquet", "python"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("annotation_overlap"),
+        check_specs=check_specs(
+            NAME,
+            counts_possible="no class overlaps more seqlets than the node has",
+            annotation_met="each annotation overlaps at least one seqlet",
+        ),
+    )
+    def annotation_overlaps(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """Overlaps of seqlets with cCREs, repeats and other annotation: counts, expectation under
+        shuffling, z over nodes, odds ratio with its confidence interval."""
+        from saeborzoi import overlaps
+        from saeborzoi.genome import read_bed, read_windows
+
+        settings = platform.settings
+        with explained():
+            sae = platform.sae(context.partition_key)
+            platform.store.require_writable()
+            seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
+            wanted = settings.data.annotation
+            version = platform.data_version(
+                NAME,
+                CODE_VERSION,
+                sae.key,
+                sections={
+                    "overlaps": settings.overlaps.model_dump(),
+                    "annotation": [annotation.model_dump() for annotation in wanted],
+                },
+                files=[annotation.path for annotation in wanted],
+                inputs=[SEQLETS],
+            )
+            output = platform.store.sae_artifact(sae.key, NAME)
+            job = platform.job(
+                NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
+            )
+            frame = overlaps.annotation_overlaps(
+                seqlets,
+                {a.name: read_bed(a.path, a.class_column) for a in wanted},
+                read_windows(sae.layer.train.windows),
+                sae.layer,
+                settings.overlaps.n_shuffles,
+                derived_seed(sae.key, NAME),
+            )
+            tables = {"annotation_overlap": frame}
+            write_tables(output, tables, job)
+            platform.record(
+                made_by(context, CODE_VERSION, version, output),
+                Scope(hyperparameters=sae.key),
+                tables,
+            )
+        from saeborzoi.plots import annotation_heatmap
+
+        met = frame.groupby("annotation")["n_overlapping"].sum()
+        unmet = [a.name for a in wanted if met.get(a.name, 0) == 0]
+        top = frame.sort_values("z_shuffled", ascending=False).groupby("annotation_class").head(3)
+        return dg.MaterializeResult(
+            metadata={
+                "n_nodes": int(frame["node"].nunique()),
+                "n_classes": int(frame["annotation_class"].nunique()),
+                "top_nodes_by_class": table(
+                    top[
+                        ["annotation_class", "node", "n_overlapping", "n_expected", "odds_ratio"]
+                    ].sort_values("annotation_class", kind="stable"),
+                    30,
+                ),
+                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version),
+            check_results=[
+                check("counts_possible", (frame["n_overlapping"] <= frame["n_seqlets"]).all()),
+                check("annotation_met", not unmet, without_overlap=str(unmet)),
+            ],
+        )
+
+    return annotation_overlaps

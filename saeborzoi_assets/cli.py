@@ -1,0 +1,128 @@
+"""The command `saeborzoi`: thin words around the platform. What the words do stands elsewhere."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from saeborzoi import __version__
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.settings import FILE_NAME, find_settings_file, load_settings
+from saeborzoi_resources.store import Store
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0, 1 where a check failed, 2 for an error."""
+    parser = argparse.ArgumentParser(
+        prog="saeborzoi",
+        description="Named features from a DNA model's activations, as Dagster assets.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--project", type=Path, help=f"{FILE_NAME} or its folder; default: found as Dagster does"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="look at every input of the project, in seconds")
+    check.add_argument(
+        "--compute", action="store_true", help="also submit a short job to the compute backend"
+    )
+    check.set_defaults(run=_check)
+
+    run = commands.add_parser("run", help="materialize every asset of SAEs, node by node and all")
+    run.add_argument(
+        "key", nargs="*", help="partition keys; default: all that the settings ask for"
+    )
+    run.set_defaults(run=_run)
+
+    demo = commands.add_parser("demo", help="make the demo data, run everything, compare")
+    demo.set_defaults(run=_demo)
+
+    query = commands.add_parser("query", help="run SQL on the catalogue and print the result")
+    query.add_argument("sql")
+    query.set_defaults(run=_query)
+
+    convert = commands.add_parser(
+        "convert", help="make a dagster_project.toml from sae-borzoi's config.json"
+    )
+    convert.add_argument("config", type=Path)
+    convert.add_argument("--genome", type=Path, required=True, help="FASTA of the reference")
+    convert.add_argument("--output", type=Path, default=Path(FILE_NAME))
+    convert.set_defaults(run=_convert)
+
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except SaeBorzoiError as error:
+        print(f"saeborzoi: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settings_file(options: argparse.Namespace) -> Path:
+    given: Path | None = options.project
+    if given is None:
+        return find_settings_file()
+    return find_settings_file(given) if given.is_dir() else given.resolve()
+
+
+def _check(options: argparse.Namespace) -> int:
+    from saeborzoi_resources.project_check import check_project
+
+    settings_file = _settings_file(options)
+    settings = load_settings(settings_file)
+    print(f"{settings_file}: {len(settings.layer)} layers, {len(settings.wanted())} SAEs wanted")
+    findings = check_project(settings)
+    failed = 0
+    for finding in findings:
+        failed += not finding.ok
+        print(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.detail}", flush=True)
+    if options.compute:
+        from saeborzoi_resources.compute.preflight import preflight
+
+        for what, ok, detail in preflight(settings, Store(settings.project.store).jobs):
+            failed += not ok
+            print(f"{'ok  ' if ok else 'FAIL'}  {what}: {detail}", flush=True)
+    print(f"{failed} of the checks failed" if failed else "all checks passed")
+    return 1 if failed else 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from saeborzoi_assets.runner import run
+
+    settings_file = _settings_file(options)
+    settings = load_settings(settings_file)
+    wanted = [settings.parse_key(key) for key in options.key] or settings.wanted()
+    run(settings_file, settings, wanted)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from saeborzoi_assets.demonstration import demonstrate
+
+    return demonstrate(options.project or Path.cwd())
+
+
+def _query(options: argparse.Namespace) -> None:
+    from saeborzoi_resources.catalog import Catalog
+
+    settings = load_settings(_settings_file(options))
+    with Catalog(Store(settings.project.store).catalog).read() as connection:
+        width = shutil.get_terminal_size((120, 20)).columns
+        connection.sql(options.sql).show(max_width=width)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from saeborzoi.convert import convert_config
+
+    text = convert_config(options.config, options.genome)
+    if options.output.exists():
+        raise SaeBorzoiError(f"{options.output} exists; move it away or name another --output")
+    options.output.write_text(text)
+    print(f"{options.output} is written; look at the lines marked with 'check', then run "
+          "`saeborzoi check`")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

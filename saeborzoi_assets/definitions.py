@@ -1,0 +1,79 @@
+"""What Dagster loads: the assets of one project with its resource and executor.
+
+`build_definitions` is the seam for tests and for other deployments: the same graph with another
+settings file, or with other resources.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from saeborzoi.settings import find_settings_file, load_settings
+from saeborzoi_assets import (
+    annotation_overlaps,
+    automation,
+    jaccard_matrix,
+    meme_motifs,
+    normalization_constants,
+    seqlets,
+    tomtom_matches,
+    top_activations,
+    trained_sae,
+    umap_embedding,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.platform import Platform
+
+ARTIFACTS = (
+    normalization_constants,
+    trained_sae,
+    top_activations,
+    seqlets,
+    meme_motifs,
+    tomtom_matches,
+    umap_embedding,
+    annotation_overlaps,
+    jaccard_matrix,
+)
+"""Modules with an asset each, in the order in which they are made."""
+
+
+def build_definitions(
+    settings_file: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Definitions of a project.
+
+    Parameters
+    ----------
+    settings_file
+        `dagster_project.toml`; left out, found from SAEBORZOI_PROJECT or the working directory.
+    overrides
+        Resources to use in the place of those of the same name.
+
+    Raises
+    ------
+    SettingsError
+        Where the settings are missing or wrong.
+    """
+    settings_file = settings_file or find_settings_file()
+    settings = load_settings(settings_file)
+    partitions = Partitions.of(settings)
+    return dg.Definitions(
+        assets=[module.build(partitions) for module in ARTIFACTS],
+        resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},
+        sensors=automation.sensors(partitions),
+        executor=dg.multiprocess_executor,
+        loggers={"console": _console_logger},
+    )
+
+
+_console_logger = dg.colored_console_logger.configured({"log_level": "INFO"}, name="console")
+"""Every step and event of Dagster at DEBUG would hide the stages' own progress."""
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The project that SAEBORZOI_PROJECT or the working directory names."""
+    return build_definitions()

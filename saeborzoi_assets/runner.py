@@ -1,0 +1,78 @@
+"""Materializes whole SAEs through `dagster asset materialize`, as a person would type it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+
+from saeborzoi.errors import ComputeError
+from saeborzoi.hyperparameters import Hyperparameters, node_key
+from saeborzoi.settings import PROJECT_VARIABLE, Settings
+from saeborzoi_assets.instance import ensure_home
+from saeborzoi_assets.partitions import HYPERPARAMETERS
+
+
+class Step(NamedTuple):
+    """One `dagster asset materialize`: assets that share a partition space."""
+
+    assets: tuple[str, ...]
+    partition: str
+    is_range: bool = False
+
+    def command(self) -> list[str]:
+        """Arguments after the interpreter."""
+        return [
+            "-m", "dagster", "asset", "materialize",
+            "-m", "saeborzoi_assets.definitions",
+            "--select", ",".join(self.assets),
+            "--partition-range" if self.is_range else "--partition", self.partition,
+        ]  # fmt: skip
+
+
+def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
+    """What to materialize for one SAE, in order."""
+    layer = settings.layer_named(hyperparameters.layer)
+    key = hyperparameters.key
+    last = node_key(hyperparameters.n_nodes(layer.n_channels) - 1)
+    return [
+        Step(("normalization_constants",), layer.name),
+        Step(("trained_sae", "top_activations"), key),
+        Step(
+            ("seqlets", "meme_motifs", "tomtom_matches"),
+            f"{key}|n0000...{key}|{last}",
+            is_range=True,
+        ),
+        Step(("umap_embedding", "annotation_overlaps", "jaccard_matrix"), key),
+    ]
+
+
+def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameters]) -> None:
+    """Materialize every asset of some SAEs, one command after the other, output as it comes.
+
+    Raises
+    ------
+    ComputeError
+        Where a command fails; what was made before stays.
+    """
+    os.environ[PROJECT_VARIABLE] = str(settings_file)
+    home = ensure_home(settings_file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
+    for hyperparameters in wanted:
+        for step in steps(settings, hyperparameters):
+            command = step.command()
+            print(f"\n$ dagster {' '.join(command[2:])}", flush=True)
+            start = time.monotonic()
+            code = subprocess.run([sys.executable, *command], check=False).returncode
+            if code != 0:
+                raise ComputeError(
+                    f"{', '.join(step.assets)} of {step.partition} failed (exit code {code}); "
+                    "the reason stands above. Earlier results are untouched; mend it and run the "
+                    "same command again"
+                )
+            print(f"  {', '.join(step.assets)}: {time.monotonic() - start:.0f} s", flush=True)
