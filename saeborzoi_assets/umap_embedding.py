@@ -48,7 +48,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """UMAP of the selected nodes' activation over the loci of their seqlets, k-means clusters
         on it, and the factor family most enriched in each cluster."""
-        from saeborzoi.embedding import embed_nodes
+        from saeborzoi.embedding import embed_nodes, node_locus_matrix
         from saeborzoi.motifs.families import cluster_families
 
         settings = platform.settings
@@ -69,7 +69,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             job = platform.job(
                 NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
             )
-            embedding = embed_nodes(seqlets, settings.embedding)
+            nodes, matrix = node_locus_matrix(seqlets)
+            embedding = embed_nodes(nodes, matrix, settings.embedding)
             clusters = cluster_families(embedding, matches)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             write_tables(output, tables, job)
