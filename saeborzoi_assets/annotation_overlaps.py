@@ -12,6 +12,7 @@ from saeborzoi_assets.common import (
     image,
     made_by,
     path,
+    say,
     selected_seqlets,
     table,
 )
@@ -71,6 +72,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             job = platform.job(
                 NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
             )
+            say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             frame = overlaps.annotation_overlaps(
                 seqlets,
                 {a.name: read_bed(a.path, a.class_column) for a in wanted},

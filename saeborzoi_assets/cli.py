@@ -39,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="make the demo data, run everything, compare")
     demo.set_defaults(run=_demo)
 
+    ui = commands.add_parser("ui", help="Dagster's web interface and daemon for this project")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", type=int, default=3000)
+    ui.set_defaults(run=_ui)
+
     query = commands.add_parser("query", help="run SQL on the catalogue and print the result")
     query.add_argument("sql")
     query.set_defaults(run=_query)
@@ -102,6 +107,12 @@ def _demo(options: argparse.Namespace) -> int:
     from saeborzoi_assets.demonstration import demonstrate
 
     return demonstrate(options.project or Path.cwd())
+
+
+def _ui(options: argparse.Namespace) -> int:
+    from saeborzoi_assets.runner import dagster_dev
+
+    return dagster_dev(_settings_file(options), options.host, options.port)
 
 
 def _query(options: argparse.Namespace) -> None:

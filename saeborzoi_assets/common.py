@@ -49,6 +49,12 @@ def explained() -> Iterator[None]:
         ) from error
 
 
+def say(context: dg.AssetExecutionContext, text: str) -> None:
+    """Tell the run's log and the terminal, whose logger shows warnings only."""
+    context.log.info(text)
+    print(text, flush=True)
+
+
 def node_batches(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> list[tuple[Sae, tuple[int, ...]]]:

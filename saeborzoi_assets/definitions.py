@@ -69,7 +69,7 @@ def build_definitions(
     )
 
 
-_console_logger = dg.colored_console_logger.configured({"log_level": "INFO"}, name="console")
+_console_logger = dg.colored_console_logger.configured({"log_level": "INFO"})
 """Every step and event of Dagster at DEBUG would hide the stages' own progress."""
 
 

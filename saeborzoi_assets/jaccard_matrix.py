@@ -13,6 +13,7 @@ from saeborzoi_assets.common import (
     image,
     made_by,
     path,
+    say,
     selected_seqlets,
     table,
 )
@@ -63,6 +64,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             job = platform.job(
                 NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
             )
+            say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
             tables = {"node_jaccard": frame}
             write_tables(output, tables, job)

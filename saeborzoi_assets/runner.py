@@ -1,6 +1,7 @@
 """Materializes whole SAEs through `dagster asset materialize`, as a person would type it."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ from saeborzoi.hyperparameters import Hyperparameters, node_key
 from saeborzoi.settings import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.instance import ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
+
+_QUIET = '{"loggers": {"console": {"config": {"log_level": "WARNING"}}}}'
+"""The stages tell their progress themselves; Dagster's events stay in the run's log."""
 
 
 class Step(NamedTuple):
@@ -31,6 +35,7 @@ class Step(NamedTuple):
             "-m", "saeborzoi_assets.definitions",
             "--select", ",".join(self.assets),
             "--partition-range" if self.is_range else "--partition", self.partition,
+            "--config-json", _QUIET,
         ]  # fmt: skip
 
 
@@ -51,6 +56,18 @@ def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
     ]
 
 
+def dagster_dev(settings_file: Path, host: str, port: int) -> int:
+    """Run Dagster's web interface and daemon on the project's instance until interrupted."""
+    os.environ[PROJECT_VARIABLE] = str(settings_file)
+    ensure_home(settings_file.parent)
+    print(f"http://{host}:{port} shows {settings_file}; Ctrl-C ends it", flush=True)
+    command = [
+        sys.executable, "-m", "dagster", "dev", "-m", "saeborzoi_assets.definitions",
+        "--host", host, "--port", str(port),
+    ]  # fmt: skip
+    return subprocess.run(command, check=False).returncode
+
+
 def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameters]) -> None:
     """Materialize every asset of some SAEs, one command after the other, output as it comes.
 
@@ -66,7 +83,7 @@ def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameter
     for hyperparameters in wanted:
         for step in steps(settings, hyperparameters):
             command = step.command()
-            print(f"\n$ dagster {' '.join(command[2:])}", flush=True)
+            print(f"\n$ {shlex.join(['dagster', *command[2:-2]])}", flush=True)
             start = time.monotonic()
             code = subprocess.run([sys.executable, *command], check=False).returncode
             if code != 0:

@@ -14,6 +14,7 @@ from saeborzoi_assets.common import (
     node_batches,
     node_result,
     path,
+    say,
     table,
 )
 from saeborzoi_assets.partitions import Partitions
@@ -110,9 +111,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         Scope(hyperparameters=sae.key, nodes=nodes),
                         tables,
                     )
-                    context.log.info(
-                        f"{sae.key}: {len(nodes)} nodes, {int(selection['selected'].sum())} "
-                        f"selected, {len(rows)} seqlets"
+                    say(
+                        context,
+                        f"seqlets of {sae.key}: {len(nodes)} nodes, {int(selection['selected'].sum())} "
+                        f"selected, {len(rows):,} seqlets",
                     )
                     versions.append(version)
                     made.append((sae, rows, selection, output))

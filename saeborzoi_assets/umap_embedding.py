@@ -12,6 +12,7 @@ from saeborzoi_assets.common import (
     image,
     made_by,
     path,
+    say,
     selected_seqlets,
     table,
 )
@@ -48,8 +49,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """UMAP of the selected nodes' activation over the loci of their seqlets, k-means clusters
         on it, and the factor family most enriched in each cluster."""
-        from saeborzoi.embedding import embed_nodes, node_locus_matrix
         from saeborzoi.motifs.families import cluster_families
+
+        from saeborzoi.embedding import embed_nodes, node_locus_matrix
 
         settings = platform.settings
         with explained():
@@ -69,6 +71,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             job = platform.job(
                 NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
             )
+            say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, settings.embedding)
             clusters = cluster_families(embedding, matches)

@@ -140,9 +140,9 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
 
 
 def _database(database) -> str:  # type: ignore[no-untyped-def]
-    from saeborzoi.motifs.databases import load_databases
+    from saeborzoi.motifs.databases import check_databases
 
-    return f"{len(load_databases([database])[0].motifs):,} motifs"
+    return f"{check_databases([database])[database.name]:,} motifs"
 
 
 def _engines(settings: Settings) -> str:
