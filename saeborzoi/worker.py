@@ -162,7 +162,8 @@ def duration(seconds: float) -> str:
 
 
 def usage() -> dict[str, Any]:
-    """What this process has used: `cpu_s`, `peak_memory_mb` and, where torch used one, the GPU."""
+    """What this process has used: `cpu_s`, `peak_memory_mb`; in SLURM the job's id and GPUs;
+    where torch used a GPU, its name and peak memory."""
     own, children = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
@@ -170,10 +171,16 @@ def usage() -> dict[str, Any]:
         "cpu_s": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2),
         "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / 1024, 1),
     }
+    if "SLURM_JOB_ID" in os.environ:
+        task = os.environ.get("SLURM_ARRAY_TASK_ID")
+        parent = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
+        seen["slurm_job_id"] = f"{parent}_{task}" if task else parent
+        if "SLURM_GPUS_ON_NODE" in os.environ:
+            seen["n_gpus"] = int(os.environ["SLURM_GPUS_ON_NODE"])
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         seen["gpu"] = torch.cuda.get_device_name()
-        seen["n_gpus"] = torch.cuda.device_count()
+        seen.setdefault("n_gpus", torch.cuda.device_count())
         seen["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return seen
 

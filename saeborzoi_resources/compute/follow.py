@@ -35,6 +35,7 @@ class DagsterRun:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self._tagged: dict[str, list[str]] = {}
         self.run_id = context.run.run_id
         self.root_run_id = context.run.tags.get(ROOT_RUN_TAG, self.run_id)
 
@@ -43,8 +44,11 @@ class DagsterRun:
         self.context.log.info(message)
 
     def tag(self, name: str, value: str) -> None:
-        """Add a tag to the run."""
-        self.context.instance.add_run_tags(self.run_id, {name: value})
+        """Add a value to a tag of the run, after those that were added before."""
+        values = self._tagged.setdefault(name, [])
+        if value not in values:
+            values.append(value)
+            self.context.instance.add_run_tags(self.run_id, {name: ",".join(values)})
 
     def is_canceling(self) -> bool:
         """Whether somebody terminated the run. Asked of the instance, as not every executor

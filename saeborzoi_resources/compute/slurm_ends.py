@@ -1,0 +1,157 @@
+"""What SLURM's words mean for a job: which states are ends, why, what to change."""
+
+from __future__ import annotations
+
+from saeborzoi_resources.compute.ends import End, end_of_exit_code
+from saeborzoi_resources.compute.slurm_commands import JobState
+from saeborzoi_resources.compute.slurm_script import EXIT_NO_ENVIRONMENT
+
+ALIVE = frozenset(
+    [
+        "PENDING",
+        "CONFIGURING",
+        "RUNNING",
+        "COMPLETING",
+        "SUSPENDED",
+        "STOPPED",
+        "REQUEUED",
+        "REQUEUE_HOLD",
+        "REQUEUE_FED",
+        "RESIZING",
+        "SIGNALING",
+        "STAGE_OUT",
+        "RESV_DEL_HOLD",
+    ]
+)
+"""States after which more will come."""
+
+IMPOSSIBLE = frozenset(
+    [
+        "BadConstraints",
+        "PartitionTimeLimit",
+        "PartitionNodeLimit",
+        "AccountNotAllowed",
+        "QOSNotAllowed",
+        "InvalidAccount",
+        "InvalidQOS",
+        "DependencyNeverSatisfied",
+        "JobHoldMaxRequeue",
+        "AssocMaxWallDurationPerJobLimit",
+        "QOSMaxWallDurationPerJobLimit",
+        "AssocMaxCpuPerJobLimit",
+        "QOSMaxCpuPerJobLimit",
+        "AssocMaxGRESPerJob",
+        "QOSMaxGRESPerJob",
+        "AssocMaxMemPerJob",
+        "QOSMaxMemoryPerJob",
+        "QOSMinGRES",
+        "QOSMinCpuNotSatisfied",
+    ]
+)
+"""Reasons of PENDING that waiting does not cure."""
+
+_REFUSALS = (
+    ("partition", "Mend `partition`; `sinfo` lists those that there are."),
+    ("account", "Mend `account` and `qos`; `sacctmgr show assoc user=$USER` lists yours."),
+    ("qos", "Mend `qos`; `sacctmgr show qos` lists them."),
+    ("node configuration", "Lower `cpus`, `mem` or `gres`: no node of the partition has that."),
+    ("memory specification", "Lower `mem`: no node of the partition has that."),
+    ("time limit", "Lower `time` to what the partition allows; `sinfo -o '%P %l'` says it."),
+    ("feature", "Mend `constraint`; `sinfo -o '%P %f'` lists what there is."),
+    ("gres", "Mend `gres`; `sinfo -o '%P %G'` lists what there is."),
+    ("option", "Mend `options`; each must be one that `sbatch --help` lists."),
+    ("array", "Raise `nodes_per_job`, so that the array has fewer tasks."),
+    ("limit", "Your account has as many jobs as it may; run again later, or lower the number."),
+)
+
+
+def end_of_refusal(message: str, section: str) -> End:
+    """The end of a job that `sbatch` would not take."""
+    lowered = message.lower()
+    for word, remedy in _REFUSALS:
+        if word in lowered:
+            return End("REFUSED_BY_SBATCH", message, f"{remedy} (in {section})")
+    return End("REFUSED_BY_SBATCH", message, f"Compare {section} with what the cluster offers.")
+
+
+def end_of_state(
+    seen: JobState | None, exit_code: int | None, section: str, *, has_new_state: bool
+) -> End:
+    """The end of a job that left no result.
+
+    Parameters
+    ----------
+    seen
+        SLURM's last word; None where it knows the job no more.
+    exit_code
+        What the batch script wrote, else what SLURM knows; None for neither.
+    section
+        Profile that the job ran with, for the remedy.
+    has_new_state
+        Whether the stage saved its state during this attempt.
+    """
+    state, reason = seen or JobState("VANISHED", "")
+    told = f" ({reason})" if reason and reason != "NonZeroExitCode" else ""
+    if reason in IMPOSSIBLE and state == "PENDING":
+        return End(
+            "IMPOSSIBLE",
+            f"SLURM would never start it{told}",
+            f"Ask in {section} for what the partition can give; the job is cancelled.",
+        )
+    if state == "TIMEOUT":
+        if has_new_state:
+            return End(
+                state, "the time limit passed", f"It goes on from its last state; raise `time` in "
+                f"{section} if that happens again and again.", is_retriable=True,
+            )  # fmt: skip
+        return End(
+            state,
+            "the time limit passed before the stage saved any state",
+            f"Raise `time` in {section}, lower nodes_per_job, or save more often "
+            "([training] checkpoint_every_s).",
+        )
+    if state == "OUT_OF_MEMORY":
+        return End(state, "it used more memory than it asked for", f"Raise `mem` in {section}.")
+    if state in ("CANCELLED", "REVOKED"):
+        return End(
+            state,
+            f"somebody else cancelled it{told}",
+            "Ask who (an administrator, another terminal); run again: it goes on from its last "
+            "state.",
+        )
+    if state == "PREEMPTED":
+        return End(
+            state,
+            "a job of higher priority took its place",
+            f"It was submitted again until max_attempts; raise that in {section}, or use another "
+            "partition or qos.",
+            is_retriable=True,
+        )
+    if state in ("NODE_FAIL", "BOOT_FAIL"):
+        return End(
+            state,
+            f"its node failed{told}",
+            "Run again later; where one node fails often, add `--exclude=<node>` to `options` in "
+            f"{section}.",
+            is_retriable=True,
+        )
+    if state == "DEADLINE":
+        return End(state, "its deadline passed", f"Mend `--deadline` in `options` of {section}.")
+    if exit_code == EXIT_NO_ENVIRONMENT:
+        return End(
+            "NO_ENVIRONMENT",
+            "the worker's environment could not be set up on the node",
+            f"Mend `modules`, `activate` and `python` in {section}; `saeborzoi check --compute` "
+            "tries them.",
+        )
+    if state == "VANISHED" and exit_code is None:
+        return End(
+            state,
+            "SLURM knows it no more, it left no exit code, and there is no accounting to ask",
+            "The node or SLURM may have been restarted; run again: it goes on from its last state.",
+            is_retriable=True,
+        )
+    if state == "COMPLETED" and exit_code is None:
+        exit_code = 0
+    end = end_of_exit_code(exit_code, f"`mem` in {section}")
+    return end._replace(reason=f"{end.reason}; SLURM says {state}{told}")
