@@ -72,6 +72,11 @@ class MotifDatabase(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     source: str
 
+    @property
+    def file(self) -> Path | None:
+        """The MEME-format file; None for what pyjaspar carries."""
+        return None if self.source.startswith("jaspar:") else Path(self.source)
+
 
 class Data(_Section):
     """`[data]`: the genome and what is known of it."""
@@ -453,9 +458,9 @@ def _resolved(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return {name: _resolved(item, folder) for name, item in value.items()}
     if isinstance(value, MotifDatabase):
-        if value.source.startswith("jaspar:"):
+        if value.file is None:
             return value
-        return value.model_copy(update={"source": str(_resolved(Path(value.source), folder))})
+        return value.model_copy(update={"source": str(_resolved(value.file, folder))})
     if isinstance(value, BaseModel):
         resolved = {name: _resolved(item, folder) for name, item in value}
         return value.model_copy(

@@ -162,7 +162,7 @@ def image(png: bytes) -> dg.MarkdownMetadataValue:
     """A plot for the UI's metadata."""
     from saeborzoi.plots import as_markdown_image
 
-    return dg.MetadataValue.markdown(as_markdown_image(png))
+    return dg.MetadataValue.md(as_markdown_image(png))
 
 
 def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
@@ -171,7 +171,7 @@ def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
     for row in frame.head(n).itertuples(index=False):
         cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
         lines.append(" | ".join(cell.replace("|", "\\|") for cell in cells))
-    return dg.MetadataValue.markdown("\n".join(f"| {line} |" for line in lines))
+    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
 
 
 def path(value: Any) -> dg.PathMetadataValue:

@@ -113,8 +113,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     )
                     say(
                         context,
-                        f"seqlets of {sae.key}: {len(nodes)} nodes, {int(selection['selected'].sum())} "
-                        f"selected, {len(rows):,} seqlets",
+                        f"seqlets of {sae.key}: {len(nodes)} nodes, "
+                        f"{int(selection['selected'].sum())} selected, {len(rows):,} seqlets",
                     )
                     versions.append(version)
                     made.append((sae, rows, selection, output))

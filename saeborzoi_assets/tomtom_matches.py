@@ -55,7 +55,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         databases = settings.data.motif_database
         versions, frames, figures, outputs = [], [], {}, []
         with explained():
-            from saeborzoi.motifs.databases import database_files
             from saeborzoi.motifs.matching import check_engine
 
             batches = node_batches(context, platform)
@@ -73,7 +72,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         "matching": settings.matching.model_dump(),
                         "databases": [database.model_dump() for database in databases],
                     },
-                    files=database_files(databases),
+                    files=[database.file for database in databases if database.file],
                     inputs=[MEME_MOTIFS],
                     nodes=nodes,
                 )

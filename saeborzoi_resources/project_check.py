@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.errors import InputError, SaeBorzoiError
-from saeborzoi.settings import Annotation, Settings
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.settings import Annotation, Layer, MotifDatabase, Settings, ShardSet
 from saeborzoi_resources.store import Store
 
 
@@ -25,43 +27,43 @@ def check_project(settings: Settings) -> Iterator[Finding]:
     Nothing is written but a test file in the store and the genome's index in its cache.
     """
     store = Store(settings.project.store)
-    yield _finding("store", lambda: _store(store))
+    yield _finding("store", partial(_store, store))
     sizes: dict[str, int] = {}
-    yield _finding("genome", lambda: _genome(settings.data.genome, store.genome_cache, sizes))
+    yield _finding("genome", partial(_genome, settings.data.genome, store.genome_cache, sizes))
     for layer in settings.layer:
         for name, shard_set in (("train", layer.train), ("validation", layer.validation)):
             if shard_set is not None:
                 yield _finding(
                     f"layer {layer.name}, {name} shards",
-                    lambda layer=layer, shard_set=shard_set: _shards(layer, shard_set),
+                    partial(_shards, layer, shard_set),
                 )
                 yield _finding(
                     f"layer {layer.name}, {name} windows",
-                    lambda shard_set=shard_set: _windows(shard_set.windows, sizes),
+                    partial(_windows, shard_set.windows, sizes),
                 )
         if layer.channel_max is not None:
             yield _finding(
                 f"layer {layer.name}, channel_max",
-                lambda layer=layer: _channel_max(layer.channel_max, layer.n_channels),
+                partial(_channel_max, layer.channel_max, layer.n_channels),
             )
     for hyperparameters in settings.wanted():
         checkpoint = settings.checkpoint_of(hyperparameters)
         if checkpoint is not None:
             yield _finding(
                 f"checkpoint of {hyperparameters.key}",
-                lambda h=hyperparameters, file=checkpoint: _checkpoint(settings, h, file),
+                partial(_checkpoint, settings, hyperparameters, checkpoint),
             )
     for annotation in settings.data.annotation:
         yield _finding(
             f"annotation {annotation.name}",
-            lambda annotation=annotation: _annotation(annotation, sizes),
+            partial(_annotation, annotation, sizes),
         )
     for database in settings.data.motif_database:
         yield _finding(
             f"motif database {database.name}",
-            lambda database=database: _database(database),
+            partial(_database, database),
         )
-    yield _finding(f"motif engine {settings.motifs.engine}", lambda: _engines(settings))
+    yield _finding(f"motif engine {settings.motifs.engine}", partial(_engines, settings))
 
 
 def _finding(what: str, look: Callable[[], str]) -> Finding:
@@ -84,7 +86,7 @@ def _genome(path: Path, cache: Path, sizes: dict[str, int]) -> str:
     return f"{len(sizes)} sequences, {sum(sizes.values()):,} bp"
 
 
-def _shards(layer, shard_set) -> str:  # type: ignore[no-untyped-def]
+def _shards(layer: Layer, shard_set: ShardSet) -> str:
     from saeborzoi.activations.shards import check_shards
 
     folder = check_shards(layer, shard_set)
@@ -110,10 +112,21 @@ def _channel_max(path: Path, n_channels: int) -> str:
     return f"{len(constants)} channels"
 
 
-def _checkpoint(settings: Settings, hyperparameters, path: Path) -> str:  # type: ignore[no-untyped-def]
-    from saeborzoi.sae.checkpoint import check_checkpoint
+def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path) -> str:
+    from saeborzoi.sae.checkpoint import import_published, load_checkpoint
 
-    return check_checkpoint(path, hyperparameters, settings.layer_named(hyperparameters.layer))
+    n_channels = settings.layer_named(hyperparameters.layer).n_channels
+    if path.is_dir():
+        sae = load_checkpoint(path, n_channels)
+    else:
+        sae = import_published(path, hyperparameters.k(n_channels), n_channels)
+    wanted = hyperparameters.n_nodes(n_channels)
+    if sae.n_nodes != wanted:
+        raise InputError(
+            f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
+            f"{n_channels} channels is {wanted}; mend expansion in its [[sae]]"
+        )
+    return f"{sae.n_nodes} nodes"
 
 
 def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
@@ -139,7 +152,7 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
     return detail
 
 
-def _database(database) -> str:  # type: ignore[no-untyped-def]
+def _database(database: MotifDatabase) -> str:
     from saeborzoi.motifs.databases import check_databases
 
     return f"{check_databases([database])[database.name]:,} motifs"
