@@ -1,0 +1,268 @@
+"""SAEs on disk: `cfg.json` + `sae.safetensors`, and sae-borzoi's `best_model.pt`.
+
+`sae.safetensors` holds `encoder.weight` (n_nodes, n_channels), `encoder.bias` (n_nodes,),
+`W_dec` (n_nodes, n_channels) and `b_dec` (n_channels,), the names that sparsify knows; `cfg.json`
+has its fields and, besides, the channel maxima and where the SAE comes from. No pickled code is
+ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from saeborzoi.artifacts import write_json
+from saeborzoi.errors import InputError
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.sae.model import SparseAutoencoder
+
+CONFIG = "cfg.json"
+WEIGHTS = "sae.safetensors"
+FORMAT_VERSION = 1
+_NAMES = {
+    "encoder.weight": "encoder_weight",
+    "encoder.bias": "encoder_bias",
+    "W_dec": "decoder_weight",
+    "b_dec": "pre_bias",
+}
+_PUBLISHED = {
+    "encoder.weight": "encoder_weight",
+    "latent_bias": "encoder_bias",
+    "decoder.weight": "decoder_weight",
+    "pre_bias": "pre_bias",
+}
+
+
+def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> None:
+    """Write `cfg.json` and `sae.safetensors` into an existing folder.
+
+    Parameters
+    ----------
+    sae
+        Any device.
+    folder
+        Where; use `artifacts.write_folder` to write it whole.
+    **provenance
+        Goes into `cfg.json`: `data_fingerprint`, `hyperparameters`, `code_version`.
+    """
+    weights = {
+        name: getattr(sae, attribute).detach().cpu().contiguous()
+        for name, attribute in _NAMES.items()
+    }
+    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    write_json(
+        folder / CONFIG,
+        {
+            "activation": "topk",
+            "expansion_factor": sae.n_nodes / sae.n_channels,
+            "normalize_decoder": True,
+            "num_latents": sae.n_nodes,
+            "k": sae.k,
+            "multi_topk": False,
+            "skip_connection": False,
+            "transcode": False,
+            "d_in": sae.n_channels,
+            "saeborzoi_format": FORMAT_VERSION,
+            "variant": sae.variant,
+            "threshold": float(sae.threshold),
+            "input": "x / channel_max, then layer norm over channels (std with ddof 1, + 1e-5)",
+            "channel_max": sae.channel_max.tolist(),
+            "provenance": provenance,
+        },
+    )
+
+
+def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoencoder:
+    """Read a folder with `cfg.json` and `sae.safetensors`.
+
+    A folder that sparsify wrote has no channel maxima; they are 1 then.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing or damaged, or shapes do not fit each other or `n_channels`.
+    """
+    config = read_config(folder)
+    path = folder / WEIGHTS
+    try:
+        weights = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); train or copy the SAE again") from None
+    missing = [name for name in _NAMES if name not in weights]
+    if missing:
+        raise InputError(
+            f"{path}: no tensor {missing[0]!r}; needed are {', '.join(_NAMES)}; train or copy the "
+            "SAE again"
+        )
+    sae = _assembled(
+        path,
+        {attribute: weights[name] for name, attribute in _NAMES.items()},
+        int(config["k"]),
+        n_channels,
+        config.get("variant", "topk"),
+    )
+    sae.threshold.fill_(config.get("threshold", 0.0))
+    maxima = torch.tensor(config.get("channel_max", [1.0] * sae.n_channels))
+    if maxima.shape != sae.channel_max.shape:
+        raise InputError(
+            f"{folder / CONFIG}: {len(maxima)} channel maxima for {sae.n_channels} channels; "
+            "train or copy the SAE again"
+        )
+    sae.channel_max.copy_(maxima)
+    return sae
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`cfg.json` of a checkpoint.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, no JSON, of a later format, or without `k`.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+        version = config.get("saeborzoi_format", 0)
+        config["k"]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend the path") from None
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not the configuration of an SAE ({error!r}); train or copy the SAE again"
+        ) from None
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format {version}, this version reads up to {FORMAT_VERSION}; update saeborzoi"
+        )
+    return config
+
+
+def import_published(path: Path, k: int, n_channels: int | None = None) -> SparseAutoencoder:
+    """Read sae-borzoi's `best_model.pt`; only tensors and plain values are unpickled.
+
+    Parameters
+    ----------
+    path
+        The file; holds `model_state_dict`, or is one.
+    k
+        Active nodes a position; the file does not say.
+    n_channels
+        Channels that the layer has; None takes what is there.
+
+    Raises
+    ------
+    InputError
+        Where the file is damaged, holds code, lacks a tensor or has other shapes.
+    """
+    # a metric may have been saved as a numpy scalar: plain data, but not on torch's own list
+    number = np.float64(0)
+    plain = [number.__reduce__()[0], np.dtype, *(type(np.dtype(code)) for code in "fdil")]
+    try:
+        with torch.serialization.safe_globals(plain):
+            document = torch.load(path, map_location="cpu", weights_only=True)
+        state = document.get("model_state_dict", document)
+        tensors = {attribute: state[name].float() for name, attribute in _PUBLISHED.items()}
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{path}: holds more than tensors and plain values, and would run code when read "
+            f"({reason}); save its model_state_dict alone with torch.save"
+        ) from None
+    except (OSError, RuntimeError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); copy it again") from None
+    except (KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path}: lacks {error} of {', '.join(_PUBLISHED)}; needed is best_model.pt of "
+            "sae-borzoi"
+        ) from None
+    tensors["decoder_weight"] = tensors["decoder_weight"].T.contiguous()
+    return _assembled(path, tensors, k, n_channels)
+
+
+def export_published(sae: SparseAutoencoder, path: Path) -> None:
+    """Write a `best_model.pt` that sae-borzoi loads: the same names, shapes and temperature."""
+    state = {name: getattr(sae, attribute).detach().cpu() for name, attribute in _PUBLISHED.items()}
+    state["decoder.weight"] = state["decoder.weight"].T.contiguous()
+    state["temperature"] = torch.tensor(1.0)
+    torch.save({"model_state_dict": state}, path)
+
+
+def require_fits(
+    sae: SparseAutoencoder,
+    source: Path,
+    hyperparameters: Hyperparameters,
+    channel_max: NDArray[np.float32],
+) -> None:
+    """Refuse an SAE that is not the one that hyperparameters and normalization constants say.
+
+    Parameters
+    ----------
+    source
+        Where it comes from, for the message.
+    channel_max
+        (n_channels,) float32, constants of the layer.
+
+    Raises
+    ------
+    InputError
+        Where nodes, k, variant or normalization constants differ.
+    """
+    for what, seen, needed in (
+        ("nodes", sae.n_nodes, hyperparameters.n_nodes(sae.n_channels)),
+        ("active nodes a position (k)", sae.k, hyperparameters.k(sae.n_channels)),
+        ("variant", sae.variant, hyperparameters.variant),
+    ):
+        if seen != needed:
+            raise InputError(
+                f"{source}: {what} {seen}, but {hyperparameters.key} has {needed}; mend the "
+                "[[sae]] of the settings, or bring the SAE that belongs to it"
+            )
+    differs = ~np.isclose(sae.channel_max.cpu().numpy(), channel_max, rtol=1e-5)
+    if differs.any():
+        c = int(differs.argmax())
+        raise InputError(
+            f"{source}: made for other normalization constants (channel {c}: "
+            f"{float(sae.channel_max[c]):g}, now {channel_max[c]:g}); train the SAE again on this "
+            "data, or set channel_max of the layer to the constants that it was trained with"
+        )
+
+
+def _assembled(
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    k: int,
+    n_channels: int | None,
+    variant: Any = "topk",
+) -> SparseAutoencoder:
+    """An SAE of these tensors, their shapes checked."""
+    weight = tensors["encoder_weight"]
+    if weight.ndim != 2:
+        raise InputError(
+            f"{path}: encoder weight of shape {tuple(weight.shape)}; needed are 2 axes"
+        )
+    if n_channels is not None and weight.shape[1] != n_channels:
+        raise InputError(
+            f"{path}: an SAE on {weight.shape[1]} channels, but the layer has {n_channels}; bring "
+            "the SAE of this layer"
+        )
+    sae = SparseAutoencoder(weight.shape[1], weight.shape[0], k, variant)
+    for attribute, tensor in tensors.items():
+        parameter = getattr(sae, attribute)
+        if parameter.shape != tensor.shape:
+            raise InputError(
+                f"{path}: {attribute} has shape {tuple(tensor.shape)}, needed is "
+                f"{tuple(parameter.shape)}; train or copy the SAE again"
+            )
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{path}: {attribute} holds NaN or infinity; train the SAE again")
+        parameter.data.copy_(tensor)
+    return sae

@@ -1,0 +1,115 @@
+"""How well an SAE explains positions: computed freshly, never from a training's running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saeborzoi.activations.loader import to_float32
+from saeborzoi.activations.shards import Raw
+from saeborzoi.sae.model import EPS, SparseAutoencoder
+from saeborzoi.sae.steps import Selector, array
+
+
+class Evaluation(NamedTuple):
+    """Figures of an SAE on some positions.
+
+    Attributes
+    ----------
+    n_positions
+        Positions looked at.
+    loss
+        Mean of (x_hat - x)² over positions and channels, x divided by the channel maxima.
+    fvu
+        Fraction of variance unexplained, sum (x - x_hat)² / sum (x - mean x)².
+    l0
+        Mean number of active nodes a position.
+    dead_fraction
+        Share of nodes that never fire on these positions.
+    explained_variance
+        (n_channels,) float64, 1 - FVU of each channel; NaN where a channel is constant.
+    """
+
+    n_positions: int
+    loss: float
+    fvu: float
+    l0: float
+    dead_fraction: float
+    explained_variance: NDArray[np.float64]
+
+
+def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -> Evaluation:
+    """Evaluate an SAE on batches of positions as stored, (n, n_channels) each; at least one."""
+    device = sae.encoder_weight.device
+    selector = Selector(threads)
+    n_positions, n_active = 0, 0
+    unexplained = np.zeros(sae.n_channels)
+    moments = Moments(sae.n_channels)
+    fired = torch.zeros(sae.n_nodes, dtype=torch.bool, device=device)
+    with torch.no_grad():
+        for raw in batches:
+            x = to_float32(raw, device)
+            if device.type == "cpu":
+                value, node, y, std = _selected(selector, sae, raw)
+            else:
+                normalized = sae.normalize(x)
+                value, node = sae.keep(sae.pre_activations(normalized.y))
+                y, std = normalized.y, normalized.std
+            y_hat = torch.nn.functional.embedding_bag(
+                node, sae.decoder_weight, mode="sum", per_sample_weights=value
+            ).add_(sae.pre_bias)
+            error = y_hat.mul_(std).sub_(y.mul_(std + EPS))
+            unexplained += error.square_().sum(0, dtype=torch.float64).cpu().numpy()
+            moments.add((x / sae.channel_max).cpu())
+            active = value > 0
+            fired[node[active]] = True
+            n_active += int(active.sum())
+            n_positions += len(x)
+    total = moments.squares
+    with np.errstate(invalid="ignore", divide="ignore"):
+        explained = np.where(total > 0, 1 - unexplained / total, np.nan)
+        fvu = float(unexplained.sum() / total.sum())
+    return Evaluation(
+        n_positions=n_positions,
+        loss=float(unexplained.sum() / (n_positions * sae.n_channels)),
+        fvu=fvu,
+        l0=n_active / n_positions,
+        dead_fraction=1 - float(fired.float().mean()),
+        explained_variance=explained,
+    )
+
+
+class Moments:
+    """Mean and sum of squared deviations of each channel, merged batch by batch (Chan 1979)."""
+
+    def __init__(self, n_channels: int) -> None:
+        self.n = 0
+        self.mean = np.zeros(n_channels)
+        self.squares = np.zeros(n_channels)
+
+    def add(self, x: torch.Tensor) -> None:
+        """Take in (n, n_channels) values."""
+        mean = x.mean(0)
+        squares = (x - mean).square_().sum(0).double().numpy()
+        delta = mean.double().numpy() - self.mean
+        total = self.n + len(x)
+        self.squares += squares + delta**2 * (self.n * len(x) / total)
+        self.mean += delta * (len(x) / total)
+        self.n = total
+
+
+def _selected(
+    selector: Selector, sae: SparseAutoencoder, raw: Raw
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """value, node (n, max_active), y (n, n_channels) and std (n, 1) of positions on the CPU."""
+    value, node, count = selector(sae, raw)
+    absent = np.arange(value.shape[1]) >= count[:, None]
+    value[absent] = 0
+    node[absent] = 0
+    y = torch.from_numpy(selector.buffer("centred", raw.shape) + array(sae.pre_bias))
+    std = torch.from_numpy(selector.buffer("std", (len(raw),)))[:, None]
+    return torch.from_numpy(value), torch.from_numpy(node), y, std

@@ -1,0 +1,133 @@
+"""Training recipes: how an SAE is initialized and what is done to it besides the gradient.
+
+`benchmarks/sae.md` has the table that the default follows from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from saeborzoi.hyperparameters import Hyperparameters, derived_seed
+from saeborzoi.sae.model import SparseAutoencoder
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """What distinguishes one way of training from another.
+
+    Attributes
+    ----------
+    tied_init
+        The encoder starts as the decoder's transpose; else both as `torch.nn.Linear` does.
+    unit_norm
+        Decoder rows keep norm 1, and the gradient along them is removed.
+    centre
+        What `pre_bias` starts as: zeros, the mean or the geometric median of the data.
+    aux_weight
+        Weight of the auxiliary loss that lets dead nodes explain the residual (AuxK); 0 is off.
+    warmup, decay
+        Shares of the steps in which the learning rate rises from 0, and falls to 0.
+    betas
+        Adam's moment decays.
+    """
+
+    tied_init: bool = True
+    unit_norm: bool = True
+    centre: Literal["none", "mean", "median"] = "mean"
+    aux_weight: float = 1 / 32
+    warmup: float = 0.02
+    decay: float = 0.3
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def learning_rate(self, step: int, n_steps: int, peak: float) -> float:
+        """Learning rate of step 0, 1, ... of n_steps."""
+        rise = max(1.0, self.warmup * n_steps) if self.warmup else 0.0
+        fall = self.decay * n_steps
+        factor = min(1.0, (step + 1) / rise) if rise else 1.0
+        if fall:
+            factor = min(factor, (n_steps - step) / fall)
+        return peak * factor
+
+
+RECIPES: dict[str, TrainingRecipe] = {
+    "default": TrainingRecipe(),
+    "published": TrainingRecipe(
+        tied_init=False, unit_norm=False, centre="none", aux_weight=0, warmup=0, decay=0
+    ),
+}
+
+
+def initialize(
+    sae: SparseAutoencoder,
+    recipe: TrainingRecipe,
+    hyperparameters: Hyperparameters,
+    sample: torch.Tensor,
+) -> None:
+    """Set the parameters that training starts from.
+
+    Parameters
+    ----------
+    sae
+        On the CPU, with its channel maxima; changed in place.
+    recipe
+        Says how.
+    hyperparameters
+        Seed the random numbers.
+    sample
+        (n, n_channels) float32, activations as in the shards: what centring looks at.
+    """
+    generator = torch.Generator().manual_seed(derived_seed("init", hyperparameters.seed))
+
+    def uniform(*shape: int, fan_in: int) -> torch.Tensor:
+        bound = fan_in**-0.5
+        return torch.rand(*shape, generator=generator) * (2 * bound) - bound
+
+    with torch.no_grad():
+        if recipe.tied_init:
+            rows = torch.randn(sae.n_nodes, sae.n_channels, generator=generator)
+            rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            sae.decoder_weight.copy_(rows)
+            sae.encoder_weight.copy_(rows)
+        else:
+            sae.encoder_weight.copy_(uniform(sae.n_nodes, sae.n_channels, fan_in=sae.n_channels))
+            columns = uniform(sae.n_channels, sae.n_nodes, fan_in=sae.n_nodes)
+            sae.decoder_weight.copy_(columns.T)
+            if recipe.unit_norm:
+                normalize_decoder(sae)
+        if recipe.centre != "none":
+            y = sae.normalize(sample).y
+            centre = y.mean(0)
+            if recipe.centre == "median":
+                centre = _geometric_median(y, centre)
+            sae.pre_bias.copy_(centre)
+
+
+def _geometric_median(y: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Point with the least sum of distances to the rows of y, by Weiszfeld's iteration."""
+    centre = start
+    for _ in range(100):
+        weight = 1 / torch.linalg.vector_norm(y - centre, dim=1).clamp_min(1e-6)
+        moved = (weight[:, None] * y).sum(0) / weight.sum()
+        if torch.linalg.vector_norm(moved - centre) < 1e-6 * torch.linalg.vector_norm(moved):
+            return moved
+        centre = moved
+    return centre
+
+
+def normalize_decoder(sae: SparseAutoencoder) -> None:
+    """Scale every decoder row to norm 1."""
+    with torch.no_grad():
+        norm = torch.linalg.vector_norm(sae.decoder_weight, dim=1, keepdim=True)
+        sae.decoder_weight.div_(norm.clamp_min(np.finfo(np.float32).tiny))
+
+
+def project_decoder_gradient(sae: SparseAutoencoder) -> None:
+    """Remove from the decoder's gradient what would change the norm of its rows."""
+    rows, gradient = sae.decoder_weight.detach(), sae.decoder_weight.grad
+    assert gradient is not None
+    along = torch.linalg.vecdot(rows, gradient)[:, None]
+    gradient.addcmul_(rows, along, value=-1)

@@ -1,0 +1,71 @@
+"""The state of an unfinished training on disk: one file, replaced whole.
+
+What the state holds is `Trainer.state`'s business; a finished SAE is kept by `checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from saeborzoi.artifacts import write_file
+
+if TYPE_CHECKING:
+    from saeborzoi.sae.trainer import Trainer
+
+
+def save_state(
+    path: Path, identity: dict[str, Any], trainers: list[Trainer], elapsed_s: float
+) -> None:
+    """Write the state of trainers that stand at the same step.
+
+    Parameters
+    ----------
+    path
+        The file; it is there whole or as it was before, whenever the process dies.
+    identity
+        Says which training this is: only the same one goes on from it.
+    elapsed_s
+        Seconds spent so far.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    values = []
+    for i, trainer in enumerate(trainers):
+        own, value = trainer.state()
+        tensors |= {
+            f"{i}.{name}": tensor.detach().cpu().contiguous() for name, tensor in own.items()
+        }
+        values.append(value)
+    document = {"identity": identity, "elapsed_s": elapsed_s, "trainers": values}
+    with write_file(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, {"state": json.dumps(document)})
+
+
+def load_state(path: Path, identity: dict[str, Any], trainers: list[Trainer]) -> float:
+    """Take up a saved state; a state of another training is passed over.
+
+    Returns
+    -------
+    float
+        Seconds spent before; 0 where there is no state that fits.
+    """
+    if not path.is_file():
+        return 0.0
+    with safetensors.safe_open(path, "pt") as file:
+        document = json.loads(file.metadata()["state"])
+        if document["identity"] != identity:
+            return 0.0
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for i, (trainer, values) in enumerate(zip(trainers, document["trainers"], strict=True)):
+        own = {
+            name.removeprefix(f"{i}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{i}.")
+        }
+        trainer.restore(own, values)
+    return float(document["elapsed_s"])

@@ -1,0 +1,285 @@
+"""One training step's loss and derivatives, in two ways that agree.
+
+`SparseStep` (CPU) touches only the nodes that are kept; `DenseStep` (any device) is plain
+PyTorch with automatic differentiation. Both leave derivatives in the parameters' `.grad`; what
+is done with those belongs to `training.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saeborzoi.activations.loader import to_float32
+from saeborzoi.activations.shards import Raw
+from saeborzoi.sae import kernels
+from saeborzoi.sae.model import EPS, SparseAutoencoder
+
+
+class StepResult(NamedTuple):
+    """What a step found before any parameter moved.
+
+    Attributes
+    ----------
+    squared_error
+        Sum over positions and channels of (x_hat - x)², x divided by the channel maxima.
+    n_active
+        Activations above 0 over all positions.
+    fired
+        (n_nodes,) bool, nodes that were active at least once.
+    lowest
+        Smallest activation that was kept.
+    centred
+        (n, n_channels) float32, ``y - pre_bias``.
+    residual
+        (n, n_channels) float32, ``y - y_hat``: what the SAE left unexplained.
+    """
+
+    squared_error: float
+    n_active: int
+    fired: Tensor
+    lowest: float
+    centred: Tensor
+    residual: Callable[[int], Tensor]
+
+
+class Step(Protocol):
+    """Computes derivatives of the mean squared error of a batch."""
+
+    def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult: ...
+
+
+def make_step(device: torch.device, threads: int = 1) -> Step:
+    """The faster step on a device."""
+    return SparseStep(threads) if device.type == "cpu" else DenseStep(bf16=True)
+
+
+class Selector:
+    """Finds the active nodes of positions on the CPU; used in training and in inference.
+
+    Parameters
+    ----------
+    threads
+        Ranges of rows that are worked on at once; the result does not depend on it.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+        """A reused array; its contents are whatever was there."""
+        if name not in self._buffers or self._buffers[name].shape != shape:
+            self._buffers[name] = np.empty(shape, dtype)
+        return self._buffers[name]
+
+    def over(self, n: int, work: Callable[[int, int], None]) -> None:
+        """Call `work(first, last)` on ranges that cover 0 ... n-1."""
+        if self._pool is None:
+            work(0, n)
+            return
+        ends = np.linspace(0, n, self.threads + 1).astype(int).tolist()
+        list(self._pool.map(work, ends[:-1], ends[1:]))
+
+    def __call__(
+        self, sae: SparseAutoencoder, raw: Raw, *, training: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Active nodes of positions as stored.
+
+        Parameters
+        ----------
+        sae
+            On the CPU.
+        raw
+            (n, n_channels), as stored in shards.
+        training
+            Ignore the threshold of a `batch_topk` SAE: the batch decides.
+
+        Returns
+        -------
+        (value, node, count)
+            (n, max_active) float32 and int32, of which the first count[i] of row i hold; (n,)
+            int32. Buffers that the next call overwrites; `centred` and `std` are left in
+            buffers of those names.
+        """
+        n, n_channels = raw.shape
+        x = to_float32(raw).numpy()
+        keep = sae.max_active
+        centred = self.buffer("centred", (n, n_channels))
+        bits = self.buffer("bits", (n, n_channels), np.uint16)
+        std = self.buffer("std", (n,))
+        value = self.buffer("value", (n, keep))
+        node = self.buffer("node", (n, keep), np.int32)
+        count = self.buffer("count", (n,), np.int32)
+        channel_max, pre_bias = sae.channel_max.numpy(), array(sae.pre_bias)
+        self.over(
+            n, lambda a, b: kernels.prepare(x, channel_max, pre_bias, centred, bits, std, a, b)
+        )
+        weight, bias = sae.encoder_weight.detach(), sae.encoder_bias.detach()
+        approximate = torch.from_numpy(self.buffer("approximate", (n, sae.n_nodes), np.int16))
+        torch.addmm(
+            bias.bfloat16(),
+            torch.from_numpy(bits).view(torch.bfloat16),
+            weight.bfloat16().T,
+            out=approximate.view(torch.bfloat16),
+        )
+        norm = np.float32(torch.linalg.vector_norm(weight, dim=1).max() + bias.abs().max())
+        by_floor = sae.variant == "batch_topk" and not training
+        floor = np.float32(sae.threshold) if by_floor else np.float32(0)
+        self.over(
+            n,
+            lambda a, b: kernels.select(
+                approximate.numpy(), centred, weight.numpy(), bias.numpy(), norm, keep, floor,
+                by_floor, value, node, count, a, b,
+            ),
+        )  # fmt: skip
+        return value, node, count
+
+
+class SparseStep:
+    """The step on a CPU: bfloat16 ranks, float32 decides, and only kept nodes are touched."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._selector = Selector(threads)
+
+    def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult:
+        """See `Step`."""
+        selector, buffer = self._selector, self._selector.buffer
+        value, node, count = selector(sae, raw, training=True)
+        n, n_channels = raw.shape
+        if sae.variant == "batch_topk":
+            _keep_largest_of_batch(value, node, count, n * sae.k)
+        group_end = np.array(sae.group_ends)
+        scale = np.float32(1 / (n * n_channels * len(group_end)))
+        centred, std = buffer("centred", (n, n_channels)), buffer("std", (n,))
+        slope = buffer("slope", (len(group_end), n, n_channels))
+        node_slope = buffer("node_slope", value.shape)
+        squared_error = buffer("squared_error", (n,))
+        encoder, decoder = array(sae.encoder_weight), array(sae.decoder_weight)
+        pre_bias = array(sae.pre_bias)
+        selector.over(
+            n,
+            lambda a, b: kernels.reconstruct(
+                value, node, count, decoder, pre_bias, centred, std, group_end, scale, slope,
+                node_slope, squared_error, a, b,
+            ),
+        )  # fmt: skip
+        start, row, column = kernels.by_node(node, count, sae.n_nodes)
+        encoder_slope, bias_slope, decoder_slope, pre_bias_slope = (
+            _gradient(parameter)
+            for parameter in (
+                sae.encoder_weight, sae.encoder_bias, sae.decoder_weight, sae.pre_bias,
+            )
+        )  # fmt: skip
+        selector.over(
+            sae.n_nodes,
+            lambda a, b: kernels.weight_slopes(
+                start, row, column, value, node_slope, slope, centred, group_end, encoder_slope,
+                bias_slope, decoder_slope, a, b,
+            ),
+        )  # fmt: skip
+        # pre_bias enters the output, and (subtracted) the encoder's input
+        pre_bias_slope[:] = slope[0].sum(0, dtype=np.float64) - bias_slope @ encoder
+        n_active = int(count.sum())
+
+        def residual(n_rows: int) -> Tensor:
+            own = slope[-1][:n_rows]
+            spread = np.maximum(std[:n_rows], EPS)[:, None]
+            return torch.from_numpy(own / (-2 * scale * spread * spread))
+
+        return StepResult(
+            squared_error=float(squared_error.sum(dtype=np.float64)),
+            n_active=n_active,
+            fired=torch.from_numpy(np.diff(start) > 0),
+            lowest=_lowest(value, count),
+            centred=torch.from_numpy(centred),
+            residual=residual,
+        )
+
+
+class DenseStep:
+    """The step in plain PyTorch.
+
+    Parameters
+    ----------
+    bf16
+        Run the matrix products in bfloat16 (autocast), for tensor cores.
+    """
+
+    def __init__(self, bf16: bool = False) -> None:
+        self._bf16 = bf16
+
+    def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult:
+        """See `Step`."""
+        device = sae.encoder_weight.device
+        with torch.no_grad():
+            y, _, std = sae.normalize(to_float32(raw, device))
+        for parameter in sae.parameters():
+            parameter.grad = None
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            h = sae.pre_activations(y).relu()
+            value, node = torch.topk(h, sae.max_active, dim=-1)
+            if sae.variant == "batch_topk":
+                least = torch.topk(value.flatten(), len(raw) * sae.k).values[-1]
+                value = torch.where(value >= least, value, 0)
+            loss = torch.zeros((), device=device)
+            start = 0
+            outputs = sae.pre_bias.expand(len(raw), -1)
+            ends = sae.group_ends
+            z = torch.zeros_like(h).scatter(-1, node, value)
+            for end in ends:
+                outputs = outputs + z[:, start:end] @ sae.decoder_weight[start:end]
+                error = outputs.float() * std - y * (std + EPS)
+                loss = loss + error.square().mean() / len(ends)
+                start = end
+        loss.backward()
+        with torch.no_grad():
+            active = value > 0
+            fired = torch.zeros(sae.n_nodes, dtype=torch.bool, device=device)
+            fired[node[active]] = True
+            y_hat = outputs.float()
+        return StepResult(
+            squared_error=float(error.detach().square().sum(dtype=torch.float64)),
+            n_active=int(active.sum()),
+            fired=fired,
+            lowest=float(value[active].min()) if bool(active.any()) else 0.0,
+            centred=(y - sae.pre_bias).detach(),
+            residual=lambda n_rows: (y - y_hat)[:n_rows].detach(),
+        )
+
+
+def array(parameter: Tensor) -> np.ndarray:
+    """A CPU parameter's memory as an array."""
+    return parameter.detach().numpy()
+
+
+def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad.numpy()
+
+
+def _lowest(value: np.ndarray, count: np.ndarray) -> float:
+    held = value[np.arange(value.shape[1]) < count[:, None]]
+    return float(held.min()) if held.size else 0.0
+
+
+def _keep_largest_of_batch(
+    value: np.ndarray, node: np.ndarray, count: np.ndarray, n_kept: int
+) -> None:
+    """Keep the `n_kept` largest activations of the whole batch (Bussmann et al. 2024)."""
+    held = np.arange(value.shape[1]) < count[:, None]
+    if held.sum() <= n_kept:
+        return
+    least = np.partition(value[held], -n_kept)[-n_kept]
+    kept = held & (value >= least)
+    order = np.argsort(~kept, axis=1, kind="stable")
+    value[:] = np.take_along_axis(value, order, 1)
+    node[:] = np.take_along_axis(node, order, 1)
+    count[:] = kept.sum(1)

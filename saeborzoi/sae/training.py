@@ -1,0 +1,267 @@
+"""Training: one pass over shuffled positions moves one or several SAEs.
+
+The loop, its metrics, early stopping and resuming. What a step computes is in `steps.py`, how
+an SAE is initialized and constrained in `recipe.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saeborzoi.activations.loader import SlabPlan, TrainingStream, to_float32
+from saeborzoi.activations.shards import Raw
+from saeborzoi.errors import TrainingError
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.sae.evaluation import Moments, evaluate
+from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.sae.recipe import (
+    RECIPES,
+    TrainingRecipe,
+    initialize,
+)
+from saeborzoi.sae.resume import load_state, save_state
+from saeborzoi.sae.steps import make_step
+from saeborzoi.sae.trainer import Trainer
+from saeborzoi.settings import Training
+
+SAMPLE_POSITIONS = 65_536
+"""Positions that centring and the total variance are estimated from."""
+MAX_EVALUATED = 1_000_000
+"""Positions of a set that an evaluation looks at, at most."""
+LOG_ROWS = 200
+"""Rows of the training log, about."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What SAEs of one layer are trained on.
+
+    Attributes
+    ----------
+    train, validation
+        Kept positions; without validation there is no early stopping.
+    channel_max
+        (n_channels,) float32, normalization constants.
+    fingerprint
+        Names the training data.
+    """
+
+    train: SlabPlan
+    validation: SlabPlan | None
+    channel_max: NDArray[np.float32]
+    fingerprint: str
+
+
+@dataclass
+class Trained:
+    """A finished training.
+
+    Attributes
+    ----------
+    sae
+        The SAE, on the device that it was trained on.
+    log
+        Rows of table `training_log`.
+    n_positions
+        Positions that it was trained on.
+    stopped_early
+        Whether validation stopped improving; the best SAE is returned then.
+    training_s
+        Wall time over all sessions, in seconds.
+    """
+
+    sae: SparseAutoencoder
+    log: list[dict[str, Any]]
+    n_positions: int
+    stopped_early: bool
+    training_s: float
+
+
+@dataclass
+class TrainingLoop:
+    """One pass over the data that trains several SAEs of one layer and seed.
+
+    Attributes
+    ----------
+    data, settings
+        What to train on, and how long.
+    device, threads
+        Where.
+    work
+        Folder of the resumable state; None keeps none.
+    progress
+        Told of every logged step.
+    recipes
+        Recipe of each name; another table for experiments.
+    """
+
+    data: TrainingData
+    settings: Training
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    threads: int = 1
+    work: Path | None = None
+    progress: Progress = silent
+    recipes: dict[str, TrainingRecipe] = field(default_factory=lambda: RECIPES)
+
+    def run(self, hyperparameters: Sequence[Hyperparameters]) -> list[Trained]:
+        """Train SAEs; each comes out as it would alone.
+
+        Parameters
+        ----------
+        hyperparameters
+            Of one layer and one seed, as the seed orders the data.
+
+        Raises
+        ------
+        TrainingError
+            Where the loss is not finite, or the SAEs differ in layer or seed.
+        StageInterrupted
+            Where `job.stop_requested` was set; the state is saved, and the next run goes on.
+        """
+        if len({(h.layer, h.seed) for h in hyperparameters}) != 1:
+            raise TrainingError(
+                "SAEs trained in one pass need the same layer and seed, as the seed orders the "
+                f"data; seen: {', '.join(h.key for h in hyperparameters)}; train them apart"
+            )
+        seed = hyperparameters[0].seed
+        stream = TrainingStream(self.data.train, seed, self.settings.buffer_mb)
+        total = self.settings.n_positions or self.settings.n_epochs * stream.n_positions
+        batch_size = min(self.settings.batch_size, total)
+        n_steps = total // batch_size
+        trainers = self._trainers(hyperparameters, stream, n_steps, batch_size)
+        identity = {
+            "hyperparameters": [h.key for h in hyperparameters],
+            "data": self.data.fingerprint,
+            "n_steps": n_steps,
+            "batch_size": batch_size,
+            "buffer_mb": self.settings.buffer_mb,
+        }
+        state_file = self.work / "training.safetensors" if self.work else None
+        elapsed = load_state(state_file, identity, trainers) if state_file else 0.0
+        began = time.monotonic() - elapsed
+
+        def save() -> None:
+            if state_file:
+                save_state(state_file, identity, trainers, time.monotonic() - began)
+
+        self._steps(trainers, stream, n_steps, batch_size, save)
+        seconds = time.monotonic() - began
+        return [self._trained(trainer, batch_size, seconds) for trainer in trainers]
+
+    def _steps(
+        self,
+        trainers: list[Trainer],
+        stream: TrainingStream,
+        n_steps: int,
+        batch_size: int,
+        save: Any,
+    ) -> None:
+        done = max(trainer.n_done for trainer in trainers)
+        log_every = max(1, n_steps // LOG_ROWS)
+        validate_every = max(1, self.settings.validate_every_positions // batch_size)
+        saved = time.monotonic()
+        began, n_before = time.monotonic(), done
+        batches = stream.batches(batch_size, done * batch_size)
+        for raw in itertools.islice(batches, n_steps - done):
+            running = [trainer for trainer in trainers if not trainer.finished]
+            if not running:
+                break
+            for trainer in running:
+                trainer.train_step(raw)
+            done += 1
+            seen = done * batch_size
+            if done % log_every == 0 or done == n_steps:
+                for trainer in running:
+                    trainer.log_train(seen)
+                rate = (done - n_before) / (time.monotonic() - began)
+                self.progress(
+                    "training", seen, n_steps * batch_size,
+                    _note(running[0], rate, (n_steps - done) / rate, batch_size),
+                )  # fmt: skip
+            if self.data.validation and (done % validate_every == 0 or done == n_steps):
+                for trainer in running:
+                    trainer.log_validation(
+                        evaluate(trainer.sae, self.validation_batches(), self.threads),
+                        seen,
+                        self.settings.patience,
+                    )
+            if stop_requested.is_set() and done < n_steps:
+                save()
+                raise StageInterrupted(
+                    f"training was asked to stop after {seen:,} of {n_steps * batch_size:,} "
+                    "positions and saved its state; run it again to go on"
+                )
+            if time.monotonic() - saved > self.settings.checkpoint_every_s:
+                save()
+                saved = time.monotonic()
+
+    def _trainers(
+        self,
+        hyperparameters: Sequence[Hyperparameters],
+        stream: TrainingStream,
+        n_steps: int,
+        batch_size: int,
+    ) -> list[Trainer]:
+        n_channels = self.data.train.folder.n_channels
+        sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
+        moments = Moments(n_channels)
+        moments.add(sample / torch.from_numpy(self.data.channel_max))
+        variance = float(moments.squares.sum() / moments.n)
+        trainers = []
+        for h in hyperparameters:
+            sae = SparseAutoencoder(n_channels, h.n_nodes(n_channels), h.k(n_channels), h.variant)
+            sae.channel_max.copy_(torch.from_numpy(self.data.channel_max))
+            initialize(sae, self.recipes[h.recipe], h, sample)
+            trainers.append(
+                Trainer(
+                    sae.to(self.device), h, self.recipes[h.recipe], n_steps, batch_size, variance,
+                    make_step(self.device, self.threads),
+                )
+            )  # fmt: skip
+        return trainers
+
+    def _trained(self, trainer: Trainer, batch_size: int, seconds: float) -> Trained:
+        stopped = trainer.finished
+        if stopped:
+            trainer.sae.load_state_dict(trainer.best)
+        return Trained(trainer.sae, trainer.log, trainer.n_done * batch_size, stopped, seconds)
+
+    def validation_batches(self) -> Iterator[Raw]:
+        """The validation positions, afresh."""
+        assert self.data.validation is not None
+        return in_batches(self.data.validation, self.settings.batch_size)
+
+
+def in_batches(plan: SlabPlan, batch_size: int, n_at_most: int = MAX_EVALUATED) -> Iterator[Raw]:
+    """Kept positions in order of the files, in batches; no more than asked for."""
+    parts: list[Raw] = []
+    n_taken = 0
+    for slab in plan.in_order():
+        parts.append(slab.activation[: n_at_most - n_taken])
+        n_taken += len(parts[-1])
+        if sum(map(len, parts)) >= batch_size or n_taken >= n_at_most:
+            yield np.concatenate(parts)
+            parts = []
+        if n_taken >= n_at_most:
+            return
+    if parts:
+        yield np.concatenate(parts)
+
+
+def _note(trainer: Trainer, rate: float, seconds_left: float, batch_size: int) -> str:
+    row = trainer.log[-1]
+    minutes, seconds = divmod(round(seconds_left), 60)
+    return (
+        f"fvu {row['fvu']:.3f}, {row['dead_fraction']:.1%} dead, "
+        f"{rate * batch_size:,.0f} positions/s, {minutes}:{seconds:02d} left"
+    )

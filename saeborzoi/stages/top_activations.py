@@ -1,0 +1,56 @@
+"""Stage `top_activations`: the strongest positions and the statistics of every node."""
+
+from __future__ import annotations
+
+import scipy.sparse
+import torch
+
+from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
+from saeborzoi.job import Figures, Job, Progress, silent
+from saeborzoi.normalization import read_channel_max
+from saeborzoi.sae.checkpoint import load_checkpoint, require_fits
+from saeborzoi.stages.normalization_constants import FILE
+from saeborzoi.top_activations import top_activations
+
+
+def run(job: Job, progress: Progress = silent) -> Figures:
+    """Scan the training data; writes `top_activations.parquet`, `node_statistics.parquet` and
+    `coactivation.npz` (scipy's sparse format, upper triangle).
+
+    Returns
+    -------
+    dict
+        n_positions, n_nodes, n_dead, n_top_rows, median_frequency, n_passes.
+    """
+    assert job.hyperparameters is not None, "a job about an SAE"
+    layer, selection = job.layer_settings, job.settings.selection
+    folder = ShardFolder.open(layer.train.shards, layer.n_channels)
+    plan = SlabPlan(folder, kept_pieces(folder, layer, layer.train))
+    source = job.inputs["trained_sae"]
+    sae = load_checkpoint(source, layer.n_channels)
+    channel_max = read_channel_max(
+        job.inputs["normalization_constants"] / FILE, layer.n_channels
+    ).used
+    require_fits(sae, source, job.hyperparameters, channel_max)
+    torch.set_num_threads(job.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = top_activations(
+        sae.to(device), plan, selection.n_top, selection.strong_fraction, job.threads, progress
+    )
+    statistics = found.statistics
+    with write_folder(job.output) as output:
+        found.top.to_parquet(output / "top_activations.parquet", index=False)
+        statistics.to_parquet(output / "node_statistics.parquet", index=False)
+        if found.coactivation is not None:
+            scipy.sparse.save_npz(output / "coactivation.npz", found.coactivation)
+        write_json(output / PROVENANCE, provenance(job, data_fingerprint=folder.fingerprint()))
+    return {
+        "n_positions": plan.n_positions,
+        "n_nodes": sae.n_nodes,
+        "n_dead": int((statistics["n_nonzero"] == 0).sum()),
+        "n_top_rows": len(found.top),
+        "median_frequency": float(statistics["frequency"].median()),
+        "n_passes": found.n_passes,
+    }

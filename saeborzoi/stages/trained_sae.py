@@ -1,0 +1,138 @@
+"""Stage `trained_sae`: train one SAE, or import one, and measure it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.job import Figures, Job, Progress, silent
+from saeborzoi.normalization import read_channel_max
+from saeborzoi.sae.checkpoint import (
+    import_published,
+    load_checkpoint,
+    require_fits,
+    save_checkpoint,
+)
+from saeborzoi.sae.evaluation import evaluate
+from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
+from saeborzoi.settings import Layer, ShardSet
+from saeborzoi.stages.normalization_constants import FILE
+
+LOG_COLUMNS = {
+    "step": "int64",
+    "split": "object",
+    "n_positions": "int64",
+    "loss": "float64",
+    "fvu": "float64",
+    "l0": "float64",
+    "dead_fraction": "float64",
+    "learning_rate": "float64",
+    "positions_per_s": "float64",
+}
+
+
+def run(job: Job, progress: Progress = silent) -> Figures:
+    """Train the SAE of `job.hyperparameters`; where the settings name a checkpoint, import it.
+
+    Writes `cfg.json`, `sae.safetensors`, `training_log.parquet`, `metrics.json`. Unfinished
+    training is kept in `job.work` and taken up by the next run of the same job.
+
+    Returns
+    -------
+    dict
+        n_channels, n_nodes, k, n_positions, loss, fvu, validation_fvu (None without validation
+        data), l0, dead_fraction, training_s, stopped_early, median_channel_explained_variance.
+    """
+    hyperparameters = job.hyperparameters
+    assert hyperparameters is not None, "a job about an SAE"
+    layer = job.layer_settings
+    train, fingerprint = _plan(layer, layer.train)
+    validation = _plan(layer, layer.validation)[0] if layer.validation else None
+    channel_max = read_channel_max(
+        job.inputs["normalization_constants"] / FILE, layer.n_channels
+    ).used
+    data = TrainingData(train, validation, channel_max, fingerprint)
+    torch.set_num_threads(job.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loop = TrainingLoop(data, job.settings.training, device, job.threads, job.work, progress)
+    source = job.settings.checkpoint_of(hyperparameters)
+    if source is None:
+        trained = loop.run([hyperparameters])[0]
+    else:
+        sae = _imported(source, hyperparameters, layer, channel_max)
+        trained = Trained(sae.to(device), [], 0, False, 0.0)
+    progress("evaluating", 0, 0)
+    on_train = evaluate(trained.sae, in_batches(train, loop.settings.batch_size), job.threads)
+    on_validation = (
+        evaluate(trained.sae, loop.validation_batches(), job.threads) if validation else None
+    )
+    explained = on_train.explained_variance
+    figures: Figures = {
+        "n_channels": layer.n_channels,
+        "n_nodes": trained.sae.n_nodes,
+        "k": trained.sae.k,
+        "n_positions": trained.n_positions,
+        "loss": on_train.loss,
+        "fvu": on_train.fvu,
+        "validation_fvu": on_validation.fvu if on_validation else None,
+        "l0": on_train.l0,
+        "dead_fraction": on_train.dead_fraction,
+        "training_s": trained.training_s,
+        "stopped_early": trained.stopped_early,
+        "median_channel_explained_variance": float(np.nanmedian(explained)),
+    }
+    origin: dict[str, Any] = {"data_fingerprint": fingerprint}
+    if source is not None:
+        origin["imported_from"] = str(source)
+    document = provenance(job, **origin)
+    with write_folder(job.output) as output:
+        save_checkpoint(
+            trained.sae,
+            output,
+            hyperparameters=json.loads(hyperparameters.model_dump_json()),
+            code_version=document["code_version"],
+            **origin,
+        )
+        _log_table(trained).to_parquet(output / "training_log.parquet", index=False)
+        write_json(
+            output / "metrics.json",
+            {**figures, "channel_explained_variance": _plain(explained)},
+        )
+        write_json(output / PROVENANCE, document)
+    return {**figures, **origin}
+
+
+def _plan(layer: Layer, shard_set: ShardSet) -> tuple[SlabPlan, str]:
+    folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+    return SlabPlan(folder, kept_pieces(folder, layer, shard_set)), folder.fingerprint()
+
+
+def _imported(
+    source: Path, hyperparameters: Hyperparameters, layer: Layer, channel_max: np.ndarray
+) -> SparseAutoencoder:
+    k = hyperparameters.k(layer.n_channels)
+    if source.is_dir():
+        sae = load_checkpoint(source, layer.n_channels)
+    else:
+        sae = import_published(source, k, layer.n_channels)
+        sae.channel_max.copy_(torch.from_numpy(channel_max))
+    require_fits(sae, source, hyperparameters, channel_max)
+    return sae
+
+
+def _log_table(trained: Trained) -> pd.DataFrame:
+    return pd.DataFrame(trained.log, columns=list(LOG_COLUMNS)).astype(LOG_COLUMNS)
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]

@@ -1,0 +1,318 @@
+"""One streaming pass over positions: the strongest positions of every node, and its statistics.
+
+Exact and in bounded memory: a heap of N for each node, sums, and counts. Which positions count
+belongs to `saeborzoi.genome`, what becomes of the strongest ones to `saeborzoi.seqlets`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+
+from saeborzoi.activations.loader import SlabPlan, to_float32
+from saeborzoi.activations.shards import Raw
+from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.sae.steps import Selector
+
+HISTOGRAM_OCTAVES = (-16, 16)
+"""Activations from 2^-16 to 2^16 have bins of their own; the ends take what is beyond."""
+_BINS_PER_OCTAVE = 4
+MAX_COACTIVATION_NODES = 16_384
+"""Wider SAEs get no co-activation counts: they would take over 1 GiB."""
+MAX_STORED = 32 * 2**20
+"""Activations kept in memory for the counts above a fraction of mean and maximum; where there
+are more, the data is read a second time."""
+
+
+class NodeActivations(NamedTuple):
+    """What the pass found.
+
+    Attributes
+    ----------
+    top
+        One row a kept position: node, rank (0 is the strongest), sequence, position (int32),
+        activation (float32). Of equal activations the earlier position comes first.
+    statistics
+        One row a node; columns of table `node` but the key.
+    coactivation
+        (n_nodes, n_nodes) uint32, entry (a, b), a < b: positions where both are active; None
+        for SAEs wider than `MAX_COACTIVATION_NODES`.
+    n_passes
+        Times that the data was read.
+    """
+
+    top: pd.DataFrame
+    statistics: pd.DataFrame
+    coactivation: scipy.sparse.csr_array | None
+    n_passes: int
+
+
+def top_activations(
+    sae: SparseAutoencoder,
+    plan: SlabPlan,
+    n_top: int,
+    strong_fraction: float,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> NodeActivations:
+    """Strongest positions and statistics of every node over the kept positions of shards.
+
+    Parameters
+    ----------
+    sae
+        On any device.
+    plan
+        The positions.
+    n_top
+        Positions kept for each node (N).
+    strong_fraction
+        Count positions above this fraction of the node's mean, and of its maximum.
+    threads
+        Cores to use; the result does not depend on it.
+
+    Raises
+    ------
+    InputError
+        Where a shard cannot be read.
+    StageInterrupted
+        Where `job.stop_requested` was set.
+    """
+    active = _ActiveNodes(sae, threads)
+    statistics = _Statistics(sae.n_nodes, n_top, plan.folder.n_positions)
+    stored: list[tuple[NDArray[np.float32], NDArray[np.int32]]] | None = []
+    n_stored, done = 0, 0
+    for slab in plan.in_order():
+        value, node, count = active(slab.activation)
+        identity = slab.sequence * plan.folder.n_positions + slab.position
+        active.selector.over(
+            sae.n_nodes,
+            lambda a, b: statistics.update(value, node, count, identity, a, b),  # noqa: B023
+        )
+        if stored is not None:
+            held = np.arange(value.shape[1]) < count[:, None]
+            stored.append((value[held], node[held]))
+            n_stored += len(stored[-1][0])
+            if n_stored > MAX_STORED:
+                stored = None
+        done += len(count)
+        progress("top activations", done, plan.n_positions)
+        if stop_requested.is_set():
+            raise StageInterrupted(
+                f"stopped after {done:,} of {plan.n_positions:,} positions; run it again"
+            )
+    bounds = statistics.bounds(strong_fraction)
+    above = np.zeros((2, sae.n_nodes), np.int64)
+    if stored is not None:
+        for value, node in stored:
+            _count_above(value, node, bounds, above)
+    else:
+        done = 0
+        for slab in plan.in_order():
+            value, node, count = active(slab.activation)
+            held = np.arange(value.shape[1]) < count[:, None]
+            _count_above(value[held], node[held], bounds, above)
+            done += len(count)
+            progress("counting strong positions", done, plan.n_positions)
+    return NodeActivations(
+        statistics.top(),
+        statistics.table(plan.n_positions, above),
+        statistics.coactivation_matrix(),
+        1 if stored is not None else 2,
+    )
+
+
+class _ActiveNodes:
+    """Active nodes of positions, on the SAE's device, as arrays on the CPU."""
+
+    def __init__(self, sae: SparseAutoencoder, threads: int) -> None:
+        self._sae = sae
+        self.selector = Selector(threads)
+
+    def __call__(self, raw: Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(n, width) float32 and int32, of which the first count[i] of row i hold; (n,) int32."""
+        device = self._sae.encoder_weight.device
+        if device.type == "cpu":
+            return self.selector(self._sae, raw)
+        with torch.no_grad():
+            value, node = self._sae.encode(to_float32(raw, device))
+        # torch.topk sorts in descending order, so the active ones come first
+        count = (value > 0).sum(1)
+        return value.cpu().numpy(), node.int().cpu().numpy(), count.int().cpu().numpy()
+
+
+class _Statistics:
+    """Running figures of every node."""
+
+    def __init__(self, n_nodes: int, n_top: int, n_positions: int) -> None:
+        self._n_positions = n_positions
+        n_bins = (HISTOGRAM_OCTAVES[1] - HISTOGRAM_OCTAVES[0]) * _BINS_PER_OCTAVE
+        self._heap_value = np.zeros((n_nodes, n_top), np.float32)
+        self._heap_id = np.zeros((n_nodes, n_top), np.int64)
+        self._heap_size = np.zeros(n_nodes, np.int64)
+        self._count = np.zeros(n_nodes, np.int64)
+        self._sum = np.zeros(n_nodes)
+        self._sum_squares = np.zeros(n_nodes)
+        self._max = np.zeros(n_nodes, np.float32)
+        self._histogram = np.zeros((n_nodes, n_bins), np.int64)
+        width = n_nodes if n_nodes <= MAX_COACTIVATION_NODES else 0
+        self._together = np.zeros((width, width), np.uint32)
+
+    def update(
+        self, value: np.ndarray, node: np.ndarray, count: np.ndarray, identity: np.ndarray,
+        first: int, last: int,
+    ) -> None:  # fmt: skip
+        """Take in active nodes of positions; nodes `first ... last` only."""
+        _update(
+            value, node, count, identity, first, last, self._heap_value, self._heap_id,
+            self._heap_size, self._count, self._sum, self._sum_squares, self._max,
+            self._histogram, self._together,
+        )  # fmt: skip
+
+    def _mean(self) -> NDArray[np.float64]:
+        return self._sum / np.maximum(self._count, 1)
+
+    def bounds(self, fraction: float) -> NDArray[np.float64]:
+        """(2, n_nodes) float64: fraction x mean, fraction x maximum."""
+        return fraction * np.stack([self._mean(), self._max.astype(float)])
+
+    def top(self) -> pd.DataFrame:
+        """See `NodeActivations.top`."""
+        filled = np.arange(self._heap_value.shape[1]) < self._heap_size[:, None]
+        node = np.nonzero(filled)[0]
+        value, identity = self._heap_value[filled], self._heap_id[filled]
+        order = np.lexsort((identity, -value, node))
+        first = np.concatenate([[0], np.cumsum(self._heap_size)[:-1]])
+        node = node[order]
+        sequence, position = np.divmod(identity[order], self._n_positions)
+        return pd.DataFrame(
+            {
+                "node": node.astype(np.int32),
+                "rank": (np.arange(len(node)) - first[node]).astype(np.int32),
+                "sequence": sequence.astype(np.int32),
+                "position": position.astype(np.int32),
+                "activation": value[order],
+            }
+        )
+
+    def table(self, n_positions: int, above: NDArray[np.int64]) -> pd.DataFrame:
+        """Columns of table `node` but the key."""
+        count, mean = self._count, self._mean()
+        variance = self._sum_squares / np.maximum(count, 1) - mean**2
+        edges, counts = zip(*map(_trimmed, self._histogram), strict=True)
+        return pd.DataFrame(
+            {
+                "node": np.arange(len(count), dtype=np.int32),
+                "n_positions": np.full(len(count), n_positions),
+                "n_nonzero": count,
+                "frequency": count / n_positions,
+                "activation_max": self._max.astype(float),
+                "activation_mean": mean,
+                "activation_std": np.sqrt(np.maximum(variance, 0)),
+                "n_above_mean_fraction": above[0],
+                "n_above_max_fraction": above[1],
+                "histogram_edges": edges,
+                "histogram_counts": counts,
+            }
+        )
+
+    def coactivation_matrix(self) -> scipy.sparse.csr_array | None:
+        """See `NodeActivations.coactivation`."""
+        return scipy.sparse.csr_array(self._together) if self._together.size else None
+
+
+def _trimmed(counts: NDArray[np.int64]) -> tuple[list[float], list[int]]:
+    """Edges and counts of a node's histogram, without empty bins at either end."""
+    filled = np.flatnonzero(counts)
+    if not len(filled):
+        return [], []
+    first, last = int(filled[0]), int(filled[-1]) + 1
+    return _EDGES[first : last + 1].tolist(), counts[first:last].tolist()
+
+
+_FIRST_BITS = (127 + HISTOGRAM_OCTAVES[0]) << 2
+"""Exponent and two bits of mantissa of the first bin's lower edge: four bins an octave."""
+_EDGES = (
+    np.arange(
+        _FIRST_BITS,
+        _FIRST_BITS + (HISTOGRAM_OCTAVES[1] - HISTOGRAM_OCTAVES[0]) * _BINS_PER_OCTAVE + 1,
+        dtype=np.uint32,
+    )
+    << 21
+).view(np.float32)
+
+
+@numba.njit(nogil=True, cache=True)
+def _weaker(value_a, id_a, value_b, id_b):  # type: ignore[no-untyped-def]
+    return value_a < value_b or (value_a == value_b and id_a > id_b)
+
+
+@numba.njit(nogil=True, cache=True)
+def _update(  # type: ignore[no-untyped-def]
+    value, node, count, identity, first, last, heap_value, heap_id, heap_size, n, total, squares,
+    largest, histogram, together,
+):  # fmt: skip
+    """Heaps have the weakest at the root; of equals the later position is weaker."""
+    n_top = heap_value.shape[1]
+    n_bins = histogram.shape[1]
+    counts_together = together.shape[0] > 0
+    bits = np.empty(1, np.float32)
+    as_bits = bits.view(np.uint32)
+    for i in range(value.shape[0]):
+        for m in range(count[i]):
+            j = node[i, m]
+            if j < first or j >= last:
+                continue
+            v = value[i, m]
+            n[j] += 1
+            total[j] += v
+            squares[j] += np.float64(v) * v
+            largest[j] = max(largest[j], v)
+            bits[0] = v
+            slot = np.int64(as_bits[0] >> 21) - _FIRST_BITS
+            histogram[j, min(max(slot, 0), n_bins - 1)] += 1
+            if counts_together:
+                for other in range(count[i]):
+                    if node[i, other] > j:
+                        together[j, node[i, other]] += 1
+            size = heap_size[j]
+            hv, hid = heap_value[j], heap_id[j]
+            if size < n_top:
+                place = size
+                heap_size[j] += 1
+                while place > 0:
+                    parent = (place - 1) // 2
+                    if not _weaker(v, identity[i], hv[parent], hid[parent]):
+                        break
+                    hv[place], hid[place] = hv[parent], hid[parent]
+                    place = parent
+                hv[place], hid[place] = v, identity[i]
+            elif _weaker(hv[0], hid[0], v, identity[i]):
+                place = 0
+                while True:
+                    child = 2 * place + 1
+                    if child >= n_top:
+                        break
+                    if child + 1 < n_top and _weaker(
+                        hv[child + 1], hid[child + 1], hv[child], hid[child]
+                    ):
+                        child += 1
+                    if not _weaker(hv[child], hid[child], v, identity[i]):
+                        break
+                    hv[place], hid[place] = hv[child], hid[child]
+                    place = child
+                hv[place], hid[place] = v, identity[i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_above(value, node, bounds, above):  # type: ignore[no-untyped-def]
+    for e in range(value.shape[0]):
+        for b in range(bounds.shape[0]):
+            if value[e] > bounds[b, node[e]]:
+                above[b, node[e]] += 1
