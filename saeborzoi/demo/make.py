@@ -104,17 +104,19 @@ def _write_shards(
     n = len(windows)
     for shard, first in enumerate(range(0, n, _SHARD_ROWS)):
         rows = windows.iloc[first : first + _SHARD_ROWS]
-        with write_file(folder / f"activations_{shard}.h5") as temporary:
-            with h5py.File(temporary, "w") as file:
-                data = file.create_dataset(
-                    "activations",
-                    (len(rows), n_positions, N_CHANNELS),
-                    np.float16,
-                    chunks=(1, n_positions, N_CHANNELS),
-                    track_times=False,  # or each run would make another file
-                )
-                for i, (chrom, start, end) in enumerate(rows.itertuples(index=False)):
-                    data[i] = network(_padded(genome.sequence[chrom], start, end))
+        with (
+            write_file(folder / f"activations_{shard}.h5") as temporary,
+            h5py.File(temporary, "w") as file,
+        ):
+            data = file.create_dataset(
+                "activations",
+                (len(rows), n_positions, N_CHANNELS),
+                np.float16,
+                chunks=(1, n_positions, N_CHANNELS),
+                track_times=False,  # or each run would make another file
+            )
+            for i, (chrom, start, end) in enumerate(rows.itertuples(index=False)):
+                data[i] = network(_padded(genome.sequence[chrom], start, end))
         progress(f"demo: {folder.name} activations", min(first + _SHARD_ROWS, n), n)
     table = windows.reset_index(drop=True)
     table.columns = pd.Index(["0", "1", "2"])
