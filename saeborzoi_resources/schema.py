@@ -148,8 +148,9 @@ TABLES = (
         ("odds_ratio", "DOUBLE", "occurrence in seqlets against shuffled seqlets"),
         ("odds_ratio_low", "DOUBLE", "lower end of its 95 % confidence interval"),
         ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),
+        ("enrichment_p_value", "DOUBLE", "Fisher's exact p of that enrichment, one-sided"),
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
-        ("fdr", "DOUBLE", "false discovery rate of the enrichment over the nodes of the batch"),
+        ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
         ("activation_spearman", "DOUBLE", "rank correlation of activation with motif score"),
     ),
     _table(
@@ -170,7 +171,7 @@ TABLES = (
         ("offset_bp", "INTEGER", "start of the target minus start of the query in the alignment"),
         ("overlap_bp", "INTEGER", "aligned columns"),
         ("orientation", "VARCHAR", "+ or -, strand of the target"),
-        ("is_significant", "BOOLEAN", "p, q and E below the settings"),
+        ("is_significant", "BOOLEAN", "p, q and E below the settings, of a significant motif"),
     ),
     _table(
         "node_embedding",
