@@ -1,0 +1,281 @@
+"""Motif discovery over nodes: which engine, one node at a time, whatever the batch.
+
+A node's motifs depend on its own seqlets, the settings and a seed from its identity; never on the
+other nodes of the batch, their order or the number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from saeborzoi.hyperparameters import derived_seed
+from saeborzoi.job import Progress, silent
+from saeborzoi.motifs import properties
+from saeborzoi.motifs.evidence import node_evidence
+from saeborzoi.motifs.programs import find_program, program_version
+from saeborzoi.motifs.sequences import Sequences, encode, letter_frequencies
+from saeborzoi.settings import Motifs
+
+MAX_WIDTH = 50
+"""Widest motif where the settings leave it out, MEME's default."""
+
+MOTIF_COLUMNS: dict[str, str] = {
+    "node": "int32",
+    "motif": "int32",
+    "consensus": "str",
+    "width_bp": "int32",
+    "n_sites": "int32",
+    "llr": "float64",
+    "log10_e_value": "float64",
+    "is_significant": "bool",
+    "matrix": "object",
+    "engine": "str",
+    "information_content_bits": "float64",
+    "is_palindrome": "bool",
+    "artefact": "str",
+    "odds_ratio": "float64",
+    "odds_ratio_low": "float64",
+    "odds_ratio_high": "float64",
+    "enrichment_p_value": "float64",
+    "odds_ratio_other_nodes": "float64",
+    "fdr": "float64",
+    "activation_spearman": "float64",
+}
+"""Columns of table `motif` but the key of the SAE, and their types in a frame."""
+
+
+class Found(NamedTuple):
+    """One motif as an engine gives it.
+
+    Attributes
+    ----------
+    matrix
+        (width, 4) float64, rows sum to 1.
+    n_sites, llr, log10_e_value
+        As in table `motif`; llr is nan where the engine does not say.
+    """
+
+    matrix: NDArray[np.float64]
+    n_sites: int
+    llr: float
+    log10_e_value: float
+
+
+class NodeMotifs(NamedTuple):
+    """Motifs of one node.
+
+    Attributes
+    ----------
+    rows
+        One dictionary a motif, keys of `MOTIF_COLUMNS`.
+    seconds
+        CPU seconds of this thread, or wall seconds of an external program.
+    """
+
+    node: int
+    rows: list[dict[str, Any]]
+    seconds: float
+
+
+def check_engine(settings: Motifs) -> str:
+    """Engine with its version, as column `engine` says it.
+
+    Raises
+    ------
+    MissingProgramError
+        Where an external engine is asked for and cannot be run.
+    """
+    if settings.engine == "builtin":
+        from saeborzoi.motifs.builtin import VERSION
+
+        return f"builtin {VERSION}"
+    program = find_program(settings.engine, settings.executable, "[motifs]", "builtin")
+    return f"{settings.engine} {program_version(program)}"
+
+
+def discover(
+    seqlets: pd.DataFrame,
+    settings: Motifs,
+    key: str,
+    genome: Path | None = None,
+    threads: int = 1,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """Motifs of every node that has seqlets.
+
+    Parameters
+    ----------
+    seqlets
+        Columns node, rank, activation, sequence (and more, unused), any order of rows.
+    settings
+        Engine and its options.
+    key
+        Partition key of the SAE, from which each node's seed derives.
+    genome
+        FASTA for `background = "genome"`.
+    threads
+        Nodes at once.
+
+    Returns
+    -------
+    Columns of `MOTIF_COLUMNS`; nodes ascending, motifs in order of discovery. `fdr` and
+    `odds_ratio_other_nodes` are empty: they need all nodes, see `evidence.across_nodes`.
+
+    Raises
+    ------
+    MissingProgramError
+        Where an external engine cannot be run.
+    InputError
+        Where a seqlet holds other letters than A, C, G, T.
+    """
+    n_nodes = seqlets["node"].nunique()
+    found = []
+    for done, node in enumerate(discover_nodes(seqlets, settings, key, genome, threads), 1):
+        found.append(node)
+        progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
+    return motif_frame(found)
+
+
+def discover_nodes(
+    seqlets: pd.DataFrame,
+    settings: Motifs,
+    key: str,
+    genome: Path | None = None,
+    threads: int = 1,
+    stop: threading.Event | None = None,
+) -> Iterator[NodeMotifs]:
+    """As `discover`, node by node as they are done (in any order); ends early where `stop` is
+    set."""
+    engine = check_engine(settings)
+    background = None
+    if settings.background == "genome":
+        if genome is None:
+            raise ValueError("a background from the genome needs the genome")
+        from saeborzoi.motifs.background import genome_frequencies
+
+        background = genome_frequencies(genome)
+    groups = iter(seqlets.groupby("node", sort=True))
+    # the engine's heavy loops release the interpreter's lock (or run in another process)
+    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
+        running: set[Future[NodeMotifs]] = set()
+        for node, rows in groups:
+            if stop is not None and stop.is_set():
+                break
+            running.add(pool.submit(_of_node, node, rows, settings, key, background, engine))
+            if len(running) > threads:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        for future in running:
+            yield future.result()
+
+
+def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
+    """Motifs of some nodes as a frame with the columns and types of `MOTIF_COLUMNS`."""
+    rows = [row for node in sorted(found, key=lambda n: n.node) for row in node.rows]
+    frame = pd.DataFrame(rows, columns=list(MOTIF_COLUMNS))
+    return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})
+
+
+def _of_node(
+    node: Any,
+    rows: pd.DataFrame,
+    settings: Motifs,
+    key: str,
+    background: NDArray[np.float64] | None,
+    engine: str,
+) -> NodeMotifs:
+    begun = time.thread_time() if settings.engine == "builtin" else time.perf_counter()
+    rows = rows.sort_values("rank")
+    sequences = encode(rows["sequence"].tolist())
+    seed = derived_seed(key, int(node), "motifs")
+    both = settings.strands == "both"
+    if background is None:
+        background = letter_frequencies(sequences, both)
+    if settings.engine == "builtin":
+        motifs = _builtin(sequences, settings, background, seed)
+    else:
+        from saeborzoi.motifs import meme
+
+        motifs = meme.run_program(rows["sequence"].tolist(), settings, background, seed)
+    result = []
+    activation = rows["activation"].to_numpy(float)
+    for number, motif in enumerate(motifs, 1):
+        artefact = _artefact(motif, sequences, number)
+        evidence = node_evidence(motif.matrix, sequences, activation, background, both, seed)
+        result.append(
+            {
+                "node": int(node),
+                "motif": number,
+                "consensus": properties.consensus(motif.matrix),
+                "width_bp": len(motif.matrix),
+                "n_sites": motif.n_sites,
+                "llr": motif.llr,
+                "log10_e_value": motif.log10_e_value,
+                "is_significant": bool(
+                    motif.log10_e_value < np.log10(settings.max_e_value)
+                    and artefact != "full_width"
+                ),
+                "matrix": motif.matrix.tolist(),
+                "engine": engine,
+                "information_content_bits": properties.information_content(motif.matrix),
+                "is_palindrome": properties.is_palindrome(motif.matrix),
+                "artefact": artefact,
+                **evidence._asdict(),
+                "odds_ratio_other_nodes": np.nan,
+                "fdr": np.nan,
+            }
+        )
+    ended = time.thread_time() if settings.engine == "builtin" else time.perf_counter()
+    return NodeMotifs(int(node), result, ended - begun)
+
+
+def _builtin(
+    sequences: Sequences, settings: Motifs, background: NDArray[np.float64], seed: int
+) -> list[Found]:
+    from saeborzoi.motifs.builtin import find_motifs
+
+    longest = int(sequences.lengths.max())
+    widest = min(settings.max_width or MAX_WIDTH, longest)
+    if longest < settings.min_width or sequences.lengths.size < 2:
+        return []
+    return [
+        Found(
+            motif.counts / motif.n_sites,
+            motif.n_sites,
+            motif.llr,
+            motif.log_e_value / np.log(10),
+        )
+        for motif in find_motifs(
+            sequences,
+            background,
+            n_motifs=settings.n_motifs,
+            min_width=settings.min_width,
+            max_width=max(widest, settings.min_width),
+            both_strands=settings.strands == "both",
+            seed=seed,
+            keep_table=settings.background == "genome",
+        )
+    ]
+
+
+def _artefact(motif: Found, sequences: Sequences, number: int) -> str | None:
+    """Why a motif is suspect.
+
+    A motif as wide as its sequences with all of them as sites is MEME's known artefact where it
+    is not the first (its sites are erased ones), and mere composition where it says little.
+    """
+    if properties.is_full_width(motif.matrix, motif.n_sites, sequences.lengths):
+        bits = properties.information_content(motif.matrix) / len(motif.matrix)
+        if number > 1 or bits < properties.FULL_WIDTH_BITS:
+            return "full_width"
+    return properties.composition_artefact(motif.matrix)

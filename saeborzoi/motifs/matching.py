@@ -1,0 +1,289 @@
+"""Discovered motifs against databases of known ones: TomTom's statistic, through memelite or the
+real `tomtom`.
+
+Both use TomTom's pseudocount (0.1 of a letter in proportion to a uniform background), complete
+scores and both strands of the target. E-value = p x targets of the database; q-value =
+Benjamini-Hochberg over the targets of the database for one query, as TomTom reports it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from saeborzoi.errors import MissingProgramError
+from saeborzoi.motifs.databases import Database
+from saeborzoi.motifs.meme_format import MemeMotif, format_meme
+from saeborzoi.motifs.programs import find_program, program_version
+from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.settings import Matching
+
+PSEUDOCOUNT = 0.1
+"""TomTom's `-motif-pseudo` default: letters added to each column."""
+_QUERIES_AT_ONCE = 512
+MATCH_COLUMNS = (
+    "node",
+    "motif",
+    "database",
+    "target_id",
+    "target_name",
+    "target_family",
+    "target_class",
+    "p_value",
+    "q_value",
+    "e_value",
+    "offset_bp",
+    "overlap_bp",
+    "orientation",
+    "is_significant",
+)
+
+
+class Alignments(NamedTuple):
+    """Best alignment of each query with each target, all (n_queries, n_targets).
+
+    Attributes
+    ----------
+    p_value
+        float64, over all offsets and both strands.
+    offset_bp
+        int64, start of the target minus start of the query.
+    overlap_bp
+        int64, aligned columns.
+    is_reverse
+        bool, whether the target's reverse complement is aligned.
+    """
+
+    p_value: NDArray[np.float64]
+    offset_bp: NDArray[np.int64]
+    overlap_bp: NDArray[np.int64]
+    is_reverse: NDArray[np.bool_]
+
+
+def check_engine(settings: Matching) -> str:
+    """Engine with its version.
+
+    Raises
+    ------
+    MissingProgramError
+        Where tomtom is asked for and cannot be run.
+    """
+    if settings.engine == "memelite":
+        import memelite
+
+        return f"memelite {memelite.__version__}"
+    program = find_program("tomtom", settings.executable, "[matching]", "memelite")
+    return f"tomtom {program_version(program)}"
+
+
+def match(
+    motifs: pd.DataFrame,
+    databases: Sequence[Database],
+    settings: Matching,
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Known motifs that each discovered motif looks like.
+
+    Parameters
+    ----------
+    motifs
+        Columns node, motif, matrix (width x 4, A C G T), n_sites, is_significant of table `motif`.
+    databases
+        Each is searched by itself: p, q and E refer to one database.
+    settings
+        Engine and thresholds.
+    threads
+        Cores to use.
+
+    Returns
+    -------
+    Columns of table `motif_match` but the key of the SAE: for each motif and database every target
+    below all three thresholds, and the best one even where it is not, best first. A match is
+    significant where it passes and the motif itself is significant.
+    """
+    check_engine(settings)
+    parts = []
+    matrices = [
+        with_pseudocount(as_matrix(matrix), sites)
+        for matrix, sites in zip(motifs["matrix"], motifs["n_sites"], strict=True)
+    ]
+    for database in databases:
+        for first in range(0, len(matrices), _QUERIES_AT_ONCE):
+            chunk = slice(first, first + _QUERIES_AT_ONCE)
+            rows = motifs.iloc[chunk]
+            if settings.engine == "memelite":
+                targets = [with_pseudocount(t.matrix, t.n_sites) for t in database.motifs]
+                alignments = align(matrices[chunk], targets, threads)
+                parts.append(_reported(rows, database, alignments, settings))
+            else:
+                parts.append(_tomtom(rows, database, settings))
+    if not parts:
+        return pd.DataFrame({name: [] for name in MATCH_COLUMNS})
+    matches = pd.concat(parts, ignore_index=True).sort_values(
+        ["node", "motif", "database", "p_value", "target_id"], kind="stable", ignore_index=True
+    )
+    significant = motifs.set_index(["node", "motif"])["is_significant"].astype(bool)
+    of_motif = pd.MultiIndex.from_frame(matches[["node", "motif"]])
+    matches["is_significant"] &= significant.reindex(of_motif).to_numpy()
+    return matches
+
+
+def with_pseudocount(matrix: NDArray[np.float64], n_sites: float) -> NDArray[np.float64]:
+    """The matrix as TomTom sees it, 0.1 of a letter added to the sites of each column."""
+    matrix = np.asarray(matrix, float)
+    return (matrix * n_sites + PSEUDOCOUNT / 4) / (n_sites + PSEUDOCOUNT)
+
+
+def align(
+    queries: Sequence[NDArray[np.float64]],
+    targets: Sequence[NDArray[np.float64]],
+    threads: int = 1,
+) -> Alignments:
+    """Best alignment of each query with each target through memelite, with exact bins.
+
+    Parameters
+    ----------
+    queries, targets
+        (width, 4) float64 each, rows sum to 1.
+    """
+    from memelite import tomtom
+
+    with warnings.catch_warnings():
+        # a database of few motifs has rough p-values; the user chose it
+        warnings.filterwarnings("ignore", message=".*target", category=UserWarning)
+        p, _, offset, overlap, strand = tomtom(
+            [np.ascontiguousarray(q.T) for q in queries],
+            [np.ascontiguousarray(t.T) for t in targets],
+            n_target_bins=None,
+            n_jobs=threads,
+        )[:5]
+    return Alignments(
+        np.clip(np.asarray(p, float), 0.0, 1.0),
+        # memelite says where the query starts in the target
+        -np.asarray(offset).astype(np.int64),
+        np.asarray(overlap).astype(np.int64),
+        np.asarray(strand) == 1,
+    )
+
+
+def benjamini_hochberg(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """q-values along the last axis: the smallest false discovery rate at which each passes.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5])).round(4).tolist()
+    [0.04, 0.0533, 0.0533, 0.5]
+    """
+    n = p_values.shape[-1]
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    ranked = np.take_along_axis(p_values, order, axis=-1) * n / np.arange(1, n + 1)
+    ranked = np.minimum.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1]
+    q = np.empty_like(ranked)
+    np.put_along_axis(q, order, np.minimum(ranked, 1.0), axis=-1)
+    return q
+
+
+def _passes(
+    p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], settings: Matching
+) -> NDArray[np.bool_]:
+    return (p < settings.max_p_value) & (q < settings.max_q_value) & (e < settings.max_e_value)
+
+
+def _reported(
+    rows: pd.DataFrame, database: Database, found: Alignments, settings: Matching
+) -> pd.DataFrame:
+    p = found.p_value
+    q = benjamini_hochberg(p)
+    e = p * len(database.motifs)
+    passes = _passes(p, q, e, settings)
+    keep = passes.copy()
+    keep[np.arange(len(p)), p.argmin(axis=1)] = True
+    i, j = np.nonzero(keep)
+    target = [database.motifs[k] for k in j]
+    return pd.DataFrame(
+        {
+            "node": rows["node"].to_numpy()[i],
+            "motif": rows["motif"].to_numpy()[i],
+            "database": database.name,
+            "target_id": [t.identifier for t in target],
+            "target_name": [t.name for t in target],
+            "target_family": [t.family for t in target],
+            "target_class": [t.structural_class for t in target],
+            "p_value": p[i, j],
+            "q_value": q[i, j],
+            "e_value": e[i, j],
+            "offset_bp": found.offset_bp[i, j],
+            "overlap_bp": found.overlap_bp[i, j],
+            "orientation": np.where(found.is_reverse[i, j], "-", "+"),
+            "is_significant": passes[i, j],
+        }
+    )
+
+
+def _tomtom(rows: pd.DataFrame, database: Database, settings: Matching) -> pd.DataFrame:
+    """The same through the real program, one run for a batch of queries."""
+    program = find_program("tomtom", settings.executable, "[matching]", "memelite")
+    queries = [
+        MemeMotif(f"{row.node}_{row.motif}", "", as_matrix(row.matrix), row.n_sites, 0.0, 0.0)
+        for row in rows.itertuples()
+    ]
+    targets = [MemeMotif(t.identifier, "", t.matrix, t.n_sites, 0.0, 0.0) for t in database.motifs]
+    with tempfile.TemporaryDirectory() as folder:
+        query, target = Path(folder, "query.meme"), Path(folder, "target.meme")
+        query.write_text(format_meme(queries))
+        target.write_text(format_meme(targets))
+        # all targets, so that q-values and the best match do not depend on tomtom's threshold
+        command = [str(program), "-no-ssc", "-oc", folder, "-text", "-evalue", "-thresh"]
+        command += [str(len(targets)), "-dist", "ed", str(query), str(target)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MissingProgramError(
+            f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; mend that, or "
+            'set [matching] engine = "memelite"'
+        )
+    return _parsed_tomtom(done.stdout, rows, database, settings)
+
+
+def _parsed_tomtom(
+    text: str, rows: pd.DataFrame, database: Database, settings: Matching
+) -> pd.DataFrame:
+    """Rows of tomtom's table, of which we keep what `match` promises."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    by_identifier = {t.identifier: t for t in database.motifs}
+    found = []
+    for row in csv.DictReader(io.StringIO("\n".join(lines)), delimiter="\t"):
+        node, motif = map(int, row["Query_ID"].split("_"))
+        target = by_identifier[row["Target_ID"]]
+        found.append(
+            {
+                "node": node,
+                "motif": motif,
+                "database": database.name,
+                "target_id": target.identifier,
+                "target_name": target.name,
+                "target_family": target.family,
+                "target_class": target.structural_class,
+                "p_value": float(row["p-value"]),
+                "q_value": float(row["q-value"]),
+                "e_value": float(row["E-value"]),
+                # tomtom says where the query starts in the target
+                "offset_bp": -int(row["Optimal_offset"]),
+                "overlap_bp": int(row["Overlap"]),
+                "orientation": row["Orientation"],
+            }
+        )
+    table = pd.DataFrame(found, columns=list(MATCH_COLUMNS[:-1]))
+    if table.empty:
+        return table.assign(is_significant=pd.Series(dtype=bool))
+    p, q, e = (table[name].to_numpy(float) for name in ("p_value", "q_value", "e_value"))
+    table["is_significant"] = _passes(p, q, e, settings)
+    best = table.groupby(["node", "motif"])["p_value"].transform("idxmin") == table.index
+    return table[table["is_significant"] | best]

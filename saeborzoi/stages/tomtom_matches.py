@@ -1,0 +1,44 @@
+"""Stage `tomtom_matches`: known motifs that each discovered motif looks like."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from saeborzoi.artifacts import write_file
+from saeborzoi.job import Figures, Job, Progress, silent
+from saeborzoi.motifs.databases import load_databases
+from saeborzoi.motifs.matching import check_engine, match
+
+
+def run(job: Job, progress: Progress = silent) -> Figures:
+    """Match the motifs of `inputs["motif"]`; writes a Parquet file.
+
+    Returns
+    -------
+    dict
+        n_motifs, n_matches (significant), n_nodes_with_match, engine, n_targets of each database.
+
+    Raises
+    ------
+    InputError
+        Where a database is unusable.
+    MissingProgramError
+        Where tomtom is asked for and cannot be run.
+    """
+    engine = check_engine(job.settings.matching)
+    databases = load_databases(job.settings.data.motif_database)
+    motifs = pd.read_parquet(job.inputs["motif"], columns=["node", "motif", "matrix", "n_sites"])
+    motifs = motifs[motifs["node"].isin(job.nodes)] if job.nodes else motifs
+    progress("matching", 0, len(motifs))
+    matches = match(motifs, databases, job.settings.matching, job.threads)
+    progress("matching", len(motifs), len(motifs))
+    with write_file(job.output) as temporary:
+        matches.to_parquet(temporary, index=False)
+    significant = matches[matches["is_significant"]]
+    return {
+        "n_motifs": len(motifs),
+        "n_matches": len(significant),
+        "n_nodes_with_match": int(significant["node"].nunique()),
+        "engine": engine,
+        "n_targets": {database.name: len(database.motifs) for database in databases},
+    }
