@@ -1,0 +1,118 @@
+// Data come as scripts, as a page that is opened from a file may not fetch. Each calls
+// saeborzoi(name, document) once. Formats: docs/browser.md.
+
+const FORMAT_VERSION = 1;
+const arrived = new Map();
+const asked = new Map();
+window.saeborzoi = (name, content) => arrived.set(name, content);
+
+class LoadError extends Error {}
+
+function load(name) {
+  if (asked.has(name)) return asked.get(name);
+  const promise = new Promise((resolve, reject) => {
+    const file = `data/${name}.js`;
+    const script = document.createElement("script");
+    script.src = file;
+    script.onload = () => {
+      script.remove();
+      if (arrived.has(name)) resolve(arrived.get(name));
+      else reject(new LoadError(`${file} was read but is damaged; write the site again`));
+    };
+    script.onerror = () => {
+      script.remove();
+      reject(new LoadError(`${file} could not be read; copy the whole folder of the site, or write it again`));
+    };
+    document.head.append(script);
+  });
+  asked.set(name, promise);
+  promise.catch(() => asked.delete(name));
+  return promise;
+}
+
+let D = null; // the overview: columns with one entry a node
+let M = null; // its manifest
+
+async function loadOverview() {
+  const overview = await load("overview");
+  if (overview.manifest.format_version !== FORMAT_VERSION) {
+    throw new LoadError(`the data have format ${overview.manifest.format_version}, this page reads ${FORMAT_VERSION}; write the site again`);
+  }
+  D = overview;
+  M = overview.manifest;
+}
+
+const shardName = (node) => `nodes-${String(Math.floor(node / M.nodes_per_shard)).padStart(4, "0")}`;
+
+// One node's page, with its sequences and coordinates unpacked.
+async function loadNode(node) {
+  const shard = await load(shardName(node));
+  const page = shard.nodes[node - shard.first];
+  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, shard.chroms);
+  return page;
+}
+
+function seqletRows(columns, chroms) {
+  const { start, width } = columns;
+  return start.map((from, i) => {
+    const length = Array.isArray(width) ? width[i] : width;
+    return {
+      rank: columns.rank[i],
+      chrom: chroms[columns.chrom[i]],
+      start: from,
+      end: from + length,
+      activation: columns.activation[i],
+      sequence: unpackSequence(columns.sequence[i], length),
+    };
+  });
+}
+
+const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const DIGIT = new Map([...ALPHABET].map((letter, value) => [letter, value]));
+const CODONS = Array.from({ length: 64 }, (_, v) => "ACGT"[v >> 4] + "ACGT"[(v >> 2) & 3] + "ACGT"[v & 3]);
+
+function unpackSequence(packed, length) {
+  if (packed.startsWith("!")) return packed.slice(1);
+  let sequence = "";
+  for (const letter of packed) sequence += CODONS[DIGIT.get(letter)];
+  return sequence.slice(0, length);
+}
+
+// Rows of four probabilities from digits of 64; rounding is made good by dividing by the sum.
+function unpackMatrix(packed) {
+  const matrix = [];
+  for (let i = 0; i < packed.length; i += 4) {
+    const row = [0, 1, 2, 3].map((base) => DIGIT.get(packed[i + base]));
+    const sum = row[0] + row[1] + row[2] + row[3] || 1;
+    matrix.push(row.map((value) => value / sum));
+  }
+  return matrix;
+}
+function rowsOfFour(values) {
+  const matrix = [];
+  for (let i = 0; i < values.length; i += 4) matrix.push(values.slice(i, i + 4));
+  return matrix;
+}
+const reverseComplement = (matrix) => [...matrix].reverse().map((row) => [...row].reverse());
+
+// State of a node: a letter in the data, a word and a meaning on the page.
+const STATES = {
+  m: { word: "matched", meaning: "A significant motif was found and it matches a known one." },
+  u: { word: "motif, no match", meaning: "A significant motif was found; no known motif matches it." },
+  x: { word: "no motif", meaning: "Motifs were searched for in the seqlets and none was significant." },
+  p: { word: "not yet computed", meaning: "The assets that describe this node have not been materialized yet." },
+  n: { word: "not selected", meaning: "The node fires, but its seqlets did not pass the selection." },
+  d: { word: "dead", meaning: "The node fires at no position of the data." },
+};
+const stateOf = (node) => D.states[node];
+const targetOf = (node) => D.match[node];
+const nameOfTarget = (target) => (target < 0 ? null : D.targets.name[target] || D.targets.id[target]);
+const familyOf = (node) => (targetOf(node) < 0 ? null : D.targets.family[targetOf(node)]);
+const flagsOf = (node) => D.flags.filter((_, bit) => D.flag[node] & (1 << bit));
+const FLAG_MEANINGS = {
+  palindrome: "The motif equals its reverse complement.",
+  "not enriched": "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
+  dense: "The node fires at more than one position in ten.",
+  low_complexity: "The motif is a simple repeat, as genomes have many.",
+  cpg: "The motif is CG-rich without a pattern of its own.",
+};
