@@ -4,6 +4,7 @@
 settings file, or with other resources.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,20 @@ ARTIFACTS = (
 """Modules with an asset each, in the order in which they are made."""
 
 
+@dg.logger(config_schema={"log_level": dg.Field(str, default_value="INFO")})
+def console(init_context: dg.InitLoggerContext) -> logging.Logger:
+    """Plain lines on the terminal. Unlike Dagster's own console logger it keeps to its level for
+    what assets and stages log, too, so that progress does not stand there twice."""
+    handler = logging.StreamHandler()
+    handler.setLevel(init_context.logger_config["log_level"])
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger = logging.getLogger("saeborzoi.console")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
+    return logger
+
+
 def build_definitions(
     settings_file: Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
@@ -64,13 +79,9 @@ def build_definitions(
         assets=[module.build(partitions) for module in ARTIFACTS],
         resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},
         sensors=automation.sensors(partitions),
-        executor=dg.multiprocess_executor,
-        loggers={"console": _console_logger},
+        executor=dg.multi_or_in_process_executor,
+        loggers={"console": console},
     )
-
-
-_console_logger = dg.colored_console_logger.configured({"log_level": "INFO"})
-"""Every step and event of Dagster at DEBUG would hide the stages' own progress."""
 
 
 @dg.definitions
