@@ -15,6 +15,7 @@ pytest.importorskip("dagster", reason="compute backends need saeborzoi[platform]
 
 import dagster as dg
 from compute_helpers import HERE, tiny_settings
+from slurm_cluster import Cluster, running_cluster, why_not
 
 from saeborzoi.job import Job
 from saeborzoi.settings import Settings
@@ -79,3 +80,22 @@ def start_host(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Callabl
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real SLURM for the session; skips where there can be none."""
+    reason = why_not()
+    if reason:
+        pytest.skip(f"no SLURM can be started here: {reason}")
+    with running_cluster(tmp_path_factory.mktemp("slurm") / "c") as started:
+        yield started
+
+
+@pytest.fixture
+def slurm(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster, idle and named in the environment."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    yield cluster
+    cluster.clear()

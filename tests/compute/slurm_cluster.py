@@ -90,6 +90,22 @@ class Cluster:
         logs = "\n".join(file.read_text()[-2000:] for file in self.folder.glob("*.log"))
         raise RuntimeError(f"the node is {state!r}, not idle; the daemons say:\n{logs}")
 
+    def clear(self) -> None:
+        """End every job and make the node idle again."""
+        for state in ("PENDING", "RUNNING"):
+            self.client("scancel", f"--state={state}")
+        if (
+            self.client("sinfo", "-h", "-p", "gpu", "-o", "%T")
+            .strip()
+            .startswith(("down", "drain"))
+        ):
+            self.client("scontrol", "update", f"nodename={self.node}", "state=resume")
+        self.wait_idle()
+
+    def jobs(self) -> list[str]:
+        """Ids of the jobs and tasks that have not ended."""
+        return self.client("squeue", "-h", "-r", "-o", "%i").split()
+
     def stop(self) -> None:
         """End every job and daemon."""
         with contextlib.suppress(subprocess.CalledProcessError):

@@ -158,7 +158,7 @@ def test_a_signal_ends_even_a_process_that_does_not_listen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = start_host(tiny_settings(), "deaf", make_job("a", 600))
-    pid_file = tmp_path / "work/a/pid.json"
+    pid_file = tmp_path / "work/a_pid.json"
     pid = json.loads(wait_for(lambda: pid_file.exists() and pid_file.read_text(), "it runs"))["pid"]
     host.send_signal(signal.SIGINT)
     host.wait(30)

@@ -68,7 +68,7 @@ def kill_self(job: Job, progress: Progress) -> Figures:
 
 def deaf(job: Job, progress: Progress) -> Figures:
     """Sleep `nodes[0]` seconds and hear no request to stop; leave the process id behind."""
-    write_json(job.work / "pid.json", {"pid": os.getpid()})
+    write_json(job.work.parent / f"{job.job_id}_pid.json", {"pid": os.getpid()})
     end = time.monotonic() + job.nodes[0]
     while time.monotonic() < end:
         time.sleep(0.2)
