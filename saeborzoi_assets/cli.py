@@ -56,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert.add_argument("--output", type=Path, default=Path(FILE_NAME))
     convert.set_defaults(run=_convert)
 
+    add = commands.add_parser("add", help="ask for one more SAE in the settings file")
+    add.add_argument("layer")
+    add.add_argument("--expansion", type=int, help="nodes for each channel")
+    add.add_argument("--topk", type=float, help="active nodes as a fraction of the channels")
+    add.add_argument("--lr", type=float, dest="learning_rate", help="peak learning rate")
+    add.add_argument("--seed", type=int)
+    add.add_argument("--variant", help="topk, batch_topk, matryoshka or jumprelu")
+    add.add_argument("--recipe", help="default or published")
+    add.set_defaults(run=_add)
+
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -133,6 +143,19 @@ def _convert(options: argparse.Namespace) -> None:
     options.output.write_text(text)
     print(f"{options.output} is written; look at the lines marked with 'check', then run "
           "`saeborzoi check`")  # fmt: skip
+
+
+def _add(options: argparse.Namespace) -> None:
+    from saeborzoi.settings_edit import add_sae, make_hyperparameters
+
+    names = ("layer", "expansion", "topk", "learning_rate", "seed", "variant", "recipe")
+    given = {name: getattr(options, name) for name in names}
+    hyperparameters = make_hyperparameters(**{k: v for k, v in given.items() if v is not None})
+    settings_file = _settings_file(options)
+    block = add_sae(settings_file, hyperparameters)
+    print(f"{settings_file} asks for {hyperparameters.key} now:\n\n{block}\n\nA running "
+          "Dagster adds its partition within a minute; without one: "
+          f"saeborzoi run {hyperparameters.key}")  # fmt: skip
 
 
 if __name__ == "__main__":
