@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,12 +148,12 @@ def _from_jaspar(wanted: MotifDatabase) -> list[Target]:
     return [_jaspar_target(motif) for motif in motifs]
 
 
-def _jaspar_target(motif: object) -> Target:
-    counts = np.array([motif.counts[a] for a in "ACGT"], float).T  # type: ignore[attr-defined]
+def _jaspar_target(motif: Any) -> Target:
+    counts = np.array([motif.counts[a] for a in "ACGT"], np.float64).T
     family, structural_class = _family_and_class(motif)
     return Target(
-        motif.matrix_id,  # type: ignore[attr-defined]
-        motif.name,  # type: ignore[attr-defined]
+        motif.matrix_id,
+        motif.name,
         family,
         structural_class,
         counts / counts.sum(axis=1, keepdims=True),
@@ -161,11 +161,11 @@ def _jaspar_target(motif: object) -> Target:
     )
 
 
-def _family_and_class(motif: object) -> tuple[str | None, str | None]:
+def _family_and_class(motif: Any) -> tuple[str | None, str | None]:
     """JASPAR's annotation; a dimer of two families has both, joined by `::` as in its name."""
     return (
-        "::".join(dict.fromkeys(motif.tf_family or ())) or None,  # type: ignore[attr-defined]
-        "::".join(dict.fromkeys(motif.tf_class or ())) or None,  # type: ignore[attr-defined]
+        "::".join(dict.fromkeys(motif.tf_family or ())) or None,
+        "::".join(dict.fromkeys(motif.tf_class or ())) or None,
     )
 
 
@@ -191,13 +191,13 @@ class _jaspar:
 
         self.database = jaspardb(release=release)
 
-    def __enter__(self):  # type: ignore[no-untyped-def]
+    def __enter__(self) -> Any:
         return self.database
 
     def __exit__(self, *_: object) -> None:
         self.database.conn.close()
 
 
-def _distinct(database: object, query: str) -> list[str]:
-    rows = database.conn.execute(query).fetchall()  # type: ignore[attr-defined]
+def _distinct(database: Any, query: str) -> list[str]:
+    rows = database.conn.execute(query).fetchall()
     return sorted(row[0] for row in rows if row[0])

@@ -21,8 +21,9 @@ from saeborzoi.hyperparameters import derived_seed
 from saeborzoi.job import Progress, silent
 from saeborzoi.motifs import properties
 from saeborzoi.motifs.evidence import node_evidence
+from saeborzoi.motifs.meme import run_program
 from saeborzoi.motifs.programs import find_program, program_version
-from saeborzoi.motifs.sequences import Sequences, encode, letter_frequencies
+from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
 from saeborzoi.settings import Motifs
 
 MAX_WIDTH = 50
@@ -51,23 +52,6 @@ MOTIF_COLUMNS: dict[str, str] = {
     "activation_spearman": "float64",
 }
 """Columns of table `motif` but the key of the SAE, and their types in a frame."""
-
-
-class Found(NamedTuple):
-    """One motif as an engine gives it.
-
-    Attributes
-    ----------
-    matrix
-        (width, 4) float64, rows sum to 1.
-    n_sites, llr, log10_e_value
-        As in table `motif`; llr is nan where the engine does not say.
-    """
-
-    matrix: NDArray[np.float64]
-    n_sites: int
-    llr: float
-    log10_e_value: float
 
 
 class NodeMotifs(NamedTuple):
@@ -204,9 +188,7 @@ def _of_node(
     if settings.engine == "builtin":
         motifs = _builtin(sequences, settings, background, seed)
     else:
-        from saeborzoi.motifs import meme
-
-        motifs = meme.run_program(rows["sequence"].tolist(), settings, background, seed)
+        motifs = run_program(rows["sequence"].tolist(), settings, background, seed)
     result = []
     activation = rows["activation"].to_numpy(float)
     for number, motif in enumerate(motifs, 1):
@@ -222,8 +204,7 @@ def _of_node(
                 "llr": motif.llr,
                 "log10_e_value": motif.log10_e_value,
                 "is_significant": bool(
-                    motif.log10_e_value < np.log10(settings.max_e_value)
-                    and artefact != "full_width"
+                    artefact is None and motif.log10_e_value < np.log10(settings.max_e_value)
                 ),
                 "matrix": motif.matrix.tolist(),
                 "engine": engine,

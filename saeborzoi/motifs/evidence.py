@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from saeborzoi.hyperparameters import derived_seed
-from saeborzoi.motifs import kernels
+from saeborzoi.motifs import evidence_kernels as kernels
 from saeborzoi.motifs.matching import benjamini_hochberg
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.motifs.sequences import (

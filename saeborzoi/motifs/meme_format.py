@@ -110,7 +110,9 @@ def parse_meme(text: str, what: str) -> list[MemeMotif]:
     while i < len(lines):
         line = lines[i].strip()
         i += 1
-        if line.startswith("MOTIF"):
+        if line.split()[:1] == ["MOTIF"]:
+            if heading:
+                break
             heading = line
             continue
         found = _MATRIX.match(line)
@@ -119,10 +121,10 @@ def parse_meme(text: str, what: str) -> list[MemeMotif]:
         motif, i = _motif(heading, found["fields"], lines, i, columns, what)
         motifs.append(motif)
         heading = ""
-    if heading and "width" not in heading:
+    if heading:
         raise InputError(
             f"{what}: motif {_names(heading)[0]!r} has no letter-probability matrix; the file "
-            "seems truncated: fetch it again"
+            "seems truncated or malformed: fetch it again"
         )
     if not motifs:
         raise InputError(
@@ -160,7 +162,7 @@ def _motif(
 ) -> tuple[MemeMotif, int]:
     identifier, name = _names(heading)
     given = {m["name"].lower(): m["value"] for m in _FIELD.finditer(fields)}
-    rows = []
+    rows: list[list[float]] = []
     try:
         width = int(given["w"]) if "w" in given else None
         while i < len(lines) and (width is None or len(rows) < width):

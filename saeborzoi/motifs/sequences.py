@@ -1,4 +1,5 @@
-"""Short DNA sequences as arrays: letters, both strands, background frequencies.
+"""What engines of motif discovery take and give: short DNA sequences as arrays (letters, both
+strands, letter frequencies) and the motif that was found.
 
 The order of letters is A C G T = 0 1 2 3 everywhere. Genome coordinates do not belong here.
 """
@@ -32,6 +33,23 @@ class Sequences(NamedTuple):
 
     letters: NDArray[np.uint8]
     lengths: NDArray[np.int64]
+
+
+class Found(NamedTuple):
+    """One motif as an engine gives it.
+
+    Attributes
+    ----------
+    matrix
+        (width, 4) float64, rows sum to 1.
+    n_sites, llr, log10_e_value
+        As in table `motif`; llr is nan where the engine does not say.
+    """
+
+    matrix: NDArray[np.float64]
+    n_sites: int
+    llr: float
+    log10_e_value: float
 
 
 def encode(sequences: Sequence[str]) -> Sequences:
@@ -74,7 +92,7 @@ def four_mers(sequences: Sequences) -> NDArray[np.uint8]:
     n = sequences.letters.shape[1]
     code = np.zeros(sequences.letters.shape, np.uint8)
     for k in range(4):
-        code = (code << 2) | letters[:, k : k + n]
+        code = (code * 4 + letters[:, k : k + n]).astype(np.uint8)
     return code
 
 

@@ -1,0 +1,97 @@
+"""The real `meme` and `streme` as engines: one run a node, its text output parsed.
+
+Where the programs are is in `programs.py`, the format in `meme_format.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saeborzoi.errors import MissingProgramError
+from saeborzoi.motifs.meme_format import parse_meme
+from saeborzoi.motifs.programs import find_program
+from saeborzoi.motifs.sequences import Found
+from saeborzoi.settings import Motifs
+
+_SEED_RANGE = 2**31 - 1
+
+
+def run_program(
+    sequences: Sequence[str],
+    settings: Motifs,
+    background: NDArray[np.float64],
+    seed: int,
+) -> list[Found]:
+    """Motifs of one node by `settings.engine`, `meme` or `streme`.
+
+    Parameters
+    ----------
+    sequences
+        Seqlets of the node, A C G T.
+    background
+        (4,) float64; handed to the program where the settings ask for the genome's, otherwise
+        the program takes it from the sequences, as it does by itself.
+    seed
+        Of the program.
+
+    Returns
+    -------
+    Motifs in the program's order. STREME scans both strands, and its E-values (from sequences
+    that it holds out) are not comparable with MEME's.
+
+    Raises
+    ------
+    MissingProgramError
+        Where the program cannot be run or fails.
+    InputError
+        Where its output cannot be parsed.
+    """
+    program = find_program(settings.engine, settings.executable, "[motifs]", "builtin")
+    with tempfile.TemporaryDirectory(prefix="saeborzoi-motifs-") as folder:
+        fasta = Path(folder, "seqlets.fa")
+        fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(sequences)))
+        command = _command(str(program), fasta, settings, seed % _SEED_RANGE)
+        if settings.background == "genome":
+            frequencies = Path(folder, "background.txt")
+            frequencies.write_text(
+                "".join(f"{a} {p:.6f}\n" for a, p in zip("ACGT", background, strict=True))
+            )
+            command += ["-bfile" if settings.engine == "meme" else "--bfile", str(frequencies)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise MissingProgramError(
+                f"{program} cannot be run ({error.strerror}); mend it or set [motifs] engine = "
+                '"builtin"'
+            ) from None
+    if done.returncode:
+        raise MissingProgramError(
+            f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; mend that or "
+            'set [motifs] engine = "builtin"'
+        )
+    if "MOTIF" not in done.stdout:
+        return []
+    return [
+        Found(motif.matrix, round(motif.n_sites), motif.llr, motif.log10_e_value)
+        for motif in parse_meme(done.stdout, f"output of {program}")
+        if not math.isnan(motif.log10_e_value)
+    ]
+
+
+def _command(program: str, fasta: Path, settings: Motifs, seed: int) -> list[str]:
+    if settings.engine == "meme":
+        command = [program, str(fasta), "-dna", "-text", "-nostatus", "-seed", str(seed)]
+        command += ["-nmotifs", str(settings.n_motifs), "-minw", str(settings.min_width)]
+        if settings.max_width:
+            command += ["-maxw", str(settings.max_width)]
+        return [*command, "-revcomp"] if settings.strands == "both" else command
+    command = [program, "--p", str(fasta), "--dna", "--text", "--seed", str(seed)]
+    command += ["--nmotifs", str(settings.n_motifs), "--minw", str(settings.min_width)]
+    return [*command, "--maxw", str(settings.max_width)] if settings.max_width else command
