@@ -205,22 +205,28 @@ class _Seqlets:
         self._activation = numbers(activation[kept])
         self._chrom = chosen["chrom"].tolist()
         sequences = chosen["sequence"].tolist()
-        self._length = [len(sequence) for sequence in sequences]
         self._width = (chosen["end_bp"] - chosen["start_bp"]).tolist()
         self._sequence = pack_sequences(sequences)
 
     def page(self, node: int, chroms: dict[str, int]) -> dict[str, Any]:
-        """Columns of a node's seqlets; `chroms` collects the names that they refer to."""
+        """Columns of a node's seqlets; `chroms` collects the names that they refer to.
+
+        Ranks are differences to the one before, and sequences of one width stand joined, as both
+        make up most of a site.
+        """
         here = slice(*self._starts[node : node + 2])
         width = self._width[here]
+        rank = self._rank[here]
+        sequences = self._sequence[here]
+        is_plain = len(set(width)) == 1 and not any(line.startswith("!") for line in sequences)
         return {
             "in_band": self.totals[node].tolist(),
             "width": width[0] if len(set(width)) == 1 else width,
-            "rank": self._rank[here],
+            "rank": [rank[i] - (rank[i - 1] if i else 0) for i in range(len(rank))],
             "chrom": [chroms.setdefault(str(c), len(chroms)) for c in self._chrom[here]],
             "start": self._start_bp[here],
             "activation": self._activation[here],
-            "sequence": self._sequence[here],
+            "sequence": "".join(sequences) if is_plain else sequences,
         }
 
 

@@ -53,16 +53,19 @@ async function loadNode(node) {
 }
 
 function seqletRows(columns, chroms) {
-  const { start, width } = columns;
+  const { start, width, sequence } = columns;
+  const digits = Math.ceil(width / 3);
+  let rank = 0;
   return start.map((from, i) => {
+    rank += columns.rank[i];
     const length = Array.isArray(width) ? width[i] : width;
     return {
-      rank: columns.rank[i],
+      rank,
       chrom: chroms[columns.chrom[i]],
       start: from,
       end: from + length,
       activation: columns.activation[i],
-      sequence: unpackSequence(columns.sequence[i], length),
+      sequence: unpackSequence(typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i], length),
     };
   });
 }

@@ -85,7 +85,7 @@ function fullLogo(matrix, label) {
 
 // Query over target, in the frame of the alignment: the target starts `offset` after the query.
 function alignmentLogo(query, target, offset, label) {
-  const unit = 16, height = 46, gap = 8;
+  const unit = 19, height = 48, gap = 8;
   const first = Math.min(0, target ? offset : 0);
   const last = Math.max(query.length, target ? offset + target.length : 0);
   const width = (last - first) * unit;

@@ -53,7 +53,7 @@ function matchBlock(page, targets, [number, target, p, q, e, offset, overlap, st
   const family = D.targets.family[target];
   return h("div", { class: "match" },
     h("div", { class: "match-head" }, h("b", {}, name), h("span", { class: "family" }, [D.targets.id[target], D.targets.database[target], family, D.targets.class[target]].filter(Boolean).join(" · "))),
-    h("div", { class: "match-body" },
+    h("div", {},
       h("div", { class: "scroll" }, motif ? alignmentLogo(rowsOfFour(motif.matrix), turned, offset || 0, `Motif ${number} over ${name}, offset ${offset} bp, strand ${strand}`) : null,
         known ? null : h("p", { class: "note" }, "The matrix of this target is not in the site; the motif stands alone.")),
       facts([["motif", String(number)], ["p", short(p)], ["q", short(q)], ["E", short(e)], ["offset", isMissing(offset) ? MISSING : `${offset} bp`, "start of the target minus start of the motif"], ["overlap", isMissing(overlap) ? MISSING : `${overlap} bp`], ["strand", strand === "-" ? "− (target turned)" : strand || MISSING]])));
@@ -73,7 +73,7 @@ function seqletPanel(node, page, isQuiet) {
     bands[part >= M.bands[0] ? 0 : part >= M.bands[1] ? 1 : part >= M.bands[2] ? 2 : 3].push(row);
   }
   return panel("seqlets", "Seqlets", h("p", { class: "note" },
-    motif ? `Lined up where motif ${motif.motif} fits best, on its strand (lower-case −: turned). ` : "In the order of the genome, not lined up: there is no motif. ",
+    motif ? `Lined up where motif ${motif.motif} fits best, on its strand (− marks those turned to the other strand). ` : "In the order of the genome, not lined up: there is no motif. ",
     "Each band of activation shows its strongest; the site carries up to ", String(M.seqlets_per_band), " of each.",
     M.assembly ? null : " The genome's assembly is not known, so coordinates have no link."),
   bands.map((rows, band) => bandBlock(rows, page.seqlets.in_band[band], band, motif, score, max)));
@@ -145,7 +145,7 @@ function histogram({ edges, counts }) {
   const ticks = Array.from({ length: decades + 1 }, (_, i) => [
     s("line", { x1: left, x2: left + width, y1: y(10 ** i), y2: y(10 ** i), class: "axis faint" }),
     s("text", { x: left - 6, y: y(10 ** i) + 4, class: "tick", "text-anchor": "end" }, i < 4 ? whole(10 ** i) : `1e${i}`)]);
-  const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => s("text", { x: x(low + part * (high - low)), y: top + height + 15, class: "tick", "text-anchor": part === 1 ? "end" : part ? "middle" : "start" }, short(low + part * (high - low), 2)));
+  const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => s("text", { x: x(low + part * (high - low)), y: top + height + 15, class: "tick", "text-anchor": part === 1 ? "end" : part ? "middle" : "start" }, short(low + part * (high - low))));
   return h("figure", { class: "plot" }, s("svg", { viewBox: `0 0 ${left + width + 6} ${top + height + bottom}`, role: "img", "aria-label": `Histogram of the activation, ${plural(counts.length, "bin")}, log axis, from ${short(low)} to ${short(high)}; the fullest bin has ${plural(most, "position")}` },
     ticks, bars, s("line", { x1: left, x2: left + width, y1: top + height, y2: top + height, class: "axis" }), marks,
     s("text", { x: left + width / 2, y: top + height + 30, class: "tick", "text-anchor": "middle" }, "activation (positions on a log axis)")));

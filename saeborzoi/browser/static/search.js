@@ -29,6 +29,24 @@ function parseSearch(query) {
   return terms;
 }
 
+// Targets that the search names: nodes whose best match is one of them come first.
+function namedTargets(query) {
+  const named = new Set();
+  const hay = haystacks();
+  for (const { field, word } of parseSearch(query)) {
+    if (field && field !== "target") continue;
+    hay.names.forEach((name, i) => { if (name.includes(word.toLowerCase()) || hay.ids[i].startsWith(word.toLowerCase())) named.add(i); });
+  }
+  return named;
+}
+let wanted = new Set();
+// Why a node was found whose best match is another factor.
+function alsoFound(node) {
+  if (!wanted.size || wanted.has(targetOf(node))) return null;
+  const other = D.matches[node].find((target) => wanted.has(target));
+  return other === undefined ? null : `also ${nameOfTarget(other)}`;
+}
+
 let searchCache = null;
 function haystacks() {
   if (!searchCache) {
@@ -112,6 +130,9 @@ const SORT_KEYS = {
   state: () => (node) => "muxpnd".indexOf(stateOf(node)) * 1e6 + D.flag[node],
 };
 
+// The column that the order is shown at; a search without a chosen order ranks by what it names.
+const shownSort = () => (view.sort ? view.sort.replace("-", "") : wanted.size ? "" : "q");
+
 // Nodes that pass, in order; what has no value stands last in either direction.
 function visibleNodes(view) {
   const tests = filterTests(view);
@@ -120,12 +141,13 @@ function visibleNodes(view) {
     if (tests.every((test) => test(node))) nodes.push(node);
   }
   const descending = view.sort.startsWith("-");
-  const key = SORT_KEYS[view.sort.replace("-", "")];
-  if (!key) return nodes;
-  const value = key();
+  const value = (SORT_KEYS[view.sort.replace("-", "")] || SORT_KEYS.q)();
   const sign = descending ? -1 : 1;
-  const keyed = nodes.map((node) => ({ node, value: value(node) }));
+  wanted = namedTargets(view.q);
+  const byRelevance = view.sort === "" && wanted.size > 0;
+  const keyed = nodes.map((node) => ({ node, value: value(node), place: byRelevance && !wanted.has(targetOf(node)) ? 1 : 0 }));
   keyed.sort((a, b) => {
+    if (a.place !== b.place) return a.place - b.place;
     if (isMissing(a.value) || isMissing(b.value)) return isMissing(a.value) - isMissing(b.value) || a.node - b.node;
     return sign * (a.value - b.value) || a.node - b.node;
   });

@@ -2,7 +2,7 @@
 
 const DEFAULTS = {
   node: "", q: "", state: "", family: "", class: "", cluster: "", flag: "", show: "",
-  sort: "q", colour: "family", "colour-class": "", selected: "", map: "",
+  sort: "", colour: "family", "colour-class": "", selected: "", map: "",
 };
 const view = { ...DEFAULTS };
 const selection = new Set();

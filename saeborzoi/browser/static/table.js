@@ -34,7 +34,7 @@ const table = {
   headers() {
     this.head.replaceChildren(...COLUMNS.map((column) => {
       if (!column.sort) return h("th", { scope: "col", class: column.class }, h("span", { class: "visually-hidden" }, column.label));
-      const current = view.sort.replace("-", "") === column.sort;
+      const current = shownSort() === column.sort;
       const descending = view.sort.startsWith("-");
       return h("th", { scope: "col", class: column.class, "aria-sort": current ? (descending ? "descending" : "ascending") : null },
         h("button", {
@@ -76,7 +76,7 @@ const table = {
   },
 
   gap(count) {
-    return h("tr", { "aria-hidden": "true", class: "gap" }, h("td", { colspan: COLUMNS.length, style: { height: `${count * ROW_HEIGHT}px`, padding: "0" } }));
+    return h("tr", { "aria-hidden": "true", class: "gap" }, h("td", { style: { height: `${count * ROW_HEIGHT}px`, padding: "0" } }));
   },
 
   row(place) {
@@ -100,7 +100,7 @@ const table = {
     h("td", { class: "c-node" }, h("a", { href: address({ node: String(node) }), tabindex: "-1", onclick: (event) => followNode(event, node) }, String(node)),
       notes.isFavourite(node) && h("span", { class: "mark", title: "favourite" }, "★")),
     h("td", { class: "c-match" }, name
-      ? [h("span", { class: "name" }, name), h("span", { class: "family" }, familyOf(node) || "family not known")]
+      ? [h("span", { class: "name" }, name), h("span", { class: "family" }, alsoFound(node) || familyOf(node) || "family not known")]
       : h("span", { class: "missing" }, MISSING)),
     h("td", { class: "c-logo" }, matrix ? smallLogo(unpackMatrix(matrix), `motif ${D.consensus[node] || ""}`) : h("span", { class: "missing" }, MISSING)),
     h("td", { class: "c-q num" }, scientific(D.log10_q[node])),
