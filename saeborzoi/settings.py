@@ -288,6 +288,20 @@ class Compute(_Section):
         return base.model_copy(update=own.model_dump(exclude_unset=True))
 
 
+class Automation(_Section):
+    """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
+
+    max_saes_in_flight: PositiveInt = 1
+    hours: str | None = Field(
+        default=None, pattern=r"^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$"
+    )
+    """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
+    gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
+    """No training is launched once those that ended today took so much."""
+    max_attempts: PositiveInt = 2
+    """Failed runs of a step before it is left alone."""
+
+
 class Settings(_Section):
     """A whole `dagster_project.toml`, resolved: every path absolute."""
 
@@ -303,6 +317,7 @@ class Settings(_Section):
     overlaps: Overlaps = Overlaps()
     checks: Checks = Checks()
     compute: Compute = Compute()
+    automation: Automation = Automation()
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

@@ -8,20 +8,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import dagster as dg
 
 from saeborzoi.errors import ComputeError
-from saeborzoi.hyperparameters import Hyperparameters, node_key
+from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.settings import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.instance import ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_assets.plan import Step, steps
 
 _CONFIG = json.dumps(
     {
-        # the stages tell their progress themselves; Dagster's events stay in the run's log
-        "loggers": {"console": {"config": {"log_level": "WARNING"}}},
+        # the stages tell their progress themselves and failures are told below; Dagster's own
+        # events and stack traces stay in the run's log
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         # steps of one command run one after the other anyway: one process starts faster
         "execution": {"config": {"in_process": {}}},
     }
@@ -30,39 +31,13 @@ _CONFIG = json.dumps(
 _NO_WARNING = "ignore:Function `asset_materialize_command` is superseded"
 
 
-class Step(NamedTuple):
-    """One `dagster asset materialize`: assets that share a partition space."""
-
-    assets: tuple[str, ...]
-    partition: str
-    is_range: bool = False
-
-    def command(self) -> list[str]:
-        """Arguments after the interpreter."""
-        return [
-            "-m", "dagster", "asset", "materialize",
-            "-m", "saeborzoi_assets.definitions",
-            "--select", ",".join(self.assets),
-            "--partition-range" if self.is_range else "--partition", self.partition,
-            "--config-json", _CONFIG,
-        ]  # fmt: skip
-
-
-def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
-    """What to materialize for one SAE, in order."""
-    layer = settings.layer_named(hyperparameters.layer)
-    key = hyperparameters.key
-    last = node_key(hyperparameters.n_nodes(layer.n_channels) - 1)
+def command_of(step: Step) -> list[str]:
+    """`dagster asset materialize` of a step, without its configuration."""
+    option = "--partition" if step.first == step.last else "--partition-range"
     return [
-        Step(("normalization_constants",), layer.name),
-        Step(("trained_sae", "top_activations"), key),
-        Step(
-            ("seqlets", "meme_motifs", "tomtom_matches"),
-            f"{key}|n0000...{key}|{last}",
-            is_range=True,
-        ),
-        Step(("umap_embedding", "annotation_overlaps", "jaccard_matrix"), key),
-    ]
+        "dagster", "asset", "materialize", "-m", "saeborzoi_assets.definitions",
+        "--select", ",".join(step.assets), option, step.partition,
+    ]  # fmt: skip
 
 
 def dagster_dev(settings_file: Path, host: str, port: int) -> int:
@@ -91,16 +66,31 @@ def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameter
         instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
     for hyperparameters in wanted:
         for step in steps(settings, hyperparameters):
-            command = step.command()
-            print(f"\n$ {shlex.join(['dagster', *command[2:-2]])}", flush=True)
+            command = command_of(step)
+            print(f"\n$ {shlex.join(command)}", flush=True)
             start = time.monotonic()
             code = subprocess.run(
-                [sys.executable, "-W", _NO_WARNING, *command], check=False
+                [sys.executable, "-W", _NO_WARNING, "-m", *command, "--config-json", _CONFIG],
+                check=False,
             ).returncode
             if code != 0:
                 raise ComputeError(
-                    f"{', '.join(step.assets)} of {step.partition} failed (exit code {code}); "
-                    "the reason stands above. Earlier results are untouched; mend it and run the "
-                    "same command again"
+                    f"{', '.join(step.assets)} of {step.partition} failed: {_why(home)}\n"
+                    "Earlier results are untouched; mend it and run the same command again"
                 )
             print(f"  {', '.join(step.assets)}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def _why(home: Path) -> str:
+    """What the newest run says of its failed steps."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        runs = instance.get_runs(limit=1)
+        if not runs:
+            return "the reason stands above"
+        failed = instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    reasons = []
+    for entry in failed:
+        data = entry.get_dagster_event().step_failure_data
+        told = data.user_failure_data.description if data.user_failure_data else None
+        reasons.append(told or (data.error.to_string() if data.error else "unknown"))
+    return "\n".join(reasons) or "the reason stands above"

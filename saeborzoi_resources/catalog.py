@@ -62,6 +62,7 @@ class Made(NamedTuple):
     code_version: str
     data_version: str
     artifact: Path
+    made_from: Mapping[str, Any] | None = None
 
 
 class Catalog:
@@ -176,6 +177,18 @@ class Catalog:
         )
         return list(found["data_version"])
 
+    def training_hours_since(self, moment: datetime) -> float:
+        """Hours that the trainings took that were catalogued since a moment."""
+        if not self.path.exists():
+            return 0.0
+        found = self.frame(
+            "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
+            "JOIN materialization ON asset = 'trained_sae' AND partition_key = hyperparameters "
+            "WHERE made_at >= ?",
+            [moment],
+        )
+        return float(found["hours"].iloc[0])
+
     # -- writing -----------------------------------------------------------------------------
 
     def replace(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
@@ -211,7 +224,9 @@ class Catalog:
                 if len(frame):
                     connection.register("incoming", frame)
                     columns = ", ".join(column.name for column in TABLE[name].columns)
-                    connection.execute(f"INSERT INTO {name} SELECT {columns} FROM incoming")
+                    connection.execute(
+                        f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming"
+                    )
                     connection.unregister("incoming")
             keys = scope.partition_keys
             connection.execute(
@@ -219,7 +234,9 @@ class Catalog:
                 [made.asset, keys],
             )
             connection.execute(
-                "INSERT INTO materialization SELECT ?, unnest(?), ?, ?, ?, ?, ?, ?",
+                "INSERT INTO materialization (asset, partition_key, run_id, code_version, "
+                "data_version, artifact, n_rows, made_at, made_from) "
+                "SELECT ?, unnest(?), ?, ?, ?, ?, ?, ?, ?",
                 [
                     made.asset,
                     keys,
@@ -229,6 +246,7 @@ class Catalog:
                     str(made.artifact),
                     n_rows,
                     datetime.now(UTC),
+                    json.dumps(made.made_from, sort_keys=True, default=str),
                 ],
             )
         return n_rows
