@@ -1,5 +1,7 @@
 """Seqlets of each selected node against genomic annotation, with a shuffled control."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from saeborzoi.hyperparameters import derived_seed
@@ -19,10 +21,26 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform, write_tables
+from saeborzoi_resources.platform import Platform, Version, write_tables
 
 NAME = "annotation_overlaps"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's overlaps are made from now."""
+    settings = platform.settings
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={
+            "overlaps": settings.overlaps.model_dump(),
+            "annotation": [annotation.model_dump() for annotation in settings.data.annotation],
+        },
+        files=[annotation.path for annotation in settings.data.annotation],
+        inputs=[SEQLETS],
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -57,21 +75,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
             wanted = settings.data.annotation
-            version = platform.data_version(
-                NAME,
-                CODE_VERSION,
-                sae.key,
-                sections={
-                    "overlaps": settings.overlaps.model_dump(),
-                    "annotation": [annotation.model_dump() for annotation in wanted],
-                },
-                files=[annotation.path for annotation in wanted],
-                inputs=[SEQLETS],
-            )
+            version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(
-                NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
-            )
+            job = platform.job(version, context.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             frame = overlaps.annotation_overlaps(
                 seqlets,
@@ -84,7 +90,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             tables = {"annotation_overlap": frame}
             write_tables(output, tables, job)
             platform.record(
-                made_by(context, CODE_VERSION, version, output),
+                made_by(context, version, output),
                 Scope(hyperparameters=sae.key),
                 tables,
             )
@@ -106,7 +112,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
                 "files": path(output),
             },
-            data_version=dg.DataVersion(version),
+            data_version=dg.DataVersion(version.digest),
             check_results=[
                 check("counts_possible", (frame["n_overlapping"] <= frame["n_seqlets"]).all()),
                 check("annotation_met", not unmet, without_overlap=str(unmet)),

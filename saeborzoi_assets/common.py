@@ -14,7 +14,7 @@ from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.hyperparameters import parse_node_key
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.catalog import Made
-from saeborzoi_resources.platform import Platform, Sae
+from saeborzoi_resources.platform import Platform, Sae, Version
 from saeborzoi_resources.schema import TABLE
 from saeborzoi_resources.store import batch_name
 
@@ -94,8 +94,7 @@ class NodeStage(NamedTuple):
 def run_node_stage(
     context: dg.AssetExecutionContext,
     platform: Platform,
-    stage: str,
-    version: str,
+    version: Version,
     sae: Sae,
     nodes: Sequence[int],
     active: Sequence[int],
@@ -106,6 +105,8 @@ def run_node_stage(
 
     Parameters
     ----------
+    version
+        What the result is made from; names the stage.
     nodes
         Nodes of the run's partitions.
     active
@@ -115,21 +116,23 @@ def run_node_stage(
     result
         Catalogue table that the stage's rows are for; its columns where there are no nodes.
     """
+    stage = version.asset
     size = platform.settings.compute.profile_of(stage).nodes_per_job or max(1, len(active))
     chunks = [active[i : i + size] for i in range(0, len(active), size)]
-    folder = platform.store.batch(sae.key, stage, nodes, version)
+    folder = platform.store.batch(sae.key, stage, nodes, version.digest)
     jobs = []
     for chunk in chunks:
         name = batch_name(chunk)
         job = platform.job(
-            stage,
             version,
             context.run_id,
             output=folder / f"{name}.parquet",
             layer=sae.layer,
             sae=sae,
             nodes=chunk,
-            inputs={table: platform.store.work(sae.key, stage) / f"{name}_{version}.parquet"},
+            inputs={
+                table: platform.store.work(sae.key, stage) / f"{name}_{version.digest}.parquet"
+            },
         )
         with write_file(job.inputs[table]) as temporary:
             rows = platform.catalog.rows(table, sae.key, nodes=chunk)
@@ -150,12 +153,16 @@ def run_node_stage(
     return NodeStage(pd.concat(frames) if frames else empty, folder)
 
 
-def made_by(
-    context: dg.AssetExecutionContext, code_version: str, data_version: str, artifact: Any
-) -> Made:
+def made_by(context: dg.AssetExecutionContext, version: Version, artifact: Path) -> Made:
     """The line of `materialization` for this run."""
-    asset = context.asset_key.path[-1]
-    return Made(asset, context.run_id, code_version, data_version, artifact)
+    return Made(
+        version.asset,
+        context.run_id,
+        version.made_from["code"],
+        version.digest,
+        artifact,
+        version.made_from,
+    )
 
 
 def image(png: bytes) -> dg.MarkdownMetadataValue:

@@ -1,5 +1,7 @@
 """How far the loci of each pair of selected nodes are the same."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -20,12 +22,17 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform, write_tables
+from saeborzoi_resources.platform import Platform, Version, write_tables
 
 NAME = "jaccard_matrix"
 CODE_VERSION = "1"
 _N_CHECKED = 30
 """Nodes that the check compares again."""
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's Jaccard matrix is made from now."""
+    return platform.version(NAME, CODE_VERSION, key, sections={}, inputs=[SEQLETS])
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -57,19 +64,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
-            version = platform.data_version(
-                NAME, CODE_VERSION, sae.key, sections={}, inputs=[SEQLETS]
-            )
+            version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(
-                NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
-            )
+            job = platform.job(version, context.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
             tables = {"node_jaccard": frame}
             write_tables(output, tables, job)
             platform.record(
-                made_by(context, CODE_VERSION, version, output),
+                made_by(context, version, output),
                 Scope(hyperparameters=sae.key),
                 tables,
             )
@@ -84,7 +87,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **({"jaccard": image(jaccard_heatmap(frame))} if len(frame) else {}),
                 "files": path(output),
             },
-            data_version=dg.DataVersion(version),
+            data_version=dg.DataVersion(version.digest),
             check_results=checks(frame, seqlets),
         )
 

@@ -1,5 +1,7 @@
 """Motifs discovered in each selected node's seqlets."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -22,10 +24,24 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "meme_motifs"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What the motifs of some nodes are made from now."""
+    settings = platform.settings
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={"motifs": settings.motifs.model_dump()},
+        files=[settings.data.genome] if settings.motifs.background == "genome" else [],
+        inputs=[SEQLETS],
+        nodes=nodes,
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -62,19 +78,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 platform.catalog.require_made(SEQLETS, sae.key, nodes)
                 selection = platform.catalog.rows("node_selection", sae.key, nodes=nodes)
                 selected = selection.loc[selection["selected"], "node"].tolist()
-                version = platform.data_version(
-                    NAME,
-                    CODE_VERSION,
-                    sae.key,
-                    sections={"motifs": settings.motifs.model_dump()},
-                    files=[settings.data.genome] if settings.motifs.background == "genome" else [],
-                    inputs=[SEQLETS],
-                    nodes=nodes,
-                )
+                version = version_of(platform, sae.key, nodes)
                 result = run_node_stage(
                     context,
                     platform,
-                    NAME,
                     version,
                     sae,
                     nodes,
@@ -83,11 +90,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "motif",
                 )
                 platform.record(
-                    made_by(context, CODE_VERSION, version, result.output),
+                    made_by(context, version, result.output),
                     Scope(hyperparameters=sae.key, nodes=nodes),
                     {"motif": result.frame},
                 )
-                versions.append(version)
+                versions.append(version.digest)
                 frames.append(result.frame)
                 outputs.append(result.output)
                 for row in selection.itertuples():

@@ -1,5 +1,7 @@
 """Maximum of each channel of a layer over all shards: what its activations are divided by."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import pandas as pd
 
@@ -14,10 +16,22 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "normalization_constants"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What a layer's constants are made from now; `key` is the layer's name."""
+    layer = platform.settings.layer_named(key)
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        layer.name,
+        sections={"n_channels": layer.n_channels},
+        files=[layer.channel_max or layer.train.shards],
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -46,27 +60,20 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             layer = platform.settings.layer_named(context.partition_key)
             platform.store.require_writable()
-            files = [layer.channel_max] if layer.channel_max else [layer.train.shards]
-            version = platform.data_version(
-                NAME,
-                CODE_VERSION,
-                layer.name,
-                sections={"n_channels": layer.n_channels},
-                files=files,
-            )
+            version = version_of(platform, layer.name)
             output = platform.store.layer_artifact(layer.name, NAME)
-            job = platform.job(NAME, version, context.run_id, output=output, layer=layer)
+            job = platform.job(version, context.run_id, output=output, layer=layer)
             figures = platform.compute.run(context, [job])[0]
             frame = pd.read_parquet(output / "channel_normalization.parquet")
             platform.record(
-                made_by(context, CODE_VERSION, version, output),
+                made_by(context, version, output),
                 Scope(layer=layer.name),
                 {"channel_normalization": frame},
             )
         not_alive = frame.loc[frame["activation_max_seen"] <= 0, "channel"].tolist()
         return dg.MaterializeResult(
             metadata={**figures, "files": path(output)},
-            data_version=dg.DataVersion(version),
+            data_version=dg.DataVersion(version.digest),
             check_results=[
                 check(
                     "constants_positive",

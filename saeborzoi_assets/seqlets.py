@@ -1,5 +1,7 @@
 """Seqlets of a node, and whether the node is worth a motif."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -20,12 +22,30 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.top_activations import NAME as TOP_ACTIVATIONS
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform, write_tables
+from saeborzoi_resources.platform import Platform, Version, write_tables
 
 NAME = "seqlets"
 CODE_VERSION = "1"
 _N_CHECKED = 10_000
 """Seqlets whose sequence is read again from the genome for the check."""
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's seqlets are made from now, the same for all of its nodes."""
+    settings, layer = platform.settings, platform.sae(key).layer
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={
+            "selection": settings.selection.model_dump(),
+            "width_bp": layer.seqlet_width,
+            "pad_bp": layer.pad_bp,
+            "bp_per_position": layer.bp_per_position,
+        },
+        files=[settings.data.genome, layer.train.windows],
+        inputs=[TOP_ACTIVATIONS],
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -66,22 +86,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         TOP_ACTIVATIONS,
                         sae.key,
                     )
-                    version = platform.data_version(
-                        NAME,
-                        CODE_VERSION,
-                        sae.key,
-                        sections={
-                            "selection": settings.selection.model_dump(),
-                            "width_bp": sae.layer.seqlet_width,
-                            "pad_bp": sae.layer.pad_bp,
-                            "bp_per_position": sae.layer.bp_per_position,
-                        },
-                        files=[settings.data.genome, sae.layer.train.windows],
-                        inputs=[TOP_ACTIVATIONS],
-                    )
-                    output = platform.store.batch(sae.key, NAME, nodes, version)
+                    version = version_of(platform, sae.key)
+                    output = platform.store.batch(sae.key, NAME, nodes, version.digest)
                     job = platform.job(
-                        NAME,
                         version,
                         context.run_id,
                         output=output,
@@ -107,7 +114,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     tables = {"seqlet": rows, "node_selection": selection}
                     write_tables(output, tables, job)
                     platform.record(
-                        made_by(context, CODE_VERSION, version, output),
+                        made_by(context, version, output),
                         Scope(hyperparameters=sae.key, nodes=nodes),
                         tables,
                     )
@@ -116,7 +123,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         f"seqlets of {sae.key}: {len(nodes)} nodes, "
                         f"{int(selection['selected'].sum())} selected, {len(rows):,} seqlets",
                     )
-                    versions.append(version)
+                    versions.append(version.digest)
                     made.append((sae, rows, selection, output))
                     for row in selection.itertuples():
                         figures[f"{sae.key}|n{row.node:04d}"] = {

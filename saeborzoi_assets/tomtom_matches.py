@@ -1,5 +1,7 @@
 """Matches of each motif with known motifs."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -21,10 +23,27 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "tomtom_matches"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What the matches of some nodes are made from now."""
+    databases = platform.settings.data.motif_database
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={
+            "matching": platform.settings.matching.model_dump(),
+            "databases": [database.model_dump() for database in databases],
+        },
+        files=[database.file for database in databases if database.file],
+        inputs=[MEME_MOTIFS],
+        nodes=nodes,
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -52,7 +71,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Best matches of every motif in each motif database, with p, E and q."""
         settings = platform.settings
-        databases = settings.data.motif_database
         versions, frames, figures, outputs = [], [], {}, []
         with explained():
             from saeborzoi.motifs.matching import check_engine
@@ -64,22 +82,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 platform.catalog.require_made(MEME_MOTIFS, sae.key, nodes)
                 motifs = platform.catalog.rows("motif", sae.key, "node", nodes=nodes)
                 with_motif = sorted(set(motifs["node"].tolist()))
-                version = platform.data_version(
-                    NAME,
-                    CODE_VERSION,
-                    sae.key,
-                    sections={
-                        "matching": settings.matching.model_dump(),
-                        "databases": [database.model_dump() for database in databases],
-                    },
-                    files=[database.file for database in databases if database.file],
-                    inputs=[MEME_MOTIFS],
-                    nodes=nodes,
-                )
+                version = version_of(platform, sae.key, nodes)
                 result = run_node_stage(
                     context,
                     platform,
-                    NAME,
                     version,
                     sae,
                     nodes,
@@ -88,11 +94,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "motif_match",
                 )
                 platform.record(
-                    made_by(context, CODE_VERSION, version, result.output),
+                    made_by(context, version, result.output),
                     Scope(hyperparameters=sae.key, nodes=nodes),
                     {"motif_match": result.frame},
                 )
-                versions.append(version)
+                versions.append(version.digest)
                 frames.append(result.frame)
                 outputs.append(result.output)
                 best = _best(result.frame)

@@ -1,5 +1,7 @@
 """Strongest positions and statistics of every node of an SAE, from one pass over the shards."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import pandas as pd
 
@@ -17,10 +19,23 @@ from saeborzoi_assets.normalization_constants import NAME as NORMALIZATION_CONST
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.trained_sae import NAME as TRAINED_SAE
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "top_activations"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's top activations are made from now."""
+    train = platform.sae(key).layer.train
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={"selection": platform.settings.selection.model_dump()},
+        files=[train.shards, train.windows],
+        inputs=[TRAINED_SAE],
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -58,17 +73,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 ),
             }
             platform.store.require_artifact(inputs[TRAINED_SAE], TRAINED_SAE, sae.key)
-            version = platform.data_version(
-                NAME,
-                CODE_VERSION,
-                sae.key,
-                sections={"selection": settings.selection.model_dump()},
-                files=[sae.layer.train.shards, sae.layer.train.windows],
-                inputs=[TRAINED_SAE],
-            )
+            version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
             job = platform.job(
-                NAME,
                 version,
                 context.run_id,
                 output=output,
@@ -79,7 +86,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             figures = platform.compute.run(context, [job])[0]
             node = pd.read_parquet(output / "node_statistics.parquet")
             platform.record(
-                made_by(context, CODE_VERSION, version, output),
+                made_by(context, version, output),
                 Scope(hyperparameters=sae.key),
                 {"node": node},
             )
@@ -93,7 +100,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "activation_frequency": image(activation_frequency(node)),
                 "files": path(output),
             },
-            data_version=dg.DataVersion(version),
+            data_version=dg.DataVersion(version.digest),
             check_results=[
                 check("counts_consistent", consistent.all(), n_wrong=int((~consistent).sum())),
                 check(

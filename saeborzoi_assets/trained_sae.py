@@ -1,6 +1,7 @@
 """The trained (or imported) sparse autoencoder of one set of hyperparameters."""
 
 import math
+from collections.abc import Sequence
 
 import dagster as dg
 import pandas as pd
@@ -18,10 +19,28 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "trained_sae"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE is trained or imported from now."""
+    settings, sae = platform.settings, platform.sae(key)
+    checkpoint = settings.checkpoint_of(sae.hyperparameters)
+    shard_sets = [shards for shards in (sae.layer.train, sae.layer.validation) if shards]
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={"training": settings.training.model_dump()},
+        files=[
+            *(file for shards in shard_sets for file in (shards.shards, shards.windows)),
+            *([checkpoint] if checkpoint else []),
+        ],
+        inputs=[NORMALIZATION_CONSTANTS],
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -54,27 +73,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 NORMALIZATION_CONSTANTS,
                 sae.layer.name,
             )
-            checkpoint = settings.checkpoint_of(sae.hyperparameters)
-            shard_sets = [sae.layer.train, sae.layer.validation]
-            version = platform.data_version(
-                NAME,
-                CODE_VERSION,
-                sae.key,
-                sections={"training": settings.training.model_dump()},
-                files=[
-                    *(
-                        file
-                        for shards in shard_sets
-                        if shards
-                        for file in (shards.shards, shards.windows)
-                    ),
-                    *([checkpoint] if checkpoint else []),
-                ],
-                inputs=[NORMALIZATION_CONSTANTS],
-            )
+            version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
             job = platform.job(
-                NAME,
                 version,
                 context.run_id,
                 output=output,
@@ -103,7 +104,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "artifact": str(output),
             }
             platform.record(
-                made_by(context, CODE_VERSION, version, output),
+                made_by(context, version, output),
                 Scope(hyperparameters=sae.key),
                 {"sae": pd.DataFrame([row]), "training_log": log},
             )
@@ -120,7 +121,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "training_curves": image(training_curves(log)),
                 "files": path(output),
             },
-            data_version=dg.DataVersion(version),
+            data_version=dg.DataVersion(version.digest),
             check_results=[
                 check(
                     "fvu_below_threshold",

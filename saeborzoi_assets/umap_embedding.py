@@ -1,5 +1,7 @@
 """Nodes of an SAE in the plane, by where they fire, and clusters named by enriched families."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 import numpy as np
 
@@ -20,10 +22,21 @@ from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
 from saeborzoi_resources.catalog import Scope
-from saeborzoi_resources.platform import Platform, write_tables
+from saeborzoi_resources.platform import Platform, Version, write_tables
 
 NAME = "umap_embedding"
 CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's embedding is made from now."""
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={"embedding": platform.settings.embedding.model_dump()},
+        inputs=[SEQLETS, TOMTOM_MATCHES],
+    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -49,9 +62,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """UMAP of the selected nodes' activation over the loci of their seqlets, k-means clusters
         on it, and the factor family most enriched in each cluster."""
-        from saeborzoi.motifs.families import cluster_families
-
         from saeborzoi.embedding import embed_nodes, node_locus_matrix
+        from saeborzoi.motifs.families import cluster_families
 
         settings = platform.settings
         with explained():
@@ -60,17 +72,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp, activation")
             platform.catalog.require_made(TOMTOM_MATCHES, sae.key, range(sae.n_nodes))
             matches = platform.catalog.rows("motif_match", sae.key)
-            version = platform.data_version(
-                NAME,
-                CODE_VERSION,
-                sae.key,
-                sections={"embedding": settings.embedding.model_dump()},
-                inputs=[SEQLETS, TOMTOM_MATCHES],
-            )
+            version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(
-                NAME, version, context.run_id, output=output, layer=sae.layer, sae=sae
-            )
+            job = platform.job(version, context.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, settings.embedding)
@@ -78,7 +82,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             write_tables(output, tables, job)
             platform.record(
-                made_by(context, CODE_VERSION, version, output),
+                made_by(context, version, output),
                 Scope(hyperparameters=sae.key),
                 tables,
             )
@@ -95,7 +99,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "clusters": table(clusters.sort_values("p_value"), 25),
                 "files": path(output),
             },
-            data_version=dg.DataVersion(version),
+            data_version=dg.DataVersion(version.digest),
             check_results=[
                 check(
                     "coordinates_finite",

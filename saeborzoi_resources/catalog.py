@@ -246,7 +246,9 @@ class Catalog:
                     str(made.artifact),
                     n_rows,
                     datetime.now(UTC),
-                    json.dumps(made.made_from, sort_keys=True, default=str),
+                    None
+                    if made.made_from is None
+                    else json.dumps(made.made_from, sort_keys=True, default=str),
                 ],
             )
         return n_rows
@@ -335,27 +337,41 @@ class Catalog:
 
 
 def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Tables, views and their comments, where they are not there yet."""
-    exists = connection.execute(
-        "SELECT 1 FROM information_schema.tables WHERE table_name = 'schema_version'"
-    ).fetchall()
-    if exists:
+    """Tables, columns, views and their comments, where they are not there yet.
+
+    A catalogue of the same version that an earlier release made gains what came since; a column
+    that is new is NULL in the rows that stand.
+    """
+    found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
+    there = set(found)
+    tables = {table for table, _ in found}
+    missing = [
+        (table, column)
+        for table in TABLES
+        for column in table.columns
+        if (table.name, column.name) not in there
+    ]
+    if not missing and tables.issuperset(VIEWS):
         return
-    connection.execute("CREATE TABLE schema_version (version INTEGER)")
-    connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-    for table in TABLES:
+    if "schema_version" not in tables:
+        connection.execute("CREATE TABLE schema_version (version INTEGER)")
+        connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
+    for table, column in missing:
         # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the check
         # of each incoming frame, and rows are only ever replaced by whole partitions
-        columns = ", ".join(f"{column.name} {column.type}" for column in table.columns)
-        connection.execute(f"CREATE TABLE {table.name} ({columns})")
+        connection.execute(
+            f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
+            if table.name in tables
+            else f"CREATE TABLE {table.name} ({column.name} {column.type})"
+        )
+        tables.add(table.name)
+        connection.execute(
+            f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
+        )
         grain = f"{table.grain}; unique: {', '.join(table.key)}"
         connection.execute(f"COMMENT ON TABLE {table.name} IS {_quoted(grain)}")
-        for column in table.columns:
-            connection.execute(
-                f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
-            )
     for name, sql in VIEWS.items():
-        connection.execute(f"CREATE VIEW {name} AS {sql}")
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
         connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(VIEW_COMMENTS[name])}")
 
 

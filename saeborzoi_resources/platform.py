@@ -61,6 +61,28 @@ class Sae(NamedTuple):
         return tuple(sorted(nodes))
 
 
+class Version(NamedTuple):
+    """What a result is made from.
+
+    Attributes
+    ----------
+    asset
+        The asset.
+    digest
+        Dagster's data version: the digest of `made_from`.
+    made_from
+        Asset, code version, owner, settings that matter, fingerprint of the user's files and
+        versions of the inputs, each by its name; JSON-able.
+    files
+        The user's files that the fingerprint is of.
+    """
+
+    asset: str
+    digest: str
+    made_from: dict[str, Any]
+    files: tuple[Path, ...] = ()
+
+
 class Platform(dg.ConfigurableResource):
     """A project, by its settings file.
 
@@ -99,7 +121,7 @@ class Platform(dg.ConfigurableResource):
 
     # -- versions: what a result was made from ------------------------------------------------
 
-    def data_version(
+    def version(
         self,
         asset: str,
         code_version: str,
@@ -109,8 +131,8 @@ class Platform(dg.ConfigurableResource):
         files: Sequence[Path] = (),
         inputs: Sequence[str] = (),
         nodes: Sequence[int] | None = None,
-    ) -> str:
-        """Fingerprint of everything that a result depends on.
+    ) -> Version:
+        """Everything that a result depends on, as it is now.
 
         Parameters
         ----------
@@ -126,16 +148,15 @@ class Platform(dg.ConfigurableResource):
             For inputs by node, only these nodes count.
         """
         upstream = {name: self._versions_of(name, owner, nodes) for name in inputs}
-        return fingerprint_of(
-            {
-                "asset": asset,
-                "code": code_version,
-                "owner": owner,
-                "settings": sections,
-                "files": fingerprint_files(files) if files else None,
-                "inputs": upstream,
-            }
-        )
+        made_from = {
+            "asset": asset,
+            "code": code_version,
+            "owner": owner,
+            "settings": dict(sections),
+            "files": fingerprint_files(files) if files else None,
+            "inputs": upstream,
+        }
+        return Version(asset, fingerprint_of(made_from), made_from, tuple(files))
 
     def _versions_of(self, asset: str, owner: str, nodes: Sequence[int] | None) -> list[str]:
         """Distinct data versions of an asset's standing partitions, of the SAE or its layer."""
@@ -148,8 +169,7 @@ class Platform(dg.ConfigurableResource):
 
     def job(
         self,
-        stage: str,
-        version: str,
+        version: Version,
         run_id: str,
         *,
         output: Path,
@@ -158,10 +178,11 @@ class Platform(dg.ConfigurableResource):
         nodes: Sequence[int] = (),
         inputs: Mapping[str, Path] | None = None,
     ) -> Job:
-        """The job of one stage; the same partition and version give the same `job_id`, so that a
-        run that is executed again finds the job of the one before."""
+        """The job that makes the version's asset; the same partition and version give the same
+        `job_id`, so that a run that is executed again finds the job of the one before."""
         owner = sae.key if sae else layer.name
-        parts = [stage, owner, *([batch_name(nodes)] if nodes else []), version]
+        stage = version.asset
+        parts = [stage, owner, *([batch_name(nodes)] if nodes else []), version.digest]
         return Job(
             job_id="-".join(parts),
             stage=stage,

@@ -231,8 +231,14 @@ TABLES = (
         ("code_version", "VARCHAR", "version of the asset's code"),
         ("data_version", "VARCHAR", "fingerprint of the inputs and settings that it was made from"),
         ("artifact", "VARCHAR", "file or folder in the store"),
-        ("n_rows", "BIGINT", "rows that it put into its tables"),
+        ("n_rows", "BIGINT", "rows that its run put into its tables, for all of its partitions"),
         ("made_at", "TIMESTAMP WITH TIME ZONE", "when it was catalogued"),
+        (
+            "made_from",
+            "VARCHAR",
+            "JSON that data_version is the digest of: settings that matter, fingerprint of the "
+            "user's files, data versions of the inputs",
+        ),
     ),
 )
 

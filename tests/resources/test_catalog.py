@@ -182,3 +182,21 @@ def _write_many(path: str, writer: int, times: int) -> None:
             Scope(hyperparameters=f"{KEY}{writer}"),
             {"node_embedding": _embedding(list(range(200)), float(time_))},
         )
+
+
+def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = Catalog(path)
+    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("ALTER TABLE materialization DROP COLUMN made_from")
+        connection.execute("DROP TABLE node_jaccard")
+        connection.execute("DROP VIEW transcription_factor")
+    other = KEY.replace("s0", "s1")
+    made = _made()._replace(made_from={"code": "1"})
+    catalog.replace(made, Scope(hyperparameters=other), {"node_embedding": _embedding([0])})
+    found = catalog.frame("SELECT made_from FROM materialization ORDER BY partition_key")
+    assert found["made_from"].isna().tolist() == [True, False]
+    assert catalog.rows("node_jaccard", KEY).empty
+    assert catalog.frame("SELECT * FROM transcription_factor").empty
+    assert len(catalog.rows("node_embedding", KEY)) == 1
