@@ -87,7 +87,8 @@ def by_motif(matrices: Mapping[int, NDArray[np.float64]]) -> Nearest:
     reverse = _centred([matrices[node][::-1, ::-1] for node in names])
     n, columns, _ = forward.shape
     shifted = []
-    for shift in range(-_MAX_SHIFT, _MAX_SHIFT + 1):
+    reach = min(_MAX_SHIFT, columns - 1)
+    for shift in range(-reach, reach + 1):
         for strand in (forward, reverse):
             moved = np.zeros_like(strand)
             here = slice(max(0, shift), columns + min(0, shift))
@@ -113,12 +114,12 @@ def by_jaccard(node_jaccard: pd.DataFrame) -> Nearest:
     own, other, both = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([value] * 2)
     order = np.lexsort((other, -both, own))
     own, other, both = own[order], other[order], both[order]
-    starts = np.flatnonzero(np.r_[True, own[1:] != own[:-1]]) if len(own) else np.array([], int)
+    nodes, starts = np.unique(own, return_index=True)
+    stops = np.minimum(np.append(starts[1:], len(own))[: len(starts)], starts + N_NEAREST)
     nearest = Nearest({}, {})
-    for start, stop in zip(starts, [*starts[1:], len(own)], strict=True):
-        stop = min(stop, start + N_NEAREST)
-        nearest.node[int(own[start])] = other[start:stop].tolist()
-        nearest.similarity[int(own[start])] = both[start:stop].tolist()
+    for node, start, stop in zip(nodes.tolist(), starts, stops, strict=True):
+        nearest.node[node] = other[start:stop].tolist()
+        nearest.similarity[node] = both[start:stop].tolist()
     return nearest
 
 

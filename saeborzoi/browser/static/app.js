@@ -29,7 +29,7 @@ function fillControls() {
   let typing = null;
   byId("q").addEventListener("input", (event) => {
     clearTimeout(typing);
-    typing = setTimeout(() => changeView({ q: event.target.value }), 60);
+    typing = setTimeout(() => changeView({ q: event.target.value }), 20);
   });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("reset").addEventListener("click", resetFilters);
