@@ -35,6 +35,12 @@ class Store:
         return self.root / "jobs"
 
     @property
+    def browser(self) -> Path:
+        """Folder of the feature browser: the start page, and the pages of each SAE by its key.
+        It is one folder so that it can be sent around whole."""
+        return self.root / "browser"
+
+    @property
     def genome_cache(self) -> Path:
         """Folder for a decompressed genome and its index."""
         return self.root / "genome"
