@@ -15,6 +15,7 @@ from saeborzoi.settings import find_settings_file, load_settings
 from saeborzoi_assets import (
     annotation_overlaps,
     automation,
+    feature_browser,
     jaccard_matrix,
     meme_motifs,
     normalization_constants,
@@ -37,6 +38,7 @@ ARTIFACTS = (
     umap_embedding,
     annotation_overlaps,
     jaccard_matrix,
+    feature_browser,
 )
 """Modules with an asset each, in the order in which they are made."""
 

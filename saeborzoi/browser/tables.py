@@ -60,7 +60,7 @@ REQUIRED = {
 }  # fmt: skip
 """Columns that the writer reads of each table."""
 
-_ASSET_OF_TABLE = {
+ASSET_OF_TABLE = {
     "node_selection": "seqlets",
     "seqlet": "seqlets",
     "motif": "meme_motifs",
@@ -70,6 +70,7 @@ _ASSET_OF_TABLE = {
     "annotation_overlap": "annotation_overlaps",
     "node_jaccard": "jaccard_matrix",
 }
+"""Assets that may have run and made no rows; `materialization` tells."""
 
 
 class SaeTables:
@@ -123,12 +124,12 @@ class SaeTables:
 
     def is_computed(self, table: str) -> bool:
         """Whether a table has rows, or its asset says that it found none."""
-        return len(self._frames[table]) > 0 or bool(self._made.get(_ASSET_OF_TABLE.get(table, "")))
+        return len(self._frames[table]) > 0 or bool(self._made.get(ASSET_OF_TABLE.get(table, "")))
 
     def computed_nodes(self, table: str) -> set[int]:
         """Nodes whose part of a table was made, also where it has no rows."""
         nodes = set(self._frames[table]["node"].tolist())
-        return nodes | {n for n in self._made.get(_ASSET_OF_TABLE[table], ()) if n is not None}
+        return nodes | {n for n in self._made.get(ASSET_OF_TABLE[table], ()) if n is not None}
 
     def states(self) -> list[str]:
         """State of each node, one letter each."""
