@@ -121,6 +121,21 @@ class Catalog:
             f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
         )
 
+    def sae_summaries(self) -> pd.DataFrame:
+        """Every trained SAE: its row of `sae`, and how many of its nodes were selected
+        (`n_selected`), have a significant motif (`n_motif`) and match a known one (`n_matched`);
+        NULL where that was not made for any node."""
+        counts = ", ".join(
+            f"(SELECT CASE WHEN count(*) > 0 THEN count(DISTINCT node) FILTER ({condition}) END "
+            f"FROM {table} t WHERE t.hyperparameters = s.hyperparameters) AS {name}"
+            for name, table, condition in (
+                ("n_selected", "node_selection", "selected"),
+                ("n_motif", "motif", "is_significant"),
+                ("n_matched", "motif_match", "is_significant"),
+            )
+        )
+        return self.frame(f"SELECT s.*, {counts} FROM sae s ORDER BY hyperparameters")
+
     def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
         """Refuse to go on without an asset's partition, or those of some nodes.
 
