@@ -39,6 +39,8 @@ _SUMMARY_S = 15.0
 _SUBMIT_TRIES_S = 600.0
 _SAFE_ARRAY_SIZE = 1000
 _CANCEL_TRIES = 5
+_ACCOUNTING_S = 10.0
+"""How long a job's record may take to be closed after the job wrote its result."""
 
 
 class SlurmCompute:
@@ -244,11 +246,19 @@ class SlurmCompute:
         run.say(f"not cancelled, SLURM does not answer: scancel {' '.join(ids)}")
 
     def _accounting(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
+        """What accounting knows of the jobs, once it has closed them; {} without accounting."""
         ids = [task.slurm_id for task in tasks if task.slurm_id]
-        try:
-            return self._slurm.accounting(ids) if ids else {}
-        except (NoAnswer, MissingProgramError):
-            return {}
+        known: dict[str, dict[str, Any]] = {}
+        deadline = time.monotonic() + _ACCOUNTING_S
+        while ids and time.monotonic() < deadline:
+            try:
+                known = self._slurm.accounting(ids)
+            except (NoAnswer, MissingProgramError):
+                break
+            if not any(known.get(one, {}).get("state", "") in ALIVE for one in ids):
+                break
+            time.sleep(_LOOK_S)
+        return known
 
     def _submission(self, name: str) -> Path:
         return self._jobs_folder / _SUBMISSIONS / name

@@ -99,29 +99,29 @@ class Slurm:
     def exit_code(self, one: str) -> int | None:
         """Exit code of an ended job, negative for a signal; None where SLURM forgot."""
         done = self._run("scontrol", "show", "job", "-o", one)
-        found = re.search(r"\bExitCode=(\d+):(\d+)", done.stdout)
-        if found is None:
-            return None
-        code, signal = int(found[1]), int(found[2])
-        return -signal if signal else code
+        found = re.search(r"\bExitCode=(\d+:\d+)", done.stdout)
+        return _exit_code(found[1]) if found else None
 
-    def accounted_state(self, one: str) -> str | None:
-        """State of a job that the controller forgot, from accounting; None without it."""
-        done = self._run("sacct", "-n", "-X", "-P", "-j", one, "-o", "State")
-        words = done.stdout.split()
-        return words[0] if done.returncode == 0 and words else None
+    def accounted_end(self, one: str) -> tuple[str, int | None] | None:
+        """State and exit code of a job that the controller forgot, from accounting; None
+        without it."""
+        done = self._run("sacct", "-n", "-X", "-P", "-j", one, "-o", "State,ExitCode")
+        if done.returncode != 0 or not done.stdout.strip():
+            return None
+        state, code = done.stdout.splitlines()[0].split("|")
+        return state.split()[0], _exit_code(code)
 
     def accounting(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What accounting knows of ended jobs, by id; empty where there is no accounting.
+        """What accounting knows of jobs, by id; empty where there is no accounting.
 
         Returns
         -------
         dict of str to dict
-            `elapsed_s`, `cpu_s`, `gpu_h` and, where sampled, `peak_memory_mb`.
+            `state`, `elapsed_s`, `cpu_s`, `gpu_h` and, where sampled, `peak_memory_mb`.
         """
         done = self._run(
             "sacct", "-n", "-P", "-j", ",".join(ids),
-            "-o", "JobID,ElapsedRaw,TotalCPU,MaxRSS,AllocTRES",
+            "-o", "JobID,State,ElapsedRaw,TotalCPU,MaxRSS,AllocTRES",
         )  # fmt: skip
         return parse_accounting(done.stdout) if done.returncode == 0 else {}
 
@@ -168,24 +168,36 @@ class Slurm:
 
 
 def parse_accounting(text: str) -> dict[str, dict[str, Any]]:
-    """What ``sacct -P`` says of each job, its steps folded in.
+    r"""What ``sacct -P`` says of each job, its steps folded in.
 
-    >>> parse_accounting("7|3600|01:30:00||cpu=2,gres/gpu=1\\n7.batch|3600|01:30:00|2048K|cpu=2\\n")
-    {'7': {'elapsed_s': 3600.0, 'cpu_s': 5400.0, 'gpu_h': 1.0, 'peak_memory_mb': 2.0}}
+    >>> lines = "7|FAILED|3600|01:30:00||gres/gpu=2\n7.batch|FAILED|9|1:00|2048K|cpu=2\n"
+    >>> list(parse_accounting(lines)["7"].values())
+    ['FAILED', 3600.0, 5400.0, 2.0, 2.0]
     """
     jobs: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
-        step, elapsed, cpu, memory, tres = line.split("|")
+        step, state, elapsed, cpu, memory, tres = line.split("|")
         one, _, is_step = step.partition(".")
         job = jobs.setdefault(one, {})
         if not is_step:
             gpus = re.search(r"gres/gpu=(\d+)", tres)
+            job["state"] = state.split()[0]
             job["elapsed_s"] = float(elapsed or 0)
             job["cpu_s"] = _seconds(cpu)
             job["gpu_h"] = round(job["elapsed_s"] / 3600 * int(gpus[1] if gpus else 0), 4)
         if memory:
             job["peak_memory_mb"] = max(job.get("peak_memory_mb", 0.0), _megabytes(memory))
     return jobs
+
+
+def _exit_code(text: str) -> int:
+    """Exit code of SLURM's ``code:signal``, negative for a signal.
+
+    >>> _exit_code("7:0"), _exit_code("0:9")
+    (7, -9)
+    """
+    code, signal = map(int, text.split(":"))
+    return -signal if signal else code
 
 
 def _seconds(clock: str) -> float:

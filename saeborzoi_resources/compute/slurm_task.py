@@ -140,9 +140,11 @@ class Task:
         if self.is_ended:
             return
         if seen is None:
-            accounted = slurm.accounted_state(self.slurm_id)
-            seen = JobState(accounted, "") if accounted else None
-        if self.exit_code is None:
+            accounted = slurm.accounted_end(self.slurm_id)
+            if accounted is not None:
+                seen = JobState(accounted[0], "")
+                self.exit_code = accounted[1] if self.exit_code is None else self.exit_code
+        elif self.exit_code is None:
             self.exit_code = slurm.exit_code(self.slurm_id)
         self.seen = seen
         self._conclude(seen)
@@ -177,6 +179,14 @@ class Task:
         used = {name: value for name, value in self.result.items() if name not in _NOT_OF_RESULT}
         if "n_gpus" in used:
             used["gpu_h"] = round(used["n_gpus"] * used["elapsed_s"] / 3600, 4)
+        accounted = {
+            name: value
+            for name, value in accounting.get(self.slurm_id, {}).items()
+            if name != "state"
+        }
+        if "peak_memory_mb" in accounted:
+            # SLURM samples now and then, the kernel tells the worker its true peak
+            accounted["peak_memory_mb"] = max(accounted["peak_memory_mb"], used["peak_memory_mb"])
         return {
             **self.result["figures"],
             "compute": {
@@ -184,7 +194,7 @@ class Task:
                 "slurm_job_id": self.slurm_id,
                 "attempts": self.attempts,
                 **used,
-                **accounting.get(self.slurm_id, {}),
+                **accounted,
             },
         }
 

@@ -1,6 +1,7 @@
 """A real SLURM of one node in a folder: munged, slurmctld, slurmd on free ports.
 
-Installs nothing. ``python slurm_cluster.py <folder>`` keeps one for trying by hand.
+Installs nothing. ``python slurm_cluster.py <folder> [--accounting]`` keeps one
+for trying by hand.
 
 The node pretends 8 cores and two GPUs (character devices like /dev/null). Partitions: `gpu`
 (default), `low`, which jobs of `high` preempt on the same node, and `short` (1 minute at most).
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo")
+ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory")
 
 
@@ -31,6 +33,12 @@ def why_not() -> str:
     if os.geteuid() != 0:
         return "the daemons of a SLURM in a folder need root"
     return ""
+
+
+def why_no_accounting() -> str:
+    """Why a cluster cannot have accounting here; empty where it can."""
+    missing = [program for program in ACCOUNTING_PROGRAMS if _find(program) is None]
+    return f"no {', '.join(missing)}: apt-get install slurmdbd mariadb-server" if missing else ""
 
 
 def has_memory_cgroup() -> bool:
@@ -49,8 +57,9 @@ class Cluster:
         Its one node.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, has_accounting: bool = False) -> None:
         self.folder = folder
+        self._accounting = _Accounting(folder, self) if has_accounting else None
         self.config = folder / "slurm.conf"
         self.node = f"node{os.getpid()}"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -71,8 +80,10 @@ class Cluster:
         """Start the daemons and wait until the node takes jobs."""
         self._write_files()
         self._start_munge()
-        self._launch("slurmctld", "-D", "-i")
-        self._launch("slurmd", "-D", "-N", self.node)
+        if self._accounting:
+            self._accounting.start()
+        self.launch("slurmctld", "-D", "-i")
+        self.launch("slurmd", "-D", "-N", self.node)
         self.wait_idle()
 
     def wait_idle(self, timeout_s: float = 40) -> None:
@@ -122,10 +133,15 @@ class Cluster:
 
     def restart_controller(self) -> None:
         """End slurmctld and start it again, as an upgrade does."""
-        controller = self._processes.pop(1)
+        place = next(
+            number
+            for number, process in enumerate(self._processes)
+            if str(process.args[0]).endswith("slurmctld")  # type: ignore[index]
+        )
+        controller = self._processes.pop(place)
         controller.terminate()
         controller.wait(20)
-        self._launch("slurmctld", "-D", position=1)
+        self.launch("slurmctld", "-D", position=place)
 
     def _write_files(self) -> None:
         ports = _free_ports(2)
@@ -175,11 +191,12 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=2
 UnkillableStepTimeout=20
-MinJobAge=300
+MinJobAge={2 if self._accounting else 300}
 MaxArraySize=5001
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 SlurmdParameters=config_overrides
 GresTypes=gpu
+{self._accounting.settings if self._accounting else ""}
 NodeName={self.node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 CPUs=8 \
 RealMemory={int(memory * 0.9)} Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=gpu Nodes={self.node} Default=YES MaxTime=7-0 PriorityTier=5 PreemptMode=OFF
@@ -200,7 +217,7 @@ PartitionName=short Nodes={self.node} MaxTime=1 PriorityTier=5 PreemptMode=OFF
         key = folder / "key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        self._launch(
+        self.launch(
             "munged", "--foreground", "--force", f"--socket={folder}/socket",
             f"--key-file={key}", f"--pid-file={folder}/pid", f"--log-file={folder}/munged.log",
             f"--seed-file={folder}/seed",
@@ -211,7 +228,8 @@ PartitionName=short Nodes={self.node} MaxTime=1 PriorityTier=5 PreemptMode=OFF
                 raise RuntimeError("munged made no socket")
             time.sleep(0.02)
 
-    def _launch(self, program: str, *arguments: str, position: int | None = None) -> None:
+    def launch(self, program: str, *arguments: str, position: int | None = None) -> None:
+        """Start a daemon, to be ended with the cluster."""
         with (self.folder / f"{program}.out").open("ab") as output:
             process = subprocess.Popen(
                 [str(_find(program)), *arguments],
@@ -223,10 +241,82 @@ PartitionName=short Nodes={self.node} MaxTime=1 PriorityTier=5 PreemptMode=OFF
         self._processes.insert(len(self._processes) if position is None else position, process)
 
 
+class _Accounting:
+    """slurmdbd and its database, in the cluster's folder."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self._folder = folder
+        self._cluster = cluster
+        self._ports = _free_ports(2)
+
+    @property
+    def settings(self) -> str:
+        """Lines of ``slurm.conf``."""
+        return (
+            "AccountingStorageType=accounting_storage/slurmdbd\n"
+            f"AccountingStorageHost=127.0.0.1\nAccountingStoragePort={self._ports[1]}\n"
+            f"AccountingStoragePass={self._folder}/munge/socket\n"
+            "AccountingStorageTRES=gres/gpu\n"
+        )
+
+    def start(self) -> None:
+        """Start the database, slurmdbd, and register the cluster."""
+        database = self._folder / "database"
+        program = Path(str(_find("mariadbd")))
+        subprocess.run(
+            [str(_find("mariadb-install-db")), "--no-defaults", "--user=root",
+             f"--basedir={program.parent.parent}", f"--datadir={database}", "--skip-test-db"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        self._cluster.launch(
+            "mariadbd", "--no-defaults", "--user=root", f"--datadir={database}",
+            f"--port={self._ports[0]}", "--bind-address=127.0.0.1", "--skip-grant-tables",
+            f"--socket={database}/socket", "--skip-networking=0",
+        )  # fmt: skip
+        plugins = Path(str(_find("slurmdbd"))).parent.parent / "lib"
+        config = self._folder / "slurmdbd.conf"
+        config.write_text(
+            f"""AuthType=auth/munge
+AuthInfo=socket={self._folder}/munge/socket
+DbdHost={socket.gethostname()}
+DbdAddr=127.0.0.1
+DbdPort={self._ports[1]}
+SlurmUser=root
+PidFile={self._folder}/slurmdbd.pid
+LogFile={self._folder}/slurmdbd.log
+PluginDir={":".join(str(path.parent) for path in plugins.glob("*/slurm-wlm/*mysql.so"))}:\
+/usr/lib/x86_64-linux-gnu/slurm-wlm
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={self._ports[0]}
+StorageUser=root
+StorageLoc=slurm
+""".replace("\\\n", "")
+        )
+        config.chmod(0o600)
+        # slurmdbd would wait 5 s before it asks again
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._ports[0])) == 0:
+                    break
+            time.sleep(0.1)
+        self._cluster.launch("slurmdbd", "-D")
+        while True:
+            try:
+                self._cluster.client("sacctmgr", "-i", "add", "cluster", "tiny")
+            except subprocess.CalledProcessError as error:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"slurmdbd does not answer: {error.stderr}") from None
+                time.sleep(0.3)
+            else:
+                return
+
+
 @contextlib.contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path, *, has_accounting: bool = False) -> Iterator[Cluster]:
     """A cluster for the length of a block."""
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, has_accounting=has_accounting)
     try:
         cluster.start()
         yield cluster
@@ -247,7 +337,9 @@ def _free_ports(n: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    with running_cluster(Path(sys.argv[1]).resolve()) as by_hand:
+    with running_cluster(
+        Path(sys.argv[1]).resolve(), has_accounting="--accounting" in sys.argv
+    ) as by_hand:
         print(f"export SLURM_CONF={by_hand.config}   # Ctrl-C ends it", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             while True:

@@ -1,0 +1,60 @@
+"""What a cluster with accounting (slurmdbd and its database) adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from compute_helpers import in_run, tiny_settings, wait_for
+from slurm_cluster import Cluster, running_cluster, why_no_accounting, why_not
+
+from saeborzoi.job import Job
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.slurm import SlurmCompute
+from saeborzoi_resources.compute.slurm_commands import Slurm
+from saeborzoi_resources.compute.slurm_task import Task
+
+pytestmark = pytest.mark.slurm
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def accounting(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cluster]:
+    """A cluster with accounting, whose controller forgets an ended job after seconds."""
+    reason = why_not() or why_no_accounting()
+    if reason:
+        pytest.skip(f"no SLURM with accounting can be started here: {reason}")
+    with running_cluster(tmp_path_factory.mktemp("slurm") / "c", has_accounting=True) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        yield cluster
+
+
+def test_accounting_tells_usage_and_what_the_controller_forgot(
+    instance: dg.DagsterInstance, accounting: Cluster, make_job: MakeJob, tmp_path: Path
+) -> None:
+    profile = {"time": "5", "mem": "200M", "gres": "gpu:2", "cpus": 2}
+    settings = tiny_settings(backend="slurm", profile={"default": profile})
+    compute = SlurmCompute(settings, tmp_path / "jobs", "tiny_stages:count")
+    [figures] = in_run(instance, compute, [make_job("a", 20)])
+    used = figures["compute"]
+    assert used["elapsed_s"] >= 2
+    assert used["gpu_h"] == pytest.approx(2 * used["elapsed_s"] / 3600, abs=1e-4)
+    assert used["cpu_s"] > 0.1
+
+    one = accounting.client("sbatch", "--parsable", "--wrap", "exit 7").strip()
+    wait_for(lambda: not Slurm().states([one]), "the controller forgets", 90)
+    task = Task(JobFolder(tmp_path / "jobs", make_job("b")), "[compute.profile.x]", 1)
+    task.folder.path.mkdir()
+    task.began(one)
+    # a folder without the batch script's exit code may only be late
+    task.judge(None, Slurm())
+    assert task.end is None
+    task._ended_since = -1e9
+    task.judge(None, Slurm())
+    assert task.end is not None
+    assert task.end.state == "FAILED"
