@@ -60,7 +60,7 @@ def make_demo(folder: Path, progress: Progress = silent) -> Path:
             f"{settings_file} is not the demo's (or was changed); give the demo a folder of its "
             "own, or remove that file"
         )
-    from saeborzoi.demo.network import DemoNetwork
+    from saeborzoi.demo.network import DemoNetwork, one_thread
 
     rng = np.random.default_rng(SEED)
     progress("demo: genome", 0, 1)
@@ -72,10 +72,11 @@ def make_demo(folder: Path, progress: Progress = silent) -> Path:
     windows = _windows()
     _write_truth(folder, motifs, genome, windows)
     progress("demo: genome", 1, 1)
-    network = DemoNetwork(motifs, genome.sequence["chr1"], rng)
-    for is_validation, name in ((False, "train"), (True, "validation")):
-        of_set = windows[(windows["chrom"] == _VALIDATION) == is_validation]
-        _write_shards(folder / "activations" / name, of_set, genome, network, progress)
+    with one_thread():
+        network = DemoNetwork(motifs, genome.sequence["chr1"], rng)
+        for is_validation, name in ((False, "train"), (True, "validation")):
+            of_set = windows[(windows["chrom"] == _VALIDATION) == is_validation]
+            _write_shards(folder / "activations" / name, of_set, genome, network, progress)
     with write_file(settings_file) as temporary:
         temporary.write_text(settings_text)
     return settings_file

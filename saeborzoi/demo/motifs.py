@@ -40,7 +40,7 @@ _PLANTED: dict[str, tuple[str, str] | None] = {
     "MA0847.4": None,  # FOXD2
     "MA0872.1": None,  # TFAP2A
     "MA0137.4": None,  # STAT1
-    "MA0690.3": None,  # TBX21
+    "MA0794.1": None,  # PROX1
     "MA0154.5": None,  # EBF1
     "MA0090.4": None,  # TEAD1
     "MA0511.2": None,  # RUNX2

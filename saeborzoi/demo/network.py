@@ -7,6 +7,9 @@ along a random direction. Only the forward strand is read, so that each motif ha
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +28,18 @@ _THRESHOLD = 0.55
 """A motif filter is silent below this share of the score that its instances have on average."""
 _FALSE_RATE = 3e-4
 """... and below the score that this share of the genome's base pairs reaches by chance."""
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One core while the block runs: these convolutions are too small to share, and threads that
+    wait for each other on a busy machine take many times longer."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 class DemoNetwork:

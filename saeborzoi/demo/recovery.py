@@ -44,10 +44,10 @@ def recovery_table(
     """For each planted motif: its node, the name that was found for it, and whether it is right.
 
     A motif's node is decided by place alone: of the nodes with a significant motif, the one with
-    most seqlets that hold the middle of one of its instances. The name is the node's best
-    significant match (smallest p) over its significant motifs. It is right where it is the
-    planted factor, or a factor of the same JASPAR family; no two planted motifs are of one
-    family.
+    most seqlets that hold the middle of one of its instances. The name is the best match
+    (smallest p) of the node's first significant motif that has a significant match. It is right
+    where it is the planted factor, or a factor of the same JASPAR family; no two planted motifs
+    are of one family.
 
     Parameters
     ----------
@@ -130,10 +130,10 @@ def _hits(planted: pd.DataFrame, instances: pd.DataFrame, seqlets: pd.DataFrame)
 
 
 def _best_matches(motifs: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
-    """The best significant match of each node's significant motifs, indexed by node."""
+    """The best match of each node's first motif that has one, indexed by node."""
     matches = matches[matches["is_significant"].astype(bool)]
     matches = matches.merge(motifs[["node", "motif", "consensus"]], on=["node", "motif"])
-    matches = matches.sort_values(["p_value", "motif", "target_id"], kind="stable")
+    matches = matches.sort_values(["motif", "p_value", "target_id"], kind="stable")
     return matches.drop_duplicates("node").set_index("node")
 
 
