@@ -23,7 +23,7 @@ RECEPTIVE_FIELD_BP = 26
 
 _FILTER_BP = RECEPTIVE_FIELD_BP - BP_PER_POSITION + 1
 _N_WORDS, _WORD_BP = 12, 6
-_MOTIF_GAIN, _BACKGROUND_GAIN = 3.0, 0.35
+_MOTIF_GAIN, _BACKGROUND_GAIN = 3.0, 0.6
 _THRESHOLD = 0.55
 """A motif filter is silent below this share of the score that its instances have on average."""
 _FALSE_RATE = 3e-4
