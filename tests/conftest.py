@@ -27,3 +27,13 @@ def _case(name: str) -> Path:
     if not folder.is_dir():
         pytest.skip(f"case {name} is not at {folder}; set SAEBORZOI_CASES to the cases' folder")
     return folder
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Device that a numeric test runs on; the GPU's run is skipped where there is none."""
+    if request.param == "cuda":
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU that PyTorch can use, and there is none")
+    return request.param

@@ -29,19 +29,28 @@ class TrainingRecipe:
         What `pre_bias` starts as: zeros, the mean or the geometric median of the data.
     aux_weight
         Weight of the auxiliary loss that lets dead nodes explain the residual (AuxK); 0 is off.
+    dead_after
+        Positions without firing after which a node counts as dead (a 30th of the training where
+        that is less).
+    aux_rows
+        Positions of each batch from which dead nodes learn.
     warmup, decay
         Shares of the steps in which the learning rate rises from 0, and falls to 0.
-    betas
-        Adam's moment decays.
+    betas, eps
+        Adam's moment decays, and what is added to the root of the second moment. A rare node's
+        gradient is small (1e-9), and an eps above it would slow the node down.
     """
 
     tied_init: bool = True
     unit_norm: bool = True
     centre: Literal["none", "mean", "median"] = "mean"
     aux_weight: float = 1 / 32
+    dead_after: int = 100_000
+    aux_rows: int = 512
     warmup: float = 0.02
     decay: float = 0.3
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-12
 
     def learning_rate(self, step: int, n_steps: int, peak: float) -> float:
         """Learning rate of step 0, 1, ... of n_steps."""
@@ -56,7 +65,13 @@ class TrainingRecipe:
 RECIPES: dict[str, TrainingRecipe] = {
     "default": TrainingRecipe(),
     "published": TrainingRecipe(
-        tied_init=False, unit_norm=False, centre="none", aux_weight=0, warmup=0, decay=0
+        tied_init=False,
+        unit_norm=False,
+        centre="none",
+        aux_weight=0,
+        warmup=0,
+        decay=0,
+        eps=1e-8,
     ),
 }
 

@@ -248,7 +248,7 @@ class DenseStep:
             squared_error=float(error.detach().square().sum(dtype=torch.float64)),
             n_active=int(active.sum()),
             fired=fired,
-            lowest=float(value[active].min()) if bool(active.any()) else 0.0,
+            lowest=float(value.detach()[active].min()) if bool(active.any()) else 0.0,
             centred=(y - sae.pre_bias).detach(),
             residual=lambda n_rows: (y - y_hat)[:n_rows].detach(),
         )

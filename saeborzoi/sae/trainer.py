@@ -19,8 +19,6 @@ from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import TrainingRecipe, normalize_decoder, project_decoder_gradient
 from saeborzoi.sae.steps import Step, StepResult
 
-AUX_ROWS = 512
-"""Rows of each batch from which dead nodes learn."""
 THRESHOLD_MEMORY = 0.99
 """Weight of the past in the running threshold of a `batch_topk` SAE."""
 
@@ -68,11 +66,15 @@ class Trainer:
             sae.n_nodes, dtype=torch.int64, device=sae.encoder_weight.device
         )
         # a rare node has time to fire, but the dead still have time to be revived
-        self.dead_after = min(100_000, n_steps * batch_size // 30)
+        self.dead_after = min(recipe.dead_after, n_steps * batch_size // 30)
         self._variance = variance
         self._step = step
         self._adam = torch.optim.Adam(
-            sae.parameters(), lr=hyperparameters.learning_rate, betas=recipe.betas, fused=True
+            sae.parameters(),
+            lr=hyperparameters.learning_rate,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            fused=True,
         )
         self._reset_window()
 
@@ -130,8 +132,8 @@ class Trainer:
         if not len(dead):
             return
         sae = self.sae
-        centred = result.centred[:AUX_ROWS]
-        residual = result.residual(AUX_ROWS)
+        centred = result.centred[: self.recipe.aux_rows]
+        residual = result.residual(self.recipe.aux_rows)
         with torch.enable_grad():
             encoder = sae.encoder_weight[dead].detach().requires_grad_()
             bias = sae.encoder_bias[dead].detach().requires_grad_()
@@ -139,9 +141,12 @@ class Trainer:
             h = torch.nn.functional.linear(centred, encoder, bias).relu()
             value, node = torch.topk(h, min(len(dead), max(1, sae.n_channels // 2)), dim=-1)
             z = torch.zeros_like(h).scatter(-1, node, value)
-            loss = (z @ decoder - residual).square().mean() * (
-                self.recipe.aux_weight / residual.square().mean().clamp_min(1e-12)
-            )
+            # of the size of the main loss, whatever the residual's: Adam's second moment of a
+            # node must not change by orders of magnitude when the node comes to life
+            unexplained = (
+                z @ decoder - residual
+            ).square().mean() / residual.square().mean().clamp_min(1e-12)
+            loss = unexplained * (self.recipe.aux_weight * self._variance / sae.n_channels)
             slopes = torch.autograd.grad(loss, [encoder, bias, decoder])
         for parameter, slope in zip(
             (sae.encoder_weight, sae.encoder_bias, sae.decoder_weight), slopes, strict=True

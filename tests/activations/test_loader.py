@@ -1,0 +1,135 @@
+"""Positions come in a seeded order, each once a pass, from hyperslabs in bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from saeborzoi.activations.loader import SlabPlan, TrainingStream
+from saeborzoi.activations.shards import Reader, ShardFolder
+from saeborzoi.errors import InputError, SettingsError
+
+
+@pytest.fixture(
+    params=[None, (1, 700, 4), (2, 300, 2)], ids=["contiguous", "chunked", "odd chunks"]
+)
+def numbered(tmp_path: Path, request: pytest.FixtureRequest) -> ShardFolder:
+    """Five sequences of 5,000 positions in two shards; channels 0 and 1 say which position."""
+    for shard, rows in enumerate(([0, 1, 2], [3, 4])):
+        data = np.zeros((len(rows), 5000, 4), np.float32)
+        data[:, :, 0] = np.array(rows)[:, None]
+        data[:, :, 1] = np.arange(5000)
+        with h5py.File(tmp_path / f"activations_{shard}.h5", "w") as file:
+            file.create_dataset("a", data=data, chunks=request.param)
+    return ShardFolder.open(tmp_path)
+
+
+PIECES = np.array(
+    [(0, 0, 100, 4900, 0), (0, 1, 0, 10, 1), (0, 1, 4000, 5000, 1), (0, 2, 5, 4999, 2),
+     (1, 0, 0, 5000, 3), (1, 1, 2047, 2049, 4)]
+)  # fmt: skip
+
+
+def labels(rows: np.ndarray) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in rows[:, :2]]
+
+
+EXPECTED = [(int(s), p) for _, _, a, b, s in PIECES for p in range(a, b)]
+
+
+def test_a_pass_in_order_has_every_kept_position_once(numbered: ShardFolder) -> None:
+    plan = SlabPlan(numbered, PIECES)
+    slabs = list(plan.in_order())
+    for slab in slabs:
+        assert labels(slab.activation) == list(
+            zip(slab.sequence.tolist(), slab.position.tolist(), strict=True)
+        )
+    assert sorted(label for slab in slabs for label in labels(slab.activation)) == EXPECTED
+    assert plan.n_positions == len(EXPECTED)
+
+
+def test_each_byte_is_read_once(numbered: ShardFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_read = 0
+    plain = Reader.read
+
+    def counted(self: Reader, place: int, rows: slice, positions: slice) -> np.ndarray:
+        nonlocal n_read
+        block = plain(self, place, rows, positions)
+        n_read += block.shape[0] * block.shape[1]
+        return block
+
+    monkeypatch.setattr(Reader, "read", counted)
+    whole = np.array([(p, r, 0, 5000, 3 * p + r) for p, n in ((0, 3), (1, 2)) for r in range(n)])
+    for _ in SlabPlan(numbered, whole).in_order():
+        pass
+    assert n_read == 25_000
+
+
+def test_a_training_pass_has_every_kept_position_once(numbered: ShardFolder) -> None:
+    stream = TrainingStream(SlabPlan(numbered, PIECES), seed=0, buffer_mb=1)
+    n = len(EXPECTED)
+    batches = list(itertools.islice(stream.batches(100), 2 * n // 100))
+    seen = [label for batch in batches for label in labels(batch)]
+    assert sorted(seen[:n]) == EXPECTED
+    assert seen[:n] != EXPECTED
+    assert seen[n : n + 200] != seen[:200], "the second pass has another order"
+
+
+def test_batches_mix_shards(numbered: ShardFolder) -> None:
+    stream = TrainingStream(SlabPlan(numbered, PIECES), seed=0, buffer_mb=1)
+    first = next(stream.batches(200))
+    assert len(set(first[:, 0])) >= 3
+
+
+def test_the_order_is_the_seed_s(numbered: ShardFolder) -> None:
+    def rows(seed: int) -> np.ndarray:
+        return next(TrainingStream(SlabPlan(numbered, PIECES), seed, 1).batches(500))
+
+    np.testing.assert_array_equal(rows(1), rows(1))
+    assert (rows(1) != rows(2)).any()
+
+
+@pytest.mark.parametrize("skipped", [1, 7, 150, 170, 400])
+def test_a_stream_goes_on_where_it_stopped(numbered: ShardFolder, skipped: int) -> None:
+    stream = TrainingStream(SlabPlan(numbered, PIECES), seed=3, buffer_mb=1)
+    expected = list(itertools.islice(stream.batches(100), skipped, skipped + 3))
+    resumed = list(itertools.islice(stream.batches(100, 100 * skipped), 3))
+    np.testing.assert_array_equal(resumed, expected)
+
+
+def test_the_buffer_bounds_memory(numbered: ShardFolder) -> None:
+    """1 MiB of float32 with four channels is 65,536 positions: half of it is one pool."""
+    whole = np.array([(p, r, 0, 5000, 3 * p + r) for p, n in ((0, 3), (1, 2)) for r in range(n)])
+    stream = TrainingStream(SlabPlan(numbered, np.tile(whole, (4, 1))), seed=0, buffer_mb=1)
+    pools = list(itertools.islice(stream._pools(0), 4))
+    assert max(map(len, pools)) <= 32_768
+    assert sum(map(len, pools)) >= 100_000
+
+
+def test_a_buffer_below_one_chunk_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "activations_0.h5", "w") as file:
+        file.create_dataset("a", (1, 100_000, 8), np.float32, chunks=(1, 100_000, 8))
+    plan = SlabPlan(ShardFolder.open(tmp_path), np.array([(0, 0, 0, 100_000, 0)]))
+    with pytest.raises(SettingsError, match=r"buffer_mb = 4: .* set at least 7"):
+        TrainingStream(plan, 0, buffer_mb=4)
+
+
+def test_an_error_while_reading_ahead_reaches_the_reader(numbered: ShardFolder) -> None:
+    path = numbered.shards[1].path
+    with h5py.File(path, "a") as file:
+        file["a"][1, 2048, 3] = np.nan
+    with pytest.raises(InputError, match=r"activations_1\.h5: .* row 1, position 2048, channel 3"):
+        list(SlabPlan(numbered, PIECES).in_order())
+    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+
+
+def test_leaving_a_stream_early_ends_its_thread(numbered: ShardFolder) -> None:
+    stream = TrainingStream(SlabPlan(numbered, PIECES), seed=0, buffer_mb=1).batches(64)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "read-ahead"]

@@ -1,0 +1,27 @@
+"""Small data from a known dictionary, and what trains on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.normalization import channel_max
+from saeborzoi.sae.known_dictionary import KnownDictionary
+from saeborzoi.sae.training import TrainingData
+
+SMALL = KnownDictionary(n_channels=32, n_features=48, n_active=3, noise=0.05)
+
+
+def data_in(folder: Path) -> TrainingData:
+    """40,000 training and 8,000 validation positions of `SMALL`."""
+    torch.set_num_threads(1)
+    plans = []
+    for name, n in (("train", 10), ("validation", 2)):
+        shard_set = SMALL.write(folder / name, n, 4000, name, n_per_shard=4)
+        shards = ShardFolder.open(shard_set.shards)
+        plans.append(SlabPlan(shards, kept_pieces(shards, SMALL.layer(shard_set), shard_set)))
+    maxima = channel_max(plans[0].folder).used
+    return TrainingData(plans[0], plans[1], maxima, plans[0].folder.fingerprint())

@@ -1,0 +1,290 @@
+"""Training finds a known dictionary, stops when it should, and goes on as if never killed."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from small_known import SMALL
+
+from saeborzoi import job
+from saeborzoi.errors import TrainingError
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.job import StageInterrupted
+from saeborzoi.sae.evaluation import evaluate
+from saeborzoi.sae.recipe import RECIPES
+from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
+from saeborzoi.settings import Training
+
+SHORT = Training(n_positions=60_000, batch_size=500, validate_every_positions=20_000, buffer_mb=1)
+H = Hyperparameters(layer="known", topk=0.12)
+
+
+def same(one: Trained, two: Trained) -> bool:
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(one.sae.state_dict().values(), two.sae.state_dict().values(), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_data: TrainingData) -> Trained:
+    return TrainingLoop(small_data, SHORT).run([H])[0]
+
+
+def test_the_default_recipe_finds_a_known_dictionary(small_data: TrainingData) -> None:
+    settings = Training(n_positions=400_000, batch_size=1000, validate_every_positions=10**6)
+    trained = TrainingLoop(small_data, settings).run([H])[0]
+    found = SMALL.recovery(trained.sae)
+    assert found.mmcs > 0.95
+    assert found.recovered_fraction > 0.9
+    assert evaluate(trained.sae, in_batches(small_data.train, 1000)).dead_fraction <= 0.02
+
+
+def test_the_published_recipe_hardly_moves_in_that_time(small_data: TrainingData) -> None:
+    """What the default recipe is for: 1e-5 without centring is far from done."""
+    h = Hyperparameters(layer="known", topk=0.12, recipe="published")
+    published = TrainingLoop(small_data, SHORT).run([h])[0]
+    assert SMALL.recovery(published.sae).recovered_fraction == 0
+
+
+def test_the_log_follows_the_training(uninterrupted: Trained) -> None:
+    train = [row for row in uninterrupted.log if row["split"] == "train"]
+    validation = [row for row in uninterrupted.log if row["split"] == "validation"]
+    assert [row["n_positions"] for row in validation] == [20_000, 40_000, 60_000]
+    assert train[-1]["step"] == 120
+    assert train[-1]["fvu"] < 0.8 * train[0]["fvu"]
+    assert all(0 < row["l0"] <= 3 for row in train)
+    assert all(row["positions_per_s"] > 0 for row in train)
+    assert train[0]["learning_rate"] < max(row["learning_rate"] for row in train)
+    assert train[-1]["learning_rate"] < 1e-3
+
+
+def test_evaluation_equals_the_definition(uninterrupted: Trained, small_data: TrainingData) -> None:
+    sae = uninterrupted.sae
+    x = np.concatenate(list(in_batches(small_data.validation, 999)))  # type: ignore[arg-type]
+    found = evaluate(sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
+    with torch.no_grad():
+        scaled = torch.from_numpy(x).float() / sae.channel_max
+        error = (sae(torch.from_numpy(x).float()) / sae.channel_max - scaled).square()
+        spread = (scaled - scaled.mean(0)).square()
+        node = sae.encode(torch.from_numpy(x).float())
+    assert found.n_positions == len(x)
+    assert found.fvu == pytest.approx(float(error.sum() / spread.sum()), rel=1e-4)
+    assert found.loss == pytest.approx(float(error.mean()), rel=1e-4)
+    assert found.l0 == pytest.approx(float((node.value > 0).sum() / len(x)), rel=1e-6)
+    alive = torch.unique(node.node[node.value > 0])
+    assert found.dead_fraction == pytest.approx(1 - len(alive) / sae.n_nodes, abs=1e-6)
+    np.testing.assert_allclose(
+        found.explained_variance, 1 - (error.sum(0) / spread.sum(0)).numpy(), rtol=1e-3
+    )
+
+
+def test_the_seed_decides(small_data: TrainingData, uninterrupted: Trained) -> None:
+    again = TrainingLoop(small_data, SHORT).run([H])[0]
+    assert same(again, uninterrupted)
+    other = H.model_copy(update={"seed": 1})
+    assert not same(TrainingLoop(small_data, SHORT).run([other])[0], uninterrupted)
+
+
+def test_a_request_to_stop_saves_and_the_next_run_ends_the_same(
+    small_data: TrainingData, uninterrupted: Trained, tmp_path: Path
+) -> None:
+    """Stopped twice, at steps that no log row or validation falls on."""
+    stops = [33, 77]
+
+    def stop_at(what: str, done: int, total: int, note: str = "") -> None:
+        if stops and done >= stops[0] * 500:
+            stops.pop(0)
+            job.stop_requested.set()
+
+    loop = TrainingLoop(small_data, SHORT, work=tmp_path, progress=stop_at)
+    for _ in range(2):
+        with pytest.raises(StageInterrupted, match="saved its state; run it again"):
+            loop.run([H])
+        job.stop_requested.clear()
+    resumed = loop.run([H])[0]
+    assert same(resumed, uninterrupted)
+    assert [row["step"] for row in resumed.log] == [row["step"] for row in uninterrupted.log]
+    assert resumed.n_positions == 60_000
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from small_known import data_in
+from test_training import H, SHORT
+from saeborzoi.sae.training import TrainingLoop
+work = Path(sys.argv[1])
+data = data_in(work / "data")
+settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
+print("ready", flush=True)
+loop = TrainingLoop(data, settings, work=work, progress=lambda *a: print(a[1], flush=True))
+loop.run([H])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_weights(
+    uninterrupted: Trained, small_data: TrainingData, tmp_path: Path
+) -> None:
+    """SIGKILL while every step writes its state: whatever file is there is whole."""
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": here},
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip().isdigit() and int(line) > 20_000:
+            break
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with safetensors.safe_open(tmp_path / "training.safetensors", "pt") as file:
+        assert file.keys()
+    said: list[int] = []
+    loop = TrainingLoop(
+        small_data,
+        SHORT,
+        work=tmp_path,
+        progress=lambda what, done, total, note="": said.append(done),
+    )
+    assert same(loop.run([H])[0], uninterrupted)
+    assert said[0] > 20_000, "it went on from the checkpoint"
+
+
+def test_a_state_of_another_training_is_passed_over(
+    small_data: TrainingData, uninterrupted: Trained, tmp_path: Path
+) -> None:
+    job.stop_requested.set()
+    with pytest.raises(StageInterrupted):
+        TrainingLoop(small_data, SHORT.model_copy(update={"batch_size": 250}), work=tmp_path).run(
+            [H]
+        )
+    job.stop_requested.clear()
+    assert same(TrainingLoop(small_data, SHORT, work=tmp_path).run([H])[0], uninterrupted)
+
+
+def test_a_finished_training_is_not_done_again(small_data: TrainingData, tmp_path: Path) -> None:
+    settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
+    first = TrainingLoop(small_data, settings, work=tmp_path).run([H])[0]
+    said: list[int] = []
+    loop = TrainingLoop(
+        small_data,
+        settings,
+        work=tmp_path,
+        progress=lambda what, done, total, note="": said.append(done),
+    )
+    assert same(loop.run([H])[0], first)
+    assert not said
+
+
+def test_several_saes_in_one_pass_are_what_each_is_alone(
+    small_data: TrainingData, uninterrupted: Trained
+) -> None:
+    others = [
+        H.model_copy(update={"learning_rate": 1e-3, "expansion": 2}),
+        H.model_copy(update={"variant": "batch_topk"}),
+    ]
+    together = TrainingLoop(small_data, SHORT).run([H, *others])
+    assert same(together[0], uninterrupted)
+    for h, trained in zip(others, together[1:], strict=True):
+        assert same(TrainingLoop(small_data, SHORT).run([h])[0], trained)
+
+
+def test_saes_of_different_order_cannot_share_a_pass(small_data: TrainingData) -> None:
+    with pytest.raises(TrainingError, match="need the same layer and seed"):
+        TrainingLoop(small_data, SHORT).run([H, H.model_copy(update={"seed": 1})])
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_state(
+    small_data: TrainingData, tmp_path: Path
+) -> None:
+    settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
+    h = H.model_copy(update={"learning_rate": 1.0, "recipe": "published"})
+    recipe = RECIPES["published"]
+    loop = TrainingLoop(small_data, settings, work=tmp_path)
+    trainers = []
+    plain = loop._trainers
+
+    def watched(*args: object) -> list[object]:
+        trainers.extend(plain(*args))  # type: ignore[arg-type]
+        return trainers
+
+    loop._trainers = watched  # type: ignore[method-assign, assignment]
+    loop.recipes = {"published": recipe}
+
+    def poison(what: str, done: int, total: int, note: str = "") -> None:
+        if done >= 30 * 500:
+            trainers[0].sae.encoder_bias.data.fill_(1e30)
+
+    loop.progress = poison
+    with pytest.raises(TrainingError, match=r"not finite at step \d+ .* learning rate .* too high"):
+        loop.run([h])
+    with safetensors.safe_open(tmp_path / "training.safetensors", "pt") as file:
+        assert torch.isfinite(file.get_tensor("0.sae.decoder_weight")).all()
+
+
+def test_validation_that_stops_improving_stops_the_training(small_data: TrainingData) -> None:
+    """A learning rate that only makes it worse after a while; the best SAE is what comes out."""
+    settings = Training(
+        n_positions=2_000_000,
+        batch_size=500,
+        validate_every_positions=2_000,
+        patience=3,
+        buffer_mb=1,
+    )
+    h = H.model_copy(update={"learning_rate": 0.3})
+    trained = TrainingLoop(small_data, settings).run([h])[0]
+    rows = [row for row in trained.log if row["split"] == "validation"]
+    best = min(row["fvu"] for row in rows)
+    assert trained.stopped_early
+    assert trained.n_positions < 2_000_000
+    assert [row["fvu"] for row in rows].index(best) == len(rows) - 4
+    again = evaluate(trained.sae, in_batches(small_data.validation, 500))  # type: ignore[arg-type]
+    assert again.fvu == pytest.approx(best)
+
+
+@pytest.mark.parametrize("variant", ["topk", "batch_topk", "matryoshka"])
+def test_every_variant_learns_on_every_device(
+    small_data: TrainingData, variant: str, device: str
+) -> None:
+    h = H.model_copy(update={"variant": variant})
+    settings = SHORT.model_copy(update={"n_positions": 150_000})
+    trained = TrainingLoop(small_data, settings, device=torch.device(device)).run([h])[0]
+    found = evaluate(trained.sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
+    assert found.fvu < 0.35
+    assert found.l0 == pytest.approx(3, rel=0.15)
+    assert math.isfinite(trained.log[-1]["loss"])
+
+
+def test_nested_dictionaries_explain_more_the_larger_they_are(small_data: TrainingData) -> None:
+    settings = SHORT.model_copy(update={"n_positions": 150_000})
+    nested, plain = (
+        TrainingLoop(small_data, settings).run([H.model_copy(update={"variant": variant})])[0].sae
+        for variant in ("matryoshka", "topk")
+    )
+
+    def fvu_of_prefix(sae: torch.nn.Module, end: int) -> float:
+        cut = {name: tensor.clone() for name, tensor in sae.state_dict().items()}
+        cut["decoder_weight"][end:] = 0
+        other = type(sae)(32, 128, 3, sae.variant)  # type: ignore[call-arg]
+        other.load_state_dict(cut)
+        return evaluate(other, in_batches(small_data.validation, 700)).fvu  # type: ignore[arg-type]
+
+    ends = nested.group_ends
+    assert ends == [8, 32, 128]
+    values = [fvu_of_prefix(nested, end) for end in ends]
+    assert values == sorted(values, reverse=True)
+    assert values[1] < fvu_of_prefix(plain, ends[1]) - 0.05
