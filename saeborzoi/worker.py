@@ -45,10 +45,12 @@ _THREAD_VARIABLES = (
 
 
 def fingerprint(job: Job) -> str:
-    """Identity of what a job asks for: 16 hex digits over everything but who asked, where it runs
-    and with how many threads, none of which changes the result."""
-    document = job.model_dump(mode="json", exclude={"run_id": True, "threads": True})
-    document["settings"].pop("compute")
+    """Identity of a job: 16 hex digits over what it is asked to do.
+
+    Settings, threads and the asking run are left out: those that change the result are part of
+    `job_id`, and the others may change while the job runs.
+    """
+    document = job.model_dump(mode="json", exclude={"settings", "threads", "run_id"})
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compute_helpers import tiny_settings
 
 from saeborzoi.job import Job
 from saeborzoi.worker import Reporter, fingerprint
@@ -125,7 +125,7 @@ def test_progress_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_fingerprint_is_what_the_job_asks_for(make_job: Callable[..., Job]) -> None:
     job = make_job("a", 1)
-    same = job.model_copy(update={"run_id": "another", "threads": 8})
+    other = tiny_settings(backend="slurm")
+    same = job.model_copy(update={"run_id": "another", "threads": 8, "settings": other})
     assert fingerprint(same) == fingerprint(job)
     assert fingerprint(make_job("a", 2)) != fingerprint(job)
-    assert "DAGSTER_PIPES_CONTEXT" not in os.environ
