@@ -159,7 +159,7 @@ def _match_columns(tables: SaeTables, names: Dictionaries) -> dict[str, Any]:
         log10_or_none(best["q_value"]), strict=True,
     ):  # fmt: skip
         match[int(node)] = names.target[database, target]
-        log10_q[int(node)] = number(q, 3)
+        log10_q[int(node)] = number(q, 5)
     rows = tables["motif_match"]
     rows = rows[rows["is_significant"].astype(bool)].sort_values(["node", "p_value", "target_id"])
     for node, database, target in zip(

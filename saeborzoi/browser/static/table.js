@@ -93,7 +93,7 @@ const table = {
       "data-node": node, "aria-rowindex": place + 2, tabindex: place === this.active ? "0" : "-1", class: picked ? "picked" : null,
       "aria-label": `Node ${node}, ${STATES[stateOf(node)].word}${name ? `, ${name}` : ""}`,
       onmouseenter: () => map.point(node), onmouseleave: () => map.point(null),
-      onfocus: () => { this.active = place; map.point(node); },
+      onfocus: () => this.focused(place),
       onclick: (event) => { if (!event.target.closest("a,input,button")) openNode(node); },
     },
     h("td", { class: "c-pick" }, box),
@@ -117,11 +117,21 @@ const table = {
   },
 
   focusRow(place) {
-    this.active = Math.min(Math.max(place, 0), this.nodes.length - 1);
-    this.scrollTo(this.active);
+    const to = Math.min(Math.max(place, 0), this.nodes.length - 1);
+    this.scrollTo(to);
     this.render(true);
-    const row = this.body.querySelector(`tr[data-node="${this.nodes[this.active]}"]`);
+    const row = this.body.querySelector(`tr[data-node="${this.nodes[to]}"]`);
     if (row) row.focus({ preventScroll: true });
+  },
+
+  // one row at a time can be reached with Tab: the one that was focused last
+  focused(place) {
+    const before = this.body.querySelector('tr[data-node][tabindex="0"]');
+    if (before) before.tabIndex = -1;
+    this.active = place;
+    const row = this.body.querySelector(`tr[aria-rowindex="${place + 2}"]`);
+    if (row) row.tabIndex = 0;
+    map.point(this.nodes[place]);
   },
 
   key(event) {
