@@ -26,6 +26,7 @@ from saeborzoi_assets import (
     umap_embedding,
 )
 from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.platform import Platform
 
 ARTIFACTS = (
@@ -89,4 +90,6 @@ def build_definitions(
 @dg.definitions
 def defs() -> dg.Definitions:
     """The project that SAEBORZOI_PROJECT or the working directory names."""
+    # for the processes of runs, whatever started them and whichever event log they write
+    set_event_defaults()
     return build_definitions()

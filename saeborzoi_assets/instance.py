@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from saeborzoi.artifacts import write_file
+from saeborzoi_resources.event_log import set_event_defaults
 
 HOME_VARIABLE = "DAGSTER_HOME"
 
@@ -13,6 +14,11 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+event_log_storage:
+  # SQLite, the events of thousands of nodes written at once; docs/scale.md says when PostgreSQL
+  # is better, and how to change
+  module: saeborzoi_resources.event_log
+  class: BatchedSqliteEventLogStorage
 concurrency:
   runs:
     max_concurrent_runs: 4
@@ -36,4 +42,5 @@ def ensure_home(project: Path) -> Path:
         with write_file(home / "dagster.yaml") as temporary:
             temporary.write_text(_CONFIGURATION)
     os.environ[HOME_VARIABLE] = str(home)
+    set_event_defaults()
     return home

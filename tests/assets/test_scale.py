@@ -1,0 +1,178 @@
+"""What a run over thousands of node partitions leaves in the event log, and in how few writes."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterEventType
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.sql import create_engine
+
+from saeborzoi_assets.common import check, check_specs, node_result
+from saeborzoi_assets.instance import ensure_home
+from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
+from saeborzoi_resources.event_log import EVENT_DEFAULTS
+
+KEY = "conv1d_1_x4_k0.05_lr0.003_s0"
+N_NODES = 60
+NODES = dg.MultiPartitionsDefinition(
+    {
+        HYPERPARAMETERS: dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS),
+        NODE: dg.StaticPartitionsDefinition([f"n{node:04d}" for node in range(N_NODES)]),
+    }
+)
+
+
+@dg.asset(
+    partitions_def=NODES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    code_version="7",
+    check_specs=check_specs("made", all_there="every node is there"),
+)
+def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    """An asset over nodes as the project's are."""
+    n = len(context.partition_keys)
+    return node_result(context, ["v1"], {"n_nodes": n}, {}, [check("all_there", n == N_NODES, n=n)])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("DAGSTER_HOME", *EVENT_DEFAULTS):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return ensure_home(tmp_path)
+
+
+@pytest.fixture
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
+        yield instance
+
+
+def _materialize(instance: dg.DagsterInstance, n: int = N_NODES) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [made],
+        instance=instance,
+        tags={
+            "dagster/asset_partition_range_start": f"{KEY}|n0000",
+            "dagster/asset_partition_range_end": f"{KEY}|n{n - 1:04d}",
+        },
+    )
+
+
+def _materializations(instance: dg.DagsterInstance) -> list[dg.EventLogRecord]:
+    return list(instance.fetch_materializations(made.key, limit=1000).records)
+
+
+def test_each_node_gets_its_materialization_once(instance: dg.DagsterInstance) -> None:
+    run = _materialize(instance)
+    assert run.success
+    records = _materializations(instance)
+    keys = [f"{KEY}|n{node:04d}" for node in range(N_NODES)]
+    assert sorted(str(record.partition_key) for record in records) == keys
+    for record in records:
+        tags = record.asset_materialization.tags  # type: ignore[union-attr]
+        assert tags["dagster/data_version"] == "v1"
+        assert tags["dagster/code_version"] == "7"
+        assert tags["dagster/partition/node"] == str(record.partition_key)[-5:]
+    storage = instance.event_log_storage
+    assert storage.get_materialized_partitions(made.key) == set(keys)
+    # the ids that a partition's data version hangs on are those of its own event
+    by_id = {record.storage_id: str(record.partition_key) for record in records}
+    latest = storage.get_latest_storage_id_by_partition(
+        made.key, DagsterEventType.ASSET_MATERIALIZATION
+    )
+    assert {by_id[i]: i for i in by_id} == latest
+    versions = storage.get_latest_tags_by_partition(
+        made.key, DagsterEventType.ASSET_MATERIALIZATION, tag_keys=["dagster/data_version"]
+    )
+    assert versions == {key: {"dagster/data_version": "v1"} for key in keys}
+
+
+def test_the_run_s_own_log_shows_every_materialization(instance: dg.DagsterInstance) -> None:
+    run = _materialize(instance)
+    connection = instance.get_records_for_run(
+        run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+    )
+    assert len(connection.records) == N_NODES
+    summaries = instance.event_log_storage.get_asset_check_summary_records(
+        [dg.AssetCheckKey(made.key, "all_there")]
+    )
+    assert next(iter(summaries.values())).last_check_execution_record is not None
+
+
+def test_the_asset_s_last_materialization_is_the_last_of_the_batch(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = _materialize(instance)
+    newest = max(_materializations(instance), key=lambda record: record.storage_id)
+    (record,) = instance.get_asset_records([made.key])
+    assert record.asset_entry.last_materialization_storage_id == newest.storage_id
+    assert record.asset_entry.last_run_id == run.run_id
+
+
+def test_a_run_plans_its_partitions_in_one_event(instance: dg.DagsterInstance) -> None:
+    run = _materialize(instance)
+    planned = instance.get_records_for_run(
+        run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    ).records
+    (event,) = [record.event_log_entry.get_dagster_event() for record in planned]
+    subset = event.asset_materialization_planned_data.partitions_subset
+    assert subset is not None
+    assert len(list(subset.get_partition_keys())) == N_NODES
+
+
+def test_nodes_cost_no_connections_of_their_own(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[Any] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        engines.append(args)
+        return create_engine(*args, **kwargs)
+
+    monkeypatch.setattr(sqlite_event_log, "create_engine", counted)
+    _materialize(instance, 10)
+    few = len(engines)
+    assert few > 0
+    engines.clear()
+    _materialize(instance, N_NODES)
+    assert len(engines) == few
+
+
+def test_dagster_s_own_event_log_reads_and_continues_the_same_files(
+    instance: dg.DagsterInstance, home: Path
+) -> None:
+    run = _materialize(instance)
+    plain = SqliteEventLogStorage(str(home / "history" / "runs"))
+    assert len(plain.get_materialized_partitions(made.key)) == N_NODES
+    assert len(plain.get_logs_for_run(run.run_id)) == len(instance.all_logs(run.run_id))
+
+
+def test_a_batch_that_fails_is_stored_event_by_event(
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(
+        "saeborzoi_resources.event_log.BatchedSqliteEventLogStorage.prepare_insert_event_batch",
+        fail,
+    )
+    assert _materialize(instance).success
+    assert "Falling back" in capsys.readouterr().err
+    assert len(_materializations(instance)) == N_NODES
+
+
+def test_what_the_user_set_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "7")
+    with dg.DagsterInstance.from_config(str(home)):
+        assert os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "7"
