@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("--recipe", help="default or published")
     add.set_defaults(run=_add)
 
+    trace = commands.add_parser("trace", help="what a result was made from, and does it still hold")
+    trace.add_argument("key", help="a node 'KEY|n0003', an SAE's partition key, or a layer")
+    trace.set_defaults(run=_trace)
+
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -143,6 +147,16 @@ def _convert(options: argparse.Namespace) -> None:
     options.output.write_text(text)
     print(f"{options.output} is written; look at the lines marked with 'check', then run "
           "`saeborzoi check`")  # fmt: skip
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from saeborzoi_assets.chain import CHAIN
+    from saeborzoi_resources.platform import Platform
+    from saeborzoi_resources.trace import as_text, trace
+
+    found = trace(Platform(settings_file=str(_settings_file(options))), options.key, CHAIN)
+    print(as_text(found))
+    return 0 if found.is_current else 1
 
 
 def _add(options: argparse.Namespace) -> None:

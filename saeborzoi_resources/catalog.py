@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 WRITER_PATIENCE_S = 300.0
 READER_PATIENCE_S = 60.0
 _RETRY_S = 0.05
+PROJECT = "project"
+"""Owner, and partition key in `materialization`, of what belongs to the whole project."""
 
 
 class Scope(NamedTuple):
-    """Which rows belong together: a layer's, an SAE's, or those of some nodes of an SAE."""
+    """Which rows belong together: a layer's, an SAE's, those of some nodes of an SAE, or, where
+    nothing is given, whole tables."""
 
     layer: str | None = None
     hyperparameters: str | None = None
@@ -41,10 +44,8 @@ class Scope(NamedTuple):
 
     @property
     def owner(self) -> str:
-        """The layer or SAE, as in a partition key."""
-        name = self.hyperparameters or self.layer
-        assert name is not None
-        return name
+        """The layer or SAE, as in a partition key; `PROJECT` for whole tables."""
+        return self.hyperparameters or self.layer or PROJECT
 
     @property
     def partition_keys(self) -> list[str]:
@@ -204,6 +205,24 @@ class Catalog:
         )
         return float(found["hours"].iloc[0])
 
+    def standing(self, asset: str, owner: str) -> pd.DataFrame:
+        """What made an asset's standing rows of one layer or SAE: a row for each run and version.
+
+        Returns
+        -------
+        DataFrame
+            run_id, code_version, data_version, artifact, made_from, made_at, and partition_keys:
+            the sorted keys of the partitions that were made together.
+        """
+        return self.frame(
+            "SELECT run_id, code_version, data_version, artifact, made_from, "
+            "max(made_at) AS made_at, list(partition_key ORDER BY partition_key) AS partition_keys "
+            "FROM materialization WHERE asset = ? "
+            "AND (partition_key = ? OR starts_with(partition_key, ?)) "
+            "GROUP BY ALL ORDER BY made_at, artifact",
+            [asset, owner, owner + "|"],
+        )
+
     # -- writing -----------------------------------------------------------------------------
 
     def replace(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
@@ -217,7 +236,7 @@ class Catalog:
             Whose rows: everything else stays as it is.
         tables
             Table name to its rows: every column of the table but the scope's own
-            (`hyperparameters` or `layer`), which is filled in.
+            (`hyperparameters` or `layer`), which is filled in; for whole tables there is none.
 
         Returns
         -------
@@ -392,8 +411,8 @@ def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _complete(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
     """The frame with the scope's own column, refused where it does not fit the table."""
-    owner = "hyperparameters" if scope.hyperparameters is not None else "layer"
-    complete = frame.assign(**{owner: scope.owner})
+    own = {"layer": scope.layer, "hyperparameters": scope.hyperparameters}
+    complete = frame.assign(**{column: value for column, value in own.items() if value is not None})
     expected = [column.name for column in TABLE[name].columns]
     missing = sorted(set(expected) - set(complete.columns))
     unknown = sorted(set(complete.columns) - set(expected))
@@ -415,7 +434,7 @@ def _complete(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
 
 def _condition(scope: Scope) -> tuple[str, list[Any]]:
     if scope.hyperparameters is None:
-        return "layer = ?", [scope.layer]
+        return ("TRUE", []) if scope.layer is None else ("layer = ?", [scope.layer])
     if scope.nodes is None:
         return "hyperparameters = ?", [scope.hyperparameters]
     return (

@@ -200,3 +200,17 @@ def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path)
     assert catalog.rows("node_jaccard", KEY).empty
     assert catalog.frame("SELECT * FROM transcription_factor").empty
     assert len(catalog.rows("node_embedding", KEY)) == 1
+
+
+def test_a_scope_of_nothing_is_the_whole_table_and_no_other(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.duckdb")
+    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    for value in (1.0, 2.0):
+        normalization = pd.DataFrame(
+            {"layer": ["a", "b"], "channel": 0, "activation_max": value, "activation_max_seen": 1.0}
+        )
+        catalog.replace(_made("whole"), Scope(), {"channel_normalization": normalization})
+    found = catalog.frame("SELECT activation_max FROM channel_normalization ORDER BY layer")
+    assert found["activation_max"].tolist() == [2.0, 2.0]
+    assert len(catalog.rows("node_embedding", KEY)) == 1
+    assert catalog.partitions_made("whole", "project") == {"project"}
