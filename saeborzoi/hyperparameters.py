@@ -24,7 +24,7 @@ from pydantic import (
 
 from saeborzoi.errors import PartitionKeyError
 
-Variant = Literal["topk", "batch_topk", "matryoshka", "jumprelu"]
+Variant = Literal["topk", "batch_topk", "matryoshka"]
 Recipe = Literal["default", "published"]
 
 LAYER_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
@@ -55,7 +55,7 @@ class Hyperparameters(BaseModel):
     seed
         Seed of initialization and data order.
     variant
-        Sparsity: ``topk`` (published), ``batch_topk``, ``matryoshka`` or ``jumprelu``.
+        Sparsity: ``topk`` (published), ``batch_topk`` or ``matryoshka``.
     recipe
         ``default`` (what converges best here) or ``published`` (sae-borzoi's training).
     """

@@ -57,7 +57,7 @@ TABLES = (
         ("topk", "DOUBLE", "active nodes as a fraction of the channels"),
         ("learning_rate", "DOUBLE", "peak learning rate"),
         ("seed", "INTEGER", "seed of initialization and data order"),
-        ("variant", "VARCHAR", "topk, batch_topk, matryoshka or jumprelu"),
+        ("variant", "VARCHAR", "topk, batch_topk or matryoshka"),
         ("recipe", "VARCHAR", "default or published"),
         ("n_channels", "INTEGER", "channels of the layer"),
         ("n_nodes", "INTEGER", "nodes of the SAE"),
