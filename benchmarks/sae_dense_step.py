@@ -33,6 +33,7 @@ def dense_step(sae: PublishedSae, optimizer: torch.optim.Optimizer, x: Tensor) -
     x_hat, z = sae(x)
     mse = nn.functional.mse_loss(x_hat, x)
     l1 = z.abs().mean()
+    z = z.detach()
     metrics = {
         "sparsity": float((z == 0).float().mean(1).mean()),
         "mean_activation": float(z.abs().mean()),
@@ -41,4 +42,4 @@ def dense_step(sae: PublishedSae, optimizer: torch.optim.Optimizer, x: Tensor) -
     optimizer.zero_grad()
     mse.backward()
     optimizer.step()
-    return {"mse": float(mse), "l1": float(l1), **metrics}
+    return {"mse": float(mse.detach()), "l1": float(l1.detach()), **metrics}
