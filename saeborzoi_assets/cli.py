@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("--topk", type=float, help="active nodes as a fraction of the channels")
     add.add_argument("--lr", type=float, dest="learning_rate", help="peak learning rate")
     add.add_argument("--seed", type=int)
-    add.add_argument("--variant", help="topk, batch_topk, matryoshka or jumprelu")
+    add.add_argument("--variant", help="topk, batch_topk or matryoshka")
     add.add_argument("--recipe", help="default or published")
     add.set_defaults(run=_add)
 
