@@ -233,6 +233,14 @@ class Overlaps(_Section):
     """Shuffled copies of the seqlets for the control."""
 
 
+class Comparison(_Section):
+    """`[comparison]`: SAEs of a layer against each other."""
+
+    min_cosine: Fraction = 0.7
+    """Nodes of two SAEs are the same where each is the other's closest by cosine of the decoder
+    directions, and the cosine is at least this."""
+
+
 class Checks(_Section):
     """`[checks]`: thresholds of the asset checks."""
 
@@ -315,6 +323,7 @@ class Settings(_Section):
     matching: Matching = Matching()
     embedding: Embedding = Embedding()
     overlaps: Overlaps = Overlaps()
+    comparison: Comparison = Comparison()
     checks: Checks = Checks()
     compute: Compute = Compute()
     automation: Automation = Automation()

@@ -1,4 +1,4 @@
-"""The catalogue: every result table in one DuckDB file. All SQL is here and in `schema.py`.
+"""The catalogue: every result table in one DuckDB file. All SQL is here and in `views.py`.
 
 DuckDB lets one process write, or several read. Writers queue on a lock file beside the database
 and hold it for one short transaction; readers open read-only and retry for a moment.
@@ -21,7 +21,8 @@ import filelock
 
 from saeborzoi.errors import CatalogError
 from saeborzoi.hyperparameters import node_key
-from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE, TABLES, VIEW_COMMENTS, VIEWS
+from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE, TABLES, Table
+from saeborzoi_resources.views import VIEW_COMMENTS, VIEWS
 
 if TYPE_CHECKING:
     import duckdb
@@ -291,20 +292,23 @@ class Catalog:
         """Remove every row of an SAE; returns how many."""
         with self._write(f"removal of {hyperparameters}") as connection:
             counted = 0
-            for table in TABLES:
-                condition = (
-                    "partition_key = ? OR starts_with(partition_key, ? || '|')"
-                    if table.name == "materialization"
-                    else "hyperparameters = ?"
-                )
-                if condition.startswith("hyper") and "hyperparameters" not in table.key:
-                    continue
-                parameters = [hyperparameters] * condition.count("?")
+            for table, condition in _OF_SAE.items():
                 deleted = connection.execute(
-                    f"DELETE FROM {table.name} WHERE {condition}", parameters
+                    f"DELETE FROM {table} WHERE {condition}", {"key": hyperparameters}
                 ).fetchall()
                 counted += deleted[0][0] if deleted else 0
         return counted
+
+    def count(self, hyperparameters: str) -> dict[str, int]:
+        """Rows of an SAE in each table that has any: what `remove` would remove."""
+        with self.read() as connection:
+            counts = {
+                table: connection.execute(
+                    f"SELECT count(*) FROM {table} WHERE {condition}", {"key": hyperparameters}
+                ).fetchall()[0][0]
+                for table, condition in _OF_SAE.items()
+            }
+        return {table: n for table, n in counts.items() if n}
 
     @contextlib.contextmanager
     def _write(self, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -441,6 +445,17 @@ def _condition(scope: Scope) -> tuple[str, list[Any]]:
         "hyperparameters = ? AND list_contains(?, node)",
         [scope.hyperparameters, list(scope.nodes)],
     )
+
+
+def _of_sae(table: Table) -> str | None:
+    """Condition for the rows of the SAE `$key`; None where a table has none of any SAE."""
+    if table.name == "materialization":
+        return "partition_key = $key OR starts_with(partition_key, $key || '|')"
+    columns = [column for column in table.key if column.startswith("hyperparameters")]
+    return " OR ".join(f"{column} = $key" for column in columns) or None
+
+
+_OF_SAE = {table.name: condition for table in TABLES if (condition := _of_sae(table))}
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,8 @@
-"""The catalogue's tables and views: one grain each, every column with its meaning and unit.
+"""The catalogue's tables: one grain each, every column with its meaning and unit.
 
 Written once here: the DDL, the comments in the database and the column schemas that the assets
-show all come from these definitions. SQL that reads or writes rows is in `catalog.py`.
+show all come from these definitions. Views are in `views.py`; SQL that reads or
+writes rows is in `catalog.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,28 @@ _MOTIF = Column("motif", "INTEGER", "motif of the node, 1 is the first that was 
 def _table(name: str, grain: str, key: str, *columns: Column | tuple[str, str, str]) -> Table:
     return Table(name, grain, tuple(key.split()), tuple(Column(*column) for column in columns))
 
+
+_SUMMARY = (
+    ("expansion", "INTEGER", "nodes for each channel"),
+    ("topk", "DOUBLE", "active nodes as a fraction of the channels"),
+    ("learning_rate", "DOUBLE", "peak learning rate"),
+    ("seed", "INTEGER", "seed of initialization and data order"),
+    ("variant", "VARCHAR", "topk, batch_topk, matryoshka or jumprelu"),
+    ("recipe", "VARCHAR", "default or published"),
+    ("fvu", "DOUBLE", "fraction of variance unexplained, training data"),
+    ("validation_fvu", "DOUBLE", "fraction of variance unexplained, validation data"),
+    ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
+    ("dead_fraction", "DOUBLE", "share of nodes that never fire on the last data seen"),
+    ("training_s", "DOUBLE", "wall time of training in seconds"),
+    ("n_nodes", "INTEGER", "nodes of the SAE"),
+    ("n_nodes_done", "BIGINT", "nodes whose motifs were matched; the counts below are of these"),
+    ("n_selected", "BIGINT", "nodes that passed the selection"),
+    ("n_nodes_with_motif", "BIGINT", "nodes with a significant motif"),
+    ("n_nodes_with_match", "BIGINT", "nodes with a significant match"),
+    ("n_factors", "BIGINT", "distinct names among the significant matches"),
+    ("n_best_factors", "BIGINT", "distinct names among the nodes' best matches"),
+    ("mean_log10_q", "DOUBLE", "mean over nodes with a match of -log10 q of the best, at most 300"),
+)
 
 TABLES = (
     _table(
@@ -222,6 +245,49 @@ TABLES = (
         ("jaccard", "DOUBLE", "overlapping base pairs / base pairs covered by either"),
     ),
     _table(
+        "sae_comparison",
+        "one row a trained SAE, among the others of its layer when last compared",
+        "hyperparameters",
+        _HYPERPARAMETERS,
+        ("layer", "VARCHAR", "layer that it reads"),
+        *_SUMMARY,
+        ("is_pareto", "BOOLEAN", "no other SAE of the layer has a lower FVU at as low an L0"),
+        ("is_pareto_with_dead", "BOOLEAN", "the same with the share of dead nodes as third cost"),
+        ("n_factors_only_here", "INTEGER", "factors that no other SAE of the layer found"),
+        ("n_seeds", "INTEGER", "SAEs that differ in the seed only"),
+        ("recurrence_seeds", "DOUBLE", "share of its firing nodes that recur in one of them, mean"),
+        ("n_settings", "INTEGER", "other SAEs of the layer"),
+        ("recurrence_settings", "DOUBLE", "share of its firing nodes that recur in one, mean"),
+    ),
+    _table(
+        "sae_stability",
+        "one row a pair of SAEs of a layer: which nodes are the same by decoder direction",
+        "hyperparameters_a hyperparameters_b",
+        ("hyperparameters_a", "VARCHAR", "partition key of the first SAE"),
+        ("hyperparameters_b", "VARCHAR", "partition key of the second SAE"),
+        ("layer", "VARCHAR", "layer that both read"),
+        ("differs_in", "VARCHAR", "what tells them apart: seed, or names with commas"),
+        ("n_nodes_a", "INTEGER", "nodes of the first that fire"),
+        ("n_nodes_b", "INTEGER", "nodes of the second that fire"),
+        ("n_matched", "INTEGER", "pairs of nodes that are each other's closest and close enough"),
+        ("share_a", "DOUBLE", "n_matched / n_nodes_a: share of the first's nodes that recur"),
+        ("share_b", "DOUBLE", "n_matched / n_nodes_b"),
+        ("best_cosine_a", "DOUBLE", "mean over the first's nodes of the best cosine"),
+        ("best_cosine_b", "DOUBLE", "mean over the second's nodes of the best cosine"),
+        ("jaccard", "DOUBLE", "mean Jaccard index of matched nodes' top positions"),
+    ),
+    _table(
+        "node_recurrence",
+        "one row a node that another SAE of its layer has too",
+        "hyperparameters node",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("n_seeds", "INTEGER", "SAEs that differ in the seed only and have it"),
+        ("n_settings", "INTEGER", "other SAEs of the layer that have it"),
+        ("cosine", "DOUBLE", "mean cosine with the node there"),
+        ("jaccard", "DOUBLE", "mean Jaccard index of the top positions with the node there"),
+    ),
+    _table(
         "materialization",
         "one row an asset's partition: what made the rows that stand now",
         "asset partition_key",
@@ -243,50 +309,3 @@ TABLES = (
 )
 
 TABLE = {table.name: table for table in TABLES}
-
-VIEWS = {
-    "node_summary": """
-        SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
-               s.selected, s.reason, s.n_seqlets,
-               m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value, m.artefact,
-               t.database, t.target_id, t.target_name, t.target_family, t.q_value,
-               e.umap_1, e.umap_2, e.cluster,
-               o.annotation, o.annotation_class, o.odds_ratio
-        FROM node n
-        LEFT JOIN node_selection s USING (hyperparameters, node)
-        LEFT JOIN (
-            SELECT * FROM motif_match WHERE is_significant
-            QUALIFY row_number() OVER (
-                PARTITION BY hyperparameters, node ORDER BY p_value, target_id, motif) = 1
-        ) t USING (hyperparameters, node)
-        LEFT JOIN (
-            SELECT * FROM motif WHERE is_significant
-        ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
-           AND m.motif = coalesce(t.motif, (
-               SELECT min(f.motif) FROM motif f
-               WHERE f.hyperparameters = n.hyperparameters AND f.node = n.node
-                 AND f.is_significant))
-        LEFT JOIN node_embedding e ON e.hyperparameters = n.hyperparameters AND e.node = n.node
-        LEFT JOIN (
-            SELECT * FROM annotation_overlap WHERE n_overlapping > 0
-            QUALIFY row_number() OVER (
-                PARTITION BY hyperparameters, node
-                ORDER BY z_shuffled DESC, annotation, annotation_class) = 1
-        ) o ON o.hyperparameters = n.hyperparameters AND o.node = n.node
-    """,
-    "transcription_factor": """
-        SELECT hyperparameters, database, target_name,
-               any_value(target_family) AS target_family,
-               count(DISTINCT node) AS n_nodes,
-               list(DISTINCT node ORDER BY node) AS nodes,
-               min(q_value) AS best_q_value
-        FROM motif_match WHERE is_significant
-        GROUP BY hyperparameters, database, target_name
-    """,
-}
-
-VIEW_COMMENTS = {
-    "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
-    "best match, place in the embedding, annotation most enriched",
-    "transcription_factor": "one row a factor of a database and SAE: the nodes that match it",
-}

@@ -1,0 +1,117 @@
+"""The catalogue's views: questions that several readers ask, each with a comment on its grain."""
+
+VIEWS = {
+    "node_summary": """
+        SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
+               s.selected, s.reason, s.n_seqlets,
+               m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value, m.artefact,
+               t.database, t.target_id, t.target_name, t.target_family, t.q_value,
+               e.umap_1, e.umap_2, e.cluster,
+               o.annotation, o.annotation_class, o.odds_ratio
+        FROM node n
+        LEFT JOIN node_selection s USING (hyperparameters, node)
+        LEFT JOIN (
+            SELECT * FROM motif_match WHERE is_significant
+            QUALIFY row_number() OVER (
+                PARTITION BY hyperparameters, node ORDER BY p_value, target_id, motif) = 1
+        ) t USING (hyperparameters, node)
+        LEFT JOIN (
+            SELECT * FROM motif WHERE is_significant
+        ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
+           AND m.motif = coalesce(t.motif, (
+               SELECT min(f.motif) FROM motif f
+               WHERE f.hyperparameters = n.hyperparameters AND f.node = n.node
+                 AND f.is_significant))
+        LEFT JOIN node_embedding e ON e.hyperparameters = n.hyperparameters AND e.node = n.node
+        LEFT JOIN (
+            SELECT * FROM annotation_overlap WHERE n_overlapping > 0
+            QUALIFY row_number() OVER (
+                PARTITION BY hyperparameters, node
+                ORDER BY z_shuffled DESC, annotation, annotation_class) = 1
+        ) o ON o.hyperparameters = n.hyperparameters AND o.node = n.node
+    """,
+    "transcription_factor": """
+        SELECT hyperparameters, database, target_name,
+               any_value(target_family) AS target_family,
+               count(DISTINCT node) AS n_nodes,
+               list(DISTINCT node ORDER BY node) AS nodes,
+               min(q_value) AS best_q_value
+        FROM motif_match WHERE is_significant
+        GROUP BY hyperparameters, database, target_name
+    """,
+    "sae_summary": """
+        SELECT s.hyperparameters, s.layer, s.expansion, s.topk, s.learning_rate, s.seed,
+               s.variant, s.recipe, s.fvu, s.validation_fvu, s.l0, s.dead_fraction, s.training_s,
+               s.n_nodes, coalesce(d.n_nodes_done, 0) AS n_nodes_done,
+               coalesce(n.n_selected, 0) AS n_selected,
+               coalesce(m.n_nodes_with_motif, 0) AS n_nodes_with_motif,
+               coalesce(b.n_nodes_with_match, 0) AS n_nodes_with_match,
+               coalesce(f.n_factors, 0) AS n_factors,
+               coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q
+        FROM sae s
+        LEFT JOIN (
+            SELECT split_part(partition_key, '|', 1) AS hyperparameters, count(*) AS n_nodes_done
+            FROM materialization WHERE asset = 'tomtom_matches' GROUP BY ALL
+        ) d USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, count(*) AS n_selected
+            FROM node_selection WHERE selected GROUP BY ALL
+        ) n USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, count(DISTINCT node) AS n_nodes_with_motif
+            FROM motif WHERE is_significant GROUP BY ALL
+        ) m USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, count(DISTINCT target_name) AS n_factors
+            FROM motif_match WHERE is_significant GROUP BY ALL
+        ) f USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, count(*) AS n_nodes_with_match,
+                   count(DISTINCT target_name) AS n_best_factors,
+                   avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
+            FROM (
+                SELECT * FROM motif_match WHERE is_significant
+                QUALIFY row_number() OVER (
+                    PARTITION BY hyperparameters, node ORDER BY p_value, target_id, motif) = 1
+            ) GROUP BY ALL
+        ) b USING (hyperparameters)
+    """,
+    "factor_by_sae": """
+        WITH found AS (
+            SELECT s.layer, s.expansion, s.topk, s.learning_rate, s.variant, s.recipe, f.*
+            FROM transcription_factor f JOIN sae s USING (hyperparameters)
+        ), layers AS (
+            SELECT layer, count(DISTINCT hyperparameters) AS n_saes_of_layer,
+                   count(DISTINCT expansion) AS expansions, count(DISTINCT topk) AS topks,
+                   count(DISTINCT learning_rate) AS learning_rates,
+                   count(DISTINCT variant) AS variants, count(DISTINCT recipe) AS recipes
+            FROM found GROUP BY layer
+        )
+        SELECT layer, database, target_name, any_value(target_family) AS target_family,
+               count(*) AS n_saes, any_value(n_saes_of_layer) AS n_saes_of_layer,
+               list(hyperparameters ORDER BY hyperparameters) AS saes,
+               sum(n_nodes) AS n_nodes, min(best_q_value) AS best_q_value,
+               concat_ws(', ',
+                   CASE WHEN count(DISTINCT expansion) = 1 AND any_value(expansions) > 1
+                        THEN 'expansion ' || any_value(expansion) END,
+                   CASE WHEN count(DISTINCT topk) = 1 AND any_value(topks) > 1
+                        THEN 'topk ' || any_value(topk) END,
+                   CASE WHEN count(DISTINCT learning_rate) = 1 AND any_value(learning_rates) > 1
+                        THEN 'learning_rate ' || any_value(learning_rate) END,
+                   CASE WHEN count(DISTINCT variant) = 1 AND any_value(variants) > 1
+                        THEN 'variant ' || any_value(variant) END,
+                   CASE WHEN count(DISTINCT recipe) = 1 AND any_value(recipes) > 1
+                        THEN 'recipe ' || any_value(recipe) END) AS only_with
+        FROM found JOIN layers USING (layer)
+        GROUP BY layer, database, target_name
+    """,
+}
+
+VIEW_COMMENTS = {
+    "sae_summary": "one row a trained SAE: its figures and what its nodes found, as it stands now",
+    "factor_by_sae": "one row a factor of a database and layer: which SAEs found it (any "
+    "significant match), and the settings that all of them share though the layer has others",
+    "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
+    "best match, place in the embedding, annotation most enriched",
+    "transcription_factor": "one row a factor of a database and SAE: the nodes that match it",
+}
