@@ -27,7 +27,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     """
     engine = check_engine(job.settings.matching)
     databases = load_databases(job.settings.data.motif_database)
-    motifs = pd.read_parquet(job.inputs["motif"], columns=["node", "motif", "matrix", "n_sites"])
+    columns = ["node", "motif", "matrix", "n_sites", "is_significant"]
+    motifs = pd.read_parquet(job.inputs["motif"], columns=columns)
     motifs = motifs[motifs["node"].isin(job.nodes)] if job.nodes else motifs
     progress("matching", 0, len(motifs))
     matches = match(motifs, databases, job.settings.matching, job.threads)
