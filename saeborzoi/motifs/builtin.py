@@ -27,6 +27,8 @@ _N_SPREAD = 40
 """Further ones, the highest-ranked of some sequences each, so that one motif cannot take all."""
 _N_STARTS = 4
 """Expectation maximizations for each width."""
+_SHARP_FRACTIONS = (0.512, 0.256, 0.128, 0.064)
+"""Fractions of sequences at which the best matrix of a width is sharpened."""
 _SHARPNESS = 2 / 3
 _K = 6
 
@@ -72,8 +74,6 @@ class _Data(NamedTuple):
 class _Candidate(NamedTuple):
     matrix: NDArray[np.float64]
     fraction: float
-    n_sites: int
-    log_e_value: float
 
 
 def widths_to_try(min_width: int, max_width: int) -> list[int]:
@@ -128,18 +128,44 @@ def find_motifs(
     motifs: list[Motif] = []
     widest = min(max_width, int(sequences.lengths.max()))
     for _ in range(n_motifs):
-        best: tuple[float, Motif, _Candidate] | None = None
+        best: tuple[Motif, _Candidate] | None = None
         for width in widths_to_try(min_width, max(widest, min_width)):
-            weight = _window_weight(free, data, width)
-            for candidate in _converged(data, width, weight, generator):
-                found = _refined(data, candidate, weight)
-                if found is not None and (best is None or found.log_e_value < best[0]):
-                    best = (found.log_e_value, found, candidate)
+            best = _better(best, _best_of_width(data, width, free, generator))
         if best is None:
             break
-        motifs.append(_exact(data, best[1]))
-        free = free * _left_free(data, best[2], _window_weight(free, data, len(best[2].matrix)))
+        found, candidate = best
+        motifs.append(_exact(data, found))
+        weight = _window_weight(free, data, len(candidate.matrix))
+        free = free * _left_free(data, candidate, weight)
     return motifs
+
+
+def _better(
+    a: tuple[Motif, _Candidate] | None, b: tuple[Motif, _Candidate] | None
+) -> tuple[Motif, _Candidate] | None:
+    """The one with the smaller E-value; `a` where they are equal."""
+    if a is None or b is None:
+        return a or b
+    return b if b[0].log_e_value < a[0].log_e_value else a
+
+
+def _best_of_width(
+    data: _Data, width: int, free: NDArray[np.float64], generator: np.random.Generator
+) -> tuple[Motif, _Candidate] | None:
+    """The motif with the smallest E-value that starts of one width lead to."""
+    weight = _window_weight(free, data, width)
+    best: tuple[Motif, _Candidate] | None = None
+    for candidate in _converged(data, width, weight, generator):
+        best = _better(best, _refined(data, candidate, weight))
+    if best is None:
+        return None
+    _, candidate = best
+    for fraction in _SHARP_FRACTIONS:
+        matrix, _ = kernels.expectation_maximization(
+            data.codes4, data.lengths, candidate.matrix, fraction, True, data.background, weight
+        )
+        best = _better(best, _refined(data, _Candidate(matrix, fraction), weight))
+    return best
 
 
 def _prepare(
@@ -209,9 +235,9 @@ def _converged(
         start = (counts[k] + data.background) / (n_sites[k] + 1)
         fraction = min(n_sites[k] / data.lengths.size, 0.95)
         matrix, fraction = kernels.expectation_maximization(
-            data.codes4, data.lengths, start, fraction, data.background, weight
+            data.codes4, data.lengths, start, fraction, False, data.background, weight
         )
-        yield _Candidate(matrix, fraction, 0, np.inf)
+        yield _Candidate(matrix, fraction)
 
 
 def _differ(a: NDArray[np.int64], n_a: int, b: NDArray[np.int64], n_b: int) -> bool:
@@ -271,7 +297,9 @@ def _both_strands(counts: NDArray[np.float64], k: int, add: bool = True) -> NDAr
     return counts + counts[other] if add else counts[other]
 
 
-def _refined(data: _Data, candidate: _Candidate, weight: NDArray[np.float64]) -> Motif | None:
+def _refined(
+    data: _Data, candidate: _Candidate, weight: NDArray[np.float64]
+) -> tuple[Motif, _Candidate] | None:
     """The sites and columns of a converged matrix with the smallest E-value."""
     width = len(candidate.matrix)
     order, start, n_eligible = _ordered_sites(data, candidate, weight)
@@ -282,7 +310,9 @@ def _refined(data: _Data, candidate: _Candidate, weight: NDArray[np.float64]) ->
     if n_sites == 0:
         return None
     counts = kernels.site_counts(order, start, n_sites, data.codes4, width)
-    return _motif(data, counts, order[:n_sites], start[order[:n_sites]], data.table[n_sites])
+    sites = order[:n_sites]
+    motif = _motif(data, counts, sites, start[sites], data.table[n_sites])
+    return None if motif is None else (motif, candidate)
 
 
 def _ordered_sites(

@@ -210,47 +210,50 @@ def across_nodes(
 
     Returns
     -------
-    node, motif, fdr (Benjamini-Hochberg of `enrichment_p_value` over all motifs),
-    odds_ratio_other_nodes (occurrence in the node's seqlets against a sample of the other nodes',
-    nan where there is no other node).
+    node, motif, odds_ratio_other_nodes (occurrence in the node's seqlets against a sample of the
+    other nodes', nan where there is no other node), fdr (Benjamini-Hochberg over all motifs of
+    the larger of the two p-values, against shuffled seqlets and against the other nodes: a motif
+    counts where both controls lack it).
     """
     result = motifs[["node", "motif"]].reset_index(drop=True)
+    against = _against_others(motifs, seqlets, key, both_strands)
+    result["odds_ratio_other_nodes"] = [ratio.value for ratio in against]
+    p = np.fmax(motifs["enrichment_p_value"].to_numpy(float), [ratio.p_value for ratio in against])
     result["fdr"] = np.nan
-    p = motifs["enrichment_p_value"].to_numpy(float)
     known = np.isfinite(p)
     if known.any():
         result.loc[known, "fdr"] = benjamini_hochberg(p[known])
-    result["odds_ratio_other_nodes"] = _against_others(motifs, seqlets, key, both_strands)
     return result
 
 
 def _against_others(
     motifs: pd.DataFrame, seqlets: pd.DataFrame, key: str, both_strands: bool
-) -> list[float]:
+) -> list[OddsRatio]:
+    """Each motif's occurrence in its node's seqlets against a sample of the other nodes'."""
+    unknown = OddsRatio(*[float("nan")] * 4)
     if motifs.empty or seqlets.empty:
-        return [float("nan")] * len(motifs)
+        return [unknown] * len(motifs)
     ordered = seqlets.sort_values(["node", "rank"], kind="stable")
-    own = dict(iter(ordered.groupby("node", sort=False)["sequence"]))
+    own = dict(iter(ordered.groupby("node", sort=True)["sequence"]))
     per_node = max(1, OTHER_NODES_SAMPLE // len(own))
     generator = np.random.default_rng(derived_seed(key, "other nodes"))
-    nodes, texts = [], []
-    for node in sorted(own):
-        rows = own[node].to_numpy()
-        chosen = generator.permutation(len(rows))[:per_node]
-        texts.extend(rows[np.sort(chosen)])
+    nodes: list[int] = []
+    texts: list[str] = []
+    for node, rows in own.items():
+        chosen = np.sort(generator.permutation(len(rows))[:per_node])
+        texts.extend(rows.iloc[chosen])
         nodes.extend([node] * len(chosen))
     sample, of_node = encode(texts), np.array(nodes)
     background = letter_frequencies(sample, both_strands)
-    values = []
+    ratios = []
     for row in motifs.itertuples():
-        scorer = _Scorer(as_matrix(row.matrix), background, both_strands)
-        holds = scorer.holds(scorer.scores(sample), sample)
         others = of_node != row.node
         if row.node not in own or not others.any():
-            values.append(float("nan"))
+            ratios.append(unknown)
             continue
+        scorer = _Scorer(as_matrix(row.matrix), background, both_strands)
+        holds = scorer.holds(scorer.scores(sample), sample)[others]
         mine = encode(own[row.node].tolist())
-        hits = int(scorer.holds(scorer.scores(mine), mine).sum())
-        ratio = odds_ratio(hits, mine.lengths.size, int(holds[others].sum()), int(others.sum()))
-        values.append(ratio.value)
-    return values
+        hits = scorer.holds(scorer.scores(mine), mine)
+        ratios.append(odds_ratio(int(hits.sum()), hits.size, int(holds.sum()), holds.size))
+    return ratios

@@ -101,7 +101,13 @@ def best_windows(
 
 @njit(cache=True, nogil=True)
 def expectation_maximization(
-    codes4: U1, lengths: I8, start: F8, fraction: float, background: F8, window_weight: F8
+    codes4: U1,
+    lengths: I8,
+    start: F8,
+    fraction: float,
+    hold_fraction: bool,
+    background: F8,
+    window_weight: F8,
 ) -> tuple[F8, float]:
     """ZOOPS: zero or one occurrence a sequence (Bailey & Elkan 1995, section 4).
 
@@ -111,6 +117,8 @@ def expectation_maximization(
         (width, 4) float64, starting matrix, all entries > 0.
     fraction
         Starting fraction of sequences that hold the motif, in (0, 1).
+    hold_fraction
+        Keep that fraction: below the true one it sharpens the matrix, as weak sites count less.
 
     Returns
     -------
@@ -158,7 +166,8 @@ def expectation_maximization(
             for a in range(4):
                 moved += (column[a] / letters - matrix[c, a]) ** 2
                 matrix[c, a] = column[a] / letters
-        fraction = min(max(expected / n_sequences, 1e-6), 1.0 - 1e-6)
+        if not hold_fraction:
+            fraction = min(max(expected / n_sequences, 1e-6), 1.0 - 1e-6)
         if math.sqrt(moved) < TOLERANCE:
             break
     return matrix, fraction

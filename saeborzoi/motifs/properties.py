@@ -26,6 +26,17 @@ _INFORMATIVE_BITS = 0.5
 """A column with less than this says little of its letter."""
 _REPEAT_PERIODS = (1, 2, 3, 4)
 _REPEAT_R = 0.85
+_POOR_LETTER = {"A": 0.75, "C": 0.95, "G": 0.95, "T": 0.75}
+"""Share of the information above which one letter is the whole motif; runs of G and C with an
+interruption are motifs of real factors (SP, KLF)."""
+_POOR_WIDE_LETTER = 0.67
+_POOR_WIDE = 14
+"""The same for motifs at least this wide."""
+_ALIKE_BITS = 0.1
+"""Mean relative entropy of the columns to their mean below which all columns are alike."""
+_POOR_AT_SHARE = 0.9
+_POOR_AT_BITS = 1.0
+_POOR_AT_WIDTH = 12
 _CPG_SHARE = 0.4
 FULL_WIDTH_BITS = 0.25
 """Mean bits a column below which a motif as wide as its sequences, with nearly all of them as
@@ -90,13 +101,19 @@ def is_palindrome(matrix: Matrix) -> bool:
 def composition_artefact(matrix: Matrix) -> str | None:
     """`low_complexity` or `cpg` where the motif is mere composition, else None.
 
-    Low complexity: the informative columns repeat with a period of 1 to 4 bp. CpG: most of the
+    Low complexity: the columns are all alike, or the informative ones repeat with a period of 1 to
+    4 bp, or one letter holds nearly all information, or the motif is a long stretch of weak A and
+    T. CpG: most of the
     informative columns are a run of C or G that are one another's neighbours as CG, and no other
     letter is asked for anywhere.
     """
     bits = column_bits(matrix)
     informative = np.flatnonzero(bits >= _INFORMATIVE_BITS)
     if informative.size == 0:
+        return "low_complexity"
+    mean = matrix.mean(axis=0)
+    alike = (matrix * np.log2(np.clip(matrix, 1e-300, None) / np.clip(mean, 1e-300, None))).sum()
+    if alike / len(matrix) < _ALIKE_BITS:
         return "low_complexity"
     core = matrix[informative[0] : informative[-1] + 1]
     for period in _REPEAT_PERIODS:
@@ -106,6 +123,17 @@ def composition_artefact(matrix: Matrix) -> str | None:
         scale = float(np.sqrt((x @ x) * (y @ y)))
         if scale > 1e-12 and float(x @ y) / scale >= _REPEAT_R:
             return "low_complexity"
+    share = bits @ matrix / bits.sum()
+    if any(share[i] >= _POOR_LETTER[letter] for i, letter in enumerate("ACGT")):
+        return "low_complexity"
+    if len(matrix) >= _POOR_WIDE and max(share[0], share[3]) >= _POOR_WIDE_LETTER:
+        return "low_complexity"
+    if (
+        share[0] + share[3] >= _POOR_AT_SHARE
+        and bits.mean() < _POOR_AT_BITS
+        and len(matrix) >= _POOR_AT_WIDTH
+    ):
+        return "low_complexity"
     strong_gc = matrix[informative, 1] + matrix[informative, 2]
     cpg = (core[:-1, 1] * core[1:, 2]).sum() * 2 / len(core)
     if strong_gc.min() >= 0.8 and cpg >= _CPG_SHARE:

@@ -1,0 +1,66 @@
+"""What only all motifs of an SAE together say: evidence over nodes, families of redundant nodes, and
+the motifs as one database."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from saeborzoi.hyperparameters import node_key
+from saeborzoi.motifs.evidence import across_nodes
+from saeborzoi.motifs.families import motif_families
+from saeborzoi.motifs.meme_format import MemeMotif, format_meme
+from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.settings import Motifs
+
+MAX_FDR = 0.05
+
+
+def fan_in_evidence(
+    motifs: pd.DataFrame, seqlets: pd.DataFrame, key: str, settings: Motifs, threads: int = 1
+) -> pd.DataFrame:
+    """Evidence and families of all motifs of an SAE.
+
+    Parameters
+    ----------
+    motifs
+        Table `motif` of the SAE: node, motif, matrix, n_sites, log10_e_value, is_significant,
+        enrichment_p_value.
+    seqlets
+        Table `seqlet` of the selected nodes: node, rank, sequence.
+    key
+        Partition key of the SAE.
+
+    Returns
+    -------
+    One row a motif: node, motif, odds_ratio_other_nodes and fdr as in table `motif`,
+    is_supported (significant, and enriched over both controls at 5 % FDR), family_id,
+    n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
+    as of `motif_families` for the supported ones, empty for the others.
+    """
+    evidence = across_nodes(motifs, seqlets, key, settings.strands == "both")
+    significant = motifs["is_significant"].astype(bool).to_numpy()
+    evidence["is_supported"] = significant & (evidence["fdr"].to_numpy() < MAX_FDR)
+    supported = motifs[evidence["is_supported"].to_numpy()]
+    families = motif_families(supported, threads=threads)
+    return evidence.merge(families, on=["node", "motif"], how="left")
+
+
+def motifs_as_meme(motifs: pd.DataFrame) -> str:
+    """MEME-format text of some motifs, `n0003_1` the first motif of node 3.
+
+    Parameters
+    ----------
+    motifs
+        Columns node, motif, consensus, matrix, n_sites, log10_e_value, llr of table `motif`.
+    """
+    return format_meme(
+        MemeMotif(
+            f"{node_key(row.node)}_{row.motif}",
+            row.consensus,
+            as_matrix(row.matrix),
+            row.n_sites,
+            row.log10_e_value,
+            row.llr,
+        )
+        for row in motifs.itertuples()
+    )
