@@ -165,7 +165,11 @@ def import_published(path: Path, k: int, n_channels: int | None = None) -> Spars
     """
     # a metric may have been saved as a numpy scalar: plain data, but not on torch's own list
     number = np.float64(0)
-    plain = [number.__reduce__()[0], np.dtype, *(type(np.dtype(code)) for code in "fdil")]
+    plain: list[Any] = [
+        number.__reduce__()[0],
+        np.dtype,
+        *(type(np.dtype(code)) for code in "fdil"),
+    ]
     try:
         with torch.serialization.safe_globals(plain):
             document = torch.load(path, map_location="cpu", weights_only=True)

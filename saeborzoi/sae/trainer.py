@@ -14,6 +14,7 @@ import torch
 from saeborzoi.activations.shards import Raw
 from saeborzoi.errors import TrainingError
 from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Evaluation
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import TrainingRecipe, normalize_decoder, project_decoder_gradient
@@ -40,6 +41,8 @@ class Trainer:
         Total variance of a position (x divided by the channel maxima), summed over channels.
     step
         Computes derivatives.
+    group
+        Processes that train it together.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Trainer:
         batch_size: int,
         variance: float,
         step: Step,
+        group: Group | None = None,
     ) -> None:
         self.sae = sae
         self.hyperparameters = hyperparameters
@@ -69,6 +73,7 @@ class Trainer:
         self.dead_after = min(recipe.dead_after, n_steps * batch_size // 30)
         self._variance = variance
         self._step = step
+        self._group = group or Group()
         self._adam = torch.optim.Adam(
             sae.parameters(),
             lr=hyperparameters.learning_rate,
@@ -90,7 +95,7 @@ class Trainer:
         TrainingError
             Where the loss is not finite; the SAE is as it was before the step.
         """
-        result = self._step(self.sae, raw)
+        result = self._group.merged(self._step(self.sae, self._group.part(raw)))
         if not math.isfinite(result.squared_error):
             raise TrainingError(
                 f"{self.hyperparameters.key}: the loss is not finite at step {self.n_done + 1} "
@@ -103,6 +108,7 @@ class Trainer:
             self.since_fired[result.fired] = 0
             if self.recipe.aux_weight:
                 self._revive(result)
+            self._group.average_gradients(self.sae.parameters())
             if self.recipe.unit_norm:
                 project_decoder_gradient(self.sae)
             if self.sae.variant == "batch_topk":
@@ -132,8 +138,8 @@ class Trainer:
         if not len(dead):
             return
         sae = self.sae
-        centred = result.centred[: self.recipe.aux_rows]
-        residual = result.residual(self.recipe.aux_rows)
+        n_rows = max(1, self.recipe.aux_rows // self._group.size)
+        centred, residual = result.centred[:n_rows], result.residual(n_rows)
         with torch.enable_grad():
             encoder = sae.encoder_weight[dead].detach().requires_grad_()
             bias = sae.encoder_bias[dead].detach().requires_grad_()

@@ -6,9 +6,10 @@ an SAE is initialized and constrained in `recipe.py`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from saeborzoi.activations.shards import Raw
 from saeborzoi.errors import TrainingError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Moments, evaluate
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import (
@@ -31,6 +33,7 @@ from saeborzoi.sae.recipe import (
 )
 from saeborzoi.sae.resume import load_state, save_state
 from saeborzoi.sae.steps import make_step
+from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.settings import Training
 
@@ -69,13 +72,14 @@ class Trained:
     Attributes
     ----------
     sae
-        The SAE, on the device that it was trained on.
+        The SAE, on the device that it was trained on; the best by validation FVU, where there
+        is validation data.
     log
         Rows of table `training_log`.
     n_positions
         Positions that it was trained on.
     stopped_early
-        Whether validation stopped improving; the best SAE is returned then.
+        Whether validation stopped improving.
     training_s
         Wall time over all sessions, in seconds.
     """
@@ -98,11 +102,13 @@ class TrainingLoop:
     device, threads
         Where.
     work
-        Folder of the resumable state; None keeps none.
+        Folder of the resumable state and of a log for TensorBoard; None keeps none.
     progress
         Told of every logged step.
     recipes
         Recipe of each name; another table for experiments.
+    group
+        Processes that train together; all of them run the loop.
     """
 
     data: TrainingData
@@ -112,6 +118,7 @@ class TrainingLoop:
     work: Path | None = None
     progress: Progress = silent
     recipes: dict[str, TrainingRecipe] = field(default_factory=lambda: RECIPES)
+    group: Group = field(default_factory=Group)
 
     def run(self, hyperparameters: Sequence[Hyperparameters]) -> list[Trained]:
         """Train SAEs; each comes out as it would alone.
@@ -146,31 +153,48 @@ class TrainingLoop:
             "batch_size": batch_size,
             "buffer_mb": self.settings.buffer_mb,
         }
-        state_file = self.work / "training.safetensors" if self.work else None
-        elapsed = load_state(state_file, identity, trainers) if state_file else 0.0
+        state = self._state_file
+        elapsed = load_state(state, identity, trainers) if state else 0.0
         began = time.monotonic() - elapsed
 
         def save() -> None:
-            if state_file:
-                save_state(state_file, identity, trainers, time.monotonic() - began)
+            if state and self.group.rank == 0:
+                save_state(state, identity, trainers, time.monotonic() - began)
 
-        self._steps(trainers, stream, n_steps, batch_size, save)
+        folder = self.work / "tensorboard" if self.work and self.group.rank == 0 else None
+        with contextlib.ExitStack() as stack:
+            boards = [
+                stack.enter_context(
+                    TensorboardLog(folder and folder / t.hyperparameters.key, t.log)
+                )
+                for t in trainers
+            ]
+            self._steps(trainers, boards, stream, n_steps, batch_size, save)
         seconds = time.monotonic() - began
         return [self._trained(trainer, batch_size, seconds) for trainer in trainers]
+
+    @property
+    def _state_file(self) -> Path | None:
+        return self.work / "training.safetensors" if self.work else None
+
+    def forget(self) -> None:
+        """Remove the resumable state: the SAE has been written elsewhere."""
+        if self._state_file:
+            self._state_file.unlink(missing_ok=True)
 
     def _steps(
         self,
         trainers: list[Trainer],
+        boards: list[TensorboardLog],
         stream: TrainingStream,
         n_steps: int,
         batch_size: int,
-        save: Any,
+        save: Callable[[], None],
     ) -> None:
         done = max(trainer.n_done for trainer in trainers)
         log_every = max(1, n_steps // LOG_ROWS)
         validate_every = max(1, self.settings.validate_every_positions // batch_size)
         saved = time.monotonic()
-        began, n_before = time.monotonic(), done
         batches = stream.batches(batch_size, done * batch_size)
         for raw in itertools.islice(batches, n_steps - done):
             running = [trainer for trainer in trainers if not trainer.finished]
@@ -183,11 +207,7 @@ class TrainingLoop:
             if done % log_every == 0 or done == n_steps:
                 for trainer in running:
                     trainer.log_train(seen)
-                rate = (done - n_before) / (time.monotonic() - began)
-                self.progress(
-                    "training", seen, n_steps * batch_size,
-                    _note(running[0], rate, (n_steps - done) / rate, batch_size),
-                )  # fmt: skip
+                self.progress("training", seen, n_steps * batch_size, _note(running[0]))
             if self.data.validation and (done % validate_every == 0 or done == n_steps):
                 for trainer in running:
                     trainer.log_validation(
@@ -195,7 +215,9 @@ class TrainingLoop:
                         seen,
                         self.settings.patience,
                     )
-            if stop_requested.is_set() and done < n_steps:
+            for trainer, board in zip(trainers, boards, strict=True):
+                board.catch_up(trainer.log)
+            if self.group.any(stop_requested.is_set()) and done < n_steps:
                 save()
                 raise StageInterrupted(
                     f"training was asked to stop after {seen:,} of {n_steps * batch_size:,} "
@@ -225,16 +247,17 @@ class TrainingLoop:
             trainers.append(
                 Trainer(
                     sae.to(self.device), h, self.recipes[h.recipe], n_steps, batch_size, variance,
-                    make_step(self.device, self.threads),
+                    make_step(self.device, self.threads), self.group,
                 )
             )  # fmt: skip
         return trainers
 
     def _trained(self, trainer: Trainer, batch_size: int, seconds: float) -> Trained:
-        stopped = trainer.finished
-        if stopped:
+        if trainer.n_worse:
             trainer.sae.load_state_dict(trainer.best)
-        return Trained(trainer.sae, trainer.log, trainer.n_done * batch_size, stopped, seconds)
+        return Trained(
+            trainer.sae, trainer.log, trainer.n_done * batch_size, trainer.finished, seconds
+        )
 
     def validation_batches(self) -> Iterator[Raw]:
         """The validation positions, afresh."""
@@ -258,10 +281,9 @@ def in_batches(plan: SlabPlan, batch_size: int, n_at_most: int = MAX_EVALUATED) 
         yield np.concatenate(parts)
 
 
-def _note(trainer: Trainer, rate: float, seconds_left: float, batch_size: int) -> str:
+def _note(trainer: Trainer) -> str:
     row = trainer.log[-1]
-    minutes, seconds = divmod(round(seconds_left), 60)
     return (
         f"fvu {row['fvu']:.3f}, {row['dead_fraction']:.1%} dead, "
-        f"{rate * batch_size:,.0f} positions/s, {minutes}:{seconds:02d} left"
+        f"{row['positions_per_s']:,.0f} positions/s"
     )

@@ -16,6 +16,7 @@ from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.job import Figures, Job, Progress, silent
 from saeborzoi.normalization import read_channel_max
+from saeborzoi.sae import distributed
 from saeborzoi.sae.checkpoint import (
     import_published,
     load_checkpoint,
@@ -45,7 +46,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     """Train the SAE of `job.hyperparameters`; where the settings name a checkpoint, import it.
 
     Writes `cfg.json`, `sae.safetensors`, `training_log.parquet`, `metrics.json`. Unfinished
-    training is kept in `job.work` and taken up by the next run of the same job.
+    training is kept in `job.work` and taken up by the next run of the same job. Started by
+    torchrun, the processes train together and all but the first end here.
 
     Returns
     -------
@@ -63,14 +65,26 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     ).used
     data = TrainingData(train, validation, channel_max, fingerprint)
     torch.set_num_threads(job.threads)
+    group = distributed.join()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loop = TrainingLoop(data, job.settings.training, device, job.threads, job.work, progress)
+    loop = TrainingLoop(
+        data,
+        job.settings.training,
+        device=device,
+        threads=job.threads,
+        work=job.work,
+        progress=progress if group.rank == 0 else silent,
+        group=group,
+    )
     source = job.settings.checkpoint_of(hyperparameters)
     if source is None:
         trained = loop.run([hyperparameters])[0]
     else:
         sae = _imported(source, hyperparameters, layer, channel_max)
         trained = Trained(sae.to(device), [], 0, False, 0.0)
+    if group.rank > 0:
+        # all processes hold the same SAE; the first one measures and writes it
+        raise SystemExit(0)
     progress("evaluating", 0, 0)
     on_train = evaluate(trained.sae, in_batches(train, loop.settings.batch_size), job.threads)
     on_validation = (
@@ -109,6 +123,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             {**figures, "channel_explained_variance": _plain(explained)},
         )
         write_json(output / PROVENANCE, document)
+    loop.forget()
     return {**figures, **origin}
 
 

@@ -17,10 +17,17 @@ SMALL = KnownDictionary(n_channels=32, n_features=48, n_active=3, noise=0.05)
 
 def data_in(folder: Path) -> TrainingData:
     """40,000 training and 8,000 validation positions of `SMALL`."""
+    for name, n in (("train", 10), ("validation", 2)):
+        SMALL.write(folder / name, n, 4000, name, n_per_shard=4)
+    return data_at(folder)
+
+
+def data_at(folder: Path) -> TrainingData:
+    """What `data_in` wrote there."""
     torch.set_num_threads(1)
     plans = []
-    for name, n in (("train", 10), ("validation", 2)):
-        shard_set = SMALL.write(folder / name, n, 4000, name, n_per_shard=4)
+    for name in ("train", "validation"):
+        shard_set = SMALL.shard_set(folder / name)
         shards = ShardFolder.open(shard_set.shards)
         plans.append(SlabPlan(shards, kept_pieces(shards, SMALL.layer(shard_set), shard_set)))
     maxima = channel_max(plans[0].folder).used

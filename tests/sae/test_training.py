@@ -288,3 +288,30 @@ def test_nested_dictionaries_explain_more_the_larger_they_are(small_data: Traini
     values = [fvu_of_prefix(nested, end) for end in ends]
     assert values == sorted(values, reverse=True)
     assert values[1] < fvu_of_prefix(plain, ends[1]) - 0.05
+
+
+def test_the_log_is_tensorboard_s_and_ends_with_the_training(
+    small_data: TrainingData, tmp_path: Path
+) -> None:
+    """Interrupted once: every step stands once in what TensorBoard reads."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(what: str, done: int, total: int, note: str = "") -> None:
+        if done == 20_000:
+            job.stop_requested.set()
+
+    loop = TrainingLoop(small_data, SHORT, work=tmp_path, progress=stop)
+    with pytest.raises(StageInterrupted):
+        loop.run([H])
+    job.stop_requested.clear()
+    loop.progress = job.silent
+    time.sleep(1.1)  # TensorBoard reads event files in order of the second of their names
+    trained = loop.run([H])[0]
+    events = EventAccumulator(str(tmp_path / "tensorboard" / H.key))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("fvu/train")]
+    logged = [(row["step"], row["fvu"]) for row in trained.log if row["split"] == "train"]
+    assert [step for step, _ in shown] == [step for step, _ in logged]
+    assert [value for _, value in shown] == pytest.approx([value for _, value in logged])
+    loop.forget()
+    assert not (tmp_path / "training.safetensors").exists()

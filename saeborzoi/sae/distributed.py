@@ -1,0 +1,83 @@
+"""Training by several processes, one a GPU, as torchrun starts them.
+
+Every process draws the same batches and takes its own rows of each; derivatives are averaged, so
+that the SAE is what one process would have made, up to rounding. (`batch_topk` ranks within each
+process's rows.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from saeborzoi.activations.shards import Raw
+from saeborzoi.sae.steps import StepResult
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one training; the default is one process on its own."""
+
+    rank: int = 0
+    size: int = 1
+
+    def part(self, raw: Raw) -> Raw:
+        """This process's rows of a batch: every `size`-th."""
+        return raw[self.rank :: self.size][: len(raw) // self.size]
+
+    def merged(self, result: StepResult) -> StepResult:
+        """Figures of the whole batch; `centred` and `residual` stay this process's."""
+        if self.size == 1:
+            return result
+        device = result.fired.device
+        sums = torch.tensor([result.squared_error, result.n_active], device=device).double()
+        lowest = torch.tensor(result.lowest, device=device)
+        fired = result.fired.to(torch.uint8)
+        dist.all_reduce(sums)
+        dist.all_reduce(lowest, dist.ReduceOp.MIN)
+        dist.all_reduce(fired, dist.ReduceOp.MAX)
+        return result._replace(
+            squared_error=float(sums[0]),
+            n_active=int(sums[1]),
+            fired=fired.bool(),
+            lowest=float(lowest),
+        )
+
+    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its mean over the processes."""
+        if self.size == 1:
+            return
+        for parameter in parameters:
+            assert parameter.grad is not None
+            dist.all_reduce(parameter.grad)
+            parameter.grad.div_(self.size)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all must ask."""
+        if self.size == 1:
+            return flag
+        shared = torch.tensor(int(flag), device=_device_of_backend())
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return bool(shared)
+
+
+def join() -> Group:
+    """The group that torchrun's environment names; one process where there is none.
+
+    NCCL on GPUs, each process on its own; gloo without.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Group()
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return Group(dist.get_rank(), dist.get_world_size())
+
+
+def _device_of_backend() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
