@@ -1,0 +1,387 @@
+"""A node's page in a real browser: each panel, each state, keys, notes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from browser.conftest import wait_until
+from browser.made_tables import FACTORS, HOSTILE_CHROM, KEY, states
+
+from saeborzoi.browser import write_site
+
+pytestmark = pytest.mark.browser
+
+BY_STATE = {state: int(np.flatnonzero(states(300) == state)[0]) for state in set(states(300))}
+COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+def panel(page, name: str):
+    return page.locator(f"#panel-{name}")
+
+
+def facts(page, name: str) -> dict[str, str]:
+    rows = panel(page, name).locator(".facts > div")
+    texts = [rows.nth(i) for i in range(rows.count())]
+    return {row.locator("dt").inner_text(): row.locator("dd").inner_text() for row in texts}
+
+
+def a_matched_node(site, factor: str = "CTCF") -> int:
+    return next(node for node, name in site.made.planted.items() if name == factor)
+
+
+def test_motif_is_drawn_in_bits_on_both_strands(opened, site):
+    node = a_matched_node(site, "CEBPA")
+    page = opened(f"node={node}")
+    motif = site.made.tables["motif"].query("node == @node and motif == 1").iloc[0]
+    block = panel(page, "motif").locator(".motif").first
+    assert block.locator(".consensus").inner_text() == motif["consensus"]
+    assert f"{motif['n_sites']} sites" in block.locator(".motif-facts").inner_text()
+    assert block.locator("svg.logo").count() == 2
+    assert "1 motif that did not count" in panel(page, "motif").inner_text()
+    matrix = np.array(
+        motif["matrix"].tolist() if hasattr(motif["matrix"], "tolist") else motif["matrix"]
+    )
+    bits = 2 + (matrix * np.log2(matrix)).sum(axis=1)
+    # the tallest column of the drawing is as tall as its information
+    box = block.locator("svg.logo").first.evaluate(
+        """svg => { const boxes = [...svg.querySelectorAll('path')].map(p => p.getBBox());
+        return Math.max(...boxes.map(b => b.y + b.height)) - Math.min(...boxes.map(b => b.y)); }"""
+    )
+    assert box == pytest.approx(bits.max() / 2 * 96, abs=1.5)
+
+
+def test_known_motif_stands_under_the_query_with_its_numbers(opened, site):
+    node = a_matched_node(site, "GATA1")
+    page = opened(f"node={node}")
+    rows = site.made.tables["motif_match"].query("node == @node").sort_values("p_value")
+    blocks = panel(page, "matches").locator(".match")
+    assert blocks.first.locator("b").inner_text() == "GATA1"
+    first = blocks.first.inner_text()
+    assert f"p\n{rows.iloc[0]['p_value']:.1e}".replace("e-0", "e-") in first
+    assert "offset\n0 bp" in first
+    assert "C4-GATA-related" in first
+    drawn = blocks.first.locator("svg.alignment")
+    assert "offset 0 bp, strand +" in drawn.get_attribute("aria-label")
+    # the same place and width over and under: GATA1 over GATA1
+    columns = drawn.evaluate("svg => svg.viewBox.baseVal.width") / 19
+    assert columns == 8
+    other = rows.iloc[1]
+    label = blocks.nth(1).locator("svg").get_attribute("aria-label")
+    assert f"offset {other['offset_bp']} bp, strand {other['orientation']}" in label
+    width = len(next(f[2] for f in FACTORS if f[1] == other["target_id"]))
+    expected = max(8, other["offset_bp"] + width) - min(0, other["offset_bp"])
+    assert blocks.nth(1).locator("svg").evaluate("s => s.viewBox.baseVal.width") == 19 * expected
+
+
+def test_histogram_has_a_bar_for_each_bin_with_positions(opened, site):
+    node = a_matched_node(site)
+    page = opened(f"node={node}")
+    counts = site.made.tables["node"].set_index("node").loc[node, "histogram_counts"]
+    bars = panel(page, "activation").locator("rect.bar-fill")
+    assert bars.count() == int((np.array(counts) > 0).sum())
+    heights = [float(bars.nth(i).get_attribute("height")) for i in range(bars.count())]
+    assert np.argmax(heights) == np.argmax(counts)
+    assert f"{counts[0]:,} positions" in bars.first.text_content()
+    row = site.made.tables["node"].set_index("node").loc[node]
+    assert facts(page, "activation")["positions"] == f"{row['n_nonzero']:,} of 2,000,000"
+
+
+def test_seqlets_stand_in_bands_with_sequence_place_and_link(opened, site):
+    node = a_matched_node(site)
+    page = opened(f"node={node}")
+    rows = site.made.tables["seqlet"].query("node == @node").sort_values("rank")
+    bands = panel(page, "seqlets").locator(".band")
+    assert bands.count() == 4
+    fraction = rows["activation"] / rows["activation"].max()
+    for i, (low, high) in enumerate(((0.75, 2), (0.5, 0.75), (0.25, 0.5), (0, 0.25))):
+        count = int(((fraction >= low) & (fraction < high)).sum())
+        assert f"{count} seqlets" in bands.nth(i).locator("h4").inner_text()
+        assert bands.nth(i).locator(".seqlet").count() == min(8, count)
+    bands.first.locator("button.link").click()
+    shown = bands.first.locator(".seqlet")
+    assert shown.count() == int((fraction >= 0.75).sum())
+    for i in (0, 1, shown.count() - 1):
+        row = rows.iloc[i]
+        sequence = shown.nth(i).locator(".sequence").get_attribute("aria-label")
+        turned = row["sequence"].translate(COMPLEMENT)[::-1]
+        assert sequence in (row["sequence"], turned)
+        where = f"{row['chrom']}:{row['start_bp'] + 1:,}-{row['end_bp']:,}"
+        assert shown.nth(i).locator(".where").inner_text() == where
+        link = shown.nth(i).locator("a.where").get_attribute("href")
+        assert link.startswith("https://genome.ucsc.edu/cgi-bin/hgTracks?db=hg38&position=")
+
+
+def test_seqlets_are_lined_up_on_the_motif(opened, site):
+    """Every seqlet's highlighted part starts at the same place of the screen."""
+    page = opened(f"node={a_matched_node(site, 'JUND')}")
+    lefts = page.eval_on_selector_all(
+        ".seqlet", "rows => rows.map(r => r.querySelector('.nt.in').getBoundingClientRect().left)"
+    )
+    assert len(lefts) == 32
+    assert np.ptp(lefts) < 1
+    planted = page.eval_on_selector_all(
+        ".band:first-of-type .seqlet",
+        "rows => rows.map(r => [...r.querySelectorAll('.nt.in')].map(n => n.textContent).join(''))",
+    )
+    assert sum(word in ("TGACTCA", "TGAGTCA") for word in planted) >= len(planted) / 4
+
+
+def test_annotation_is_shown_against_the_shuffled_control(opened, site):
+    node = a_matched_node(site)
+    page = opened(f"node={node}")
+    rows = site.made.tables["annotation_overlap"].query("node == @node")
+    rows = rows.sort_values("z_shuffled", ascending=False)
+    table = panel(page, "overlaps").locator("table.overlaps").first.locator("tbody tr")
+    assert table.count() == 8
+    first, best = table.first.inner_text(), rows.iloc[0]
+    assert f"{best['n_overlapping']} / " in first
+    assert table.first.locator("svg.forest").count() == 1
+    up = (rows["odds_ratio_low"] > 1).sum()
+    assert panel(page, "overlaps").locator(".forest.up").count() == up
+    assert "4 more classes" in panel(page, "overlaps").inner_text()
+
+
+def test_nearest_nodes_by_three_measures_lead_there(opened, site):
+    node = a_matched_node(site, "SP1")
+    page = opened(f"node={node}")
+    lists = panel(page, "near").locator("ol")
+    assert lists.count() == 3
+    jaccard = site.made.tables["node_jaccard"].query("node_a == @node or node_b == @node")
+    best = jaccard.sort_values("jaccard", ascending=False).iloc[0]
+    other = int(best["node_a"] + best["node_b"] - node)
+    assert lists.first.locator(".near-node").first.inner_text() == str(other)
+    by_motif = lists.nth(2).locator(".near-name").all_inner_texts()
+    assert by_motif.count("SP1") >= len(by_motif) / 2
+    lists.nth(2).locator("a").first.click()
+    wait_until(page, "n => document.querySelector('#node h2').textContent !== `Node ${n}`", node)
+
+
+def test_evidence(opened, site):
+    node = a_matched_node(site)
+    page = opened(f"node={node}")
+    motif = site.made.tables["motif"].query("node == @node and motif == 1").iloc[0]
+    shown = facts(page, "evidence")
+    assert shown["selection"] == "passed"
+    assert shown["seqlets"] == "80, 40 strong, 0 dropped"
+    assert shown["odds against shuffled seqlets"].startswith(f"{motif['odds_ratio']:.3g}")
+    assert shown["activation ~ motif score"].startswith("ρ = 0")
+
+
+def test_dead(opened):
+    page = opened(f"node={BY_STATE['dead']}")
+    assert "fires at none of the 2,000,000 positions" in page.inner_text(".state-box.dead")
+    assert panel(page, "motif").count() == 0
+    assert panel(page, "seqlets").count() == 0
+
+
+def test_not_selected_with_its_reason(opened):
+    page = opened(f"node={BY_STATE['unselected']}")
+    assert "180 of 1000 needed" in page.inner_text(".state-box.unselected")
+    assert panel(page, "motif").count() == 0
+    assert panel(page, "activation").locator("svg").count() == 1
+
+
+def test_not_yet_computed_names_the_asset(opened):
+    page = opened(f"node={BY_STATE['pending']}")
+    assert "not been materialized yet" in page.inner_text(".state-box.pending >> nth=0")
+    assert "meme_motifs" in panel(page, "motif").inner_text()
+    assert "annotation_overlaps" not in panel(page, "motif").inner_text()
+
+
+def test_no_significant_motif(opened):
+    page = opened(f"node={BY_STATE['no_motif']}")
+    assert "none below the E-value" in page.inner_text(".state-box.nomotif")
+    assert panel(page, "motif").locator(".motif .flag").first.inner_text() == "not significant"
+    assert panel(page, "matches").count() == 0
+
+
+def test_artefact_is_flagged(opened):
+    page = opened(f"node={BY_STATE['artefact']}")
+    assert "artefact: cpg" in panel(page, "motif").inner_text()
+    assert "CG-rich" in panel(page, "evidence").inner_text()
+
+
+def test_motif_without_a_match(opened):
+    page = opened(f"node={BY_STATE['unmatched']}")
+    assert page.locator(".node-title .badge").inner_text() == "motif, no match"
+    assert "nothing in them is like it" in panel(page, "matches").inner_text()
+
+
+def test_states_look_different(opened):
+    """Each state's badge differs in colour or border from all others."""
+    looks = set()
+    for state in ("matched", "unmatched", "no_motif", "pending", "unselected", "dead"):
+        page = opened(f"node={BY_STATE[state]}")
+        looks.add(
+            page.eval_on_selector(
+                ".node-title .badge",
+                "b => { const s = getComputedStyle(b); "
+                "return [s.color, s.backgroundColor, s.borderStyle].join(); }",
+            )
+        )
+    assert len(looks) == 6
+
+
+@pytest.fixture
+def damaged(site, tmp_path):
+    """A copy of the site, to be damaged."""
+    return shutil.copytree(site.folder, tmp_path / "site")
+
+
+def test_a_missing_shard_is_a_failure_not_a_dead_node(opened, damaged):
+    (damaged / "data/nodes-0001.js").rename(damaged / "data/away.js")
+    page = opened("node=120", address=(damaged / "index.html").as_uri())
+    words = page.inner_text(".state-box.failed")
+    assert "data/nodes-0001.js could not be read" in words
+    assert "says nothing about the node" in words
+    (damaged / "data/away.js").rename(damaged / "data/nodes-0001.js")
+    page.click(".state-box.failed button")
+    page.wait_for_selector("#panel-activation")
+    opened.errors.clear()  # the browser itself reports a file that is not there
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("overview.js", None, "data/overview.js could not be read"),
+        ("overview.js", "", "is damaged; write the site again"),
+        ("overview.js", 'saeborzoi("overview",{"manifest":{"format_version":99}});', "format 99"),
+    ],
+)
+def test_an_unusable_overview_is_told(opened, damaged, name, content, words):
+    if content is None:
+        (damaged / "data" / name).unlink()
+    else:
+        (damaged / "data" / name).write_text(content)
+    page = opened(address=(damaged / "index.html").as_uri(), wait=False)
+    page.wait_for_selector("#loading .failed")
+    assert words in page.inner_text("#loading")
+    opened.errors.clear()
+
+
+def test_a_site_without_anything_computed(opened, tmp_path):
+    write_site({}, None, tmp_path / "site", {})
+    page = opened(address=(tmp_path / "site/index.html").as_uri())
+    assert "materialize umap_embedding" in page.inner_text("#map-empty")
+    page.click("#about-button")
+    assert "materialize trained_sae" in page.inner_text("#about")
+
+
+def test_a_site_of_statistics_only(opened, site, tmp_path):
+    tables = {name: site.made.tables[name] for name in ("sae", "node")}
+    write_site(tables, None, tmp_path / "site", {})
+    page = opened("node=0", address=(tmp_path / "site/index.html").as_uri())
+    assert "meme_motifs" in panel(page, "motif").inner_text()
+    assert "seqlets" in panel(page, "seqlets").inner_text()
+    assert "annotation_overlaps" in panel(page, "overlaps").inner_text()
+    for asset in ("jaccard_matrix", "trained_sae", "meme_motifs"):
+        assert f"Not yet computed: {asset}" in panel(page, "near").inner_text()
+
+
+def test_a_node_that_does_not_exist(opened):
+    for node in ("300", "x"):
+        page = opened(f"node={node}")
+        assert "has nodes 0 to 299" in page.inner_text(".state-box.failed")
+    page.click(".state-box.failed button")
+    page.wait_for_selector("#overview:not([hidden])")
+
+
+def test_arrows_walk_through_the_list_as_it_is_sorted(opened):
+    page = opened("q=family%3Aets&sort=-frequency")
+    nodes = page.eval_on_selector_all("tr[data-node]", "rows => rows.map(r => r.dataset.node)")
+    count = int(page.get_attribute("table.nodes", "aria-rowcount")) - 1
+    page.locator("tr[data-node] .name").first.click()
+    page.wait_for_selector("#node .panel")
+    for node in nodes[1:4]:
+        page.keyboard.press("ArrowRight")
+        wait_until(
+            page, "n => document.querySelector('#node h2').textContent === `Node ${n}`", node
+        )
+    page.keyboard.press("ArrowLeft")
+    wait_until(
+        page, "n => document.querySelector('#node h2').textContent === `Node ${n}`", nodes[2]
+    )
+    assert f"3 of {count} listed" in page.inner_text(".node-actions")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#overview:not([hidden])")
+    assert page.input_value("#q") == "family:ets"
+    page.go_back()
+    page.wait_for_selector("#node:not([hidden])")
+    assert page.inner_text("#node h2") == f"Node {nodes[2]}"
+
+
+def test_a_link_shows_the_same_node_and_list(opened):
+    page = opened("q=CTCF&node=20")
+    wait_until(page, "document.querySelector('#node h2')?.textContent === 'Node 20'")
+    page.click("text=← Overview")
+    assert page.input_value("#q") == "CTCF"
+
+
+def test_favourites_and_notes_stay_and_travel(opened, tmp_path):
+    page = opened("node=20")
+    page.click(".node-title .star")
+    page.fill("#note", "looks like </textarea><b>SP1")
+    page.reload()
+    page.wait_for_selector("#note")
+    assert page.input_value("#note") == "looks like </textarea><b>SP1"
+    assert page.get_attribute(".node-title .star", "aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    page.select_option("#f-show", "favourites")
+    assert page.get_attribute("table.nodes", "aria-rowcount") == "2"
+    page.click("#about-button")
+    with page.expect_download() as download:
+        page.click("#notes-export")
+    download.value.save_as(tmp_path / "notes.json")
+    document = json.loads((tmp_path / "notes.json").read_text())
+    assert document["hyperparameters"] == KEY
+    assert document["nodes"]["20"]["favourite"] is True
+
+    elsewhere = opened()  # another context keeps nothing of the first
+    elsewhere.click("#about-button")
+    elsewhere.set_input_files("#notes-file", tmp_path / "notes.json")
+    wait_until(elsewhere, "document.getElementById('about').innerText.includes('notes of 1 node')")
+    elsewhere.keyboard.press("Escape")
+    elsewhere.select_option("#f-show", "notes")
+    assert elsewhere.get_attribute("table.nodes", "aria-rowcount") == "2"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not JSON"),
+        ('{"format":"other"}', "holds no notes"),
+        ('{"format":"saeborzoi-notes","hyperparameters":"x","nodes":{}}', "are of the SAE x"),
+    ],
+)
+def test_a_file_that_holds_no_notes_of_this_sae_is_refused(opened, tmp_path, content, words):
+    (tmp_path / "notes.json").write_text(content)
+    page = opened()
+    page.click("#about-button")
+    page.set_input_files("#notes-file", tmp_path / "notes.json")
+    wait_until(page, "w => document.getElementById('about').innerText.includes(w)", words)
+
+
+def test_markup_in_names_does_nothing(opened, site):
+    rows = site.made.tables["seqlet"]
+    node = int(rows[(rows["chrom"] == HOSTILE_CHROM) & (rows["rank"] < 5)]["node"].iloc[0])
+    page = opened(f"node={node}")
+    assert HOSTILE_CHROM in panel(page, "seqlets").inner_text()
+    hostile = site.made.tables["motif_match"]
+    named = hostile[hostile["target_name"].str.contains("script")]["node"].iloc[0]
+    other = opened(f"node={named}")
+    for each in (page, other, opened("q=%3C%2Fscript%3E&class=&colour=annotation")):
+        assert each.evaluate("window.hacked === undefined")
+        assert each.locator("main img, main script, main b > b").count() == 0
+
+
+def test_without_an_assembly_there_is_no_link(opened, site, tmp_path):
+    write_site(site.made.tables, None, tmp_path / "site", {})
+    node = a_matched_node(site)
+    page = opened(f"node={node}", address=(tmp_path / "site/index.html").as_uri())
+    assert page.locator("a.where").count() == 0
+    assert page.locator("span.where").count() > 0
+    assert "assembly is not known" in panel(page, "seqlets").inner_text()
+    assert "not in the site; the motif stands alone" in panel(page, "matches").inner_text()
