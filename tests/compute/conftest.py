@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -26,33 +27,62 @@ def _tiny_stages_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
 
 
+def tiny_job(folder: Path, job_id: str, *nodes: int, **more: Any) -> Job:
+    """A job whose output and work lie in a folder."""
+    return Job(
+        job_id=job_id,
+        stage="trained_sae",
+        settings=tiny_settings(),
+        layer="conv1d_1",
+        nodes=nodes,
+        output=folder / "store" / f"{job_id}.json",
+        work=folder / "work" / job_id,
+        **more,
+    )
+
+
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[..., Job]:
     """Jobs whose output and work lie in the test's folder."""
+    return functools.partial(tiny_job, tmp_path)
 
-    def make(job_id: str, *nodes: int, **more: Any) -> Job:
-        return Job(
-            job_id=job_id,
-            stage="trained_sae",
-            settings=tiny_settings(),
-            layer="conv1d_1",
-            nodes=nodes,
-            output=tmp_path / "store" / f"{job_id}.json",
-            work=tmp_path / "work" / job_id,
-            **more,
-        )
 
-    return make
+def dagster_home(folder: Path) -> str:
+    """A folder for a Dagster instance."""
+    home = folder / "dagster"
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    return str(home)
 
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance in files, as other processes need it."""
-    folder = tmp_path / "dagster"
-    folder.mkdir()
-    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with dg.DagsterInstance.from_config(str(folder)) as made:
+    with dg.DagsterInstance.from_config(dagster_home(tmp_path)) as made:
         yield made
+
+
+def spawn_host(
+    folder: Path, dagster_home: str, settings: Settings, stage: str, *jobs: Job,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """Start `dagster_host.py` on jobs; its output goes to ``host.txt`` in the folder."""
+    settings_file = folder / "host_settings.json"
+    settings_file.write_text(settings.model_dump_json())
+    documents = []
+    for job in jobs:
+        documents.append(folder / f"host_{job.job_id}.json")
+        documents[-1].write_text(job.model_dump_json())
+    command = [sys.executable, HERE / "dagster_host.py", dagster_home]
+    command += [folder / "jobs", settings_file, f"tiny_stages:{stage}", *documents]
+    with (folder / "host.txt").open("w") as log:
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
 
 
 @pytest.fixture
@@ -61,18 +91,7 @@ def start_host(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Callabl
     started: list[subprocess.Popen[str]] = []
 
     def start(settings: Settings, stage: str, *jobs: Job) -> subprocess.Popen[str]:
-        settings_file = tmp_path / "host_settings.json"
-        settings_file.write_text(settings.model_dump_json())
-        documents = []
-        for job in jobs:
-            documents.append(tmp_path / f"host_{job.job_id}.json")
-            documents[-1].write_text(job.model_dump_json())
-        command = [sys.executable, HERE / "dagster_host.py", instance.root_directory]
-        command += [tmp_path / "jobs", settings_file, f"tiny_stages:{stage}", *documents]
-        with (tmp_path / "host.txt").open("w") as log:
-            process = subprocess.Popen(
-                [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, text=True
-            )
+        process = spawn_host(tmp_path, instance.root_directory, settings, stage, *jobs)
         started.append(process)
         return process
 
@@ -83,11 +102,49 @@ def start_host(tmp_path: Path, instance: dg.DagsterInstance) -> Iterator[Callabl
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def timeouts(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
+    """Dagster processes, each with a job of a minute at most that needs longer, on a cluster of
+    their own; stage to process and its output."""
+    if why_not():
+        pytest.skip(f"no SLURM can be started here: {why_not()}")
+    started = {}
+    with running_cluster(tmp_path_factory.mktemp("slurm_timeouts") / "c") as own:
+        environment = {**own.environment, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}"}
+        # CONT changes nothing, as if no warning came; SLURM sends USR1 10 to 40 s after the start
+        for stage, n, warning in (
+            ("deaf", 3600, "CONT@1"),
+            ("checkpoint_then_deaf", 3600, "CONT@1"),
+            ("count", 480, "USR1@50"),
+        ):
+            # one attempt that brings the job no further may fail, another may not
+            profile = {"time": "1", "options": [f"--signal=B:{warning}"], "mem": "50M"}
+            profile["max_attempts"] = 1 if stage == "count" else 2
+            settings = tiny_settings(backend="slurm", profile={"default": profile})
+            folder = tmp_path_factory.mktemp(stage)
+            process = spawn_host(
+                folder, dagster_home(folder), settings, stage, tiny_job(folder, "a", n),
+                environment=environment,
+            )  # fmt: skip
+            started[stage] = (process, folder / "host.txt")
+        yield started
+        for process, _ in started.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
     """A real SLURM for the session; skips where there can be none."""
     reason = why_not()
     if reason:
         pytest.skip(f"no SLURM can be started here: {reason}")
+    if any("timeouts" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        # they take a minute of waiting, so they begin before everything else
+        request.getfixturevalue("timeouts")
     with running_cluster(tmp_path_factory.mktemp("slurm") / "c") as started:
         yield started
 

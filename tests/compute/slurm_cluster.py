@@ -10,6 +10,7 @@ The node pretends 8 cores and two GPUs (character devices like /dev/null). Parti
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db")
+_NUMBERS = itertools.count()
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory")
 
 
@@ -61,7 +63,8 @@ class Cluster:
         self.folder = folder
         self._accounting = _Accounting(folder, self) if has_accounting else None
         self.config = folder / "slurm.conf"
-        self.node = f"node{os.getpid()}"
+        # also names the control group of its jobs, which clusters on one machine share
+        self.node = f"node{os.getpid()}{next(_NUMBERS)}"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property

@@ -264,53 +264,13 @@ def test_a_failed_node(
         lambda: slurm.client(
             "scontrol", "update", f"nodename={slurm.node}", "state=down", "reason=test"
         ),
-        has_counted(tmp_path / "jobs/a"),
+        (tmp_path / "work/a_pid.json").exists,
     )
-    failure = failure_of(instance, compute("count", max_attempts=1), [make_job("a", 600)])
+    failure = failure_of(instance, compute("deaf", max_attempts=1), [make_job("a", 600)])
     thread.join()
     metadata = metadata_of(failure)
     assert metadata["state"] == "NODE_FAIL"
     assert failure.allow_retries
-
-
-def test_near_its_time_limit_a_job_saves_and_goes_on_until_done(
-    instance: dg.DagsterInstance, compute: MakeCompute, make_job: MakeJob
-) -> None:
-    # the warning comes 50 s before a limit of one minute: 10 s an attempt
-    limit = {"time": "1", "options": ["--signal=B:USR1@50"], "max_attempts": 1}
-    [figures] = in_run(instance, compute("count", **limit), [make_job("a", 130)])
-    assert figures["counted"] == 130
-    assert figures["resumed_at"] > 10
-    assert figures["compute"]["attempts"] >= 2
-
-
-def test_past_its_time_limit(
-    slurm: Cluster, compute: MakeCompute, make_job: MakeJob, tmp_path: Path
-) -> None:
-    """One job without a saved state fails, one with a saved state goes on; both at once, as
-    SLURM's shortest limit is a minute."""
-    limit = {"time": "1", "options": ["--signal=B:CONT@1"], "max_attempts": 2, "mem": "50M"}
-    got: dict[str, Any] = {}
-
-    def run(stage: str, name: str) -> None:
-        with dg.DagsterInstance.ephemeral() as own:
-            try:
-                got[name] = in_run(own, compute(stage, **limit), [make_job(name, 3600)])
-            except dg.Failure as failure:
-                got[name] = metadata_of(failure)
-
-    threads = [
-        threading.Thread(target=run, args=arguments)
-        for arguments in (("deaf", "without"), ("checkpoint_then_deaf", "with"))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert got["without"]["state"] == "TIMEOUT"
-    assert "Raise `time`" in got["without"]["remedy"]
-    [figures] = got["with"]
-    assert figures["compute"]["attempts"] == 2
 
 
 def test_a_request_that_waiting_does_not_cure(
