@@ -77,7 +77,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             wanted = settings.data.annotation
             version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run_id, output=output, layer=sae.layer, sae=sae)
+            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             frame = overlaps.annotation_overlaps(
                 seqlets,

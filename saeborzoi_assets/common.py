@@ -125,7 +125,7 @@ def run_node_stage(
         name = batch_name(chunk)
         job = platform.job(
             version,
-            context.run_id,
+            context.run.run_id,
             output=folder / f"{name}.parquet",
             layer=sae.layer,
             sae=sae,
@@ -157,7 +157,7 @@ def made_by(context: dg.AssetExecutionContext, version: Version, artifact: Path)
     """The line of `materialization` for this run."""
     return Made(
         version.asset,
-        context.run_id,
+        context.run.run_id,
         version.made_from["code"],
         version.digest,
         artifact,

@@ -107,7 +107,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "project": settings.project.name,
                     "genome": settings.data.genome.name,
                     "code_version": saeborzoi.__version__,
-                    "run": context.run_id,
+                    "run": context.run.run_id,
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "made_from": version.made_from,
                 },

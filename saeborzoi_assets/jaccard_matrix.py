@@ -66,7 +66,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
             version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run_id, output=output, layer=sae.layer, sae=sae)
+            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
             tables = {"node_jaccard": frame}

@@ -62,7 +62,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             version = version_of(platform, layer.name)
             output = platform.store.layer_artifact(layer.name, NAME)
-            job = platform.job(version, context.run_id, output=output, layer=layer)
+            job = platform.job(version, context.run.run_id, output=output, layer=layer)
             figures = platform.compute.run(context, [job])[0]
             frame = pd.read_parquet(output / "channel_normalization.parquet")
             platform.record(

@@ -90,7 +90,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     output = platform.store.batch(sae.key, NAME, nodes, version.digest)
                     job = platform.job(
                         version,
-                        context.run_id,
+                        context.run.run_id,
                         output=output,
                         layer=sae.layer,
                         sae=sae,

@@ -77,7 +77,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             output = platform.store.sae_artifact(sae.key, NAME)
             job = platform.job(
                 version,
-                context.run_id,
+                context.run.run_id,
                 output=output,
                 layer=sae.layer,
                 sae=sae,

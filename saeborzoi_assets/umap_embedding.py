@@ -74,7 +74,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             matches = platform.catalog.rows("motif_match", sae.key)
             version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run_id, output=output, layer=sae.layer, sae=sae)
+            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, settings.embedding)
