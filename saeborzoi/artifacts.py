@@ -83,10 +83,11 @@ def write_json(path: Path, document: Any) -> None:
         temporary.write_text(json.dumps(document, indent=1, default=str) + "\n")
 
 
-def provenance(job: Job, **more: Any) -> dict[str, Any]:
-    """What made an artifact: job, code version, libraries, time, and whatever the stage adds."""
+def provenance(job: Job | None, **more: Any) -> dict[str, Any]:
+    """What made an artifact: job (None where it is the whole project's), code version, libraries,
+    time, and whatever the stage adds."""
     return {
-        "job": job.model_dump(mode="json"),
+        "job": job.model_dump(mode="json") if job else None,
         "code_version": saeborzoi.__version__,
         "libraries": _library_versions(),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),

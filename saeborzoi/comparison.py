@@ -7,6 +7,7 @@ things.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -370,3 +371,49 @@ def fvu_column(rows: pd.DataFrame) -> str:
     """The FVU that SAEs of a layer are compared by: never one's training with another's
     validation."""
     return "validation_fvu" if rows["validation_fvu"].notna().all() else "fvu"
+
+
+def factors_by_settings(factors: pd.DataFrame) -> pd.DataFrame:
+    """Factors that only some settings found, those found by most SAEs first.
+
+    Parameters
+    ----------
+    factors
+        View `factor_by_sae`.
+
+    Returns
+    -------
+    DataFrame
+        layer, target_name, target_family, only_with, n_saes, n_saes_of_layer, n_nodes,
+        best_q_value. A factor that every SAE of the layer found is not there.
+    """
+    some = factors[(factors["only_with"] != "") & (factors["n_saes"] < factors["n_saes_of_layer"])]
+    some = some.sort_values(
+        ["n_saes", "n_nodes", "best_q_value", "target_name"], ascending=[False, False, True, True]
+    )
+    return some[
+        ["layer", "target_name", "target_family", "only_with", "n_saes", "n_saes_of_layer",
+         "n_nodes", "best_q_value"]
+    ].reset_index(drop=True)  # fmt: skip
+
+
+def save_matches(matches: Matches, file: Path) -> None:
+    """Keep what `match_nodes` found."""
+    with file.open("wb") as stream:
+        np.savez(stream, **matches._asdict())
+
+
+def load_matches(file: Path) -> Matches:
+    """What `save_matches` kept.
+
+    Raises
+    ------
+    InputError
+        Where the file is damaged.
+    """
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in Matches._fields}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: cannot be read ({error}); remove it, it is made again") from None
+    return Matches(**{name: a if a.ndim else a.item() for name, a in found.items()})

@@ -6,6 +6,7 @@ from saeborzoi_assets import (
     jaccard_matrix,
     meme_motifs,
     normalization_constants,
+    sae_comparison,
     seqlets,
     tomtom_matches,
     top_activations,
@@ -25,5 +26,6 @@ CHAIN = (
     ChainAsset(annotation_overlaps.NAME, "sae", annotation_overlaps.version_of),
     ChainAsset(jaccard_matrix.NAME, "sae", jaccard_matrix.version_of),
     ChainAsset(feature_browser.NAME, "sae", feature_browser.version_of),
+    ChainAsset(sae_comparison.NAME, "project", sae_comparison.version_of),
 )
 """In the order in which they are made."""

@@ -19,6 +19,7 @@ from saeborzoi_assets import (
     jaccard_matrix,
     meme_motifs,
     normalization_constants,
+    sae_comparison,
     seqlets,
     tomtom_matches,
     top_activations,
@@ -40,6 +41,7 @@ ARTIFACTS = (
     annotation_overlaps,
     jaccard_matrix,
     feature_browser,
+    sae_comparison,
 )
 """Modules with an asset each, in the order in which they are made."""
 

@@ -138,6 +138,10 @@ class Catalog:
         )
         return self.frame(f"SELECT s.*, {counts} FROM sae s ORDER BY hyperparameters")
 
+    def whole(self, table: str) -> pd.DataFrame:
+        """Every row of a table or view."""
+        return self.frame(f"SELECT * FROM {table}")
+
     def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
         """Refuse to go on without an asset's partition, or those of some nodes.
 
@@ -205,6 +209,21 @@ class Catalog:
             [moment],
         )
         return float(found["hours"].iloc[0])
+
+    def versions_by_owner(self, asset: str) -> dict[str, dict[str, int]]:
+        """Layer or SAE to the data versions of an asset's standing rows, and how many partitions
+        have each."""
+        if not self.path.exists():
+            return {}
+        found = self.frame(
+            "SELECT split_part(partition_key, '|', 1) AS owner, data_version, count(*) AS n "
+            "FROM materialization WHERE asset = ? GROUP BY ALL ORDER BY ALL",
+            [asset],
+        )
+        versions: dict[str, dict[str, int]] = {}
+        for owner, version, n in found.itertuples(index=False):
+            versions.setdefault(owner, {})[version] = int(n)
+        return versions
 
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
         """What made an asset's standing rows of one layer or SAE: a row for each run and version.

@@ -23,7 +23,7 @@ from saeborzoi.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.hyperparameters import Hyperparameters, node_key
 from saeborzoi.job import Job
 from saeborzoi.settings import Layer, Settings, load_settings
-from saeborzoi_resources.catalog import Catalog, Made, Scope
+from saeborzoi_resources.catalog import PROJECT, Catalog, Made, Scope
 from saeborzoi_resources.compute import Compute, make_compute
 from saeborzoi_resources.store import Store, batch_name
 
@@ -158,8 +158,13 @@ class Platform(dg.ConfigurableResource):
         }
         return Version(asset, fingerprint_of(made_from), made_from, tuple(files))
 
-    def _versions_of(self, asset: str, owner: str, nodes: Sequence[int] | None) -> list[str]:
-        """Distinct data versions of an asset's standing partitions, of the SAE or its layer."""
+    def _versions_of(
+        self, asset: str, owner: str, nodes: Sequence[int] | None
+    ) -> list[str] | dict[str, dict[str, int]]:
+        """Distinct data versions of an asset's standing partitions, of the SAE or its layer; of
+        the whole project, by SAE and with the number of partitions."""
+        if owner == PROJECT:
+            return self.catalog.versions_by_owner(asset)
         layer = None
         if asset == "normalization_constants":
             layer = self.sae(owner).layer.name
@@ -216,10 +221,18 @@ class Platform(dg.ConfigurableResource):
         return n_rows
 
 
-def write_tables(folder: Path, tables: Mapping[str, pd.DataFrame], job: Job) -> None:
-    """Write an artifact's tables as `<name>.parquet`, whole, with their provenance."""
+def write_tables(
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    job: Job | None,
+    more: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write an artifact's tables as `<name>.parquet` and more files by their names, whole, with
+    their provenance; the job is None where the artifact is the whole project's."""
     with write_folder(folder) as temporary:
         for name, frame in tables.items():
             frame.to_parquet(temporary / f"{name}.parquet", index=False)
+        for name, content in (more or {}).items():
+            (temporary / name).write_bytes(content)
         document = json.dumps(provenance(job), indent=1, default=str)
         (temporary / PROVENANCE).write_text(document + "\n")

@@ -61,6 +61,10 @@ class Store:
         """
         return self.sae_artifact(key, asset) / f"{batch_name(nodes)}_{version}"
 
+    def project_artifact(self, asset: str) -> Path:
+        """Folder of an artifact of the whole project."""
+        return self.root / "project" / asset
+
     def work(self, key: str, asset: str) -> Path:
         """Folder for what survives a killed job: checkpoints, finished nodes of a batch."""
         return self.root / "work" / key / asset

@@ -11,7 +11,7 @@ from saeborzoi.errors import CatalogError, PartitionKeyError
 from saeborzoi.hyperparameters import node_key
 from saeborzoi_assets.chain import CHAIN
 from saeborzoi_assets.definitions import ARTIFACTS
-from saeborzoi_resources.catalog import Made, Scope
+from saeborzoi_resources.catalog import PROJECT, Made, Scope
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.trace import Link, as_text, trace
 
@@ -60,12 +60,14 @@ def _make(project: Path, name: str, nodes: tuple[int, ...] | None, run: str = "r
     """Catalogue an asset as it would be made now."""
     platform = _platform(project)
     asset = next(asset for asset in CHAIN if asset.name == name)
-    owner = "conv1d_1" if asset.grain == "layer" else KEY
+    owner = {"layer": "conv1d_1", "project": PROJECT}.get(asset.grain, KEY)
     version = asset.version_of(platform, owner, nodes)
     artifact = project / "store" / f"{name}-{nodes and nodes[0]}-{run}"
     artifact.mkdir(parents=True)
     code = version.made_from["code"]
-    scope = Scope(layer=owner) if asset.grain == "layer" else Scope(None, owner, nodes)
+    scope = {"layer": Scope(layer=owner), "project": Scope()}.get(
+        asset.grain, Scope(None, owner, nodes)
+    )
     platform.catalog.replace(
         Made(name, run, code, version.digest, artifact, version.made_from), scope, {}
     )
