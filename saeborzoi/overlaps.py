@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.genome import Windows, kept_positions, position_intervals
-from saeborzoi.intervals import Int64s, Intervals, covered_bp, merge, on_one_axis
+from saeborzoi.genome import Int64s, Windows, kept_positions, position_intervals
+from saeborzoi.intervals import Intervals, covered_bp, merge, on_one_axis
 from saeborzoi.settings import Layer
 
 MAX_CONTROL = 2_000_000

@@ -1,10 +1,8 @@
-"""Coordinates and the reference: what would silently shift, double or lose loci."""
+"""Coordinates: what would silently shift, double or lose loci."""
 
 from __future__ import annotations
 
 import gzip
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,6 @@ from hypothesis import strategies as st
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome import (
-    Genome,
     Windows,
     kept_positions,
     position_intervals,
@@ -218,138 +215,3 @@ def test_even_widths_are_the_published_intervals(bp: int, pad: int, width: int) 
 def test_odd_width_on_odd_position_is_centred() -> None:
     _, start, end = position_intervals(windows_of(("chr1", 0, 70)), [0], [3], 25, 7, 0)
     assert (start[0], end[0]) == (24 - 12, 24 + 13)
-
-
-# genome
-
-CHR1 = "ACGTNacgtn" * 7 + "GATTACA"
-CHR2 = "ttttGGGGcc"
-
-
-def fasta(line: int = 10, end: str = "\n") -> str:
-    return "".join(
-        f">{name} some words{end}"
-        + "".join(seq[i : i + line] + end for i in range(0, len(seq), line))
-        for name, seq in (("chr1", CHR1), ("chr2", CHR2))
-    )
-
-
-@pytest.mark.parametrize("form", ["plain", "crlf", "one_line", "gzip", "bgzip"])
-def test_every_form_of_fasta_gives_the_same(tmp_path: Path, form: str) -> None:
-    path = tmp_path / ("genome.fa.gz" if "zip" in form else "genome.fa")
-    if form == "bgzip":
-        bgzf = pytest.importorskip("Bio.bgzf")
-        with bgzf.BgzfWriter(str(path)) as out:
-            out.write(fasta().encode())
-    elif form == "gzip":
-        path.write_bytes(gzip.compress(fasta().encode()))
-    else:
-        text = fasta(1000) if form == "one_line" else fasta(end="\r\n" if form == "crlf" else "\n")
-        path.write_bytes(text.encode())
-    with Genome(path) as genome:
-        assert genome.chrom_sizes == {"chr1": 77, "chr2": 10}
-        intervals = [("chr1", 8, 33), ("chr2", 0, 10), ("chr1", 70, 77), ("chr2", 3, 4)]
-        found = genome.fetch(*zip(*intervals, strict=True))
-        truth = {"chr1": CHR1.upper(), "chr2": CHR2.upper()}
-        assert found == [truth[c][a:b] for c, a, b in intervals]
-    assert [p.name for p in tmp_path.iterdir()] == [path.name], "nothing beside the FASTA"
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(["chr1", "chr2"]), st.integers(0, 9)), max_size=20),
-    st.integers(1, 1),
-)
-def test_fetch_is_slicing(starts: list[tuple[str, int]], width: int) -> None:
-    genome = _shared_genome()
-    chrom = np.array([c for c, _ in starts], object)
-    start = np.array([s for _, s in starts], np.int64)
-    truth = {"chr1": CHR1.upper(), "chr2": CHR2.upper()}
-    assert genome.fetch(chrom, start, start + width) == [truth[c][s : s + width] for c, s in starts]
-
-
-def _shared_genome() -> Genome:
-    import tempfile
-
-    if not hasattr(_shared_genome, "genome"):
-        with tempfile.TemporaryDirectory() as folder:
-            path = write(Path(folder) / "g.fa", fasta(4))
-            _shared_genome.genome = Genome(path)  # type: ignore[attr-defined]
-    return _shared_genome.genome  # type: ignore[attr-defined]
-
-
-def test_cache_is_used_again_and_follows_the_file(tmp_path: Path) -> None:
-    path, cache = tmp_path / "g.fa.gz", tmp_path / "cache"
-    path.write_bytes(gzip.compress(fasta().encode()))
-    Genome(path, cache).close()
-    before = {p: p.stat().st_mtime_ns for p in cache.iterdir()}
-    assert len(before) == 2
-    Genome(path, cache).close()
-    assert {p: p.stat().st_mtime_ns for p in cache.iterdir()} == before
-    path.write_bytes(gzip.compress(b">chr9\nACGT\n"))
-    with Genome(path, cache) as genome:
-        assert genome.fetch(["chr9"], [1], [3]) == ["CG"]
-
-
-def test_own_index_beside_the_fasta_is_enough(tmp_path: Path) -> None:
-    path = write(tmp_path / "g.fa", fasta())
-    code = "import sys, pyfaidx; pyfaidx.Faidx(sys.argv[1]).close()"
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
-    cache = tmp_path / "cache"
-    with Genome(path, cache) as genome:
-        assert genome.chrom_sizes["chr2"] == 10
-    assert not cache.exists()
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "does not contain a valid sequence"),
-        (b">chr1\n>chr2\n", "no sequence"),
-        (b"hello\nworld\n", "not a usable FASTA"),
-        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "not a usable FASTA"),
-        (b">a\nACGT\n>a\nACGT\n", "Duplicate key"),
-        (b">a\nACGT\nAC\nACGT\n", "lines of one length"),
-        (gzip.compress(b">a\n" + b"ACGTTGCAAT\n" * 5000)[:-20], "truncated"),
-        (gzip.compress(b">a\nACGT\n")[:12] + b"garbage garbage garbage", "truncated or damaged"),
-    ],
-)
-def test_unusable_fasta_is_named(tmp_path: Path, content: bytes, said: str) -> None:
-    path = tmp_path / "genome.fa"
-    path.write_bytes(content)
-    cache = tmp_path / "cache"
-    with pytest.raises(InputError, match=said) as caught:
-        Genome(path, cache)
-    assert "genome.fa" in str(caught.value)
-    assert not list(cache.glob(".*")), "nothing half-made stays"
-
-
-def test_missing_fasta_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.fa: cannot be read"):
-        Genome(tmp_path / "none.fa")
-
-
-def test_index_of_another_fasta_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "g.fa", ">chr1\nACGT\n")
-    write(tmp_path / "g.fa.fai", "chr1\t5000\t6\t60\t61\n")
-    with pytest.raises(InputError, match="'chr1' ends beyond the file"):
-        Genome(path)
-
-
-@pytest.mark.parametrize(
-    ("interval", "said"),
-    [
-        (("chr3", 0, 5), "chr3 is not in the FASTA"),
-        (("chr2", 6, 11), "chr2 has 10 bp"),
-        (("chr2", -1, 4), "chr2 has 10 bp"),
-        (("chr2", 4, 4), "is not an interval"),
-    ],
-)
-def test_fetch_outside_is_refused(
-    tmp_path: Path, interval: tuple[str, int, int], said: str
-) -> None:
-    with Genome(write(tmp_path / "g.fa", fasta())) as genome:
-        chrom, start, end = interval
-        assert genome.inside(["chr2", chrom], [0, start], [10, end])[0]
-        with pytest.raises(InputError, match=said):
-            genome.fetch(["chr2", chrom], [0, start], [10, end])
