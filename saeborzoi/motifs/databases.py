@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,9 +138,11 @@ def _from_jaspar(wanted: MotifDatabase) -> list[Target]:
                     f"motif database {wanted.name!r}: {release} has no {what} {value!r}; it has "
                     f"{', '.join(known)}"
                 )
-        motifs = database.fetch_motifs(
-            collection=collection, tax_group=None if group == "all" else [group]
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is none is said below, as an error
+            motifs = database.fetch_motifs(
+                collection=collection, tax_group=None if group == "all" else [group]
+            )
     if not motifs:
         raise InputError(
             f"motif database {wanted.name!r}: {wanted.source} holds no motif; choose another "
@@ -178,7 +181,8 @@ def _jaspar_annotation(
         return {}
     from pyjaspar import JASPAR_LATEST_RELEASE
 
-    with _jaspar(JASPAR_LATEST_RELEASE) as database:
+    with _jaspar(JASPAR_LATEST_RELEASE) as database, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not every identifier must be known
         motifs = database.fetch_motifs(matrix_id=list(identifiers), all_versions=True)
     return {motif.matrix_id: _family_and_class(motif) for motif in motifs}
 

@@ -1,5 +1,5 @@
-"""What only all motifs of an SAE together say: evidence over nodes, families of redundant nodes, and
-the motifs as one database."""
+"""What only all motifs of an SAE together say: evidence over nodes, families of redundant nodes,
+and the motifs as one database."""
 
 from __future__ import annotations
 

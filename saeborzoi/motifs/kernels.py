@@ -297,8 +297,8 @@ def best_columns(
             log_p = log_product_p(minus_log, w)
             if log_p < best:
                 best_first, best_width, best = first, w, log_p
-    best += log_choices(n_sequences, n_sites) + log_places_of_width[best_width]
-    return best_first, best_width, best
+    log_e = best + log_choices(n_sequences, n_sites) + float(log_places_of_width[best_width])
+    return best_first, best_width, log_e
 
 
 @njit(cache=True, nogil=True)

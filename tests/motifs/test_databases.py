@@ -1,0 +1,68 @@
+"""Known motifs: JASPAR offline, MEME files with JASPAR's annotation, archetypes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saeborzoi.errors import InputError
+from saeborzoi.motifs.databases import check_databases, database_files, load_database
+from saeborzoi.settings import MotifDatabase
+
+MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 20 E= 0\n0.2 0.8 0 0\n0 0 0.5 0.5\n"
+
+
+def database(source: str) -> MotifDatabase:
+    return MotifDatabase(name="db", source=source)
+
+
+def test_jaspar_with_families() -> None:
+    loaded = load_database(database("jaspar:JASPAR2024:CORE:vertebrates"))
+    assert len(loaded.motifs) == 879
+    ctcf = next(m for m in loaded.motifs if m.identifier == "MA0139.2")
+    assert ctcf.name == "CTCF"
+    assert ctcf.family == "More than 3 adjacent zinc fingers"
+    assert ctcf.structural_class == "C2H2 zinc finger factors"
+    np.testing.assert_allclose(ctcf.matrix.sum(axis=1), 1)
+    assert ctcf.n_sites > 100
+
+
+def test_file_takes_jaspar_annotation_by_identifier(tmp_path: Path) -> None:
+    path = tmp_path / "own.meme"
+    path.write_text(f"MEME version 4\n\nMOTIF MA0139.2 CTCF\n{MATRIX}\nMOTIF mine\n{MATRIX}")
+    known, mine = load_database(database(str(path))).motifs
+    assert known.family == "More than 3 adjacent zinc fingers"
+    assert (mine.name, mine.family) == ("mine", None)
+    assert database_files([database(str(path)), database("jaspar:x:y:z")]) == [path]
+
+
+def test_archetypes_keep_their_cluster_names(tmp_path: Path) -> None:
+    path = tmp_path / "archetypes.meme"
+    name = "AC0001:DLX/LHX:Homeodomain"
+    path.write_text(f"MEME version 4\n\nMOTIF {name} {name}\n\n{MATRIX}")
+    (motif,) = load_database(database(str(path))).motifs
+    assert motif[:3] == ("AC0001", "DLX/LHX", "Homeodomain")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("jaspar:JASPAR2023:CORE:vertebrates", "no JASPAR release 'JASPAR2023'.*JASPAR2024"),
+        ("jaspar:JASPAR2024:CRE:vertebrates", "no collection 'CRE'; it has CORE"),
+        ("jaspar:JASPAR2024:CORE:mice", "no taxonomic group 'mice'.*vertebrates"),
+        ("jaspar:JASPAR2024", "needed is jaspar:<release>"),
+        ("jaspar:JASPAR2024:UNVALIDATED:diatoms", "holds no motif"),
+    ],
+)
+def test_what_jaspar_lacks_is_refused(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_database(database(source))
+
+
+def test_identifier_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.meme"
+    path.write_text(f"MEME version 4\n\nMOTIF a\n{MATRIX}\nMOTIF a\n{MATRIX}")
+    with pytest.raises(InputError, match="'a' stands twice"):
+        check_databases([database(str(path))])

@@ -1,0 +1,131 @@
+"""Families of discovered motifs, clusters of an embedding, and the fan-in over an SAE."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from test_evidence import seqlets_with
+from test_properties import matrix_of
+
+from saeborzoi.motifs.databases import load_database
+from saeborzoi.motifs.families import cluster_families, motif_families, node_families
+from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
+from saeborzoi.motifs.meme_format import parse_meme
+from saeborzoi.settings import MotifDatabase, Motifs
+from saeborzoi_resources.schema import TABLE
+
+
+def motif_rows(entries: list[tuple[int, np.ndarray, float]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "node": [node for node, _, _ in entries],
+            "motif": 1,
+            "consensus": "N",
+            "matrix": [matrix.tolist() for _, matrix, _ in entries],
+            "n_sites": 400,
+            "llr": 1000.0,
+            "log10_e_value": [e for _, _, e in entries],
+            "is_significant": True,
+            "enrichment_p_value": 1e-30,
+        }
+    )
+
+
+def test_redundant_nodes_form_one_family() -> None:
+    known = load_database(MotifDatabase(name="j", source="jaspar:JASPAR2024:CORE:vertebrates"))
+    by_name = {m.name: m.matrix for m in known.motifs}
+    ctcf, gata, jun = by_name["CTCF"], by_name["GATA1"], by_name["JUN"]
+    others = [m.matrix for m in known.motifs[5:400:13]]
+    entries = [(1, ctcf, -900.0), (2, ctcf[2:][::-1, ::-1], -300.0), (3, ctcf[1:-1], -400.0)]
+    entries += [(4, gata, -200.0), (5, jun, -100.0)]
+    entries += [(10 + i, m, -20.0) for i, m in enumerate(others)]
+    families = motif_families(motif_rows(entries)).set_index("node")
+    assert families.loc[[1, 2, 3], "family_id"].nunique() == 1
+    assert families.loc[1, "n_family_nodes"] >= 3
+    assert families.loc[[1, 4, 5], "family_id"].nunique() == 3
+    assert families.loc[[2, 3], "founder_node"].tolist() == [1, 1]
+    assert families.loc[[1, 2, 3], "orientation"].tolist() == ["+", "-", "+"]
+    assert families.loc[3, "offset_bp"] == 1
+    assert families["family_id"].min() == 0
+
+
+def test_no_motif_no_family() -> None:
+    assert motif_families(motif_rows([])).empty
+
+
+def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "node": list(families),
+            "target_id": "T",
+            "target_family": list(families.values()),
+            "p_value": 1e-9,
+            "is_significant": True,
+        }
+    )
+
+
+def test_clusters_are_named_by_what_they_are_rich_in() -> None:
+    # every cluster holds zinc fingers; the third is rich in GATA though it is not the commonest
+    family = dict.fromkeys(range(60), "zinc finger")
+    family |= dict.fromkeys(range(60, 66), "GATA")
+    embedding = pd.DataFrame({"node": range(80), "cluster": [n % 3 for n in range(80)]})
+    embedding.loc[embedding["node"].between(60, 65), "cluster"] = 2
+    named = cluster_families(embedding, matches_of(family)).set_index("cluster")
+    columns = [c.name for c in TABLE["embedding_cluster"].columns if c.name != "hyperparameters"]
+    assert list(named.reset_index().columns) == columns
+    assert named.loc[2, "family"] == "GATA"
+    assert named.loc[2, "n_family_nodes"] == 6
+    size = int((embedding["cluster"] == 2).sum())
+    exact = stats.hypergeom.sf(5, 80, 6, size) * 2 * 3
+    assert named.loc[2, "p_value"] == pytest.approx(exact)
+    assert named.loc[[0, 1], "family"].isna().all()
+    assert named["n_nodes"].sum() == 80
+
+
+def test_family_of_a_node_is_its_best_match_with_one() -> None:
+    matches = pd.DataFrame(
+        {
+            "node": [1, 1, 1, 2, 3],
+            "target_id": list("abcde"),
+            "target_family": ["x", "y", None, "z", "w"],
+            "p_value": [1e-5, 1e-9, 1e-12, 1e-4, 1e-4],
+            "is_significant": [True, True, True, False, True],
+        }
+    )
+    assert node_families(matches).to_dict() == {1: "y", 3: "w"}
+
+
+def test_clusters_without_matches() -> None:
+    embedding = pd.DataFrame({"node": [1, 2], "cluster": [0, 1]})
+    named = cluster_families(embedding, matches_of({}))
+    assert named["family"].isna().all()
+    assert named["n_nodes"].tolist() == [1, 1]
+
+
+def test_fan_in_supports_what_both_controls_lack() -> None:
+    seqlets = pd.concat(
+        [seqlets_with("TGATAAGA", 0, 1), seqlets_with("CACGTGAC", 3, 2)]
+        + [seqlets_with(None, node, 10 + node) for node in (4, 5)]
+    )
+    motifs = motif_rows(
+        [
+            (0, matrix_of("TGATAAGA"), -80.0),
+            (3, matrix_of("CACGTGAC"), -90.0),
+            (4, matrix_of("CCAATCAG"), -5.0),
+        ]
+    )
+    found = fan_in_evidence(motifs, seqlets, "sae", Motifs())
+    assert found["is_supported"].tolist() == [True, True, False]
+    assert found["family_id"].notna().tolist() == [True, True, False]
+    assert len(found) == len(motifs)
+
+
+def test_motifs_as_a_database() -> None:
+    motifs = motif_rows([(3, matrix_of("TGATAAGA"), -80.0), (12, matrix_of("CACGTGAC"), -9.0)])
+    again = parse_meme(motifs_as_meme(motifs), "x")
+    assert [m.identifier for m in again] == ["n0003_1", "n0012_1"]
+    np.testing.assert_allclose(again[0].matrix, matrix_of("TGATAAGA"), atol=1e-5)
+    assert again[0].log10_e_value == pytest.approx(-80, abs=0.01)
