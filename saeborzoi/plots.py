@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.browser.frames import best_matches, information_bits, matrix_of
+from saeborzoi.browser.frames import best_matches
+from saeborzoi.motifs.properties import as_matrix, column_bits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ def motif_logos(motif: pd.DataFrame, n: int = 8) -> bytes:
     for axis in axes[len(rows) :]:
         axis.set_axis_off()
     for axis, row in zip(axes, rows.to_dict("records"), strict=False):
-        matrix = matrix_of(row["matrix"])
+        matrix = as_matrix(row["matrix"])
         draw_logo(axis, matrix)
         axis.set_title(
             f"node {row['node']}, motif {row['motif']}: E = 1e{row['log10_e_value']:.0f}, "
@@ -184,7 +185,7 @@ def draw_logo(axis: Axes, matrix: NDArray[np.float64]) -> None:
 
     letters = {base: TextPath((0, 0), base, size=1) for base in BASE_COLOURS}
     boxes = {base: path.get_extents() for base, path in letters.items()}
-    heights = matrix * information_bits(matrix)[:, None]
+    heights = matrix * column_bits(matrix)[:, None]
     for position, column in enumerate(heights):
         bottom = 0.0
         for index in np.argsort(column):

@@ -164,7 +164,7 @@ def write_list(platform: Platform) -> Path:
     from saeborzoi.browser import write_start_page
 
     folder = platform.store.browser
-    rows = platform.catalog.sae_summaries().to_dict("records")
+    rows = platform.catalog.whole("sae_summary").sort_values("hyperparameters").to_dict("records")
     for row in rows:
         page = f"{row['hyperparameters']}/index.html"
         if (folder / page).is_file():

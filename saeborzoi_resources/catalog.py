@@ -123,21 +123,6 @@ class Catalog:
             f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
         )
 
-    def sae_summaries(self) -> pd.DataFrame:
-        """Every trained SAE: its row of `sae`, and how many of its nodes were selected
-        (`n_selected`), have a significant motif (`n_motif`) and match a known one (`n_matched`);
-        NULL where that was not made for any node."""
-        counts = ", ".join(
-            f"(SELECT CASE WHEN count(*) > 0 THEN count(DISTINCT node) FILTER ({condition}) END "
-            f"FROM {table} t WHERE t.hyperparameters = s.hyperparameters) AS {name}"
-            for name, table, condition in (
-                ("n_selected", "node_selection", "selected"),
-                ("n_motif", "motif", "is_significant"),
-                ("n_matched", "motif_match", "is_significant"),
-            )
-        )
-        return self.frame(f"SELECT s.*, {counts} FROM sae s ORDER BY hyperparameters")
-
     def whole(self, table: str) -> pd.DataFrame:
         """Every row of a table or view."""
         return self.frame(f"SELECT * FROM {table}")
@@ -170,6 +155,15 @@ class Catalog:
             [asset, owner, owner + "|"],
         )
         return [Path(name) for name in found["artifact"]]
+
+    def artifacts_made(self) -> pd.DataFrame:
+        """Every artifact that rows stand on: asset, owner's `first` partition key, n_partitions,
+        artifact."""
+        return self.frame(
+            "SELECT asset, min(partition_key) AS first, count(*) AS n_partitions, artifact "
+            "FROM materialization GROUP BY asset, split_part(partition_key, '|', 1), artifact "
+            "ORDER BY ALL"
+        )
 
     def partitions_made(self, asset: str, owner: str) -> set[str]:
         """Partition keys of one layer or SAE whose rows stand in the catalogue."""

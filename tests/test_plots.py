@@ -10,7 +10,6 @@ from browser.made_tables import make
 from PIL import Image
 
 from saeborzoi import plots
-from saeborzoi.browser.frames import information_bits
 
 DRAWN = {
     "training_curves": ("training_log",),
@@ -38,11 +37,6 @@ def test_is_a_light_png(name, tables):
 def test_empty_tables_are_drawn_too(name, tables):
     png = getattr(plots, name)(*(tables[table].iloc[:0] for table in DRAWN[name]))
     assert Image.open(io.BytesIO(png)).width > 100
-
-
-def test_information_content_of_known_columns():
-    matrix = np.array([[1, 0, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5, 0, 0]])
-    np.testing.assert_allclose(information_bits(matrix), [2, 0, 1])
 
 
 def test_markdown_image_is_one_data_uri():

@@ -61,6 +61,11 @@ def integer(value: Any) -> int | None:
     return None if rounded is None else int(rounded)
 
 
+def is_true(value: Any) -> bool:
+    """Whether a cell holds true; a missing value (None or NaN) is not."""
+    return value is not None and value == 1
+
+
 def pack_matrix(matrix: NDArray[np.float64]) -> str:
     """Matrix (width, 4) of probabilities as one digit of 64 a value, row by row.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.browser.frames import information_bits
 from saeborzoi.errors import InputError
+from saeborzoi.motifs.properties import column_bits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ def _centred(matrices: list[NDArray[np.float64]]) -> NDArray[np.float32]:
     reach = max(len(matrix) for matrix in matrices)
     out = np.zeros((len(matrices), 2 * reach, 4), dtype=np.float32)
     for row, matrix in enumerate(matrices):
-        bits = information_bits(matrix)
+        bits = column_bits(matrix)
         weighted = (matrix - 0.25) * bits[:, None]
         norm = np.linalg.norm(weighted)
         if norm > 0:

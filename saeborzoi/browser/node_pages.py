@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.browser.encoding import integer, number, numbers, pack_sequences, text
-from saeborzoi.browser.frames import matrix_of
+from saeborzoi.browser.encoding import integer, is_true, number, numbers, pack_sequences, text
 from saeborzoi.browser.neighbours import Nearest
 from saeborzoi.browser.overview import Dictionaries
 from saeborzoi.browser.tables import SaeTables
+from saeborzoi.motifs.properties import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,14 +118,15 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "llr": number(row["llr"]),
             "log10_e": number(row["log10_e_value"]),
             "significant": bool(row["is_significant"]),
-            "matrix": numbers(matrix_of(row["matrix"]).ravel()),
+            "matrix": numbers(as_matrix(row["matrix"]).ravel()),
             "engine": text(row["engine"]),
             "bits": number(row["information_content_bits"]),
-            "palindrome": bool(row["is_palindrome"]) if row["is_palindrome"] is not None else None,
+            "palindrome": is_true(row["is_palindrome"]),
             "artefact": text(row["artefact"]),
             "odds": numbers(
                 row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes")
             ),
+            "enrichment_p": number(row["enrichment_p_value"]),
             "fdr": number(row["fdr"]),
             "spearman": number(row["activation_spearman"]),
         }

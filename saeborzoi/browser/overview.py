@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from saeborzoi.browser.encoding import integer, number, numbers, pack_matrix, text
-from saeborzoi.browser.frames import best_matches, matrix_of
+from saeborzoi.browser.encoding import integer, is_true, number, numbers, pack_matrix, text
+from saeborzoi.browser.frames import best_matches
 from saeborzoi.browser.tables import SaeTables, log10_or_none
+from saeborzoi.motifs.properties import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,9 +126,9 @@ def _motif_columns(tables: SaeTables, motif_of: dict[int, int]) -> dict[str, Any
         if motif_of.get(node) != row["motif"]:
             continue
         consensus[node] = text(row["consensus"])
-        matrix[node] = pack_matrix(matrix_of(row["matrix"]))
+        matrix[node] = pack_matrix(as_matrix(row["matrix"]))
         log10_e[node] = number(row["log10_e_value"])
-        if row["is_palindrome"] is True or row["is_palindrome"] == 1:
+        if is_true(row["is_palindrome"]):
             flags[node].append("palindrome")
         low = number(row["odds_ratio_low"])
         if low is not None and low <= 1:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from saeborzoi.artifacts import write_file, write_folder
 from saeborzoi.browser import node_pages
 from saeborzoi.browser.encoding import number, pack_matrix, script
-from saeborzoi.browser.frames import matrix_of
 from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_decoder
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
+from saeborzoi.motifs.properties import as_matrix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,8 @@ FORMAT = "saeborzoi-feature-browser"
 FORMAT_VERSION = 1
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
-    "map.js", "export.js", "node.js", "panels.js", "about.js", "app.js",
+    "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "seqlet_panel.js", "about.js",
+    "app.js",
 )  # fmt: skip
 """Sources of the one script of a site, in the order in which they are joined."""
 START_SCRIPTS = ("core.js", "start.js")
@@ -143,9 +144,8 @@ def write_start_page(rows: Iterable[Mapping[str, Any]], folder: Path, project: s
     Parameters
     ----------
     rows
-        One mapping an SAE: the columns of the table `sae`, and where they are known `href` (its
-        site relative to `folder`, left out where it was not made), `n_selected`, `n_motif` and
-        `n_matched` nodes.
+        One mapping an SAE: the columns of the view `sae_summary`, and `href` (its site relative
+        to `folder`, left out where it was not made).
     folder
         Where the page goes; its other files stay.
     project
@@ -184,7 +184,7 @@ def _nearest(sae: SaeTables, artifact: Path | None, motif_of: dict[int, int]) ->
         motif = sae["motif"]
         nearest["motif"] = by_motif(
             {
-                int(node): matrix_of(matrix)
+                int(node): as_matrix(matrix)
                 for node, number_, matrix in zip(
                     motif["node"], motif["motif"], motif["matrix"], strict=True
                 )

@@ -48,14 +48,22 @@
   letterContrast() {
     const paper = this.behind(document.querySelector(".panel"));
     return [...document.querySelectorAll(".logo path")].map((path) =>
-      this.ratio(this.channels(getComputedStyle(path).fill), paper));
+      this.ratio(this.channels(getComputedStyle(path).fill), paper),
+    );
   },
   nameless() {
     const acting = "button,a[href],input,select,textarea,summary,canvas,[role=img]";
     return [...document.querySelectorAll(acting)]
       .filter((e) => e.checkVisibility())
-      .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || e.title ||
-        (e.labels && e.labels.length)))
+      .filter(
+        (e) =>
+          !(
+            e.getAttribute("aria-label") ||
+            e.textContent.trim() ||
+            e.title ||
+            (e.labels && e.labels.length)
+          ),
+      )
       .map((e) => e.outerHTML.slice(0, 120));
   },
-})
+});

@@ -54,7 +54,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     row = made.tables["sae"].iloc[0].to_dict()
     other = {**row, "hyperparameters": "conv1d_1_x8_k0.05_lr0.003_s0", "validation_fvu": 0.1}
     write_start_page(
-        [{**row, "href": f"{KEY}/index.html", "n_matched": 216}, other], root / "pages", "made"
+        [{**row, "href": f"{KEY}/index.html", "n_nodes_with_match": 216}, other],
+        root / "pages",
+        "made",
     )
     return Site(folder, made)
 

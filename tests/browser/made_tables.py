@@ -308,6 +308,7 @@ def _motifs(
                     "odds_ratio": float(rng.lognormal(2, 0.5)) if number == 1 else np.nan,
                     "odds_ratio_low": 2.0,
                     "odds_ratio_high": 30.0,
+                    "enrichment_p_value": 1e-6,
                     "odds_ratio_other_nodes": 3.0,
                     "fdr": 1e-4,
                     "activation_spearman": float(rng.uniform(0, 0.6)),

@@ -10,7 +10,7 @@ from browser.conftest import wait_until
 
 pytestmark = pytest.mark.browser
 
-SCRIPT = (Path(__file__).parent / "accessible.js").read_text()
+SCRIPT = (Path(__file__).parent / "accessible.js").read_text().rstrip().removesuffix(";")
 VIEWS = ("colour=annotation&selected=1-5", "node=20", *(f"node={n}" for n in (3, 5, 7, 8, 9)))
 
 

@@ -201,7 +201,7 @@ def test_no_significant_motif(opened):
 def test_artefact_is_flagged(opened):
     page = opened(f"node={BY_STATE['artefact']}")
     assert "artefact: cpg" in panel(page, "motif").inner_text()
-    assert "CG-rich" in panel(page, "evidence").inner_text()
+    assert "a run of CG" in panel(page, "evidence").inner_text()
 
 
 def test_motif_without_a_match(opened):

@@ -3,29 +3,73 @@
 function option(value, text) {
   return h("option", { value }, text);
 }
-const FILTERS = { "f-state": "state", "f-family": "family", "f-class": "class", "f-cluster": "cluster", "f-flag": "flag", "f-show": "show", colour: "colour", "colour-class": "colour-class" };
+const FILTERS = {
+  "f-state": "state",
+  "f-family": "family",
+  "f-class": "class",
+  "f-cluster": "cluster",
+  "f-flag": "flag",
+  "f-show": "show",
+  colour: "colour",
+  "colour-class": "colour-class",
+};
 
 function fillControls() {
   const states = new Map();
   for (const letter of D.states) states.set(letter, (states.get(letter) || 0) + 1);
-  byId("f-state").append(option("", "all"), option("motif", `with a motif (${whole((states.get("m") || 0) + (states.get("u") || 0))})`),
-    ...Object.keys(STATES).filter((letter) => states.has(letter)).map((letter) => option(letter, `${STATES[letter].word} (${whole(states.get(letter))})`)));
+  byId("f-state").append(
+    option("", "all"),
+    option("motif", `with a motif (${whole((states.get("m") || 0) + (states.get("u") || 0))})`),
+    ...Object.keys(STATES)
+      .filter((letter) => states.has(letter))
+      .map((letter) => option(letter, `${STATES[letter].word} (${whole(states.get(letter))})`)),
+  );
   const families = new Map();
   for (let node = 0; node < M.n_nodes; node += 1) {
     const family = familyOf(node);
     if (family) families.set(family, (families.get(family) || 0) + 1);
   }
-  byId("f-family").append(option("", "all"), ...[...families].sort((a, b) => b[1] - a[1]).map(([name, n]) => option(name, `${name} (${whole(n)})`)));
-  byId("f-class").append(option("", "any"), ...D.annotations.map((a) => option(classKey(a), `${a.class} (${whole(a.enriched.length)})`)));
-  byId("f-cluster").append(option("", "all"), ...D.clusters.map((c) => option(String(c.cluster), `${c.cluster}${c.family ? ` ${c.family}` : ""} (${whole(c.n_nodes)})`)));
+  byId("f-family").append(
+    option("", "all"),
+    ...[...families]
+      .sort((a, b) => b[1] - a[1])
+      .map(([name, n]) => option(name, `${name} (${whole(n)})`)),
+  );
+  byId("f-class").append(
+    option("", "any"),
+    ...D.annotations.map((a) => option(classKey(a), `${a.class} (${whole(a.enriched.length)})`)),
+  );
+  byId("f-cluster").append(
+    option("", "all"),
+    ...D.clusters.map((c) =>
+      option(
+        String(c.cluster),
+        `${c.cluster}${c.family ? ` ${c.family}` : ""} (${whole(c.n_nodes)})`,
+      ),
+    ),
+  );
   byId("f-flag").append(option("", "any"), ...D.flags.map((flag) => option(flag, flag)));
-  byId("f-show").append(option("", "all nodes"), option("selected", "selected only"), option("favourites", "favourites only"), option("notes", "with a note"));
-  byId("colour").append(...Object.entries(COLOURINGS).map(([name, { word }]) => option(name, word)));
+  byId("f-show").append(
+    option("", "all nodes"),
+    option("selected", "selected only"),
+    option("favourites", "favourites only"),
+    option("notes", "with a note"),
+  );
+  byId("colour").append(
+    ...Object.entries(COLOURINGS).map(([name, { word }]) => option(name, word)),
+  );
   byId("colour-class").append(...D.annotations.map((a) => option(classKey(a), a.class)));
   if (!D.annotations.length) byId("colour").querySelector("[value=annotation]").disabled = true;
-  const words = new Set([...D.targets.name.filter(Boolean), ...families.keys(), ...D.annotations.map((a) => a.class)]);
-  byId("suggestions").append(...[...words].sort().map((word) => option(/\s/.test(word) ? `"${word}"` : word, "")));
-  for (const [id, name] of Object.entries(FILTERS)) byId(id).addEventListener("change", (event) => changeView({ [name]: event.target.value }));
+  const words = new Set([
+    ...D.targets.name.filter(Boolean),
+    ...families.keys(),
+    ...D.annotations.map((a) => a.class),
+  ]);
+  byId("suggestions").append(
+    ...[...words].sort().map((word) => option(/\s/.test(word) ? `"${word}"` : word, "")),
+  );
+  for (const [id, name] of Object.entries(FILTERS))
+    byId(id).addEventListener("change", (event) => changeView({ [name]: event.target.value }));
   let typing = null;
   byId("q").addEventListener("input", (event) => {
     clearTimeout(typing);
@@ -39,7 +83,9 @@ function showControls() {
   if (byId("q").value !== view.q) byId("q").value = view.q;
   for (const [id, name] of Object.entries(FILTERS)) {
     const select = byId(id);
-    select.value = view[name] || (name === "colour-class" && D.annotations.length ? classKey(D.annotations[0]) : view[name]);
+    select.value =
+      view[name] ||
+      (name === "colour-class" && D.annotations.length ? classKey(D.annotations[0]) : view[name]);
     select.classList.toggle("set", view[name] !== DEFAULTS[name]);
   }
   byId("colour-class-field").hidden = view.colour !== "annotation";
@@ -53,9 +99,20 @@ function showHead() {
     byId("start-link").hidden = false;
   }
   const count = (letters) => [...D.states].filter((letter) => letters.includes(letter)).length;
-  const figures = [["nodes", whole(M.n_nodes)], ["dead", whole(count("d"))], ["with a motif", whole(count("mu"))], ["matched", whole(count("m"))]];
-  if (D.sae) figures.push(["FVU", short(isMissing(D.sae.validation_fvu) ? D.sae.fvu : D.sae.validation_fvu)], ["L0", short(D.sae.l0)]);
-  byId("figures").append(...figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  const figures = [
+    ["nodes", whole(M.n_nodes)],
+    ["dead", whole(count("d"))],
+    ["with a motif", whole(count("mu"))],
+    ["matched", whole(count("m"))],
+  ];
+  if (D.sae)
+    figures.push(
+      ["FVU", short(isMissing(D.sae.validation_fvu) ? D.sae.fvu : D.sae.validation_fvu)],
+      ["L0", short(D.sae.l0)],
+    );
+  byId("figures").append(
+    ...figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 // A change of the search, filters, order or colours: one way in, so that all parts stay in step.
@@ -64,8 +121,17 @@ function changeView(changes) {
   Object.assign(view, changes);
   writeAddress();
   showControls();
-  if ("colour" in changes || "colour-class" in changes || "family" in changes || "cluster" in changes) map.recolour();
-  if ("sort" in changes || Object.keys(changes).some((name) => !["colour", "colour-class", "map"].includes(name))) {
+  if (
+    "colour" in changes ||
+    "colour-class" in changes ||
+    "family" in changes ||
+    "cluster" in changes
+  )
+    map.recolour();
+  if (
+    "sort" in changes ||
+    Object.keys(changes).some((name) => !["colour", "colour-class", "map"].includes(name))
+  ) {
     if (!("sort" in changes)) byId("table-box").scrollTop = 0;
     refresh();
   }
@@ -79,7 +145,10 @@ function refresh() {
   lastOrder = visibleNodes(view);
   table.show(lastOrder);
   map.show(lastOrder);
-  byId("result-count").textContent = lastOrder.length === M.n_nodes ? plural(M.n_nodes, "node") : `${whole(lastOrder.length)} of ${plural(M.n_nodes, "node")}`;
+  byId("result-count").textContent =
+    lastOrder.length === M.n_nodes
+      ? plural(M.n_nodes, "node")
+      : `${whole(lastOrder.length)} of ${plural(M.n_nodes, "node")}`;
   showSelection();
 }
 
@@ -95,7 +164,10 @@ function toggleSelected(node) {
 }
 function selectionChanged() {
   writeAddress();
-  if (view.show === "selected") { refresh(); return; }
+  if (view.show === "selected") {
+    refresh();
+    return;
+  }
   table.render(true);
   map.draw();
   showSelection();
@@ -103,9 +175,19 @@ function selectionChanged() {
 function showSelection() {
   const bar = byId("selection-bar");
   bar.hidden = !selection.size;
-  bar.replaceChildren(h("span", {}, `${whole(selection.size)} selected`),
-    h("button", { type: "button", class: "link", onclick: () => changeView({ show: view.show === "selected" ? "" : "selected" }) }, view.show === "selected" ? "Show all" : "Show only these"),
-    h("button", { type: "button", class: "link", onclick: () => setSelection([]) }, "Clear"));
+  bar.replaceChildren(
+    h("span", {}, `${whole(selection.size)} selected`),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "link",
+        onclick: () => changeView({ show: view.show === "selected" ? "" : "selected" }),
+      },
+      view.show === "selected" ? "Show all" : "Show only these",
+    ),
+    h("button", { type: "button", class: "link", onclick: () => setSelection([]) }, "Clear"),
+  );
 }
 const nodesToTake = () => (selection.size ? [...selection].sort((a, b) => a - b) : lastOrder);
 
@@ -137,7 +219,8 @@ function showView() {
 function followAddress() {
   const before = { ...view };
   readAddress();
-  if (view.colour !== before.colour || view["colour-class"] !== before["colour-class"]) map.recolour();
+  if (view.colour !== before.colour || view["colour-class"] !== before["colour-class"])
+    map.recolour();
   if (view.map !== before.map && map.width) map.readView();
   if (view.node !== "") lastOrder = visibleNodes(view);
   showView();
@@ -153,7 +236,8 @@ function onKey(event) {
     if (view.node !== "") closeNode();
     byId("q").focus();
     byId("q").select();
-  } else if (view.node !== "" && (event.key === "ArrowLeft" || event.key === "ArrowRight")) step(event.key === "ArrowLeft" ? -1 : 1);
+  } else if (view.node !== "" && (event.key === "ArrowLeft" || event.key === "ArrowRight"))
+    step(event.key === "ArrowLeft" ? -1 : 1);
   else return;
   event.preventDefault();
 }
@@ -164,17 +248,38 @@ async function start() {
     await loadOverview();
   } catch (error) {
     if (!(error instanceof LoadError)) throw error;
-    byId("loading").replaceChildren(h("span", { class: "state-box failed", role: "alert" }, h("b", {}, "Failed to load. "), `${error.message}.`));
+    byId("loading").replaceChildren(
+      h(
+        "span",
+        { class: "state-box failed", role: "alert" },
+        h("b", {}, "Failed to load. "),
+        `${error.message}.`,
+      ),
+    );
     return;
   }
   notes.start();
   readAddress();
   showHead();
   fillControls();
-  byId("home").addEventListener("click", (event) => { event.preventDefault(); if (view.node !== "") closeNode(); });
-  byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("main-content").focus(); });
+  byId("home").addEventListener("click", (event) => {
+    event.preventDefault();
+    if (view.node !== "") closeNode();
+  });
+  byId("skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("main-content").focus();
+  });
   byId("about-button").addEventListener("click", showAbout);
-  exportMenu(byId("take-away"), nodesToTake, () => (selection.size ? "selection" : "nodes"), () => (selection.size ? `The ${plural(selection.size, "selected node")}` : `The ${plural(lastOrder.length, "node")} listed`));
+  exportMenu(
+    byId("take-away"),
+    nodesToTake,
+    () => (selection.size ? "selection" : "nodes"),
+    () =>
+      selection.size
+        ? `The ${plural(selection.size, "selected node")}`
+        : `The ${plural(lastOrder.length, "node")} listed`,
+  );
   lastOrder = visibleNodes(view);
   byId("overview").hidden = view.node !== "";
   table.start();

@@ -8,7 +8,10 @@ const CATEGORIES = {
 const SCALES = {
   light: ["#d9e2c0", "#8fc6a4", "#3f9fa8", "#2a6f9e", "#2c3f83", "#2a1a55"],
   dark: ["#33415f", "#33669a", "#2d93a6", "#4fbf92", "#a9dc6b", "#f7e94f"],
-  diverging: { light: ["#2166ac", "#92c5de", "#d4d8dc", "#f4a15a", "#b35806"], dark: ["#5aa9f0", "#386f9e", "#4a5560", "#b8742e", "#ffab52"] },
+  diverging: {
+    light: ["#2166ac", "#92c5de", "#d4d8dc", "#f4a15a", "#b35806"],
+    dark: ["#5aa9f0", "#386f9e", "#4a5560", "#b8742e", "#ffab52"],
+  },
 };
 const isDark = () => {
   const theme = document.documentElement.dataset.theme;
@@ -31,7 +34,9 @@ function scaleBy(value, low, high, colours, legend) {
   return {
     of: (node) => {
       const v = value(node);
-      return isMissing(v) ? null : steps[Math.round(Math.min(Math.max((v - low) / (high - low || 1), 0), 1) * STEPS)];
+      return isMissing(v)
+        ? null
+        : steps[Math.round(Math.min(Math.max((v - low) / (high - low || 1), 0), 1) * STEPS)];
     },
     legend: { ...legend, low, high, colours },
   };
@@ -53,24 +58,49 @@ function categories(value, filter, name, other) {
   const rest = counts.slice(palette.length).reduce((sum, [, n]) => sum + n, 0);
   return {
     of: (node) => colour.get(value(node)) || null,
-    legend: { kind: "categories", filter, rest, other, entries: [...colour].map(([v, c], i) => ({ value: String(v), text: name(v), colour: c, count: counts[i][1] })) },
+    legend: {
+      kind: "categories",
+      filter,
+      rest,
+      other,
+      entries: [...colour].map(([v, c], i) => ({
+        value: String(v),
+        text: name(v),
+        colour: c,
+        count: counts[i][1],
+      })),
+    },
   };
 }
 
 function range(value, share = 0.98) {
   const values = [];
-  for (let node = 0; node < M.n_nodes; node += 1) if (!isMissing(value(node)) && !isMissing(D.x[node])) values.push(value(node));
+  for (let node = 0; node < M.n_nodes; node += 1)
+    if (!isMissing(value(node)) && !isMissing(D.x[node])) values.push(value(node));
   values.sort((a, b) => a - b);
-  return values.length ? [values[Math.floor((1 - share) * (values.length - 1))], values[Math.ceil(share * (values.length - 1))]] : [0, 1];
+  return values.length
+    ? [
+        values[Math.floor((1 - share) * (values.length - 1))],
+        values[Math.ceil(share * (values.length - 1))],
+      ]
+    : [0, 1];
 }
 
 const COLOURINGS = {
-  family: { word: "family of the best match", make: () => categories(familyOf, "family", (v) => v, "other families") },
+  family: {
+    word: "family of the best match",
+    make: () => categories(familyOf, "family", (v) => v, "other families"),
+  },
   q: {
     word: "significance of the best match",
     make: (theme) => {
       const value = (node) => (isMissing(D.log10_q[node]) ? null : -D.log10_q[node]);
-      return scaleBy(value, 0, Math.max(2, range(value)[1]), SCALES[theme], { kind: "scale", title: "−log10 q", text: (v) => short(v, 2), missing: "no match" });
+      return scaleBy(value, 0, Math.max(2, range(value)[1]), SCALES[theme], {
+        kind: "scale",
+        title: "−log10 q",
+        text: (v) => short(v, 2),
+        missing: "no match",
+      });
     },
   },
   frequency: {
@@ -78,17 +108,29 @@ const COLOURINGS = {
     make: (theme) => {
       const value = (node) => (D.frequency[node] ? Math.log10(D.frequency[node]) : null);
       const [low, high] = range(value);
-      return scaleBy(value, low, high, SCALES[theme], { kind: "scale", title: "share of positions where the node fires", text: (v) => percent(10 ** v), missing: "never fires" });
+      return scaleBy(value, low, high, SCALES[theme], {
+        kind: "scale",
+        title: "share of positions where the node fires",
+        text: (v) => percent(10 ** v),
+        missing: "never fires",
+      });
     },
   },
   annotation: {
     word: "annotation enrichment",
     make: (theme) => {
-      const annotation = D.annotations.find((a) => classKey(a) === view["colour-class"]) || D.annotations[0];
-      const value = (node) => (annotation && !isMissing(annotation.log2_odds_tenths[node]) ? annotation.log2_odds_tenths[node] / 10 : null);
+      const annotation =
+        D.annotations.find((a) => classKey(a) === view["colour-class"]) || D.annotations[0];
+      const value = (node) =>
+        annotation && !isMissing(annotation.log2_odds_tenths[node])
+          ? annotation.log2_odds_tenths[node] / 10
+          : null;
       return scaleBy(value, -4, 4, SCALES.diverging[theme], {
-        kind: "scale", title: `odds ratio of overlap with ${annotation ? annotation.class : "a class"}, against the shuffled control`,
-        text: (v) => (v < 0 ? `1/${2 ** -v}` : String(2 ** v)), middle: true, missing: "not yet computed",
+        kind: "scale",
+        title: `odds ratio of overlap with ${annotation ? annotation.class : "a class"}, against the shuffled control`,
+        text: (v) => (v < 0 ? `1/${2 ** -v}` : String(2 ** v)),
+        middle: true,
+        missing: "not yet computed",
       });
     },
   },
@@ -96,27 +138,72 @@ const COLOURINGS = {
     word: "cluster",
     make: () => {
       const families = new Map(D.clusters.map((c) => [c.cluster, c.family]));
-      return categories((node) => D.cluster[node], "cluster", (v) => `${v}${families.get(v) ? `: ${families.get(v)}` : ""}`, "other clusters");
+      return categories(
+        (node) => D.cluster[node],
+        "cluster",
+        (v) => `${v}${families.get(v) ? `: ${families.get(v)}` : ""}`,
+        "other clusters",
+      );
     },
   },
 };
-const colouring = () => (COLOURINGS[view.colour] || COLOURINGS.family).make(isDark() ? "dark" : "light");
+const colouring = () =>
+  (COLOURINGS[view.colour] || COLOURINGS.family).make(isDark() ? "dark" : "light");
 
 function drawLegend(box, { legend }) {
   if (legend.kind === "categories") {
     box.replaceChildren(
-      ...legend.entries.map((entry) => h("button", {
-        type: "button", class: "swatch", "aria-pressed": String(view[legend.filter] === entry.value), title: `Show only ${entry.text}`,
-        onclick: () => changeView({ [legend.filter]: view[legend.filter] === entry.value ? "" : entry.value }),
-      }, h("i", { style: { background: entry.colour } }), h("span", { class: "swatch-text" }, entry.text), h("span", { class: "swatch-count" }, whole(entry.count)))),
-      h("span", { class: "swatch plain" }, h("i", { class: "none" }), h("span", { class: "swatch-text" }, legend.rest ? `${legend.other} and none` : "none"),
-        legend.rest ? h("span", { class: "swatch-count" }, `${whole(legend.rest)} in others`) : null));
+      ...legend.entries.map((entry) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "swatch",
+            "aria-pressed": String(view[legend.filter] === entry.value),
+            title: `Show only ${entry.text}`,
+            onclick: () =>
+              changeView({
+                [legend.filter]: view[legend.filter] === entry.value ? "" : entry.value,
+              }),
+          },
+          h("i", { style: { background: entry.colour } }),
+          h("span", { class: "swatch-text" }, entry.text),
+          h("span", { class: "swatch-count" }, whole(entry.count)),
+        ),
+      ),
+      h(
+        "span",
+        { class: "swatch plain" },
+        h("i", { class: "none" }),
+        h("span", { class: "swatch-text" }, legend.rest ? `${legend.other} and none` : "none"),
+        legend.rest
+          ? h("span", { class: "swatch-count" }, `${whole(legend.rest)} in others`)
+          : null,
+      ),
+    );
     return;
   }
   const marks = legend.middle ? [legend.low, 0, legend.high] : [legend.low, legend.high];
-  box.replaceChildren(h("div", { class: "scale" },
-    h("span", { class: "scale-title" }, legend.title),
-    h("span", { class: "scale-bar", style: { background: `linear-gradient(to right, ${legend.colours.join(",")})` } }),
-    h("span", { class: "scale-marks" }, marks.map((mark) => h("span", {}, legend.text(mark))))),
-  h("span", { class: "swatch plain" }, h("i", { class: "none" }), h("span", { class: "swatch-text" }, legend.missing)));
+  box.replaceChildren(
+    h(
+      "div",
+      { class: "scale" },
+      h("span", { class: "scale-title" }, legend.title),
+      h("span", {
+        class: "scale-bar",
+        style: { background: `linear-gradient(to right, ${legend.colours.join(",")})` },
+      }),
+      h(
+        "span",
+        { class: "scale-marks" },
+        marks.map((mark) => h("span", {}, legend.text(mark))),
+      ),
+    ),
+    h(
+      "span",
+      { class: "swatch plain" },
+      h("i", { class: "none" }),
+      h("span", { class: "swatch-text" }, legend.missing),
+    ),
+  );
 }

@@ -11,11 +11,16 @@ function fill(element, attributes, children) {
     else if (name === "style") Object.assign(element.style, value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== false && child !== undefined));
+  element.append(
+    ...children
+      .flat(Infinity)
+      .filter((child) => child !== null && child !== false && child !== undefined),
+  );
   return element;
 }
 const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
-const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+const s = (tag, attributes, ...children) =>
+  fill(document.createElementNS(SVG, tag), attributes, children);
 
 // Numbers for reading. A missing value is a dash, never a zero.
 const MISSING = "–";
@@ -28,7 +33,9 @@ function short(value, digits = 3) {
   const size = Math.abs(value);
   if (value === 0) return "0";
   if (size >= 1e5 || size < 1e-3) return scientific(Math.log10(size), value < 0);
-  return Number(value.toPrecision(digits)).toLocaleString("en-US", { maximumSignificantDigits: digits });
+  return Number(value.toPrecision(digits)).toLocaleString("en-US", {
+    maximumSignificantDigits: digits,
+  });
 }
 function percent(value) {
   if (isMissing(value)) return MISSING;
@@ -45,7 +52,10 @@ function plainScientific(log10) {
   if (log10 > -2 && log10 < 4) return String(Number((10 ** log10).toPrecision(2)));
   let exponent = Math.floor(log10);
   let mantissa = (10 ** (log10 - exponent)).toFixed(1);
-  if (mantissa === "10.0") { mantissa = "1.0"; exponent += 1; }
+  if (mantissa === "10.0") {
+    mantissa = "1.0";
+    exponent += 1;
+  }
   return `${mantissa}e${exponent}`;
 }
 const plural = (count, one, many = one + "s") => `${whole(count)} ${count === 1 ? one : many}`;
@@ -57,24 +67,61 @@ function announce(words) {
 function showTrouble(words, retry) {
   const box = byId("trouble");
   box.replaceChildren(h("span", {}, words));
-  if (retry) box.append(h("button", { type: "button", onclick: () => { box.hidden = true; retry(); } }, "Try again"));
-  box.append(h("button", { type: "button", "aria-label": "Close this message", onclick: () => { box.hidden = true; } }, "Close"));
+  if (retry)
+    box.append(
+      h(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            box.hidden = true;
+            retry();
+          },
+        },
+        "Try again",
+      ),
+    );
+  box.append(
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-label": "Close this message",
+        onclick: () => {
+          box.hidden = true;
+        },
+      },
+      "Close",
+    ),
+  );
   box.hidden = false;
 }
 window.addEventListener("error", (event) => {
-  if (event.message) showTrouble(`The page met an error: ${event.message}. Reload it; what you see may be incomplete.`);
+  if (event.message)
+    showTrouble(
+      `The page met an error: ${event.message}. Reload it; what you see may be incomplete.`,
+    );
 });
 window.addEventListener("unhandledrejection", (event) => {
-  showTrouble(`The page met an error: ${event.reason && event.reason.message || event.reason}. Reload it; what you see may be incomplete.`);
+  showTrouble(
+    `The page met an error: ${(event.reason && event.reason.message) || event.reason}. Reload it; what you see may be incomplete.`,
+  );
 });
 
 // What the reader keeps lies in this browser only; a browser that refuses says so once.
 const kept = {
   read(name) {
-    try { return JSON.parse(window.localStorage.getItem(name)); } catch { return null; }
+    try {
+      return JSON.parse(window.localStorage.getItem(name));
+    } catch {
+      return null;
+    }
   },
   write(name, value) {
-    try { window.localStorage.setItem(name, JSON.stringify(value)); return true; } catch {
+    try {
+      window.localStorage.setItem(name, JSON.stringify(value));
+      return true;
+    } catch {
       announce("This browser does not let the page keep anything; export before you close it.");
       return false;
     }
@@ -102,4 +149,5 @@ function startTheme() {
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => apply(theme));
 }
-const cssColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const cssColour = (name) =>
+  getComputedStyle(document.documentElement).getPropertyValue(name).trim();

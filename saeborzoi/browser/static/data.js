@@ -21,7 +21,11 @@ function load(name) {
     };
     script.onerror = () => {
       script.remove();
-      reject(new LoadError(`${file} could not be read; copy the whole folder of the site, or write it again`));
+      reject(
+        new LoadError(
+          `${file} could not be read; copy the whole folder of the site, or write it again`,
+        ),
+      );
     };
     document.head.append(script);
   });
@@ -36,13 +40,16 @@ let M = null; // its manifest
 async function loadOverview() {
   const overview = await load("overview");
   if (overview.manifest.format_version !== FORMAT_VERSION) {
-    throw new LoadError(`the data have format ${overview.manifest.format_version}, this page reads ${FORMAT_VERSION}; write the site again`);
+    throw new LoadError(
+      `the data have format ${overview.manifest.format_version}, this page reads ${FORMAT_VERSION}; write the site again`,
+    );
   }
   D = overview;
   M = overview.manifest;
 }
 
-const shardName = (node) => `nodes-${String(Math.floor(node / M.nodes_per_shard)).padStart(4, "0")}`;
+const shardName = (node) =>
+  `nodes-${String(Math.floor(node / M.nodes_per_shard)).padStart(4, "0")}`;
 
 // One node's page, with its sequences and coordinates unpacked.
 async function loadNode(node) {
@@ -65,14 +72,20 @@ function seqletRows(columns, chroms) {
       start: from,
       end: from + length,
       activation: columns.activation[i],
-      sequence: unpackSequence(typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i], length),
+      sequence: unpackSequence(
+        typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i],
+        length,
+      ),
     };
   });
 }
 
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const DIGIT = new Map([...ALPHABET].map((letter, value) => [letter, value]));
-const CODONS = Array.from({ length: 64 }, (_, v) => "ACGT"[v >> 4] + "ACGT"[(v >> 2) & 3] + "ACGT"[v & 3]);
+const CODONS = Array.from(
+  { length: 64 },
+  (_, v) => "ACGT"[v >> 4] + "ACGT"[(v >> 2) & 3] + "ACGT"[v & 3],
+);
 
 function unpackSequence(packed, length) {
   if (packed.startsWith("!")) return packed.slice(1);
@@ -101,21 +114,36 @@ const reverseComplement = (matrix) => [...matrix].reverse().map((row) => [...row
 // State of a node: a letter in the data, a word and a meaning on the page.
 const STATES = {
   m: { word: "matched", meaning: "A significant motif was found and it matches a known one." },
-  u: { word: "motif, no match", meaning: "A significant motif was found; no known motif matches it." },
-  x: { word: "no motif", meaning: "Motifs were searched for in the seqlets and none was significant." },
-  p: { word: "not yet computed", meaning: "The assets that describe this node have not been materialized yet." },
-  n: { word: "not selected", meaning: "The node fires, but its seqlets did not pass the selection." },
+  u: {
+    word: "motif, no match",
+    meaning: "A significant motif was found; no known motif matches it.",
+  },
+  x: {
+    word: "no motif",
+    meaning: "Motifs were searched for in the seqlets and none was significant.",
+  },
+  p: {
+    word: "not yet computed",
+    meaning: "The assets that describe this node have not been materialized yet.",
+  },
+  n: {
+    word: "not selected",
+    meaning: "The node fires, but its seqlets did not pass the selection.",
+  },
   d: { word: "dead", meaning: "The node fires at no position of the data." },
 };
 const stateOf = (node) => D.states[node];
 const targetOf = (node) => D.match[node];
-const nameOfTarget = (target) => (target < 0 ? null : D.targets.name[target] || D.targets.id[target]);
+const nameOfTarget = (target) =>
+  target < 0 ? null : D.targets.name[target] || D.targets.id[target];
 const familyOf = (node) => (targetOf(node) < 0 ? null : D.targets.family[targetOf(node)]);
 const flagsOf = (node) => D.flags.filter((_, bit) => D.flag[node] & (1 << bit));
 const FLAG_MEANINGS = {
   palindrome: "The motif equals its reverse complement.",
-  "not enriched": "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
+  "not enriched":
+    "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
   dense: "The node fires at more than one position in ten.",
-  low_complexity: "The motif is a simple repeat, as genomes have many.",
-  cpg: "The motif is CG-rich without a pattern of its own.",
+  low_complexity: "The motif is a simple repeat or mere composition, as genomes have many.",
+  cpg: "The motif is a run of CG without a pattern of its own.",
+  full_width: "The motif is as wide as the seqlets and nearly all are its sites: composition.",
 };

@@ -16,20 +16,63 @@ function csvCell(value) {
   if (typeof value === "string" && /^[=+@\t\r-]/.test(text)) text = `'${text}`;
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
-const csv = (head, rows) => [head, ...rows].map((row) => row.map(csvCell).join(",")).join("\n") + "\n";
+const csv = (head, rows) =>
+  [head, ...rows].map((row) => row.map(csvCell).join(",")).join("\n") + "\n";
 // BED, FASTA and MEME know no quotes: what separates their fields may not stand in one
 const field = (text) => String(text).replace(/\s+/g, "_");
 
 function nodesCsv(nodes) {
   return csv(
-    ["hyperparameters", "node", "state", "reason", "frequency", "activation_max", "n_seqlets", "consensus", "log10_e_value",
-      "database", "target_id", "target_name", "target_family", "log10_q_value", "umap_1", "umap_2", "cluster", "flags", "favourite", "note"],
+    [
+      "hyperparameters",
+      "node",
+      "state",
+      "reason",
+      "frequency",
+      "activation_max",
+      "n_seqlets",
+      "consensus",
+      "log10_e_value",
+      "database",
+      "target_id",
+      "target_name",
+      "target_family",
+      "log10_q_value",
+      "umap_1",
+      "umap_2",
+      "cluster",
+      "flags",
+      "favourite",
+      "note",
+    ],
     nodes.map((node) => {
       const target = targetOf(node);
-      return [M.hyperparameters, node, STATES[stateOf(node)].word, D.reason[node] < 0 ? null : D.reasons[D.reason[node]],
-        D.frequency[node], D.activation_max[node], D.n_seqlets[node], D.consensus[node], D.log10_e[node],
-        ...(target < 0 ? [null, null, null, null] : [D.targets.database[target], D.targets.id[target], nameOfTarget(target), D.targets.family[target]]),
-        D.log10_q[node], D.x[node], D.y[node], D.cluster[node], flagsOf(node).join(" "), notes.isFavourite(node) ? 1 : 0, notes.text(node)];
+      return [
+        M.hyperparameters,
+        node,
+        STATES[stateOf(node)].word,
+        D.reason[node] < 0 ? null : D.reasons[D.reason[node]],
+        D.frequency[node],
+        D.activation_max[node],
+        D.n_seqlets[node],
+        D.consensus[node],
+        D.log10_e[node],
+        ...(target < 0
+          ? [null, null, null, null]
+          : [
+              D.targets.database[target],
+              D.targets.id[target],
+              nameOfTarget(target),
+              D.targets.family[target],
+            ]),
+        D.log10_q[node],
+        D.x[node],
+        D.y[node],
+        D.cluster[node],
+        flagsOf(node).join(" "),
+        notes.isFavourite(node) ? 1 : 0,
+        notes.text(node),
+      ];
     }),
   );
 }
@@ -39,7 +82,8 @@ async function eachPage(nodes, write) {
   for (const node of nodes) {
     const page = await loadNode(node);
     parts.push(write(node, page));
-    if (parts.length % 500 === 0) announce(`${whole(parts.length)} of ${whole(nodes.length)} nodes read`);
+    if (parts.length % 500 === 0)
+      announce(`${whole(parts.length)} of ${whole(nodes.length)} nodes read`);
   }
   return parts;
 }
@@ -47,45 +91,124 @@ const seqletName = (node, row) => `node${node}_rank${row.rank}`;
 
 const EXPORTS = {
   csv: {
-    word: "CSV", what: "one row a node",
-    make: async (nodes) => nodesCsv(nodes), type: "text/csv",
+    word: "CSV",
+    what: "one row a node",
+    make: async (nodes) => nodesCsv(nodes),
+    type: "text/csv",
   },
   "seqlets.csv": {
-    word: "CSV of seqlets", what: "one row a seqlet", type: "text/csv",
-    make: async (nodes) => csv(["hyperparameters", "node", "rank", "chrom", "start_bp", "end_bp", "activation", "sequence"],
-      (await eachPage(nodes, (node, page) => (page.rows || []).map((row) => [M.hyperparameters, node, row.rank, row.chrom, row.start, row.end, row.activation, row.sequence]))).flat()),
+    word: "CSV of seqlets",
+    what: "one row a seqlet",
+    type: "text/csv",
+    make: async (nodes) =>
+      csv(
+        [
+          "hyperparameters",
+          "node",
+          "rank",
+          "chrom",
+          "start_bp",
+          "end_bp",
+          "activation",
+          "sequence",
+        ],
+        (
+          await eachPage(nodes, (node, page) =>
+            (page.rows || []).map((row) => [
+              M.hyperparameters,
+              node,
+              row.rank,
+              row.chrom,
+              row.start,
+              row.end,
+              row.activation,
+              row.sequence,
+            ]),
+          )
+        ).flat(),
+      ),
   },
   bed: {
-    word: "BED", what: "intervals of the seqlets", type: "text/plain",
-    make: async (nodes) => (await eachPage(nodes, (node, page) => (page.rows || []).map((row) => {
-      const score = Math.round(Math.min(1, row.activation / (page.activation ? page.activation.max : row.activation || 1)) * 1000);
-      return [field(row.chrom), row.start, row.end, seqletName(node, row), score, "."].join("\t") + "\n";
-    }).join(""))).join(""),
+    word: "BED",
+    what: "intervals of the seqlets",
+    type: "text/plain",
+    make: async (nodes) =>
+      (
+        await eachPage(nodes, (node, page) =>
+          (page.rows || [])
+            .map((row) => {
+              const score = Math.round(
+                Math.min(
+                  1,
+                  row.activation / (page.activation ? page.activation.max : row.activation || 1),
+                ) * 1000,
+              );
+              return (
+                [field(row.chrom), row.start, row.end, seqletName(node, row), score, "."].join(
+                  "\t",
+                ) + "\n"
+              );
+            })
+            .join(""),
+        )
+      ).join(""),
   },
   fasta: {
-    word: "FASTA", what: "sequences of the seqlets", type: "text/plain",
-    make: async (nodes) => (await eachPage(nodes, (node, page) => (page.rows || []).map((row) =>
-      `>${seqletName(node, row)} ${field(row.chrom)}:${row.start}-${row.end} activation=${row.activation}\n${row.sequence}\n`).join(""))).join(""),
+    word: "FASTA",
+    what: "sequences of the seqlets",
+    type: "text/plain",
+    make: async (nodes) =>
+      (
+        await eachPage(nodes, (node, page) =>
+          (page.rows || [])
+            .map(
+              (row) =>
+                `>${seqletName(node, row)} ${field(row.chrom)}:${row.start}-${row.end} activation=${row.activation}\n${row.sequence}\n`,
+            )
+            .join(""),
+        )
+      ).join(""),
   },
   meme: {
-    word: "MEME", what: "significant motifs", type: "text/plain",
-    make: async (nodes) => memeText((await eachPage(nodes, (node, page) => (page.motifs || []).filter((motif) => motif.significant).map((motif) => ({ node, ...motif })))).flat()),
+    word: "MEME",
+    what: "significant motifs",
+    type: "text/plain",
+    make: async (nodes) =>
+      memeText(
+        (
+          await eachPage(nodes, (node, page) =>
+            (page.motifs || [])
+              .filter((motif) => motif.significant)
+              .map((motif) => ({ node, ...motif })),
+          )
+        ).flat(),
+      ),
   },
   svg: {
-    word: "SVG", what: "logos of the motifs", type: "image/svg+xml",
+    word: "SVG",
+    what: "logos of the motifs",
+    type: "image/svg+xml",
     make: async (nodes) => logoSheet(nodes),
   },
 };
 
 // Minimal MEME format, version 4, of the motifs that the page shows.
 function memeText(motifs) {
-  const head = "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\nBackground letter frequencies\nA 0.25 C 0.25 G 0.25 T 0.25\n";
-  return head + motifs.map((motif) => {
-    const rows = rowsOfFour(motif.matrix);
-    const lines = rows.map((row) => " " + row.map((p) => p.toFixed(6)).join("  "));
-    return `\nMOTIF node${motif.node}_motif${motif.motif} ${field(motif.consensus || "")}\n\n` +
-      `letter-probability matrix: alength= 4 w= ${rows.length} nsites= ${motif.n_sites || 20} E= ${plainScientific(motif.log10_e)}\n${lines.join("\n")}\n`;
-  }).join("");
+  const head =
+    "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\nBackground letter frequencies\nA 0.25 C 0.25 G 0.25 T 0.25\n";
+  return (
+    head +
+    motifs
+      .map((motif) => {
+        const rows = rowsOfFour(motif.matrix);
+        const lines = rows.map((row) => " " + row.map((p) => p.toFixed(6)).join("  "));
+        return (
+          `\nMOTIF node${motif.node}_motif${motif.motif} ${field(motif.consensus || "")}\n\n` +
+          `letter-probability matrix: alength= 4 w= ${rows.length} nsites= ${motif.n_sites || 20} E= ${plainScientific(motif.log10_e)}\n${lines.join("\n")}\n`
+        );
+      })
+      .join("")
+  );
 }
 
 function svgText(element) {
@@ -93,7 +216,10 @@ function svgText(element) {
   copy.setAttribute("xmlns", SVG);
   for (const part of copy.querySelectorAll("[class]")) {
     const name = part.getAttribute("class");
-    if (part.tagName === "text" && !part.hasAttribute("font-family")) { part.setAttribute("font-family", "sans-serif"); part.setAttribute("font-size", "11"); }
+    if (part.tagName === "text" && !part.hasAttribute("font-family")) {
+      part.setAttribute("font-family", "sans-serif");
+      part.setAttribute("font-size", "11");
+    }
     if (name.includes("axis")) part.setAttribute("stroke", "#5b6672");
     if (name.includes("shared")) part.setAttribute("fill", "#eef2f6");
     part.removeAttribute("class");
@@ -110,9 +236,18 @@ function logoSheet(nodes) {
     const matrix = unpackMatrix(D.matrix[node]);
     const name = nameOfTarget(targetOf(node));
     const unit = Math.min(14, (cell - 20) / matrix.length);
-    return s("g", { transform: `translate(${10 + (i % columns) * cell} ${Math.floor(i / columns) * rowHeight})` },
-      s("text", { x: 0, y: 14, "font-size": 11, "font-family": "sans-serif", fill: "#18212b" }, `node ${node}${name ? ` · ${name}` : ""}`),
-      drawPaths(logoPaths(matrix, { unit, height: 36, top: 20 })));
+    return s(
+      "g",
+      {
+        transform: `translate(${10 + (i % columns) * cell} ${Math.floor(i / columns) * rowHeight})`,
+      },
+      s(
+        "text",
+        { x: 0, y: 14, "font-size": 11, "font-family": "sans-serif", fill: "#18212b" },
+        `node ${node}${name ? ` · ${name}` : ""}`,
+      ),
+      drawPaths(logoPaths(matrix, { unit, height: 36, top: 20 })),
+    );
   });
   const height = Math.max(1, Math.ceil(drawn.length / columns)) * rowHeight;
   const width = columns * cell + 10;
@@ -132,16 +267,50 @@ async function takeAway(kind, nodes, stem) {
 
 // A menu of what can be taken away; `nodes` gives the nodes at the time of the click.
 function exportMenu(menu, nodes, stem, what) {
-  const close = () => { menu.open = false; };
-  const buttons = Object.entries(EXPORTS).map(([kind, entry]) => h("button", {
-    type: "button", "data-export": kind, onclick: () => { close(); return takeAway(kind, nodes(), stem()); },
-  }, h("b", {}, entry.word), h("span", {}, entry.what)));
+  const close = () => {
+    menu.open = false;
+  };
+  const buttons = Object.entries(EXPORTS).map(([kind, entry]) =>
+    h(
+      "button",
+      {
+        type: "button",
+        "data-export": kind,
+        onclick: () => {
+          close();
+          return takeAway(kind, nodes(), stem());
+        },
+      },
+      h("b", {}, entry.word),
+      h("span", {}, entry.what),
+    ),
+  );
   const words = h("p", { class: "menu-what" });
-  menu.replaceChildren(h("summary", {}, "Take away"), h("div", { class: "menu-list" }, words, buttons,
-    h("p", { class: "menu-what" }, `Seqlets: the strongest ${M.seqlets_per_band} of each band of activation, which this site carries.`)));
-  menu.addEventListener("toggle", () => { words.textContent = what(); });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && menu.open) { close(); menu.querySelector("summary").focus(); event.stopPropagation(); }
+  menu.replaceChildren(
+    h("summary", {}, "Take away"),
+    h(
+      "div",
+      { class: "menu-list" },
+      words,
+      buttons,
+      h(
+        "p",
+        { class: "menu-what" },
+        `Seqlets: the strongest ${M.seqlets_per_band} of each band of activation, which this site carries.`,
+      ),
+    ),
+  );
+  menu.addEventListener("toggle", () => {
+    words.textContent = what();
   });
-  document.addEventListener("click", (event) => { if (menu.open && !menu.contains(event.target)) close(); });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && menu.open) {
+      close();
+      menu.querySelector("summary").focus();
+      event.stopPropagation();
+    }
+  });
+  document.addEventListener("click", (event) => {
+    if (menu.open && !menu.contains(event.target)) close();
+  });
 }

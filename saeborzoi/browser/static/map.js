@@ -19,16 +19,21 @@ const map = {
     this.box = byId("map-box");
     this.tooltip = byId("tooltip");
     this.placed = [];
-    for (let node = 0; node < M.n_nodes; node += 1) if (!isMissing(D.x[node])) this.placed.push(node);
+    for (let node = 0; node < M.n_nodes; node += 1)
+      if (!isMissing(D.x[node])) this.placed.push(node);
     this.measure();
     const empty = byId("map-empty");
     if (!this.placed.length) {
-      empty.textContent = M.computed.node_embedding ? "No node has a place on the map: none was selected." : "Not yet computed: materialize umap_embedding to place the nodes on a map.";
+      empty.textContent = M.computed.node_embedding
+        ? "No node has a place on the map: none was selected."
+        : "Not yet computed: materialize umap_embedding to place the nodes on a map.";
       empty.hidden = false;
     }
     const missing = M.n_nodes - this.placed.length;
-    byId("map-note").textContent = this.placed.length && missing
-      ? `${whole(missing)} of ${plural(M.n_nodes, "node")} have no place here: dead, not selected or not yet computed. They stand in the table.` : "";
+    byId("map-note").textContent =
+      this.placed.length && missing
+        ? `${whole(missing)} of ${plural(M.n_nodes, "node")} have no place here: dead, not selected or not yet computed. They stand in the table.`
+        : "";
     new ResizeObserver(() => this.resize()).observe(this.box);
     this.listen();
     themeListeners.push(() => this.recolour());
@@ -54,7 +59,8 @@ const map = {
     this.height = height;
     const [x0, x1, y0, y1] = this.bounds;
     const was = this.fitScale;
-    this.fitScale = 0.92 * Math.min(width / Math.max(x1 - x0, 1e-6), height / Math.max(y1 - y0, 1e-6));
+    this.fitScale =
+      0.92 * Math.min(width / Math.max(x1 - x0, 1e-6), height / Math.max(y1 - y0, 1e-6));
     if (!before) this.readView();
     else this.scale *= this.fitScale / was;
     this.draw();
@@ -75,7 +81,9 @@ const map = {
   moved() {
     const zoom = this.scale / this.fitScale;
     const [x0, x1, y0, y1] = this.bounds;
-    const home = Math.abs(zoom - 1) < 0.01 && Math.hypot(this.centre[0] - (x0 + x1) / 2, this.centre[1] - (y0 + y1) / 2) * this.scale < 2;
+    const home =
+      Math.abs(zoom - 1) < 0.01 &&
+      Math.hypot(this.centre[0] - (x0 + x1) / 2, this.centre[1] - (y0 + y1) / 2) * this.scale < 2;
     view.map = home ? "" : [...this.centre.map((v) => v.toFixed(3)), zoom.toFixed(3)].join(",");
     clearTimeout(this.writing);
     this.writing = setTimeout(writeAddress, 200);
@@ -83,12 +91,18 @@ const map = {
   },
 
   toScreen(node) {
-    return [this.width / 2 + (D.x[node] - this.centre[0]) * this.scale, this.height / 2 - (D.y[node] - this.centre[1]) * this.scale];
+    return [
+      this.width / 2 + (D.x[node] - this.centre[0]) * this.scale,
+      this.height / 2 - (D.y[node] - this.centre[1]) * this.scale,
+    ];
   },
   zoom(factor, x = this.width / 2, y = this.height / 2) {
     const scale = Math.min(Math.max(this.scale * factor, this.fitScale * 0.5), this.fitScale * 60);
     const shift = 1 / this.scale - 1 / scale;
-    this.centre = [this.centre[0] + (x - this.width / 2) * shift, this.centre[1] - (y - this.height / 2) * shift];
+    this.centre = [
+      this.centre[0] + (x - this.width / 2) * shift,
+      this.centre[1] - (y - this.height / 2) * shift,
+    ];
     this.scale = scale;
     this.moved();
   },
@@ -109,7 +123,10 @@ const map = {
     drawLegend(byId("legend"), chosen);
     byId("legend").hidden = !this.placed.length;
     this.none = cssColour("--dot-none");
-    this.canvas.setAttribute("aria-label", `Map of ${plural(this.placed.length, "node")} by UMAP, coloured by ${(COLOURINGS[view.colour] || COLOURINGS.family).word}`);
+    this.canvas.setAttribute(
+      "aria-label",
+      `Map of ${plural(this.placed.length, "node")} by UMAP, coloured by ${(COLOURINGS[view.colour] || COLOURINGS.family).word}`,
+    );
     this.draw();
   },
   show(nodes) {
@@ -159,9 +176,15 @@ const map = {
       }
     }
     ctx.globalAlpha = 1;
-    this.ring([...selection].filter((node) => !isMissing(D.x[node])), radius + 1.6, cssColour("--ink"), 1.4);
+    this.ring(
+      [...selection].filter((node) => !isMissing(D.x[node])),
+      radius + 1.6,
+      cssColour("--ink"),
+      1.4,
+    );
     const marked = isMissing(this.hovered) ? this.pointed : this.hovered;
-    if (!isMissing(marked) && !isMissing(D.x[marked])) this.ring([marked], radius + 4, cssColour("--accent"), 2.5);
+    if (!isMissing(marked) && !isMissing(D.x[marked]))
+      this.ring([marked], radius + 4, cssColour("--accent"), 2.5);
     if (this.path) {
       ctx.beginPath();
       this.path.forEach(([x, y], i) => (i ? ctx.lineTo(x, y) : ctx.moveTo(x, y)));
@@ -195,7 +218,10 @@ const map = {
       if (!this.visible.has(node)) continue;
       const [px, py] = this.toScreen(node);
       const distance = (px - x) ** 2 + (py - y) ** 2;
-      if (distance < least) { least = distance; best = node; }
+      if (distance < least) {
+        least = distance;
+        best = node;
+      }
     }
     return best;
   },
@@ -211,9 +237,16 @@ const map = {
     if (node === null) return;
     const name = nameOfTarget(targetOf(node));
     this.tooltip.replaceChildren(
-      h("strong", {}, `Node ${node}`), h("span", {}, name ? `${name} · q ${scientific(D.log10_q[node])}` : STATES[stateOf(node)].word),
+      h("strong", {}, `Node ${node}`),
+      h(
+        "span",
+        {},
+        name ? `${name} · q ${scientific(D.log10_q[node])}` : STATES[stateOf(node)].word,
+      ),
       familyOf(node) && h("span", { class: "family" }, familyOf(node)),
-      D.matrix[node] ? smallLogo(unpackMatrix(D.matrix[node]), "") : "", h("span", { class: "family" }, `fires at ${percent(D.frequency[node])} of positions`));
+      D.matrix[node] ? smallLogo(unpackMatrix(D.matrix[node]), "") : "",
+      h("span", { class: "family" }, `fires at ${percent(D.frequency[node])} of positions`),
+    );
     const width = this.tooltip.offsetWidth;
     const height = this.tooltip.offsetHeight;
     this.tooltip.style.left = `${Math.max(4, Math.min(x + 14, this.width - width - 4))}px`;
@@ -254,7 +287,10 @@ const map = {
     });
     this.canvas.addEventListener("pointermove", (event) => {
       const here = at(event);
-      if (!pointers.has(event.pointerId)) { this.hover(...here); return; }
+      if (!pointers.has(event.pointerId)) {
+        this.hover(...here);
+        return;
+      }
       const before = pointers.get(event.pointerId);
       pointers.set(event.pointerId, here);
       if (start && Math.hypot(here[0] - start.at[0], here[1] - start.at[1]) > 4) start.moved = true;
@@ -262,9 +298,15 @@ const map = {
         this.path.push(here);
         this.draw();
       } else if (pointers.size === 2) {
-        const [other] = [...pointers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+        const [other] = [...pointers]
+          .filter(([id]) => id !== event.pointerId)
+          .map(([, place]) => place);
         const distance = (a) => Math.hypot(a[0] - other[0], a[1] - other[1]);
-        this.zoom(distance(here) / Math.max(1, distance(before)), (here[0] + other[0]) / 2, (here[1] + other[1]) / 2);
+        this.zoom(
+          distance(here) / Math.max(1, distance(before)),
+          (here[0] + other[0]) / 2,
+          (here[1] + other[1]) / 2,
+        );
       } else if (start && start.moved) {
         this.tooltip.hidden = true;
         this.pan(here[0] - before[0], here[1] - before[1]);
@@ -274,7 +316,10 @@ const map = {
       if (!pointers.delete(event.pointerId)) return;
       const path = this.path;
       this.path = null;
-      if (cancelled || !start) { this.draw(); return; }
+      if (cancelled || !start) {
+        this.draw();
+        return;
+      }
       if (path && start.moved) {
         const found = this.inLasso(path);
         setSelection(event.ctrlKey || event.metaKey ? [...selection, ...found] : found);
@@ -282,7 +327,8 @@ const map = {
       } else if (!start.moved) {
         const node = this.nearest(...at(event));
         if (node !== null) {
-          if (event.ctrlKey || event.metaKey || this.isLasso || event.shiftKey) toggleSelected(node);
+          if (event.ctrlKey || event.metaKey || this.isLasso || event.shiftKey)
+            toggleSelected(node);
           else openNode(node);
         }
       }
@@ -291,23 +337,41 @@ const map = {
     };
     this.canvas.addEventListener("pointerup", (event) => finish(event, false));
     this.canvas.addEventListener("pointercancel", (event) => finish(event, true));
-    this.canvas.addEventListener("pointerleave", () => { this.hovered = null; this.tooltip.hidden = true; this.draw(); });
-    this.canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.zoom(Math.exp(-event.deltaY * 0.0016), ...at(event));
-    }, { passive: false });
+    this.canvas.addEventListener("pointerleave", () => {
+      this.hovered = null;
+      this.tooltip.hidden = true;
+      this.draw();
+    });
+    this.canvas.addEventListener(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        this.zoom(Math.exp(-event.deltaY * 0.0016), ...at(event));
+      },
+      { passive: false },
+    );
     this.canvas.addEventListener("keydown", (event) => {
-      const pans = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] };
+      const pans = {
+        ArrowLeft: [40, 0],
+        ArrowRight: [-40, 0],
+        ArrowUp: [0, 40],
+        ArrowDown: [0, -40],
+      };
       if (pans[event.key]) this.pan(...pans[event.key]);
       else if (event.key === "+" || event.key === "=") this.zoom(1.3);
       else if (event.key === "-") this.zoom(1 / 1.3);
-      else if (event.key === "0") { this.centreAll(); this.moved(); }
-      else return;
+      else if (event.key === "0") {
+        this.centreAll();
+        this.moved();
+      } else return;
       event.preventDefault();
     });
     byId("lasso").addEventListener("click", () => this.setLasso(!this.isLasso));
     byId("zoom-in").addEventListener("click", () => this.zoom(1.4));
     byId("zoom-out").addEventListener("click", () => this.zoom(1 / 1.4));
-    byId("zoom-fit").addEventListener("click", () => { this.centreAll(); this.moved(); });
+    byId("zoom-fit").addEventListener("click", () => {
+      this.centreAll();
+      this.moved();
+    });
   },
 };

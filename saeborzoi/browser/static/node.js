@@ -38,22 +38,35 @@ function step(by) {
 }
 
 function nodeLink(node, ...children) {
-  return h("a", { href: address({ node: String(node) }), onclick: (event) => followNode(event, node) }, children.length ? children : `node ${node}`);
+  return h(
+    "a",
+    { href: address({ node: String(node) }), onclick: (event) => followNode(event, node) },
+    children.length ? children : `node ${node}`,
+  );
 }
 
 async function showNode(text) {
   const box = byId("node");
   if (!/^\d+$/.test(text) || Number(text) >= M.n_nodes) {
     openedNode = null;
-    box.replaceChildren(h("div", { class: "state-box failed" }, h("h2", {}, "No such node"),
-      h("p", {}, `This SAE has nodes 0 to ${M.n_nodes - 1}; the address asks for “${text}”.`),
-      h("button", { type: "button", onclick: closeNode }, "To the overview")));
+    box.replaceChildren(
+      h(
+        "div",
+        { class: "state-box failed" },
+        h("h2", {}, "No such node"),
+        h("p", {}, `This SAE has nodes 0 to ${M.n_nodes - 1}; the address asks for “${text}”.`),
+        h("button", { type: "button", onclick: closeNode }, "To the overview"),
+      ),
+    );
     return;
   }
   const node = Number(text);
   openedNode = node;
   // a page that is there at once must not flash a message
-  const patience = setTimeout(() => { if (openedNode === node) box.replaceChildren(h("p", { class: "loading" }, `Reading node ${node}…`)); }, 150);
+  const patience = setTimeout(() => {
+    if (openedNode === node)
+      box.replaceChildren(h("p", { class: "loading" }, `Reading node ${node}…`));
+  }, 150);
   try {
     const [page, targets] = await Promise.all([loadNode(node), load("targets")]);
     clearTimeout(patience);
@@ -63,9 +76,20 @@ async function showNode(text) {
     clearTimeout(patience);
     if (openedNode !== node) return;
     if (!(error instanceof LoadError)) throw error;
-    box.replaceChildren(nodeHead(node), h("div", { class: "state-box failed", role: "alert" }, h("h3", {}, "Failed to load"),
-      h("p", {}, `What is known of node ${node} could not be shown: ${error.message}. This says nothing about the node.`),
-      h("button", { type: "button", onclick: () => showNode(text) }, "Try again")));
+    box.replaceChildren(
+      nodeHead(node),
+      h(
+        "div",
+        { class: "state-box failed", role: "alert" },
+        h("h3", {}, "Failed to load"),
+        h(
+          "p",
+          {},
+          `What is known of node ${node} could not be shown: ${error.message}. This says nothing about the node.`,
+        ),
+        h("button", { type: "button", onclick: () => showNode(text) }, "Try again"),
+      ),
+    );
   }
 }
 
@@ -74,39 +98,141 @@ function nodeHead(node) {
   const next = neighbourInOrder(node, 1);
   const name = nameOfTarget(targetOf(node));
   const menu = h("details", { class: "menu" });
-  exportMenu(menu, () => [node], () => `node${node}`, () => `Node ${node}`);
+  exportMenu(
+    menu,
+    () => [node],
+    () => `node${node}`,
+    () => `Node ${node}`,
+  );
   const place = lastOrder.indexOf(node);
-  return h("header", { class: "node-head" },
-    h("div", { class: "node-title" },
+  return h(
+    "header",
+    { class: "node-head" },
+    h(
+      "div",
+      { class: "node-title" },
       h("button", { type: "button", class: "quiet back", onclick: closeNode }, "← Overview"),
-      h("h2", { tabindex: "-1", id: "node-title" }, `Node ${node}`), starButton(node), badge(node),
-      flagsOf(node).map((flag) => h("span", { class: "flag", title: FLAG_MEANINGS[flag] || "the motif is suspect" }, flag)),
-      name && h("p", { class: "node-name" }, h("b", {}, name), familyOf(node) ? ` · ${familyOf(node)}` : "")),
-    h("div", { class: "node-actions" },
-      place >= 0 && h("span", { class: "count" }, `${whole(place + 1)} of ${whole(lastOrder.length)} listed`),
-      h("button", { type: "button", disabled: previous === null, onclick: () => step(-1), "aria-keyshortcuts": "ArrowLeft", title: "Previous node of the list (←)" }, "‹ Previous"),
-      h("button", { type: "button", disabled: next === null, onclick: () => step(1), "aria-keyshortcuts": "ArrowRight", title: "Next node of the list (→)" }, "Next ›"),
-      h("button", { type: "button", "aria-pressed": String(selection.has(node)), id: "pick-node", onclick: () => { toggleSelected(node); byId("pick-node").setAttribute("aria-pressed", String(selection.has(node))); byId("pick-node").textContent = selection.has(node) ? "Selected" : "Select"; } }, selection.has(node) ? "Selected" : "Select"),
-      menu));
+      h("h2", { tabindex: "-1", id: "node-title" }, `Node ${node}`),
+      starButton(node),
+      badge(node),
+      flagsOf(node).map((flag) =>
+        h("span", { class: "flag", title: FLAG_MEANINGS[flag] || "the motif is suspect" }, flag),
+      ),
+      name &&
+        h(
+          "p",
+          { class: "node-name" },
+          h("b", {}, name),
+          familyOf(node) ? ` · ${familyOf(node)}` : "",
+        ),
+    ),
+    h(
+      "div",
+      { class: "node-actions" },
+      place >= 0 &&
+        h("span", { class: "count" }, `${whole(place + 1)} of ${whole(lastOrder.length)} listed`),
+      h(
+        "button",
+        {
+          type: "button",
+          disabled: previous === null,
+          onclick: () => step(-1),
+          "aria-keyshortcuts": "ArrowLeft",
+          title: "Previous node of the list (←)",
+        },
+        "‹ Previous",
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          disabled: next === null,
+          onclick: () => step(1),
+          "aria-keyshortcuts": "ArrowRight",
+          title: "Next node of the list (→)",
+        },
+        "Next ›",
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(selection.has(node)),
+          id: "pick-node",
+          onclick: () => {
+            toggleSelected(node);
+            byId("pick-node").setAttribute("aria-pressed", String(selection.has(node)));
+            byId("pick-node").textContent = selection.has(node) ? "Selected" : "Select";
+          },
+        },
+        selection.has(node) ? "Selected" : "Select",
+      ),
+      menu,
+    ),
+  );
 }
 
-const panel = (id, title, ...content) => h("section", { class: "panel", id: `panel-${id}`, "aria-labelledby": `h-${id}` }, h("h3", { id: `h-${id}` }, title), content);
-const notYet = (what, asset) => h("p", { class: "state-box pending" }, h("b", {}, "Not yet computed. "), `${what} Materialize the asset `, h("code", {}, asset), " for this node.");
+const panel = (id, title, ...content) =>
+  h(
+    "section",
+    { class: "panel", id: `panel-${id}`, "aria-labelledby": `h-${id}` },
+    h("h3", { id: `h-${id}` }, title),
+    content,
+  );
+const notYet = (what, asset) =>
+  h(
+    "p",
+    { class: "state-box pending" },
+    h("b", {}, "Not yet computed. "),
+    `${what} Materialize the asset `,
+    h("code", {}, asset),
+    " for this node.",
+  );
 
 function drawNode(box, node, page, targets) {
   const state = stateOf(node);
   const parts = [nodeHead(node)];
   if (state === "d") {
-    parts.push(h("div", { class: "state-box dead" }, h("h3", {}, "Dead node"),
-      h("p", {}, `It fires at none of the ${whole(page.activation && page.activation.n_positions)} positions that were scanned, so it has no seqlets and no motif.`)));
+    parts.push(
+      h(
+        "div",
+        { class: "state-box dead" },
+        h("h3", {}, "Dead node"),
+        h(
+          "p",
+          {},
+          `It fires at none of the ${whole(page.activation && page.activation.n_positions)} positions that were scanned, so it has no seqlets and no motif.`,
+        ),
+      ),
+    );
   }
   if (state === "n") {
-    parts.push(h("div", { class: "state-box unselected" }, h("h3", {}, "Not selected"),
-      h("p", {}, `The node fires, but it did not pass the selection: ${(page.selection && page.selection.reason) || "no reason was recorded"}. No motif was searched for.`)));
+    parts.push(
+      h(
+        "div",
+        { class: "state-box unselected" },
+        h("h3", {}, "Not selected"),
+        h(
+          "p",
+          {},
+          `The node fires, but it did not pass the selection: ${(page.selection && page.selection.reason) || "no reason was recorded"}. No motif was searched for.`,
+        ),
+      ),
+    );
   }
   if (state === "p") {
-    parts.push(h("div", { class: "state-box pending" }, h("h3", {}, "Not yet computed"),
-      h("p", {}, "Some of what describes this node has not been materialized yet; each panel says what is missing.")));
+    parts.push(
+      h(
+        "div",
+        { class: "state-box pending" },
+        h("h3", {}, "Not yet computed"),
+        h(
+          "p",
+          {},
+          "Some of what describes this node has not been materialized yet; each panel says what is missing.",
+        ),
+      ),
+    );
   }
   const isQuiet = state === "d" || state === "n";
   const left = [];
@@ -118,7 +244,14 @@ function drawNode(box, node, page, targets) {
   right.push(activationPanel(page), evidencePanel(node, page));
   if (!isQuiet) right.push(overlapPanel(page));
   right.push(nearPanel(node, page), notePanel(node));
-  parts.push(h("div", { class: "node-columns" }, h("div", { class: "column" }, left), h("div", { class: "column" }, right)));
+  parts.push(
+    h(
+      "div",
+      { class: "node-columns" },
+      h("div", { class: "column" }, left),
+      h("div", { class: "column" }, right),
+    ),
+  );
   box.replaceChildren(...parts);
   document.title = `Node ${node}${nameOfTarget(targetOf(node)) ? ` · ${nameOfTarget(targetOf(node))}` : ""} · ${M.hyperparameters}`;
 }

@@ -2,10 +2,18 @@
 
 const notes = {
   entries: {},
-  get place() { return `saeborzoi:notes:${M.hyperparameters}`; },
-  start() { this.entries = kept.read(this.place) || {}; },
-  isFavourite(node) { return Boolean(this.entries[node] && this.entries[node].favourite); },
-  text(node) { return (this.entries[node] && this.entries[node].note) || ""; },
+  get place() {
+    return `saeborzoi:notes:${M.hyperparameters}`;
+  },
+  start() {
+    this.entries = kept.read(this.place) || {};
+  },
+  isFavourite(node) {
+    return Boolean(this.entries[node] && this.entries[node].favourite);
+  },
+  text(node) {
+    return (this.entries[node] && this.entries[node].note) || "";
+  },
   set(node, change) {
     const entry = { favourite: false, note: "", ...this.entries[node], ...change };
     if (entry.favourite || entry.note) this.entries[node] = entry;
@@ -17,17 +25,34 @@ const notes = {
   },
   // Notes of the file are added; where both have a node, the file's entry stands.
   read(text) {
-    let document;
-    try { document = JSON.parse(text); } catch { throw new Error("the file is not JSON; choose one that this page exported"); }
-    if (!document || document.format !== "saeborzoi-notes" || typeof document.nodes !== "object" || document.nodes === null) {
+    let given;
+    try {
+      given = JSON.parse(text);
+    } catch {
+      throw new Error("the file is not JSON; choose one that this page exported");
+    }
+    if (
+      !given ||
+      given.format !== "saeborzoi-notes" ||
+      typeof given.nodes !== "object" ||
+      given.nodes === null
+    ) {
       throw new Error("the file holds no notes; choose one that this page exported");
     }
-    if (document.hyperparameters !== M.hyperparameters) {
-      throw new Error(`the notes are of the SAE ${document.hyperparameters}, this is ${M.hyperparameters}; open them on that SAE's pages`);
+    if (given.hyperparameters !== M.hyperparameters) {
+      throw new Error(
+        `the notes are of the SAE ${given.hyperparameters}, this is ${M.hyperparameters}; open them on that SAE's pages`,
+      );
     }
     let count = 0;
-    for (const [node, entry] of Object.entries(document.nodes)) {
-      if (!/^\d+$/.test(node) || Number(node) >= M.n_nodes || typeof entry !== "object" || entry === null) continue;
+    for (const [node, entry] of Object.entries(given.nodes)) {
+      if (
+        !/^\d+$/.test(node) ||
+        Number(node) >= M.n_nodes ||
+        typeof entry !== "object" ||
+        entry === null
+      )
+        continue;
       this.entries[node] = { favourite: Boolean(entry.favourite), note: String(entry.note || "") };
       count += 1;
     }

@@ -1,7 +1,41 @@
 // Which nodes a search and the filters leave, and in which order.
 
-const IUPAC = { A: 1, C: 2, G: 4, T: 8, U: 8, R: 5, Y: 10, S: 6, W: 9, K: 12, M: 3, B: 14, D: 13, H: 11, V: 7, N: 15 };
-const IUPAC_COMPLEMENT = { A: "T", C: "G", G: "C", T: "A", U: "A", R: "Y", Y: "R", S: "S", W: "W", K: "M", M: "K", B: "V", D: "H", H: "D", V: "B", N: "N" };
+const IUPAC = {
+  A: 1,
+  C: 2,
+  G: 4,
+  T: 8,
+  U: 8,
+  R: 5,
+  Y: 10,
+  S: 6,
+  W: 9,
+  K: 12,
+  M: 3,
+  B: 14,
+  D: 13,
+  H: 11,
+  V: 7,
+  N: 15,
+};
+const IUPAC_COMPLEMENT = {
+  A: "T",
+  C: "G",
+  G: "C",
+  T: "A",
+  U: "A",
+  R: "Y",
+  Y: "R",
+  S: "S",
+  W: "W",
+  K: "M",
+  M: "K",
+  B: "V",
+  D: "H",
+  H: "D",
+  V: "B",
+  N: "N",
+};
 const isPattern = (term) => term.length >= 3 && /^[ACGTURYSWKMBDHVN]+$/i.test(term);
 
 // A consensus letter fits where all that it stands for is in the pattern's letter.
@@ -15,7 +49,14 @@ function fits(pattern, consensus) {
 }
 const masks = (letters) => [...letters.toUpperCase()].map((letter) => IUPAC[letter] || 15);
 
-const SEARCH_FIELDS = { tf: "target", factor: "target", family: "family", node: "node", motif: "motif", class: "class" };
+const SEARCH_FIELDS = {
+  tf: "target",
+  factor: "target",
+  family: "family",
+  node: "node",
+  motif: "motif",
+  class: "class",
+};
 
 // "quoted words" stay together; field:word looks there only; every term must be met.
 function parseSearch(query) {
@@ -35,7 +76,10 @@ function namedTargets(query) {
   const hay = haystacks();
   for (const { field, word } of parseSearch(query)) {
     if (field && field !== "target") continue;
-    hay.names.forEach((name, i) => { if (name.includes(word.toLowerCase()) || hay.ids[i].startsWith(word.toLowerCase())) named.add(i); });
+    hay.names.forEach((name, i) => {
+      if (name.includes(word.toLowerCase()) || hay.ids[i].startsWith(word.toLowerCase()))
+        named.add(i);
+    });
   }
   return named;
 }
@@ -52,7 +96,9 @@ function haystacks() {
   if (!searchCache) {
     const lower = (values) => values.map((value) => (value || "").toLowerCase());
     searchCache = {
-      names: lower(D.targets.name), ids: lower(D.targets.id), families: lower(D.targets.family),
+      names: lower(D.targets.name),
+      ids: lower(D.targets.id),
+      families: lower(D.targets.family),
       classes: D.annotations.map((a) => `${a.class} ${a.annotation}`.toLowerCase()),
       consensus: D.consensus.map((letters) => (letters ? masks(letters) : null)),
     };
@@ -71,30 +117,50 @@ function testOf({ field, word }) {
   }
   if (!field || field === "target") {
     const found = new Set();
-    hay.names.forEach((name, i) => { if (name.includes(lower) || hay.ids[i].startsWith(lower)) found.add(i); });
+    hay.names.forEach((name, i) => {
+      if (name.includes(lower) || hay.ids[i].startsWith(lower)) found.add(i);
+    });
     if (found.size) tests.push((node) => D.matches[node].some((target) => found.has(target)));
   }
   if (!field || field === "family") {
     const found = new Set();
-    hay.families.forEach((family, i) => { if (family.includes(lower)) found.add(i); });
+    hay.families.forEach((family, i) => {
+      if (family.includes(lower)) found.add(i);
+    });
     if (found.size) tests.push((node) => D.matches[node].some((target) => found.has(target)));
   }
   if (!field || field === "class") {
     const found = new Set();
-    hay.classes.forEach((name, i) => { if (name.includes(lower)) for (const node of D.annotations[i].enriched) found.add(node); });
+    hay.classes.forEach((name, i) => {
+      if (name.includes(lower)) for (const node of D.annotations[i].enriched) found.add(node);
+    });
     if (found.size) tests.push((node) => found.has(node));
   }
   if ((!field || field === "motif") && isPattern(word)) {
     const forward = masks(word);
-    const reverse = masks([...word.toUpperCase()].reverse().map((letter) => IUPAC_COMPLEMENT[letter]).join(""));
-    tests.push((node) => hay.consensus[node] !== null && (fits(forward, hay.consensus[node]) || fits(reverse, hay.consensus[node])));
+    const reverse = masks(
+      [...word.toUpperCase()]
+        .reverse()
+        .map((letter) => IUPAC_COMPLEMENT[letter])
+        .join(""),
+    );
+    tests.push(
+      (node) =>
+        hay.consensus[node] !== null &&
+        (fits(forward, hay.consensus[node]) || fits(reverse, hay.consensus[node])),
+    );
   }
   return (node) => tests.some((test) => test(node));
 }
 
 function filterTests(view) {
   const tests = parseSearch(view.q).map(testOf);
-  if (view.state) tests.push(view.state === "motif" ? (node) => "mu".includes(stateOf(node)) : (node) => stateOf(node) === view.state);
+  if (view.state)
+    tests.push(
+      view.state === "motif"
+        ? (node) => "mu".includes(stateOf(node))
+        : (node) => stateOf(node) === view.state,
+    );
   if (view.family) tests.push((node) => familyOf(node) === view.family);
   if (view.cluster !== "") tests.push((node) => String(D.cluster[node]) === view.cluster);
   if (view.flag) {
@@ -102,7 +168,9 @@ function filterTests(view) {
     tests.push(D.flags.includes(view.flag) ? (node) => D.flag[node] & bit : () => false);
   }
   if (view.class !== "") {
-    const found = new Set(D.annotations.filter((a) => classKey(a) === view.class).flatMap((a) => a.enriched));
+    const found = new Set(
+      D.annotations.filter((a) => classKey(a) === view.class).flatMap((a) => a.enriched),
+    );
     tests.push((node) => found.has(node));
   }
   if (view.show === "selected") tests.push((node) => selection.has(node));
@@ -120,7 +188,9 @@ const SORT_KEYS = {
     const names = order.map((i) => (nameOfTarget(i) || "").toLowerCase());
     order.sort((a, b) => (names[a] < names[b] ? -1 : names[a] > names[b] ? 1 : a - b));
     const rank = new Array(order.length);
-    order.forEach((target, place) => { rank[target] = place; });
+    order.forEach((target, place) => {
+      rank[target] = place;
+    });
     return (node) => (D.match[node] < 0 ? null : rank[D.match[node]]);
   },
   motif: () => (node) => D.log10_e[node],
@@ -145,10 +215,15 @@ function visibleNodes(view) {
   const sign = descending ? -1 : 1;
   wanted = namedTargets(view.q);
   const byRelevance = view.sort === "" && wanted.size > 0;
-  const keyed = nodes.map((node) => ({ node, value: value(node), place: byRelevance && !wanted.has(targetOf(node)) ? 1 : 0 }));
+  const keyed = nodes.map((node) => ({
+    node,
+    value: value(node),
+    place: byRelevance && !wanted.has(targetOf(node)) ? 1 : 0,
+  }));
   keyed.sort((a, b) => {
     if (a.place !== b.place) return a.place - b.place;
-    if (isMissing(a.value) || isMissing(b.value)) return isMissing(a.value) - isMissing(b.value) || a.node - b.node;
+    if (isMissing(a.value) || isMissing(b.value))
+      return isMissing(a.value) - isMissing(b.value) || a.node - b.node;
     return sign * (a.value - b.value) || a.node - b.node;
   });
   return keyed.map((entry) => entry.node);

@@ -1,15 +1,27 @@
 // What is shown, in the address bar: a link shows the same view.
 
 const DEFAULTS = {
-  node: "", q: "", state: "", family: "", class: "", cluster: "", flag: "", show: "",
-  sort: "", colour: "family", "colour-class": "", selected: "", map: "",
+  node: "",
+  q: "",
+  state: "",
+  family: "",
+  class: "",
+  cluster: "",
+  flag: "",
+  show: "",
+  sort: "",
+  colour: "family",
+  "colour-class": "",
+  selected: "",
+  map: "",
 };
 const view = { ...DEFAULTS };
 const selection = new Set();
 
 function readAddress() {
   const given = new URLSearchParams(window.location.hash.slice(1));
-  for (const name of Object.keys(DEFAULTS)) view[name] = given.has(name) ? given.get(name) : DEFAULTS[name];
+  for (const name of Object.keys(DEFAULTS))
+    view[name] = given.has(name) ? given.get(name) : DEFAULTS[name];
   selection.clear();
   for (const node of expandRanges(view.selected)) selection.add(node);
 }
@@ -17,7 +29,8 @@ function readAddress() {
 function address(changes = {}) {
   const all = { ...view, selected: compactRanges(selection), ...changes };
   const given = new URLSearchParams();
-  for (const [name, value] of Object.entries(all)) if (value !== DEFAULTS[name]) given.set(name, value);
+  for (const [name, value] of Object.entries(all))
+    if (value !== DEFAULTS[name]) given.set(name, value);
   return "#" + given.toString();
 }
 

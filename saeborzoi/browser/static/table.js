@@ -5,10 +5,22 @@ const COLUMNS = [
   { id: "pick", head: "", label: "Selected", class: "c-pick" },
   { id: "node", head: "Node", sort: "node", class: "c-node" },
   { id: "match", head: "Best match", sort: "match", class: "c-match" },
-  { id: "motif", head: "Motif", sort: "motif", class: "c-logo", title: "Sorts by the motif's E-value" },
+  {
+    id: "motif",
+    head: "Motif",
+    sort: "motif",
+    class: "c-logo",
+    title: "Sorts by the motif's E-value",
+  },
   { id: "q", head: "q", sort: "q", class: "c-q num", title: "q-value of the best match" },
   { id: "seqlets", head: "Seqlets", sort: "seqlets", class: "c-seqlets num" },
-  { id: "frequency", head: "Fires at", sort: "frequency", class: "c-frequency num", title: "Share of positions where the node fires" },
+  {
+    id: "frequency",
+    head: "Fires at",
+    sort: "frequency",
+    class: "c-frequency num",
+    title: "Share of positions where the node fires",
+  },
   { id: "state", head: "State, flags", sort: "state", class: "c-state" },
 ];
 
@@ -22,7 +34,12 @@ const table = {
     this.box = byId("table-box");
     this.head = h("tr", { role: "row" });
     this.body = h("tbody", {});
-    const element = h("table", { class: "nodes", "aria-label": "Nodes", "aria-describedby": "result-count" }, h("thead", {}, this.head), this.body);
+    const element = h(
+      "table",
+      { class: "nodes", "aria-label": "Nodes", "aria-describedby": "result-count" },
+      h("thead", {}, this.head),
+      this.body,
+    );
     this.element = element;
     this.box.replaceChildren(element);
     this.headers();
@@ -32,16 +49,42 @@ const table = {
   },
 
   headers() {
-    this.head.replaceChildren(...COLUMNS.map((column) => {
-      if (!column.sort) return h("th", { scope: "col", class: column.class }, h("span", { class: "visually-hidden" }, column.label));
-      const current = shownSort() === column.sort;
-      const descending = view.sort.startsWith("-");
-      return h("th", { scope: "col", class: column.class, "aria-sort": current ? (descending ? "descending" : "ascending") : null },
-        h("button", {
-          type: "button", title: column.title, "data-sort": column.sort,
-          onclick: () => changeView({ sort: current && !descending ? "-" + column.sort : column.sort }),
-        }, column.head, h("span", { class: "arrow", "aria-hidden": "true" }, current ? (descending ? "▼" : "▲") : "")));
-    }));
+    this.head.replaceChildren(
+      ...COLUMNS.map((column) => {
+        if (!column.sort)
+          return h(
+            "th",
+            { scope: "col", class: column.class },
+            h("span", { class: "visually-hidden" }, column.label),
+          );
+        const current = shownSort() === column.sort;
+        const descending = view.sort.startsWith("-");
+        return h(
+          "th",
+          {
+            scope: "col",
+            class: column.class,
+            "aria-sort": current ? (descending ? "descending" : "ascending") : null,
+          },
+          h(
+            "button",
+            {
+              type: "button",
+              title: column.title,
+              "data-sort": column.sort,
+              onclick: () =>
+                changeView({ sort: current && !descending ? "-" + column.sort : column.sort }),
+            },
+            column.head,
+            h(
+              "span",
+              { class: "arrow", "aria-hidden": "true" },
+              current ? (descending ? "▼" : "▲") : "",
+            ),
+          ),
+        );
+      }),
+    );
   },
 
   show(nodes) {
@@ -56,17 +99,33 @@ const table = {
   render(force = false) {
     const height = this.box.clientHeight || 600;
     const first = Math.max(0, Math.floor(this.box.scrollTop / ROW_HEIGHT) - 6);
-    const last = Math.min(this.nodes.length, Math.ceil((this.box.scrollTop + height) / ROW_HEIGHT) + 6);
+    const last = Math.min(
+      this.nodes.length,
+      Math.ceil((this.box.scrollTop + height) / ROW_HEIGHT) + 6,
+    );
     if (!force && first === this.first && last === this.last) return;
-    const focused = document.activeElement && document.activeElement.closest && document.activeElement.closest("tr[data-node]");
+    const focused =
+      document.activeElement &&
+      document.activeElement.closest &&
+      document.activeElement.closest("tr[data-node]");
     const held = focused && this.body.contains(focused) ? focused.dataset.node : null;
     this.first = first;
     this.last = last;
     const rows = [];
     for (let place = first; place < last; place += 1) rows.push(this.row(place));
     if (!this.nodes.length) {
-      rows.push(h("tr", {}, h("td", { colspan: COLUMNS.length, class: "empty" }, "No node fits the search and the filters. ",
-        h("button", { type: "button", class: "link", onclick: resetFilters }, "Reset them"))));
+      rows.push(
+        h(
+          "tr",
+          {},
+          h(
+            "td",
+            { colspan: COLUMNS.length, class: "empty" },
+            "No node fits the search and the filters. ",
+            h("button", { type: "button", class: "link", onclick: resetFilters }, "Reset them"),
+          ),
+        ),
+      );
     }
     this.body.replaceChildren(this.gap(first), ...rows, this.gap(this.nodes.length - last));
     if (held !== null) {
@@ -76,7 +135,11 @@ const table = {
   },
 
   gap(count) {
-    return h("tr", { "aria-hidden": "true", class: "gap" }, h("td", { style: { height: `${count * ROW_HEIGHT}px`, padding: "0" } }));
+    return h(
+      "tr",
+      { "aria-hidden": "true", class: "gap" },
+      h("td", { style: { height: `${count * ROW_HEIGHT}px`, padding: "0" } }),
+    );
   },
 
   row(place) {
@@ -85,35 +148,86 @@ const table = {
     const name = nameOfTarget(targetOf(node));
     const matrix = D.matrix[node];
     const box = h("input", {
-      type: "checkbox", "aria-label": `Select node ${node}`, tabindex: "-1",
-      onclick: (event) => { event.stopPropagation(); toggleSelected(node); },
+      type: "checkbox",
+      "aria-label": `Select node ${node}`,
+      tabindex: "-1",
+      onclick: (event) => {
+        event.stopPropagation();
+        toggleSelected(node);
+      },
     });
     box.checked = picked;
-    return h("tr", {
-      "data-node": node, "aria-rowindex": place + 2, tabindex: place === this.active ? "0" : "-1", class: picked ? "picked" : null,
-      "aria-label": `Node ${node}, ${STATES[stateOf(node)].word}${name ? `, ${name}` : ""}`,
-      onmouseenter: () => map.point(node), onmouseleave: () => map.point(null),
-      onfocus: () => this.focused(place),
-      onclick: (event) => { if (!event.target.closest("a,input,button")) openNode(node); },
-    },
-    h("td", { class: "c-pick" }, box),
-    h("td", { class: "c-node" }, h("a", { href: address({ node: String(node) }), tabindex: "-1", onclick: (event) => followNode(event, node) }, String(node)),
-      notes.isFavourite(node) && h("span", { class: "mark", title: "favourite" }, "★")),
-    h("td", { class: "c-match" }, name
-      ? [h("span", { class: "name" }, name), h("span", { class: "family" }, alsoFound(node) || familyOf(node) || "family not known")]
-      : h("span", { class: "missing" }, MISSING)),
-    h("td", { class: "c-logo" }, matrix ? smallLogo(unpackMatrix(matrix), `motif ${D.consensus[node] || ""}`) : h("span", { class: "missing" }, MISSING)),
-    h("td", { class: "c-q num" }, scientific(D.log10_q[node])),
-    h("td", { class: "c-seqlets num" }, whole(D.n_seqlets[node])),
-    h("td", { class: "c-frequency num" }, percent(D.frequency[node])),
-    h("td", { class: "c-state" }, badge(node), flagsOf(node).map((flag) => h("span", { class: "flag", title: FLAG_MEANINGS[flag] || "the motif is suspect" }, flag))));
+    return h(
+      "tr",
+      {
+        "data-node": node,
+        "aria-rowindex": place + 2,
+        tabindex: place === this.active ? "0" : "-1",
+        class: picked ? "picked" : null,
+        "aria-label": `Node ${node}, ${STATES[stateOf(node)].word}${name ? `, ${name}` : ""}`,
+        onmouseenter: () => map.point(node),
+        onmouseleave: () => map.point(null),
+        onfocus: () => this.focused(place),
+        onclick: (event) => {
+          if (!event.target.closest("a,input,button")) openNode(node);
+        },
+      },
+      h("td", { class: "c-pick" }, box),
+      h(
+        "td",
+        { class: "c-node" },
+        h(
+          "a",
+          {
+            href: address({ node: String(node) }),
+            tabindex: "-1",
+            onclick: (event) => followNode(event, node),
+          },
+          String(node),
+        ),
+        notes.isFavourite(node) && h("span", { class: "mark", title: "favourite" }, "★"),
+      ),
+      h(
+        "td",
+        { class: "c-match" },
+        name
+          ? [
+              h("span", { class: "name" }, name),
+              h(
+                "span",
+                { class: "family" },
+                alsoFound(node) || familyOf(node) || "family not known",
+              ),
+            ]
+          : h("span", { class: "missing" }, MISSING),
+      ),
+      h(
+        "td",
+        { class: "c-logo" },
+        matrix
+          ? smallLogo(unpackMatrix(matrix), `motif ${D.consensus[node] || ""}`)
+          : h("span", { class: "missing" }, MISSING),
+      ),
+      h("td", { class: "c-q num" }, scientific(D.log10_q[node])),
+      h("td", { class: "c-seqlets num" }, whole(D.n_seqlets[node])),
+      h("td", { class: "c-frequency num" }, percent(D.frequency[node])),
+      h(
+        "td",
+        { class: "c-state" },
+        badge(node),
+        flagsOf(node).map((flag) =>
+          h("span", { class: "flag", title: FLAG_MEANINGS[flag] || "the motif is suspect" }, flag),
+        ),
+      ),
+    );
   },
 
   scrollTo(place) {
     const top = place * ROW_HEIGHT;
     const height = this.box.clientHeight - ROW_HEIGHT;
     if (top < this.box.scrollTop) this.box.scrollTop = top;
-    else if (top + ROW_HEIGHT > this.box.scrollTop + height) this.box.scrollTop = top + ROW_HEIGHT - height;
+    else if (top + ROW_HEIGHT > this.box.scrollTop + height)
+      this.box.scrollTop = top + ROW_HEIGHT - height;
   },
 
   focusRow(place) {
@@ -151,6 +265,11 @@ const table = {
 
 function badge(node) {
   const state = stateOf(node);
-  const reason = state === "n" && D.reason[node] >= 0 ? ` Reason: ${D.reasons[D.reason[node]]}.` : "";
-  return h("span", { class: `badge state-${state}`, title: STATES[state].meaning + reason }, STATES[state].word);
+  const reason =
+    state === "n" && D.reason[node] >= 0 ? ` Reason: ${D.reasons[D.reason[node]]}.` : "";
+  return h(
+    "span",
+    { class: `badge state-${state}`, title: STATES[state].meaning + reason },
+    STATES[state].word,
+  );
 }

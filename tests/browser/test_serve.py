@@ -1,0 +1,28 @@
+"""Pages over loopback, and a clear word where there are none."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+
+import pytest
+
+from saeborzoi.browser.serve import make_server, open_file
+from saeborzoi.errors import StoreError
+
+
+def test_pages_are_served_on_this_machine_only_and_never_kept(tmp_path):
+    (tmp_path / "index.html").write_text("<!doctype html>pages")
+    with make_server(tmp_path, port=0) as server:
+        host, port = server.server_address[:2]
+        assert host == "127.0.0.1"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://{host}:{port}/index.html") as answer:
+            assert answer.read() == b"<!doctype html>pages"
+            assert answer.headers["Cache-Control"] == "no-store"
+        server.shutdown()
+
+
+def test_missing_pages_name_the_asset(tmp_path):
+    with pytest.raises(StoreError, match="materialize feature_browser first"):
+        open_file(tmp_path / "index.html")
