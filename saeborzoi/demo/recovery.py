@@ -70,7 +70,7 @@ def recovery_table(
     """
     motifs = motifs[motifs["is_significant"].astype(bool)]
     best = _best_matches(motifs, matches)
-    hits = _hits(planted, instances, seqlets[seqlets["node"].isin(motifs["node"])])
+    hits = seqlets_on_instances(planted, instances, seqlets[seqlets["node"].isin(motifs["node"])])
     rows = []
     for motif_id, name, family in planted[["motif_id", "name", "family"]].itertuples(index=False):
         node = hits[motif_id].idxmax() if len(hits) else None
@@ -118,7 +118,9 @@ def recovery_text(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _hits(planted: pd.DataFrame, instances: pd.DataFrame, seqlets: pd.DataFrame) -> pd.DataFrame:
+def seqlets_on_instances(
+    planted: pd.DataFrame, instances: pd.DataFrame, seqlets: pd.DataFrame
+) -> pd.DataFrame:
     """Seqlets of each node (index) that hold the middle of an instance of each motif (columns)."""
     middle = (instances["start_bp"] + instances["end_bp"]) // 2
     points = instances.assign(start_bp=middle, end_bp=middle + 1)

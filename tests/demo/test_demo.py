@@ -25,19 +25,7 @@ from saeborzoi.genome import (
     require_inside,
 )
 from saeborzoi.job import silent
-from saeborzoi.settings import Settings, load_settings
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    make_demo(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def settings(demo: Path) -> Settings:
-    return load_settings(demo / "dagster_project.toml")
+from saeborzoi.settings import Settings
 
 
 def checksums(folder: Path) -> dict[str, str]:
