@@ -12,7 +12,6 @@ import pandas as pd
 from saeborzoi.artifacts import PROVENANCE, provenance, write_file, write_json
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.hyperparameters import parse_node_key
-from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.catalog import Made
 from saeborzoi_resources.platform import Platform, Sae, Version
 from saeborzoi_resources.schema import TABLE
@@ -139,9 +138,6 @@ def run_node_stage(
             rows.to_parquet(temporary, index=False)
         jobs.append(job)
     figures = platform.compute.run(context, jobs) if jobs else []
-    empty = pd.DataFrame(
-        columns=[c.name for c in TABLE[result].columns if c.name != HYPERPARAMETERS]
-    )
     frames = [pd.read_parquet(job.output) for job in jobs]
     write_json(
         folder / PROVENANCE,
@@ -150,7 +146,9 @@ def run_node_stage(
     for job in jobs:
         shutil.rmtree(job.work, ignore_errors=True)
         job.inputs[table].unlink(missing_ok=True)
-    return NodeStage(pd.concat(frames) if frames else empty, folder)
+    # without nodes to work on: no rows, but the columns' types
+    frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
+    return NodeStage(frame, folder)
 
 
 def made_by(context: dg.AssetExecutionContext, version: Version, artifact: Path) -> Made:
