@@ -70,6 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trace.add_argument("key", help="a node 'KEY|n0003', an SAE's partition key, or a layer")
     trace.set_defaults(run=_trace)
 
+    clean = commands.add_parser(
+        "clean", help="what removing an SAE would remove, or what nothing needs; --yes removes it"
+    )
+    what = clean.add_mutually_exclusive_group(required=True)
+    what.add_argument("key", nargs="?", help="partition key of the SAE")
+    what.add_argument(
+        "--orphans", action="store_true", help="files that no result refers to, and the reverse"
+    )
+    clean.add_argument("--yes", action="store_true", help="remove it; without, only say what")
+    clean.set_defaults(run=_clean)
+
     options = parser.parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -147,6 +158,16 @@ def _convert(options: argparse.Namespace) -> None:
     options.output.write_text(text)
     print(f"{options.output} is written; look at the lines marked with 'check', then run "
           "`saeborzoi check`")  # fmt: skip
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from saeborzoi_assets.removal import remove_orphans, remove_sae
+
+    settings_file = _settings_file(options)
+    if options.orphans:
+        print(remove_orphans(settings_file, for_good=options.yes))
+    else:
+        print(remove_sae(settings_file, options.key, for_good=options.yes))
 
 
 def _trace(options: argparse.Namespace) -> int:

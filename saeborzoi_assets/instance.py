@@ -1,12 +1,25 @@
 """The Dagster instance of a project: where its history lies, and its default configuration."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
+
 from saeborzoi.artifacts import write_file
+from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.event_log import set_event_defaults
 
 HOME_VARIABLE = "DAGSTER_HOME"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start")
 
 _CONFIGURATION = """\
 # Dagster instance of this project. https://docs.dagster.io/deployment/oss/dagster-yaml
@@ -30,13 +43,18 @@ concurrency:
 """
 
 
+def home_of(project: Path) -> Path:
+    """The instance's folder: DAGSTER_HOME, else `.dagster` beside the settings file."""
+    return Path(os.environ.get(HOME_VARIABLE) or project / ".dagster").resolve()
+
+
 def ensure_home(project: Path) -> Path:
     """The instance's folder: DAGSTER_HOME, else `.dagster` beside the settings file.
 
     Makes the folder and its `dagster.yaml` where they are missing, and sets DAGSTER_HOME for
     this process and those that it starts.
     """
-    home = Path(os.environ.get(HOME_VARIABLE) or project / ".dagster").resolve()
+    home = home_of(project)
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         with write_file(home / "dagster.yaml") as temporary:
@@ -44,3 +62,38 @@ def ensure_home(project: Path) -> Path:
     os.environ[HOME_VARIABLE] = str(home)
     set_event_defaults()
     return home
+
+
+def unfinished_runs(project: Path, key: str) -> list[str]:
+    """Runs of an SAE's partitions that wait or work; none where there is no instance."""
+    with _existing(project) as instance:
+        if instance is None:
+            return []
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    return [
+        run.run_id
+        for run in unfinished
+        if key in {run.tags.get(tag, "").partition("|")[0] for tag in _PARTITION_TAGS}
+    ]
+
+
+def forget_partition(project: Path, key: str) -> bool:
+    """Remove an SAE's partition from the instance; whether it was there.
+
+    The history of its runs stays: Dagster cannot remove that of single partitions.
+    """
+    with _existing(project) as instance:
+        if instance is None or not instance.has_dynamic_partition(HYPERPARAMETERS, key):
+            return False
+        instance.delete_dynamic_partition(HYPERPARAMETERS, key)
+        return True
+
+
+@contextlib.contextmanager
+def _existing(project: Path) -> Iterator[dg.DagsterInstance | None]:
+    """The project's instance, None where it has none; none is made."""
+    if not (home_of(project) / "dagster.yaml").exists():
+        yield None
+        return
+    with dg.DagsterInstance.from_config(str(ensure_home(project))) as instance:
+        yield instance

@@ -97,6 +97,11 @@ class Catalog:
         connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
         try:
             self._require_version(connection)
+            if _missing(connection):
+                connection.close()
+                with self._write("tables of this release"):
+                    pass
+                connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
             yield connection
         finally:
             connection.close()
@@ -387,27 +392,34 @@ class Catalog:
             )
 
 
+def _missing(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Columns of this release's tables that are not there, as (table, column), and views, as
+    (view, "")."""
+    found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
+    there = set(found) | {(name, "") for name, _ in found}
+    wanted = [(table.name, column.name) for table in TABLES for column in table.columns]
+    return [name for name in [*wanted, *((view, "") for view in VIEWS)] if name not in there]
+
+
 def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Tables, columns, views and their comments, where they are not there yet.
 
     A catalogue of the same version that an earlier release made gains what came since; a column
     that is new is NULL in the rows that stand.
     """
-    found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
-    there = set(found)
-    tables = {table for table, _ in found}
-    missing = [
-        (table, column)
-        for table in TABLES
-        for column in table.columns
-        if (table.name, column.name) not in there
-    ]
-    if not missing and tables.issuperset(VIEWS):
+    missing = _missing(connection)
+    if not missing:
         return
+    found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    tables = {name for (name,) in found}
     if "schema_version" not in tables:
         connection.execute("CREATE TABLE schema_version (version INTEGER)")
         connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-    for table, column in missing:
+    absent = set(missing)
+    columns = [(table, column) for table in TABLES for column in table.columns]
+    for table, column in columns:
+        if (table.name, column.name) not in absent:
+            continue
         # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the check
         # of each incoming frame, and rows are only ever replaced by whole partitions
         connection.execute(

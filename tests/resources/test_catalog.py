@@ -202,6 +202,17 @@ def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path)
     assert len(catalog.rows("node_embedding", KEY)) == 1
 
 
+def test_reading_a_catalogue_of_an_earlier_release_makes_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.duckdb"
+    catalog = Catalog(path)
+    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DROP TABLE sae_comparison")
+        connection.execute("DROP VIEW sae_summary")
+    assert catalog.count(KEY) == {"node_embedding": 1, "materialization": 1}
+    assert catalog.whole("sae_summary").empty
+
+
 def test_a_scope_of_nothing_is_the_whole_table_and_no_other(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
     catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
