@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from saeborzoi.demo import make_demo, read_planted, recovery_table, recovery_text
+from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recovery_text
 from saeborzoi.settings import load_settings
 from saeborzoi.worker import Reporter
 from saeborzoi_assets.runner import run
@@ -37,7 +37,7 @@ def demonstrate(folder: Path) -> int:
     selection = catalog.rows("node_selection", key)
     selected = selection.loc[selection["selected"], "node"].tolist()
     table = recovery_table(
-        *read_planted(folder),
+        *read_planted(folder / DATA),
         catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected),
         catalog.rows("motif", key),
         catalog.rows("motif_match", key),

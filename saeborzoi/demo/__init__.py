@@ -5,7 +5,7 @@ those motifs in superposition, its activations in the published format, and the 
 what the pipeline finds with what was planted.
 """
 
-from saeborzoi.demo.make import make_demo
+from saeborzoi.demo.make import DATA, make_demo
 from saeborzoi.demo.recovery import read_planted, recovery_table, recovery_text
 
-__all__ = ["make_demo", "read_planted", "recovery_table", "recovery_text"]
+__all__ = ["DATA", "make_demo", "read_planted", "recovery_table", "recovery_text"]

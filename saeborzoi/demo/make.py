@@ -27,6 +27,8 @@ PAD_BP = 1_024
 WINDOW_BP = 8_192
 STRIDE_BP = 7_168
 """Windows overlap by 1,024 bp."""
+DATA = "demo"
+"""Folder of the data beside the settings file."""
 _SHARD_ROWS = 52
 _VALIDATION = "chr3"
 
@@ -37,7 +39,8 @@ def make_demo(folder: Path, progress: Progress = silent) -> Path:
     Parameters
     ----------
     folder
-        Is made where it is missing; what else lies in it stays.
+        Gets the settings file, and a folder `demo` with everything else. Is made where it is
+        missing; what else lies in it stays.
     progress
         Told of every step.
 
@@ -53,7 +56,7 @@ def make_demo(folder: Path, progress: Progress = silent) -> Path:
     StoreError
         Where the folder cannot be written.
     """
-    settings_file = folder / FILE_NAME
+    settings_file, data = folder / FILE_NAME, folder / DATA
     settings_text = resources.files("saeborzoi.demo").joinpath(FILE_NAME).read_text()
     if settings_file.exists() and settings_file.read_text() != settings_text:
         raise SettingsError(
@@ -66,19 +69,20 @@ def make_demo(folder: Path, progress: Progress = silent) -> Path:
     progress("demo: genome", 0, 1)
     motifs = planted_motifs()
     genome = make_genome(motifs, rng)
-    _write_genome(folder / "genome" / "genome.fa.gz", genome)
+    _write_genome(data / "genome" / "genome.fa.gz", genome)
     for name, elements in genome.elements.groupby("annotation"):
-        _write_bed(folder / "annotation" / f"{name}.bed", elements, "annotation_class")
+        _write_bed(data / "annotation" / f"{name}.bed", elements, "annotation_class")
     windows = _windows()
-    _write_truth(folder, motifs, genome, windows)
+    _write_truth(data, motifs, genome, windows)
     progress("demo: genome", 1, 1)
     with one_thread():
         network = DemoNetwork(motifs, genome.sequence["chr1"], rng)
         for is_validation, name in ((False, "train"), (True, "validation")):
             of_set = windows[(windows["chrom"] == _VALIDATION) == is_validation]
-            _write_shards(folder / "activations" / name, of_set, genome, network, progress)
-    with write_file(settings_file) as temporary:
-        temporary.write_text(settings_text)
+            _write_shards(data / "activations" / name, of_set, genome, network, progress)
+    if not settings_file.exists():
+        with write_file(settings_file) as temporary:
+            temporary.write_text(settings_text)
     return settings_file
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from importlib import resources
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.demo import make_demo, read_planted, recovery_table, recovery_text
+from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recovery_text
 from saeborzoi.demo.motifs import planted_motifs
 from saeborzoi.demo.network import N_CHANNELS
 from saeborzoi.errors import InputError, SettingsError
@@ -101,7 +102,7 @@ def test_genome_is_partly_soft_masked(settings: Settings) -> None:
 
 def test_instances_have_the_planted_motif(demo: Path, settings: Settings) -> None:
     """Letters at the instances, counted, give each matrix back."""
-    planted, instances = read_planted(demo)
+    planted, instances = read_planted(demo / DATA)
     assert len(planted) == 32 > N_CHANNELS, "superposition: more motifs than channels"
     matrices = {motif.target.identifier: motif.matrix for motif in planted_motifs()}
     scanned = instances[instances["chrom"] != "chr3"]
@@ -117,7 +118,7 @@ def test_instances_have_the_planted_motif(demo: Path, settings: Settings) -> Non
 
 
 def test_a_taste_for_a_class_is_there(demo: Path, settings: Settings) -> None:
-    planted, instances = read_planted(demo)
+    planted, instances = read_planted(demo / DATA)
     beds = {a.name: read_bed(a.path, 6) for a in settings.data.annotation}
     for row in planted[planted["annotation"] != ""].itertuples():
         bed = beds[row.annotation]
@@ -132,7 +133,7 @@ def test_a_taste_for_a_class_is_there(demo: Path, settings: Settings) -> None:
 
 
 def test_no_two_planted_motifs_share_a_family(demo: Path) -> None:
-    planted, _ = read_planted(demo)
+    planted, _ = read_planted(demo / DATA)
     assert planted["family"].is_unique
     assert (planted["family"] != "").all()
     assert planted["width_bp"].between(8, 16).all()
@@ -145,7 +146,7 @@ def test_activations_answer_to_the_sequence_where_it_is_planted(
     stronger at its instances than anywhere else."""
     layer = settings.layer[0]
     windows = read_windows(layer.train.windows)
-    _, instances = read_planted(demo)
+    _, instances = read_planted(demo / DATA)
     in_third = np.flatnonzero(windows.shard == 2)  # lexical order would take shard 10 for it
     with h5py.File(layer.train.shards / "activations_2.h5") as file:
         data = np.asarray(file["activations"]).astype(np.float32)
@@ -273,3 +274,9 @@ def test_nothing_found_is_nothing_recovered() -> None:
     matches = pd.DataFrame(columns=list(match(0, 1, "", "", 0.0)))
     table = recovery_table(PLANTED, INSTANCES, seqlets(0, 95), motifs, matches)
     assert recovery_text(table).endswith("0 of 4 planted motifs recovered and named")
+
+
+def test_the_repository_starts_as_the_demo() -> None:
+    root = Path(__file__).parents[2] / "dagster_project.toml"
+    packaged = resources.files("saeborzoi.demo").joinpath("dagster_project.toml")
+    assert root.read_text() == packaged.read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from saeborzoi.demo import read_planted, recovery_table
+from saeborzoi.demo import DATA, read_planted, recovery_table
 from saeborzoi.demo.recovery import seqlets_on_instances
 from saeborzoi.genome import Genome, read_bed, read_windows
 from saeborzoi.job import Job
@@ -80,7 +80,7 @@ def test_at_least_nine_in_ten_are_found_and_named(
 ) -> None:
     """Motifs of the node that is purest for each planted motif: the others take time and could
     only name what is named already."""
-    planted, instances = read_planted(demo)
+    planted, instances = read_planted(demo / DATA)
     purest = seqlets_on_instances(planted, instances, seqlets).idxmax()
     chosen = seqlets[seqlets["node"].isin(purest)]
     chosen.to_parquet(work / "seqlet.parquet")
@@ -96,7 +96,7 @@ def test_at_least_nine_in_ten_are_found_and_named(
 def test_tastes_for_annotation_are_found(
     demo: Path, settings: Settings, seqlets: pd.DataFrame
 ) -> None:
-    planted, instances = read_planted(demo)
+    planted, instances = read_planted(demo / DATA)
     hits = seqlets_on_instances(planted, instances, seqlets)
     layer = settings.layer[0]
     overlaps = annotation_overlaps(
