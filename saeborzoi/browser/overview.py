@@ -121,7 +121,8 @@ def _motif_columns(tables: SaeTables, motif_of: dict[int, int]) -> dict[str, Any
     for row in tables["motif"].to_dict("records"):
         node = int(row["node"])
         artefact = text(row["artefact"])
-        if artefact and artefact not in flags[node]:
+        # beside a motif that counts, a suspect one says nothing about the node
+        if artefact and node not in motif_of and artefact not in flags[node]:
             flags[node].append(artefact)
         if motif_of.get(node) != row["motif"]:
             continue

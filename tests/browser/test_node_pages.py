@@ -385,3 +385,19 @@ def test_without_an_assembly_there_is_no_link(opened, site, tmp_path):
     assert page.locator("span.where").count() > 0
     assert "assembly is not known" in panel(page, "seqlets").inner_text()
     assert "not in the site; the motif stands alone" in panel(page, "matches").inner_text()
+
+
+def test_bins_that_grow_with_the_activation_stand_on_a_log_axis(opened, site, tmp_path):
+    node = a_matched_node(site)
+    statistics = site.made.tables["node"].copy()
+    edges = 0.5 * 2.0 ** np.arange(7)
+    statistics["histogram_edges"] = [edges] * len(statistics)
+    statistics["histogram_counts"] = [np.array([1, 10, 100, 1000, 10, 1])] * len(statistics)
+    write_site({**site.made.tables, "node": statistics}, None, tmp_path / "site", {})
+    page = opened(f"node={node}", address=(tmp_path / "site/index.html").as_uri())
+    bars = panel(page, "activation").locator("rect.bar-fill")
+    widths = [float(bars.nth(i).get_attribute("width")) for i in range(6)]
+    assert np.ptp(widths) < 0.01
+    heights = [float(bars.nth(i).get_attribute("height")) for i in range(6)]
+    np.testing.assert_allclose(np.diff(heights[:4]), heights[1] - heights[0])
+    assert "both axes log" in panel(page, "activation").locator("svg").text_content()

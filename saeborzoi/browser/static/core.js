@@ -58,6 +58,8 @@ function plainScientific(log10) {
   }
   return `${mantissa}e${exponent}`;
 }
+// a probability of 0 is one below the smallest double
+const probability = (value) => (value === 0 ? "< 1e-307" : short(value));
 const plural = (count, one, many = one + "s") => `${whole(count)} ${count === 1 ? one : many}`;
 
 function announce(words) {

@@ -49,13 +49,7 @@ function motifBlock(motif) {
       { class: "motif-head" },
       h("h4", {}, name),
       h("code", { class: "consensus" }, motif.consensus || ""),
-      motif.artefact
-        ? h(
-            "span",
-            { class: "flag", title: FLAG_MEANINGS[motif.artefact] || null },
-            `artefact: ${motif.artefact}`,
-          )
-        : null,
+      motif.artefact ? flagMark(motif.artefact, `artefact: ${motif.artefact}`) : null,
       !motif.significant && !motif.artefact
         ? h("span", { class: "flag" }, "not significant")
         : null,
@@ -183,9 +177,9 @@ function matchBlock(page, targets, [number, target, p, q, e, offset, overlap, st
       ),
       facts([
         ["motif", String(number)],
-        ["p", short(p)],
-        ["q", short(q)],
-        ["E", short(e)],
+        ["p", probability(p)],
+        ["q", probability(q)],
+        ["E", probability(e)],
         [
           "offset",
           isMissing(offset) ? MISSING : `${offset} bp`,

@@ -115,9 +115,7 @@ function nodeHead(node) {
       h("h2", { tabindex: "-1", id: "node-title" }, `Node ${node}`),
       starButton(node),
       badge(node),
-      flagsOf(node).map((flag) =>
-        h("span", { class: "flag", title: FLAG_MEANINGS[flag] || "the motif is suspect" }, flag),
-      ),
+      flagsOf(node).map((flag) => flagMark(flag)),
       name &&
         h(
           "p",

@@ -44,7 +44,13 @@ function histogram({ edges, counts }) {
   const y = (count) => top + height * (1 - (Math.log10(count) + 0.25) / (decades + 0.25));
   const low = edges[0],
     high = edges[edges.length - 1];
-  const x = (value) => left + ((value - low) / (high - low || 1)) * width;
+  // bins that grow with the activation are shown as wide as they were meant: evenly, on a log axis
+  const n = counts.length;
+  const isLog = low > 0 && edges[n] - edges[n - 1] > 1.2 * (edges[1] - edges[0]);
+  const scale = isLog ? Math.log : (value) => value;
+  const span = scale(high) - scale(low) || 1;
+  const x = (value) => left + ((scale(value) - scale(low)) / span) * width;
+  const at = (part) => (isLog ? low * (high / low) ** part : low + part * (high - low));
   const bars = counts.map(
     (count, i) =>
       count > 0 &&
@@ -72,12 +78,12 @@ function histogram({ edges, counts }) {
     s(
       "text",
       {
-        x: x(low + part * (high - low)),
+        x: x(at(part)),
         y: top + height + 15,
         class: "tick",
         "text-anchor": part === 1 ? "end" : part ? "middle" : "start",
       },
-      short(low + part * (high - low)),
+      short(at(part)),
     ),
   );
   return h(
@@ -97,7 +103,7 @@ function histogram({ edges, counts }) {
       s(
         "text",
         { x: left + width / 2, y: top + height + 30, class: "tick", "text-anchor": "middle" },
-        "activation (positions on a log axis)",
+        isLog ? "activation, both axes log" : "activation, positions on a log axis",
       ),
     ),
   );
@@ -132,9 +138,9 @@ function evidencePanel(node, page) {
         interval,
         "occurrence of the motif, 95 % interval",
       ],
-      motif && ["enrichment p", short(motif.enrichment_p), "Fisher's exact test, one-sided"],
+      motif && ["enrichment p", probability(motif.enrichment_p), "Fisher's exact test, one-sided"],
       motif && ["odds against other nodes", short(motif.odds[3])],
-      motif && ["false discovery rate", short(motif.fdr)],
+      motif && ["false discovery rate", probability(motif.fdr)],
       motif && [
         "activation ~ motif score",
         isMissing(motif.spearman) ? MISSING : `ρ = ${short(motif.spearman, 2)}`,
@@ -147,7 +153,7 @@ function evidencePanel(node, page) {
       { class: "flags-line" },
       flagsOf(node).length
         ? flagsOf(node).map((flag) => [
-            h("span", { class: "flag" }, flag),
+            flagMark(flag),
             h("span", { class: "note" }, ` ${FLAG_MEANINGS[flag] || "The motif is suspect."} `),
           ])
         : h("span", { class: "note" }, "No artefact flag."),

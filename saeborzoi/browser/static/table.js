@@ -215,9 +215,7 @@ const table = {
         "td",
         { class: "c-state" },
         badge(node),
-        flagsOf(node).map((flag) =>
-          h("span", { class: "flag", title: FLAG_MEANINGS[flag] || "the motif is suspect" }, flag),
-        ),
+        flagsOf(node).map((flag) => flagMark(flag)),
       ),
     );
   },
@@ -262,6 +260,18 @@ const table = {
     event.preventDefault();
   },
 };
+
+// Artefacts and doubts stand out; what is merely so does not.
+function flagMark(flag, words = flag) {
+  return h(
+    "span",
+    {
+      class: flag === "palindrome" ? "flag property" : "flag",
+      title: FLAG_MEANINGS[flag] || "The motif is suspect.",
+    },
+    words,
+  );
+}
 
 function badge(node) {
   const state = stateOf(node);
