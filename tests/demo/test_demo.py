@@ -41,8 +41,8 @@ def checksums(folder: Path) -> dict[str, str]:
 def test_the_same_every_time_over_an_older_one(demo: Path, tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     again = tmp_path / "again"
-    again.mkdir()
-    (again / "planted.tsv").write_text("of an older version")
+    (again / DATA).mkdir(parents=True)
+    (again / DATA / "planted.tsv").write_text("of an older version")
     make_demo(again, lambda what, done, total, note="": steps.append((what, done, total)))
     assert checksums(again) == checksums(demo)
     assert {what for what, done, total in steps if done == total} == {
