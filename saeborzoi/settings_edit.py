@@ -117,7 +117,8 @@ def _inserted(text: str, block: str, newline: str) -> str:
                 place = i + 1
     before, after = "".join(lines[:place]), "".join(lines[place:])
     gap = newline if before.endswith("\n") or not before else newline * 2
-    return f"{before}{gap}{block}{newline}{after}"
+    after_gap = "" if not after or after.startswith(("\r", "\n")) else newline
+    return f"{before}{gap}{block}{newline}{after_gap}{after}"
 
 
 def _require_added(temporary: Path, path: Path, expected: list[Hyperparameters]) -> None:
