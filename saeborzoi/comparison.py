@@ -38,7 +38,7 @@ class Dictionary(NamedTuple):
     direction
         (n, n_channels) float32, rows of the decoder at unit length.
     loci
-        (n, n_top) int64, each node's top positions as sorted numbers, -1 where it has fewer.
+        (n, n_top) int64, each node's top positions as numbers, -1 where it has fewer.
     """
 
     node: Int32s
@@ -99,19 +99,21 @@ def read_dictionary(weights: Path, top_activations: Path) -> Dictionary:
             f"{weights} or {top_activations}: cannot be read ({error}); materialize trained_sae "
             "and top_activations of that SAE again"
         ) from None
-    node, row, n_top = np.unique(
-        top["node"].to_numpy(np.int32), return_inverse=True, return_counts=True
-    )
+    of_node = top["node"].to_numpy(np.int64)
+    counts = np.bincount(of_node)
+    node = np.flatnonzero(counts).astype(np.int32)
     if len(node) and node[-1] >= len(decoder):
         raise InputError(
             f"{top_activations}: node {node[-1]}, but {weights} has {len(decoder)} nodes; "
             "materialize top_activations of that SAE again"
         )
     locus = top["sequence"].to_numpy(np.int64) << 32 | top["position"].to_numpy(np.int64)
-    order = np.lexsort((locus, row))
-    first = np.cumsum(n_top) - n_top
-    loci = np.full((len(node), int(n_top.max(initial=0))), -1, dtype=np.int64)
-    loci[row[order], np.arange(len(order)) - first[row[order]]] = locus[order]
+    order = np.argsort(of_node, kind="stable")  # quick: the file is in this order
+    of_node, locus = of_node[order], locus[order]
+    first = np.cumsum(counts) - counts
+    loci = np.full((len(counts), int(counts.max(initial=0))), -1, dtype=np.int64)
+    loci[of_node, np.arange(len(locus)) - first[of_node]] = locus
+    loci = loci[node]
     direction = decoder[node]
     length = np.linalg.norm(direction, axis=1, keepdims=True)
     return Dictionary(node, direction / np.maximum(length, np.finfo(np.float32).tiny), loci)

@@ -117,7 +117,7 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
     found = comparison.read_dictionary(weights, top)
     assert found.node.tolist() == [0, 2]
     assert found.direction.tolist() == [[1, 0, 0], [0, 0, 1]]
-    assert found.loci.tolist() == [[(1 << 32) + 9, -1], [(1 << 32) + 9, (5 << 32) + 7]]
+    assert found.loci.tolist() == [[(1 << 32) + 9, -1], [(5 << 32) + 7, (1 << 32) + 9]]
     assert comparison.jaccard_of_sets(found.loci[:1], found.loci[1:]) == pytest.approx([0.5])
     frame.assign(node=[3, 3, 3]).to_parquet(top)
     with pytest.raises(InputError, match=r"node 3, but .* has 3 nodes"):
