@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -123,8 +124,11 @@ class Cluster:
     def stop(self) -> None:
         """End every job and daemon."""
         with contextlib.suppress(subprocess.CalledProcessError):
-            self.client("scancel", "--signal=KILL", "--full", "--state=RUNNING")
             self.client("scancel", "--state=PENDING")
+            self.client("scancel", "--signal=KILL", "--full", "--state=RUNNING")
+            deadline = time.monotonic() + 10
+            while self.jobs() and time.monotonic() < deadline:
+                time.sleep(0.2)
         for process in reversed(self._processes):
             process.terminate()
         for process in self._processes:
@@ -340,6 +344,8 @@ def _free_ports(n: int) -> list[int]:
 
 
 if __name__ == "__main__":
+    # ended by `kill` it ends its daemons too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running_cluster(
         Path(sys.argv[1]).resolve(), has_accounting="--accounting" in sys.argv
     ) as by_hand:
