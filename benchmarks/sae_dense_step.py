@@ -27,6 +27,16 @@ class PublishedSae(nn.Module):
         z = torch.zeros_like(h).scatter_(-1, top.indices, top.values)
         return (self.decoder(z) + self.pre_bias) * std + mu, z
 
+    def infer(self, x: Tensor) -> Tensor:
+        """z of (n, n_channels) positions; inference has no ReLU, and reconstructs too."""
+        mu = x.mean(-1, keepdim=True)
+        std = (x - mu).std(-1, keepdim=True)
+        h = self.encoder((x - mu) / (std + 1e-5) - self.pre_bias) + self.latent_bias
+        top = torch.topk(h, self.k, dim=-1)
+        z = torch.zeros_like(h).scatter_(-1, top.indices, top.values)
+        (self.decoder(z) + self.pre_bias) * std + mu
+        return z
+
 
 def dense_step(sae: PublishedSae, optimizer: torch.optim.Optimizer, x: Tensor) -> dict[str, float]:
     """One published step: MSE, Adam, and the metrics that are taken at every step."""

@@ -21,7 +21,7 @@ from saeborzoi.normalization import channel_max
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.known_dictionary import KnownDictionary
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
-from saeborzoi.settings import Training
+from saeborzoi.settings import Layer, ShardSet, Training
 
 N_POSITIONS = 16_384
 
@@ -35,13 +35,18 @@ def data_of(work: Path, known: KnownDictionary, n_train: int) -> TrainingData:
         if not (folder / "train_seqs.bed").exists():
             known.write(folder, n_sequences, N_POSITIONS, name)
         sets.append(known.shard_set(folder))
-    layer = known.layer(*sets)
+    train, validation = plans_of(known.layer(*sets), sets)
+    maxima = channel_max(train.folder).used
+    return TrainingData(train, validation, maxima, train.folder.fingerprint())
+
+
+def plans_of(layer: Layer, sets: list[ShardSet]) -> list[SlabPlan]:
+    """What to read of each shard set."""
     plans = []
     for shard_set in sets:
         shards = ShardFolder.open(shard_set.shards)
         plans.append(SlabPlan(shards, kept_pieces(shards, layer, shard_set)))
-    maxima = channel_max(plans[0].folder).used
-    return TrainingData(plans[0], plans[1], maxima, plans[0].folder.fingerprint())
+    return plans
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from saeborzoi.activations.loader import SlabPlan, to_float32
 from saeborzoi.activations.shards import Raw
 from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.sae.kernels import by_node
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.steps import Selector
 
@@ -91,9 +92,11 @@ def top_activations(
     for slab in plan.in_order():
         value, node, count = active(slab.activation)
         identity = slab.sequence * plan.folder.n_positions + slab.position
+        start, row, column = by_node(node, count, sae.n_nodes)
+        entries = (start, row, column, *_ascending(start, row, node.shape))
         active.selector.over(
             sae.n_nodes,
-            lambda a, b: statistics.update(value, node, count, identity, a, b),  # noqa: B023
+            lambda a, b: statistics.update(value, count, entries, identity, a, b),  # noqa: B023
         )
         if stored is not None:
             held = np.arange(value.shape[1]) < count[:, None]
@@ -165,12 +168,12 @@ class _Statistics:
         self._together = np.zeros((width, width), np.uint32)
 
     def update(
-        self, value: np.ndarray, node: np.ndarray, count: np.ndarray, identity: np.ndarray,
-        first: int, last: int,
+        self, value: np.ndarray, count: np.ndarray, entries: tuple[np.ndarray, ...],
+        identity: np.ndarray, first: int, last: int,
     ) -> None:  # fmt: skip
         """Take in active nodes of positions; nodes `first ... last` only."""
-        _update(
-            value, node, count, identity, first, last, self._heap_value, self._heap_id,
+        _update(  # type: ignore[call-arg]
+            value, count, *entries, identity, first, last, self._heap_value, self._heap_id,
             self._heap_size, self._count, self._sum, self._sum_squares, self._max,
             self._histogram, self._together,
         )  # fmt: skip
@@ -185,19 +188,19 @@ class _Statistics:
     def top(self) -> pd.DataFrame:
         """See `NodeActivations.top`."""
         filled = np.arange(self._heap_value.shape[1]) < self._heap_size[:, None]
-        node = np.nonzero(filled)[0]
-        value, identity = self._heap_value[filled], self._heap_id[filled]
-        order = np.lexsort((identity, -value, node))
-        first = np.concatenate([[0], np.cumsum(self._heap_size)[:-1]])
-        node = node[order]
-        sequence, position = np.divmod(identity[order], self._n_positions)
+        strength = np.where(filled, self._heap_value, -np.inf)
+        order = np.lexsort((self._heap_id, -strength), axis=1)
+        node, rank = np.nonzero(filled)  # the sorted rows are filled as far as the heaps
+        place = order[node, rank]
+        value, identity = self._heap_value[node, place], self._heap_id[node, place]
+        sequence, position = np.divmod(identity, self._n_positions)
         return pd.DataFrame(
             {
                 "node": node.astype(np.int32),
-                "rank": (np.arange(len(node)) - first[node]).astype(np.int32),
+                "rank": rank.astype(np.int32),
                 "sequence": sequence.astype(np.int32),
                 "position": position.astype(np.int32),
-                "activation": value[order],
+                "activation": value,
             }
         )
 
@@ -254,22 +257,39 @@ def _weaker(value_a, id_a, value_b, id_b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
+def _ascending(start, row, shape):  # type: ignore[no-untyped-def]
+    """Nodes of each row in ascending order, and where in its row each entry stands."""
+    node = np.empty(shape, np.int32)
+    rank = np.empty(len(row), np.int32)
+    filled = np.zeros(shape[0], np.int32)
+    for j in range(len(start) - 1):
+        for e in range(start[j], start[j + 1]):
+            i = row[e]
+            rank[e] = filled[i]
+            node[i, filled[i]] = j
+            filled[i] += 1
+    return node, rank
+
+
+@numba.njit(nogil=True, cache=True)
 def _update(  # type: ignore[no-untyped-def]
-    value, node, count, identity, first, last, heap_value, heap_id, heap_size, n, total, squares,
-    largest, histogram, together,
+    value, count, start, row, column, node, rank, identity, first, last, heap_value, heap_id,
+    heap_size, n, total, squares, largest, histogram, together,
 ):  # fmt: skip
-    """Heaps have the weakest at the root; of equals the later position is weaker."""
+    """Node by node, so that a node's heap and its row of co-activations stay in the cache.
+
+    Heaps have the weakest at the root; of equals the later position is weaker.
+    """
     n_top = heap_value.shape[1]
     n_bins = histogram.shape[1]
     counts_together = together.shape[0] > 0
     bits = np.empty(1, np.float32)
     as_bits = bits.view(np.uint32)
-    for i in range(value.shape[0]):
-        for m in range(count[i]):
-            j = node[i, m]
-            if j < first or j >= last:
-                continue
-            v = value[i, m]
+    for j in range(first, last):
+        hv, hid = heap_value[j], heap_id[j]
+        for e in range(start[j], start[j + 1]):
+            i = row[e]
+            v = value[i, column[e]]
             n[j] += 1
             total[j] += v
             squares[j] += np.float64(v) * v
@@ -278,13 +298,10 @@ def _update(  # type: ignore[no-untyped-def]
             slot = np.int64(as_bits[0] >> 21) - _FIRST_BITS
             histogram[j, min(max(slot, 0), n_bins - 1)] += 1
             if counts_together:
-                for other in range(count[i]):
-                    if node[i, other] > j:
-                        together[j, node[i, other]] += 1
-            size = heap_size[j]
-            hv, hid = heap_value[j], heap_id[j]
-            if size < n_top:
-                place = size
+                for m in range(rank[e] + 1, count[i]):
+                    together[j, node[i, m]] += 1
+            if heap_size[j] < n_top:
+                place = heap_size[j]
                 heap_size[j] += 1
                 while place > 0:
                     parent = (place - 1) // 2
@@ -292,7 +309,6 @@ def _update(  # type: ignore[no-untyped-def]
                         break
                     hv[place], hid[place] = hv[parent], hid[parent]
                     place = parent
-                hv[place], hid[place] = v, identity[i]
             elif _weaker(hv[0], hid[0], v, identity[i]):
                 place = 0
                 while True:
@@ -307,7 +323,9 @@ def _update(  # type: ignore[no-untyped-def]
                         break
                     hv[place], hid[place] = hv[child], hid[child]
                     place = child
-                hv[place], hid[place] = v, identity[i]
+            else:
+                continue
+            hv[place], hid[place] = v, identity[i]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -46,7 +46,7 @@ class TrainingRecipe:
     centre: Literal["none", "mean", "median"] = "mean"
     aux_weight: float = 1 / 32
     dead_after: int = 100_000
-    aux_rows: int = 512
+    aux_rows: int = 1024
     warmup: float = 0.02
     decay: float = 0.3
     betas: tuple[float, float] = (0.9, 0.999)

@@ -1,0 +1,125 @@
+"""What each part of the default recipe adds: one change at a time, three seeds.
+
+    python benchmarks/sae_ablation.py --work FOLDER [--case FOLDER] [--positions 1000000]
+
+On a smaller known dictionary (128 channels, 256 features, 8 active of k = 12), and where --case
+names the hg38 case, on its real activations. Prints the two Markdown tables of `sae.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from sae_quality import data_of, plans_of
+
+from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.normalization import channel_max
+from saeborzoi.sae.evaluation import evaluate
+from saeborzoi.sae.known_dictionary import KnownDictionary
+from saeborzoi.sae.recipe import RECIPES, TrainingRecipe
+from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
+from saeborzoi.settings import Layer, ShardSet, Training
+
+KNOWN = KnownDictionary(n_channels=128, n_features=256, n_active=8)
+DEFAULT, PUBLISHED = RECIPES["default"], RECIPES["published"]
+
+
+def changed(**changes: object) -> TrainingRecipe:
+    """The default recipe but for these."""
+    return dataclasses.replace(DEFAULT, **changes)
+
+
+ROWS: dict[str, tuple[TrainingRecipe, dict[str, object]]] = {
+    "default": (DEFAULT, {}),
+    "encoder not tied at the start": (changed(tied_init=False), {}),
+    "decoder norm free": (changed(unit_norm=False), {}),
+    "no centring": (changed(centre="none"), {}),
+    "geometric median": (changed(centre="median"), {}),
+    "no AuxK": (changed(aux_weight=0.0), {}),
+    "AuxK, weight 1/32": (changed(aux_weight=1 / 32), {}),
+    "Adam eps 1e-8": (changed(eps=1e-8), {}),
+    "no warm-up, no decay": (changed(warmup=0.0, decay=0.0), {}),
+    "learning rate 1e-2": (DEFAULT, {"learning_rate": 1e-2}),
+    "learning rate 1e-3": (DEFAULT, {"learning_rate": 1e-3}),
+    "learning rate 3e-4": (DEFAULT, {"learning_rate": 3e-4}),
+    "learning rate 1e-5": (DEFAULT, {"learning_rate": 1e-5}),
+    "BatchTopK": (DEFAULT, {"variant": "batch_topk"}),
+    "Matryoshka": (DEFAULT, {"variant": "matryoshka"}),
+    "published": (PUBLISHED, {"learning_rate": 1e-5}),
+    "published, learning rate 3e-3": (PUBLISHED, {}),
+}
+
+
+def hg38(case: Path) -> TrainingData:
+    """The hg38 case's training and validation data."""
+    folder = case / "activations"
+    sets = [
+        ShardSet(shards=folder / name, windows=folder / name / "train_seqs.bed")
+        for name in ("train", "val")
+    ]
+    layer = Layer(name="case", n_channels=100, bp_per_position=7, seqlet_width_bp=26, train=sets[0])
+    train, validation = plans_of(layer, sets)
+    maxima = channel_max(train.folder).used
+    return TrainingData(train, validation, maxima, ShardFolder.open(sets[0].shards).fingerprint())
+
+
+def table(
+    data: TrainingData, topk: float, n_positions: int, seeds: int, rows: list[str], known: bool
+) -> None:
+    """Train every row with every seed and print one Markdown row each, mean ± deviation."""
+    columns = ["validation FVU", "dead nodes", *(["MMCS", "recovered"] if known else []), "CPU s"]
+    print(f"| recipe | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    settings = Training(
+        n_positions=n_positions, batch_size=2048, buffer_mb=256, validate_every_positions=10**9
+    )
+    for name in rows:
+        recipe, changes = ROWS[name]
+        figures = []
+        for seed in range(seeds):
+            h = Hyperparameters.model_validate(
+                {"layer": "known", "topk": topk, "learning_rate": 3e-3, "seed": seed, **changes}
+            )
+            loop = TrainingLoop(data, settings, recipes={"default": recipe})
+            began = time.process_time()
+            sae = loop.run([h])[0].sae
+            cpu = time.process_time() - began
+            found = evaluate(sae, loop.validation_batches())
+            dead = evaluate(sae, in_batches(data.train, 4096, 300_000)).dead_fraction
+            recovery = tuple(KNOWN.recovery(sae)) if known else ()
+            figures.append((found.fvu, dead, *recovery, cpu))
+        mean, spread = np.mean(figures, 0), np.std(figures, 0)
+        cells = [f"{mean[0]:.4f} ± {spread[0]:.4f}", f"{mean[1]:.1%} ± {spread[1]:.1%}"]
+        if known:
+            cells += [f"{mean[2]:.3f} ± {spread[2]:.3f}", f"{mean[3]:.1%} ± {spread[3]:.1%}"]
+        print(f"| {name} | {' | '.join(cells)} | {mean[-1]:.0f} |", flush=True)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--case", type=Path)
+    parser.add_argument("--positions", type=int, default=1_000_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"known dictionary, oracle FVU {KNOWN.oracle_fvu(2048):.4f}\n")
+    data = data_of(options.work, KNOWN, options.positions)
+    table(data, 0.094, options.positions, options.seeds, options.rows, known=True)
+    if options.case:
+        print("\nhg38 case\n")
+        table(hg38(options.case), 0.05, options.positions, options.seeds, options.rows, known=False)
+
+
+if __name__ == "__main__":
+    main()
