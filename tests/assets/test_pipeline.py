@@ -10,12 +10,12 @@ import dagster as dg
 import h5py
 import numpy as np
 import pytest
+from small_project import KEY, MOTIFS, N_NODES, make_small_project
 
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step, next_step, steps
 from saeborzoi_resources.platform import Platform
-from small_project import KEY, MOTIFS, N_NODES, make_small_project
 
 
 class Project:
@@ -132,8 +132,10 @@ def test_one_node_again_leaves_the_catalogue_the_same(untouched: Project) -> Non
     assert result.success
     for table in tables:
         after = catalog.rows(table, KEY)
-        assert after.drop(columns=["fdr"], errors="ignore").astype(str).equals(
-            before[table].drop(columns=["fdr"], errors="ignore").astype(str)
+        assert (
+            after.drop(columns=["fdr"], errors="ignore")
+            .astype(str)
+            .equals(before[table].drop(columns=["fdr"], errors="ignore").astype(str))
         ), table
     runs = catalog.frame(
         "SELECT run_id, count(*) AS n FROM materialization WHERE asset = 'seqlets' GROUP BY ALL"
