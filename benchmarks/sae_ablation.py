@@ -1,6 +1,6 @@
 """What each part of the default recipe adds: one change at a time, three seeds.
 
-    python benchmarks/sae_ablation.py --work FOLDER [--case FOLDER] [--positions 1000000]
+    python benchmarks/sae_ablation.py --work FOLDER [--case FOLDER] [--positions 400000]
 
 On a smaller known dictionary (128 channels, 256 features, 8 active of k = 12), and where --case
 names the hg38 case, on its real activations. Prints the two Markdown tables of `sae.md`.
@@ -79,7 +79,7 @@ def table(
     columns = ["validation FVU", "dead nodes", *(["MMCS", "recovered"] if known else []), "CPU s"]
     print(f"| recipe | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     settings = Training(
-        n_positions=n_positions, batch_size=2048, buffer_mb=256, validate_every_positions=10**9
+        n_positions=n_positions, batch_size=1024, buffer_mb=256, validate_every_positions=10**9
     )
     for name in rows:
         recipe, changes = ROWS[name]
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--case", type=Path)
-    parser.add_argument("--positions", type=int, default=1_000_000)
+    parser.add_argument("--positions", type=int, default=400_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
     options = parser.parse_args()
