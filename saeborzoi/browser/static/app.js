@@ -287,6 +287,8 @@ async function start() {
   showView();
   window.addEventListener("popstate", followAddress);
   document.addEventListener("keydown", onKey);
+  // the first search is quick, too
+  requestIdleCallback(() => haystacks());
   document.body.dataset.ready = performance.now().toFixed(1);
 }
 start();
