@@ -193,7 +193,9 @@ def _of_node(
     activation = rows["activation"].to_numpy(float)
     for number, motif in enumerate(motifs, 1):
         artefact = _artefact(motif, sequences, number)
-        evidence = node_evidence(motif.matrix, sequences, activation, background, both, seed)
+        evidence = node_evidence(
+            motif.matrix, motif.n_sites, sequences, activation, background, both, seed
+        )
         result.append(
             {
                 "node": int(node),

@@ -3,7 +3,9 @@ and does the activation grow with its score.
 
 A sequence holds the motif where its best window scores above a threshold that one random sequence
 in fifty of the same length and order-0 composition passes. The seqlets are those that the motif
-was found in: a motif from few sites looks enriched by that alone; its E-value says how much.
+was found in, and a motif from few sites fits these sites by construction: each of the node's own
+sites is therefore scored by the motif of the *other* sites (leave one out). That removes most of
+the excess, not what comes from choosing sites that are alike: see `fan_in.MIN_ODDS_RATIO`.
 """
 
 from __future__ import annotations
@@ -105,6 +107,7 @@ def score_threshold(
 
 def node_evidence(
     matrix: NDArray[np.float64],
+    n_sites: int,
     sequences: Sequences,
     activation: NDArray[np.float64],
     background: NDArray[np.float64],
@@ -117,6 +120,8 @@ def node_evidence(
     ----------
     matrix
         (width, 4) float64.
+    n_sites
+        Sites among the sequences that it was made from.
     activation
         (n_sequences,) activation of the node at each seqlet.
     background
@@ -127,7 +132,7 @@ def node_evidence(
         Of the shuffle.
     """
     scorer = _Scorer(matrix, background, both_strands)
-    scores = scorer.scores(sequences)
+    scores = scorer.own_scores(sequences, n_sites)
     hits = int(scorer.holds(scores, sequences).sum())
     repeated = Sequences(
         np.tile(sequences.letters, (N_SHUFFLES, 1)), np.tile(sequences.lengths, N_SHUFFLES)
@@ -165,15 +170,40 @@ class _Scorer:
         both_strands: bool,
     ) -> None:
         self.width = len(matrix)
+        self.matrix = matrix
         self.background = background
         self.both_strands = both_strands
         self.log_odds = log_odds(matrix, background)
         self._thresholds: dict[int, float] = {}
 
     def scores(self, sequences: Sequences) -> NDArray[np.float64]:
+        """Best score of each sequence."""
+        return self._best(sequences)[0]
+
+    def own_scores(self, sequences: Sequences, n_sites: int) -> NDArray[np.float64]:
+        """The same for the sequences that the motif was found in: the `n_sites` best are taken
+        for its sites, and each is scored by the motif without it."""
+        score, start, strands = self._best(sequences)
+        sites = np.argsort(-score, kind="stable")[: min(n_sites, int(np.isfinite(score).sum()))]
+        longest = sequences.letters.shape[1]
+        columns = start[sites, None] % longest + np.arange(self.width)
+        letters = strands[start[sites, None] // longest, sites[:, None], columns]
+        position = np.arange(self.width)
+        counts = self.matrix[position, letters] * n_sites
+        own = self.background[letters]
+        rest = np.maximum(counts - 1, 0) / max(n_sites - 1, 1)
+        smoothed = (rest + _MATRIX_PSEUDOCOUNT * own) / (1 + _MATRIX_PSEUDOCOUNT)
+        score[sites] = np.log(smoothed / own).sum(axis=1)
+        return score
+
+    def _best(
+        self, sequences: Sequences
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8]]:
+        """Score and start of each sequence's best window; letters of every strand."""
         strands = [sequences, reverse_complement(sequences)] if self.both_strands else [sequences]
         codes4 = np.stack([four_mers(s) for s in strands])
-        return kernels.best_log_odds(codes4, sequences.lengths, self.log_odds)
+        score, start = kernels.best_log_odds(codes4, sequences.lengths, self.log_odds)
+        return score, start, np.stack([s.letters for s in strands])
 
     def holds(self, scores: NDArray[np.float64], sequences: Sequences) -> NDArray[np.bool_]:
         holds = np.zeros(len(scores), bool)
@@ -200,7 +230,7 @@ def across_nodes(
     Parameters
     ----------
     motifs
-        Columns node, motif, matrix, enrichment_p_value of *all* motifs of the SAE.
+        Columns node, motif, matrix, n_sites, enrichment_p_value of *all* motifs of the SAE.
     seqlets
         Columns node, rank, sequence of all selected nodes.
     key
@@ -254,6 +284,6 @@ def _against_others(
         scorer = _Scorer(as_matrix(row.matrix), background, both_strands)
         holds = scorer.holds(scorer.scores(sample), sample)[others]
         mine = encode(own[row.node].tolist())
-        hits = scorer.holds(scorer.scores(mine), mine)
+        hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
         ratios.append(odds_ratio(int(hits.sum()), hits.size, int(holds.sum()), holds.size))
     return ratios

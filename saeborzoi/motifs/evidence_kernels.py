@@ -16,7 +16,7 @@ U1 = NDArray[np.uint8]
 
 
 @njit(cache=True, nogil=True)
-def best_log_odds(codes4: U1, lengths: I8, log_odds: F8) -> F8:
+def best_log_odds(codes4: U1, lengths: I8, log_odds: F8) -> tuple[F8, I8]:
     """Largest log-odds score of any window of each sequence, on any of the strands.
 
     Parameters
@@ -26,9 +26,10 @@ def best_log_odds(codes4: U1, lengths: I8, log_odds: F8) -> F8:
 
     Returns
     -------
-    (n_sequences,) float64, -inf where a sequence is shorter than the motif.
+    (n_sequences,) float64, -inf where a sequence is shorter than the motif; (n_sequences,) int64,
+    where the window starts, `start + longest` on strand 1.
     """
-    n_strands, n_sequences, _ = codes4.shape
+    n_strands, n_sequences, longest = codes4.shape
     width = log_odds.shape[0]
     n_blocks = (width + 3) // 4
     scores = np.zeros((n_blocks, 256))
@@ -36,14 +37,17 @@ def best_log_odds(codes4: U1, lengths: I8, log_odds: F8) -> F8:
         for code in range(256):
             scores[c // 4, code] += log_odds[c, (code >> (2 * (3 - c % 4))) & 3]
     best = np.full(n_sequences, -np.inf)
+    start = np.zeros(n_sequences, np.int64)
     for i in range(n_sequences):
         for s in range(n_strands):
             for j in range(lengths[i] - width + 1):
                 x = 0.0
                 for b in range(n_blocks):
                     x += scores[b, codes4[s, i, j + 4 * b]]
-                best[i] = max(best[i], x)
-    return best
+                if x > best[i]:
+                    best[i] = x
+                    start[i] = j + s * longest
+    return best, start
 
 
 @njit(cache=True, nogil=True)

@@ -3,6 +3,7 @@ and the motifs as one database."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from saeborzoi.hyperparameters import node_key
@@ -13,6 +14,9 @@ from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.settings import Motifs
 
 MAX_FDR = 0.05
+MIN_ODDS_RATIO = 2.0
+"""Twofold odds against either control: the search fits each motif to its seqlets, which alone
+gives up to 1.7 at random places of the genome."""
 
 
 def fan_in_evidence(
@@ -24,7 +28,7 @@ def fan_in_evidence(
     ----------
     motifs
         Table `motif` of the SAE: node, motif, matrix, n_sites, log10_e_value, is_significant,
-        enrichment_p_value.
+        odds_ratio, enrichment_p_value.
     seqlets
         Table `seqlet` of the selected nodes: node, rank, sequence.
     key
@@ -33,13 +37,16 @@ def fan_in_evidence(
     Returns
     -------
     One row a motif: node, motif, odds_ratio_other_nodes and fdr as in table `motif`,
-    is_supported (significant, and enriched over both controls at 5 % FDR), family_id,
+    is_supported (significant, and enriched at least twofold over both controls at 5 % FDR; where
+    there is no other node, over the shuffled seqlets alone), family_id,
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """
     evidence = across_nodes(motifs, seqlets, key, settings.strands == "both")
     significant = motifs["is_significant"].astype(bool).to_numpy()
-    evidence["is_supported"] = significant & (evidence["fdr"].to_numpy() < MAX_FDR)
+    weaker = np.fmin(motifs["odds_ratio"].to_numpy(float), evidence["odds_ratio_other_nodes"])
+    enriched = (evidence["fdr"] < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)
+    evidence["is_supported"] = significant & enriched.to_numpy()
     supported = motifs[evidence["is_supported"].to_numpy()]
     families = motif_families(supported, threads=threads)
     return evidence.merge(families, on=["node", "motif"], how="left")

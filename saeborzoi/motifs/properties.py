@@ -34,9 +34,12 @@ _POOR_WIDE = 14
 """The same for motifs at least this wide."""
 _ALIKE_BITS = 0.1
 """Mean relative entropy of the columns to their mean below which all columns are alike."""
-_POOR_AT_SHARE = 0.9
-_POOR_AT_BITS = 1.0
+_POOR_AT_SHARE = 0.85
 _POOR_AT_WIDTH = 12
+_CORE_WIDTH = 6
+_CORE_BITS = 6.5
+"""A factor's core holds at least this much in neighbouring columns; a stretch of A and T does
+not."""
 _CPG_SHARE = 0.4
 FULL_WIDTH_BITS = 0.25
 """Mean bits a column below which a motif as wide as its sequences, with nearly all of them as
@@ -128,12 +131,10 @@ def composition_artefact(matrix: Matrix) -> str | None:
         return "low_complexity"
     if len(matrix) >= _POOR_WIDE and max(share[0], share[3]) >= _POOR_WIDE_LETTER:
         return "low_complexity"
-    if (
-        share[0] + share[3] >= _POOR_AT_SHARE
-        and bits.mean() < _POOR_AT_BITS
-        and len(matrix) >= _POOR_AT_WIDTH
-    ):
-        return "low_complexity"
+    if share[0] + share[3] >= _POOR_AT_SHARE and len(matrix) >= _POOR_AT_WIDTH:
+        core_bits = np.convolve(bits, np.ones(_CORE_WIDTH), "valid").max()
+        if core_bits < _CORE_BITS:
+            return "low_complexity"
     strong_gc = matrix[informative, 1] + matrix[informative, 2]
     cpg = (core[:-1, 1] * core[1:, 2]).sum() * 2 / len(core)
     if strong_gc.min() >= 0.8 and cpg >= _CPG_SHARE:

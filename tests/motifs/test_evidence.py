@@ -14,6 +14,7 @@ from scipy import stats
 from test_properties import matrix_of
 
 from saeborzoi.motifs import evidence
+from saeborzoi.motifs.builtin import find_motifs
 from saeborzoi.motifs.evidence_kernels import best_log_odds, shuffle_dinucleotides
 from saeborzoi.motifs.sequences import encode, four_mers, reverse_complement
 
@@ -89,7 +90,8 @@ def test_best_score_by_brute_force() -> None:
     sequences = encode(texts)
     strands = [sequences, reverse_complement(sequences)]
     codes4 = np.stack([four_mers(s) for s in strands])
-    best = best_log_odds(codes4, sequences.lengths, log_odds)
+    best, start = best_log_odds(codes4, sequences.lengths, log_odds)
+    assert (start % 20 < 14).all()
     for text, own in zip(texts, best, strict=True):
         flipped = text[::-1].translate(str.maketrans("ACGT", "TGCA"))
         scores = [
@@ -126,6 +128,7 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     seqlets = seqlets_with("TGATAAGA", 0, 1)
     found = evidence.node_evidence(
         matrix_of("TGATAAGA"),
+        120,
         encode(seqlets["sequence"].tolist()),
         seqlets["activation"].to_numpy(),
         UNIFORM,
@@ -138,6 +141,7 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     assert found.activation_spearman > 0.4
     absent = evidence.node_evidence(
         matrix_of("CCAATCAG"),
+        10,
         encode(seqlets["sequence"].tolist()),
         seqlets["activation"].to_numpy(),
         UNIFORM,
@@ -146,6 +150,28 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     )
     assert absent.odds_ratio_low < 1.5
     assert absent.enrichment_p_value > 1e-3
+
+
+def test_a_motif_of_chance_sites_is_not_enriched() -> None:
+    """Sites picked because they are alike: without leaving each out they would look enriched."""
+    rng = np.random.default_rng(5)
+    with_all, left_out = [], []
+    for seed in range(6):
+        texts = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(300)]
+        sequences = encode(texts)
+        (motif,) = find_motifs(
+            sequences, UNIFORM, n_motifs=1, min_width=8, max_width=20, both_strands=False, seed=seed
+        )
+        matrix = motif.counts / motif.n_sites
+        for result, n_sites in ((with_all, 0), (left_out, motif.n_sites)):
+            result.append(
+                evidence.node_evidence(matrix, n_sites, sequences, np.ones(300), UNIFORM, False, 0)
+            )
+    assert np.mean([e.odds_ratio for e in left_out]) < 0.8 * np.mean(
+        [e.odds_ratio for e in with_all]
+    )
+    assert min(e.enrichment_p_value for e in left_out) > 1e-3
+    assert min(e.enrichment_p_value for e in with_all) < 1e-3
 
 
 def test_across_nodes_needs_both_controls() -> None:
@@ -162,6 +188,7 @@ def test_across_nodes_needs_both_controls() -> None:
                 matrix_of(word).tolist()
                 for word in ("TGATAAGA", "CACGTGAC", "CCAATCAG", "TTGCGCAA")
             ],
+            "n_sites": 100,
             "enrichment_p_value": [1e-40, 1e-40, 0.3, 0.2],
         }
     )
@@ -180,6 +207,7 @@ def test_one_node_alone_has_no_other_nodes() -> None:
             "node": [0],
             "motif": [1],
             "matrix": [matrix_of("TGATAAGA").tolist()],
+            "n_sites": 100,
             "enrichment_p_value": [1e-9],
         }
     )

@@ -28,6 +28,7 @@ def motif_rows(entries: list[tuple[int, np.ndarray, float]]) -> pd.DataFrame:
             "llr": 1000.0,
             "log10_e_value": [e for _, _, e in entries],
             "is_significant": True,
+            "odds_ratio": 9.0,
             "enrichment_p_value": 1e-30,
         }
     )
