@@ -6,9 +6,12 @@ process moves. Needs the extras `celery` or `k8s`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dagster import Definitions, ExecutorDefinition
+
+from saeborzoi.settings import STAGES, Settings
 
 _REDELIVERY_S = 14 * 24 * 3600
 
@@ -54,6 +57,46 @@ def on_kubernetes(definitions: Definitions, config: dict[str, Any]) -> Definitio
 
     configured: ExecutorDefinition = k8s_job_executor.configured(config)
     return _with_executor(definitions, configured)
+
+
+def kubernetes_steps(settings: Settings) -> dict[str, Any]:
+    """What each stage's pod asks for, from the profiles that SLURM uses, too.
+
+    Parameters
+    ----------
+    settings
+        Whole settings; `cpus`, `mem` and the number of GPUs of `gres` count.
+
+    Returns
+    -------
+    dict of str to dict
+        `per_step_k8s_config` of the executor.
+    """
+    steps = {}
+    for stage in STAGES:
+        profile = settings.compute.profile_of(stage)
+        resources: dict[str, Any] = {"requests": {}, "limits": {}}
+        if profile.cpus is not None:
+            resources["requests"]["cpu"] = str(profile.cpus)
+        if profile.mem is not None:
+            # SLURM's units are powers of two, and M where none is written
+            unit = "Mi" if profile.mem.isdigit() else "i"
+            resources["requests"]["memory"] = resources["limits"]["memory"] = profile.mem + unit
+        n_gpus = gpus_of(profile.gres)
+        if n_gpus:
+            resources["limits"]["nvidia.com/gpu"] = str(n_gpus)
+        steps[stage] = {"container_config": {"resources": resources}}
+    return steps
+
+
+def gpus_of(gres: str | None) -> int:
+    """Number of GPUs of SLURM's ``gres``.
+
+    >>> [gpus_of(gres) for gres in (None, "gpu", "gpu:2", "gpu:a100:4,tmp:100G")]
+    [0, 1, 2, 4]
+    """
+    found = re.search(r"\bgpu(?::[A-Za-z]\w*)?(?::(\d+))?", gres or "")
+    return int(found[1] or 1) if found else 0
 
 
 def _with_executor(definitions: Definitions, executor: ExecutorDefinition) -> Definitions:
