@@ -44,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ui.add_argument("--port", type=int, default=3000)
     ui.set_defaults(run=_ui)
 
+    browse = commands.add_parser("browse", help="open the feature browser's pages")
+    browse.add_argument("key", nargs="?", help="partition key; default: the list of all SAEs")
+    browse.add_argument("--serve", action="store_true", help="over loopback, not from the file")
+    browse.add_argument("--port", type=int, default=0, help="with --serve; default: a free one")
+    browse.set_defaults(run=_browse)
+
     query = commands.add_parser("query", help="run SQL on the catalogue and print the result")
     query.add_argument("sql")
     query.set_defaults(run=_query)
@@ -138,6 +144,21 @@ def _ui(options: argparse.Namespace) -> int:
     from saeborzoi_assets.runner import dagster_dev
 
     return dagster_dev(_settings_file(options), options.host, options.port)
+
+
+def _browse(options: argparse.Namespace) -> None:
+    from saeborzoi.browser.serve import make_server, open_file, require_pages
+
+    folder = Store(load_settings(_settings_file(options)).project.store).browser
+    page = require_pages(folder / (options.key or "") / "index.html")
+    if options.serve:
+        with make_server(folder, options.port) as server:
+            host, port = server.server_address[:2]
+            print(f"http://{host!s}:{port}/{options.key or ''}; Ctrl-C ends it", flush=True)
+            server.serve_forever()
+    elif not open_file(page):
+        print("no browser could be started here; open this file in one:")
+    print(page)
 
 
 def _query(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from saeborzoi.errors import StoreError
+from saeborzoi.errors import SaeBorzoiError, StoreError
 
 ADDRESS = "127.0.0.1"
 
@@ -43,9 +43,20 @@ def make_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
         Folder with the pages.
     port
         Port; 0 takes a free one, which `server_address` then tells.
+
+    Raises
+    ------
+    SaeBorzoiError
+        Where the port is taken or not allowed.
     """
     handler = functools.partial(_Files, directory=str(folder))
-    return http.server.ThreadingHTTPServer((ADDRESS, port), handler)
+    try:
+        return http.server.ThreadingHTTPServer((ADDRESS, port), handler)
+    except (OSError, OverflowError) as error:
+        raise SaeBorzoiError(
+            f"port {port} of {ADDRESS} cannot be listened on ({error}); choose another --port, "
+            "or leave it out for a free one"
+        ) from None
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):

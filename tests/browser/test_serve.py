@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from saeborzoi.browser.serve import make_server, open_file
-from saeborzoi.errors import StoreError
+from saeborzoi.errors import SaeBorzoiError, StoreError
 
 
 def test_pages_are_served_on_this_machine_only_and_never_kept(tmp_path):
@@ -21,6 +21,13 @@ def test_pages_are_served_on_this_machine_only_and_never_kept(tmp_path):
             assert answer.read() == b"<!doctype html>pages"
             assert answer.headers["Cache-Control"] == "no-store"
         server.shutdown()
+
+
+def test_a_port_that_is_taken_is_told(tmp_path):
+    with make_server(tmp_path, port=0) as server:
+        taken = server.server_address[1]
+        with pytest.raises(SaeBorzoiError, match=rf"port {taken} .* choose another --port"):
+            make_server(tmp_path, port=taken)
 
 
 def test_missing_pages_name_the_asset(tmp_path):
