@@ -78,7 +78,7 @@ def main() -> None:
                     f"{len(own.counts)}, {own.n_sites}, {log10_e:.1f} | * |"
                 )
     print(
-        f"\n{matched} of {n_significant} significant motifs found with the width (±1) and r > 0.99; "
+        f"\n{matched} of {n_significant} significant motifs found, width ±1 and r > 0.99; "
         f"{false} motifs significant here only\n"
         f"median |Δ log10 E| of first motifs {statistics.median(differences):.2f}, "
         f"largest {max(differences):.2f}\n"

@@ -86,6 +86,11 @@ def check_engine(settings: Motifs) -> str:
     return f"{settings.engine} {program_version(program)}"
 
 
+def scans_both_strands(settings: Motifs) -> bool:
+    """Whether a site may lie on either strand; STREME always scans both."""
+    return settings.strands == "both" or settings.engine == "streme"
+
+
 def discover(
     seqlets: pd.DataFrame,
     settings: Motifs,
@@ -182,7 +187,7 @@ def _of_node(
     rows = rows.sort_values("rank")
     sequences = encode(rows["sequence"].tolist())
     seed = derived_seed(key, int(node), "motifs")
-    both = settings.strands == "both"
+    both = scans_both_strands(settings)
     if background is None:
         background = letter_frequencies(sequences, both)
     if settings.engine == "builtin":

@@ -12,6 +12,8 @@ from saeborzoi.motifs.properties import as_matrix
 
 MAX_CLUSTER_P = 0.05
 _MIN_FAMILY_NODES = 2
+_AT_ONCE = 512
+"""Motifs matched with all others at once: bounds the memory."""
 
 
 def motif_families(
@@ -47,19 +49,25 @@ def motif_families(
         with_pseudocount(as_matrix(matrix), n_sites)
         for matrix, n_sites in zip(ranked["matrix"], ranked["n_sites"], strict=True)
     ]
-    found = align(matrices, matrices, threads)
-    q = benjamini_hochberg(found.p_value)
     n = len(ranked)
     founder = np.arange(n)
     is_founder = np.zeros(n, bool)
-    for i in range(n):
-        kin = np.flatnonzero(is_founder[:i] & (q[i, :i] < max_q_value))
-        if kin.size:
-            founder[i] = kin[found.p_value[i, kin].argmin()]
-        else:
-            is_founder[i] = True
-    rows = np.arange(n)
-    own = founder == rows
+    is_reverse = np.zeros(n, bool)
+    offset = np.zeros(n, np.int64)
+    q_value = np.zeros(n)
+    for first in range(0, n, _AT_ONCE):
+        found = align(matrices[first : first + _AT_ONCE], matrices, threads)
+        q = benjamini_hochberg(found.p_value)
+        for row, i in enumerate(range(first, min(first + _AT_ONCE, n))):
+            kin = np.flatnonzero(is_founder[:i] & (q[row, :i] < max_q_value))
+            if kin.size == 0:
+                is_founder[i] = True
+                continue
+            j = kin[found.p_value[row, kin].argmin()]
+            founder[i] = j
+            is_reverse[i] = found.is_reverse[row, j]
+            offset[i] = -found.offset_bp[row, j]
+            q_value[i] = q[row, j]
     result = pd.DataFrame(
         {
             "node": ranked["node"],
@@ -67,9 +75,9 @@ def motif_families(
             "founder": founder,
             "founder_node": ranked["node"].to_numpy()[founder],
             "founder_motif": ranked["motif"].to_numpy()[founder],
-            "orientation": np.where(~own & found.is_reverse[rows, founder], "-", "+"),
-            "offset_bp": np.where(own, 0, -found.offset_bp[rows, founder]),
-            "q_value": np.where(own, 0.0, q[rows, founder]),
+            "orientation": np.where(is_reverse, "-", "+"),
+            "offset_bp": offset,
+            "q_value": q_value,
         }
     )
     groups = result.groupby("founder")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.hyperparameters import node_key
+from saeborzoi.motifs.discovery import scans_both_strands
 from saeborzoi.motifs.evidence import across_nodes
 from saeborzoi.motifs.families import motif_families
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
@@ -42,7 +43,7 @@ def fan_in_evidence(
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """
-    evidence = across_nodes(motifs, seqlets, key, settings.strands == "both")
+    evidence = across_nodes(motifs, seqlets, key, scans_both_strands(settings))
     significant = motifs["is_significant"].astype(bool).to_numpy()
     weaker = np.fmin(motifs["odds_ratio"].to_numpy(float), evidence["odds_ratio_other_nodes"])
     enriched = (evidence["fdr"] < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)
