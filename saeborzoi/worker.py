@@ -197,7 +197,8 @@ def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str
     """
     try:
         figures: Figures = stage(job, reporter)
-        json.dumps(figures, default=str)
+        if not job.output.exists():
+            raise ComputeError(f"the stage ended without writing {job.output}")
     except StageInterrupted as error:
         print(f"interrupted: {error}", flush=True)
         return EXIT_INTERRUPTED, {"status": "interrupted", "progress": reporter.last}
@@ -207,7 +208,12 @@ def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str
     except Exception as error:
         traceback.print_exc()
         return EXIT_ERROR, _failure(error)
-    return 0, {"status": "success", "figures": figures}
+    # a later result at the same place has another inode
+    return 0, {
+        "status": "success",
+        "figures": figures,
+        "output_inode": job.output.stat().st_ino,
+    }
 
 
 def _failure(error: Exception) -> dict[str, Any]:

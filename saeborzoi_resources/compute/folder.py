@@ -7,8 +7,10 @@
 ``result.json``    written whole by the worker at its end
 ``taken.json``     which run took the result
 ``running.json``   process or SLURM job that works on it
-``lock``           held by the Dagster process that follows it; ``owner.json`` names its run
 =================  ============================================================================
+
+Locks lie in ``.locks`` for jobs of a whole SAE or layer, as jobs of other settings put their result
+in the same place, and in the job's folder for batches of nodes, which have places of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ class JobFolder:
     def __init__(self, jobs_folder: Path, job: Job) -> None:
         self.job = job
         self.path = jobs_folder / job.job_id
+        self._lock = jobs_folder / ".locks" / f"{job.stage}-{job.key}"
+        if job.nodes:
+            self._lock = self.path / "lock"
         self.fingerprint = fingerprint(job)
 
     @property
@@ -63,9 +68,10 @@ class JobFolder:
         dagster.Failure
             Where another run holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / "lock")
-        owner = self.path / "owner.json"
+        for folder in (self.path, self._lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock)
+        owner = self._lock.with_name(f"{self._lock.name}.json")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -73,7 +79,7 @@ class JobFolder:
             raise Failure(
                 f"job {self.job.job_id}: run {holder.get('run_id', 'unknown')} (process "
                 f"{holder.get('pid', '?')} on {holder.get('host', '?')}) works on this partition "
-                "with the same settings; wait for it, or terminate it and run again",
+                "already; wait for it, or terminate it and run again",
                 metadata={"job": self.job.job_id, "held_by_run": holder.get("run_id", "unknown")},
                 allow_retries=False,
             ) from None
@@ -100,7 +106,11 @@ class JobFolder:
         partition again gets it made again.
         """
         document = self.result()
-        if document is None or document["status"] != "success" or not self.job.output.exists():
+        if document is None or document["status"] != "success":
+            return None
+        output = self.job.output
+        if not output.exists() or output.stat().st_ino != document["output_inode"]:
+            # deleted since, or another job has put its own result there
             return None
         taken = _read_json(self.path / "taken.json")
         if taken is None or taken["root_run_id"] == root_run_id:
@@ -157,6 +167,12 @@ class JobFolder:
             },
             allow_retries=allow_retries,
         )
+
+
+def used_by(result: dict[str, Any]) -> dict[str, Any]:
+    """What a job used and where it ran, of its result document."""
+    others = ("status", "figures", "job_id", "fingerprint", "output_inode")
+    return {name: value for name, value in result.items() if name not in others}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

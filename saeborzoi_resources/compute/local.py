@@ -22,7 +22,7 @@ from dagster import DagsterExecutionInterruptedError
 from saeborzoi.job import Figures, Job
 from saeborzoi.settings import Settings
 from saeborzoi_resources.compute.ends import end_of_error, end_of_exit_code
-from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.folder import JobFolder, used_by
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
 
 _LOOK_S = 0.1
@@ -75,12 +75,7 @@ class LocalCompute:
             code = self._follow(run, folder)
             result = folder.result()
         if result is not None and result["status"] == "success":
-            used = {
-                name: value
-                for name, value in result.items()
-                if name not in ("status", "figures", "job_id", "fingerprint")
-            }
-            return {**result["figures"], "compute": {"backend": "local", **used}}
+            return {**result["figures"], "compute": {"backend": "local", **used_by(result)}}
         if result is not None and result["status"] == "failure":
             end = end_of_error(result["error"], _MEMORY)
         else:

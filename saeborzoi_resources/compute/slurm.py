@@ -96,7 +96,8 @@ class SlurmCompute:
                 if any(task.is_waiting for task in tasks):
                     self._submit_waiting(run, tasks)
                 for task in tasks:
-                    if task.is_out:
+                    # a pending one has nothing to show, and an array may have hundreds
+                    if task.is_out and not (task.seen and task.seen.state == "PENDING"):
                         task.look()
                 if time.monotonic() - asked >= self._settings.poll_s:
                     asked = time.monotonic()
@@ -106,7 +107,7 @@ class SlurmCompute:
         except BaseException:
             out = [task.slurm_id for task in tasks if task.is_out]
             if run.is_canceling():
-                self._cancel(run, out)
+                self._cancel(run, out, {task.submission for task in tasks if task.is_waiting})
             elif out:
                 run.say(f"SLURM jobs {', '.join(out[:10])} go on; run again to follow them")
             raise
@@ -233,9 +234,12 @@ class SlurmCompute:
                 _stop_if_canceling(run)
                 time.sleep(max(1.0, self._settings.poll_s))
 
-    def _cancel(self, run: DagsterRun, ids: list[str]) -> None:
+    def _cancel(self, run: DagsterRun, ids: list[str], submissions: set[str]) -> None:
+        """Cancel jobs, and those that a submission just interrupted may have left."""
         for _ in range(_CANCEL_TRIES):
             try:
+                for name in submissions - {""}:
+                    ids += [found] if (found := self._slurm.find(name)) else []
                 self._slurm.cancel(ids)
             except NoAnswer as error:
                 run.say(f"cancelling: SLURM does not answer ({error})")

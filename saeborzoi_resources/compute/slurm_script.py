@@ -27,7 +27,7 @@ _WARNING_S = 120
 _SCRIPT = """\
 #!/bin/bash{login}
 # Written by saeborzoi for: sbatch {options}
-folder={links}/${{SLURM_ARRAY_TASK_ID:-0}}
+folder=$(cd {links}/"${{SLURM_ARRAY_TASK_ID:-0}}" && pwd -P)
 ended() {{
     printf '%s\\n' "$1" > "$folder/{exit_code}.new" && mv "$folder/{exit_code}.new" \\
         "$folder/{exit_code}"

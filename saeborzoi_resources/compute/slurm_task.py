@@ -11,7 +11,7 @@ from typing import Any
 
 from saeborzoi.job import Figures
 from saeborzoi_resources.compute.ends import End, end_of_error
-from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.folder import JobFolder, used_by
 from saeborzoi_resources.compute.follow import Follower
 from saeborzoi_resources.compute.slurm_commands import JobState, Slurm
 from saeborzoi_resources.compute.slurm_ends import ALIVE, IMPOSSIBLE, end_of_state
@@ -19,7 +19,6 @@ from saeborzoi_resources.compute.slurm_script import EXIT_CODE
 
 _SETTLE_S = 20.0
 """How long a network filesystem may take to show what a node has written."""
-_NOT_OF_RESULT = ("status", "figures", "job_id", "fingerprint")
 
 
 class Task:
@@ -176,7 +175,7 @@ class Task:
     def figures(self, accounting: dict[str, dict[str, Any]]) -> Figures:
         """The job's figures with what it used."""
         assert self.result is not None, "asked of a success only"
-        used = {name: value for name, value in self.result.items() if name not in _NOT_OF_RESULT}
+        used = used_by(self.result)
         if "n_gpus" in used:
             used["gpu_h"] = round(used["n_gpus"] * used["elapsed_s"] / 3600, 4)
         accounted = {

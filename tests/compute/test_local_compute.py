@@ -126,6 +126,39 @@ def test_two_runs_for_one_partition(
     assert in_run(instance, compute("touch"), [job])
 
 
+def test_two_runs_for_one_sae_of_other_settings(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    tmp_path: Path,
+) -> None:
+    with JobFolder(tmp_path / "jobs", make_job("old_settings")).claimed("the-other-run"):
+        failure = failure_of(instance, compute("touch"), [make_job("new_settings")])
+    assert "the-other-run" in str(failure.description)
+
+
+def test_a_result_that_another_job_replaced_is_made_again(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    tmp_path: Path,
+) -> None:
+    job = make_job("a", 1)
+    in_run(instance, compute("touch"), [job])
+    (tmp_path / "jobs/a/taken.json").unlink()
+    job.output.rename(job.output.with_name("earlier.json"))
+    job.output.write_text('"of another job"')
+    in_run(instance, compute("touch"), [job])
+    assert "nodes" in job.output.read_text()
+
+
+def test_a_stage_that_writes_nothing_is_no_success(
+    instance: dg.DagsterInstance, compute: Callable[[str], LocalCompute], make_job: MakeJob
+) -> None:
+    failure = failure_of(instance, compute("swallow"), [make_job("a", 1)])
+    assert "without writing" in str(failure.description)
+
+
 def test_terminating_the_run_ends_the_process(
     instance: dg.DagsterInstance,
     compute: Callable[[str], LocalCompute],

@@ -129,3 +129,15 @@ def test_fingerprint_is_what_the_job_asks_for(make_job: Callable[..., Job]) -> N
     same = job.model_copy(update={"run_id": "another", "threads": 8, "settings": other})
     assert fingerprint(same) == fingerprint(job)
     assert fingerprint(make_job("a", 2)) != fingerprint(job)
+
+
+def test_a_worker_needs_no_dagster() -> None:
+    """`pip install saeborzoi[worker]` brings dagster-pipes, not Dagster and its web server."""
+    program = (
+        "import importlib, pkgutil, sys, saeborzoi.worker, saeborzoi.stages as stages\n"
+        "for module in pkgutil.iter_modules(stages.__path__):\n"
+        "    importlib.import_module(f'saeborzoi.stages.{module.name}')\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('dagster', 'duckdb')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
