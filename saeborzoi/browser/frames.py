@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def best_matches(motif_match: pd.DataFrame) -> pd.DataFrame:
-    """The best significant match of each node, one row a node, as the view `node_summary` has it:
-    smallest p, then target, then motif."""
+    """The significant match that names each node, one row a node, as the view `best_match` has
+    it: of the first motif that has any, the smallest p."""
     rows = motif_match[motif_match["is_significant"].astype(bool)]
-    rows = rows.sort_values(["node", "p_value", "target_id", "motif"], kind="stable")
+    rows = rows.sort_values(["node", "motif", "p_value", "target_id"], kind="stable")
     return rows.drop_duplicates("node").reset_index(drop=True)

@@ -83,6 +83,16 @@ def wait_until(page: Any, expression: str, argument: Any = None) -> None:
         time.sleep(0.02)
 
 
+def visit(page: Any, state: str) -> None:
+    """Go to another state on the same page."""
+    page.evaluate("state => { location.hash = state; }", state)
+    if state.startswith("node="):
+        heading = "Node " + state.removeprefix("node=")
+        wait_until(page, "h => document.querySelector('#node h2')?.textContent === h", heading)
+    else:
+        page.wait_for_selector("#overview:not([hidden])")
+
+
 class Opened:
     """Opens pages and remembers what went wrong in them and what they asked for."""
 

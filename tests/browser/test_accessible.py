@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from browser.conftest import wait_until
+from browser.conftest import visit, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -16,16 +16,6 @@ VIEWS = ("colour=annotation&selected=1-5", "node=20", *(f"node={n}" for n in (3,
 
 def asked(page, function: str):
     return page.evaluate(f"{SCRIPT}.{function}()")
-
-
-def visit(page, state: str) -> None:
-    """Go to another state on the same page."""
-    page.evaluate("state => { location.hash = state; }", state)
-    if state.startswith("node="):
-        heading = "Node " + state.removeprefix("node=")
-        wait_until(page, "h => document.querySelector('#node h2')?.textContent === h", heading)
-    else:
-        page.wait_for_selector("#overview:not([hidden])")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -6,8 +6,9 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
-from browser.conftest import wait_until
+from browser.conftest import visit, wait_until
 from browser.made_tables import FACTORS, HOSTILE_CHROM, KEY, states
 
 from saeborzoi.browser import write_site
@@ -213,8 +214,9 @@ def test_motif_without_a_match(opened):
 def test_states_look_different(opened):
     """Each state's badge differs in colour or border from all others."""
     looks = set()
+    page = opened()
     for state in ("matched", "unmatched", "no_motif", "pending", "unselected", "dead"):
-        page = opened(f"node={BY_STATE[state]}")
+        visit(page, f"node={BY_STATE[state]}")
         looks.add(
             page.eval_on_selector(
                 ".node-title .badge",
@@ -401,3 +403,15 @@ def test_bins_that_grow_with_the_activation_stand_on_a_log_axis(opened, site, tm
     heights = [float(bars.nth(i).get_attribute("height")) for i in range(6)]
     np.testing.assert_allclose(np.diff(heights[:4]), heights[1] - heights[0])
     assert "both axes log" in panel(page, "activation").locator("svg").text_content()
+
+
+def test_a_node_that_failed_the_selection_shows_the_seqlets_it_has(opened, site, tmp_path):
+    node, other = BY_STATE["unselected"], a_matched_node(site)
+    seqlets = site.made.tables["seqlet"]
+    few = seqlets[(seqlets["node"] == other) & (seqlets["rank"] < 5)].assign(node=node)
+    tables = {**site.made.tables, "seqlet": pd.concat([seqlets, few])}
+    write_site(tables, None, tmp_path / "site", {})
+    page = opened(f"node={node}", address=(tmp_path / "site/index.html").as_uri())
+    assert panel(page, "seqlets").locator(".seqlet").count() == 5
+    assert "not lined up: there is no motif" in panel(page, "seqlets").inner_text()
+    assert panel(page, "motif").count() == 0

@@ -27,16 +27,19 @@ def search(page, words: str) -> None:
     )
 
 
-def place_of(page, site, node: int) -> tuple[float, float]:
-    """Where the map shows a node before it is moved, in pixels of the page."""
-    embedding = site.made.tables["node_embedding"].set_index("node")
+def places_of(page, site, nodes) -> np.ndarray:
+    """Where the map shows nodes before it is moved, (n, 2) in pixels of the page."""
+    embedding = site.made.tables["node_embedding"].set_index("node")[["umap_1", "umap_2"]]
     box = page.locator("#map").bounding_box()
-    x, y = embedding["umap_1"], embedding["umap_2"]
-    scale = 0.92 * min(box["width"] / (x.max() - x.min()), box["height"] / (y.max() - y.min()))
-    return (
-        box["x"] + box["width"] / 2 + (x[node] - (x.max() + x.min()) / 2) * scale,
-        box["y"] + box["height"] / 2 - (y[node] - (y.max() + y.min()) / 2) * scale,
-    )
+    low, high = embedding.min().to_numpy(), embedding.max().to_numpy()
+    size = np.array([box["width"], box["height"]])
+    scale = 0.92 * (size / (high - low)).min()
+    from_centre = (embedding.loc[nodes].to_numpy() - (low + high) / 2) * scale * [1, -1]
+    return from_centre + [box["x"], box["y"]] + size / 2
+
+
+def place_of(page, site, node: int) -> list[float]:
+    return places_of(page, site, [node])[0].tolist()
 
 
 def lonely_node(site) -> int:
@@ -230,9 +233,9 @@ def test_lasso_selects_what_it_encloses(opened, site, way):
     page = opened()
     embedding = site.made.tables["node_embedding"]
     cluster = embedding[embedding["cluster"] == 7]["node"].tolist()
-    places = np.array([place_of(page, site, node) for node in cluster])
+    places = places_of(page, site, cluster)
     (x0, y0), (x1, y1) = places.min(axis=0) - 6, places.max(axis=0) + 6
-    everything = np.array([place_of(page, site, node) for node in embedding["node"]])
+    everything = places_of(page, site, embedding["node"])
     inside = embedding["node"][
         (everything > [x0, y0]).all(axis=1) & (everything < [x1, y1]).all(axis=1)
     ]

@@ -86,7 +86,7 @@ function motifBlock(motif) {
   );
 }
 
-function matchPanel(node, page, targets) {
+function matchPanel(page, targets) {
   if (!page.motifs || !page.motifs.some((motif) => motif.significant)) return null;
   if (!page.matches && !M.computed.motif_match)
     return panel(

@@ -232,20 +232,21 @@ function drawNode(box, node, page, targets) {
       ),
     );
   }
-  const isQuiet = state === "d" || state === "n";
-  const left = [];
-  const right = [];
-  if (!isQuiet) {
-    left.push(motifPanel(page), matchPanel(node, page, targets));
+  const isSelected = state !== "d" && state !== "n";
+  // a node without seqlets and motif leaves nothing for the wide column
+  const isQuiet = !isSelected && !(page.rows && page.rows.length);
+  const figures = [activationPanel(page), evidencePanel(node, page)];
+  const left = isQuiet ? figures : [seqletPanel(page)];
+  const right = isQuiet ? [] : figures;
+  if (isSelected) {
+    left.unshift(motifPanel(page), matchPanel(page, targets));
+    right.push(overlapPanel(page));
   }
-  if (state !== "d") left.push(seqletPanel(node, page, isQuiet));
-  right.push(activationPanel(page), evidencePanel(node, page));
-  if (!isQuiet) right.push(overlapPanel(page));
   right.push(nearPanel(node, page), notePanel(node));
   parts.push(
     h(
       "div",
-      { class: "node-columns" },
+      { class: isQuiet ? "node-columns even" : "node-columns" },
       h("div", { class: "column" }, left),
       h("div", { class: "column" }, right),
     ),

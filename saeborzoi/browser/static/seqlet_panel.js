@@ -2,15 +2,8 @@
 
 const BAND_NAMES = ["above 0.75 of the maximum", "0.5 – 0.75", "0.25 – 0.5", "below 0.25"];
 
-function seqletPanel(node, page, isQuiet) {
-  if (!page.seqlets)
-    return panel(
-      "seqlets",
-      "Seqlets",
-      isQuiet
-        ? h("p", { class: "note" }, "A node that is not selected has no catalogued seqlets.")
-        : notYet("No seqlets were made.", "seqlets"),
-    );
+function seqletPanel(page) {
+  if (!page.seqlets) return panel("seqlets", "Seqlets", notYet("No seqlets were made.", "seqlets"));
   if (!page.rows.length)
     return panel(
       "seqlets",
