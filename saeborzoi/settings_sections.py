@@ -207,6 +207,8 @@ class Matching(Section):
     max_p_value: Fraction = 0.05
     max_q_value: Fraction = 0.05
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.7
+    """Pearson correlation of the aligned columns; -1 takes TomTom's word for every match."""
 
 
 class Embedding(Section):

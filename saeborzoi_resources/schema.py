@@ -194,7 +194,12 @@ TABLES = (
         ("offset_bp", "INTEGER", "start of the target minus start of the query in the alignment"),
         ("overlap_bp", "INTEGER", "aligned columns"),
         ("orientation", "VARCHAR", "+ or -, strand of the target"),
-        ("is_significant", "BOOLEAN", "p, q and E below the settings, of a significant motif"),
+        ("similarity", "DOUBLE", "Pearson correlation of the aligned columns about 1/4"),
+        (
+            "is_significant",
+            "BOOLEAN",
+            "p, q, E and similarity within the settings, of a significant motif",
+        ),
     ),
     _table(
         "node_embedding",

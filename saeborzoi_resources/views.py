@@ -1,6 +1,11 @@
 """The catalogue's views: questions that several readers ask, each with a comment on its grain."""
 
 VIEWS = {
+    "best_match": """
+        SELECT * FROM motif_match WHERE is_significant
+        QUALIFY row_number() OVER (
+            PARTITION BY hyperparameters, node ORDER BY motif, p_value, target_id) = 1
+    """,
     "node_summary": """
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
@@ -10,11 +15,7 @@ VIEWS = {
                o.annotation, o.annotation_class, o.odds_ratio
         FROM node n
         LEFT JOIN node_selection s USING (hyperparameters, node)
-        LEFT JOIN (
-            SELECT * FROM motif_match WHERE is_significant
-            QUALIFY row_number() OVER (
-                PARTITION BY hyperparameters, node ORDER BY p_value, target_id, motif) = 1
-        ) t USING (hyperparameters, node)
+        LEFT JOIN best_match t USING (hyperparameters, node)
         LEFT JOIN (
             SELECT * FROM motif WHERE is_significant
         ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
@@ -35,8 +36,14 @@ VIEWS = {
                any_value(target_family) AS target_family,
                count(DISTINCT node) AS n_nodes,
                list(DISTINCT node ORDER BY node) AS nodes,
+               list(DISTINCT node ORDER BY node) FILTER (is_best) AS best_of_nodes,
                min(q_value) AS best_q_value
-        FROM motif_match WHERE is_significant
+        FROM (
+            SELECT m.*, b.target_id IS NOT NULL AS is_best
+            FROM motif_match m
+            LEFT JOIN best_match b USING (hyperparameters, node, motif, database, target_id)
+            WHERE m.is_significant
+        )
         GROUP BY hyperparameters, database, target_name
     """,
     "sae_summary": """
@@ -69,11 +76,7 @@ VIEWS = {
             SELECT hyperparameters, count(*) AS n_nodes_with_match,
                    count(DISTINCT target_name) AS n_best_factors,
                    avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
-            FROM (
-                SELECT * FROM motif_match WHERE is_significant
-                QUALIFY row_number() OVER (
-                    PARTITION BY hyperparameters, node ORDER BY p_value, target_id, motif) = 1
-            ) GROUP BY ALL
+            FROM best_match GROUP BY ALL
         ) b USING (hyperparameters)
     """,
     "factor_by_sae": """
@@ -108,10 +111,13 @@ VIEWS = {
 }
 
 VIEW_COMMENTS = {
+    "best_match": "one row a node with a significant match: the one that names it, of its first "
+    "motif that has any, smallest p",
     "sae_summary": "one row a trained SAE: its figures and what its nodes found, as it stands now",
     "factor_by_sae": "one row a factor of a database and layer: which SAEs found it (any "
     "significant match), and the settings that all of them share though the layer has others",
     "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
     "best match, place in the embedding, annotation most enriched",
-    "transcription_factor": "one row a factor of a database and SAE: the nodes that match it",
+    "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
+    "those of which it is the best match",
 }
