@@ -45,7 +45,6 @@ ROWS: dict[str, tuple[TrainingRecipe, dict[str, object]]] = {
     "no centring": (changed(centre="none"), {}),
     "geometric median": (changed(centre="median"), {}),
     "no AuxK": (changed(aux_weight=0.0), {}),
-    "AuxK, weight 1/32": (changed(aux_weight=1 / 32), {}),
     "Adam eps 1e-8": (changed(eps=1e-8), {}),
     "no warm-up, no decay": (changed(warmup=0.0, decay=0.0), {}),
     "learning rate 1e-2": (DEFAULT, {"learning_rate": 1e-2}),

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import subprocess
+import sys
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -77,14 +79,35 @@ def parity(x: torch.Tensor, raw: np.ndarray) -> None:
     assert result.n_active == len(raw) * K
 
 
+def memory(kind: str, batch: int) -> None:
+    """Print how much one kind of step adds to the process's peak memory."""
+    raw = KnownDictionary(N_CHANNELS).positions(batch, "step")[0]
+    x = torch.from_numpy(raw)
+    trainer = ours(x, "published", 1e-5)
+    dense, optimizer = reference(trainer, 1e-5)
+    trainer.train_step(raw[:64])  # compiles
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        if kind == "dense":
+            dense_step(dense, optimizer, x)
+        else:
+            trainer.train_step(raw)
+    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(f"{kind} step at {batch} positions: {added / 2**20:.3f} GiB more at the peak", flush=True)
+
+
 def main() -> None:
-    """Print parity, microseconds a position and ratios."""
+    """Print parity, microseconds a position, ratios and memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--memory", choices=["dense", "sparse"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.memory:
+        memory(options.memory, options.batch)
+        return
     raw = KnownDictionary(N_CHANNELS).positions(options.batch, "step")[0]
     x = torch.from_numpy(raw)
     parity(x, raw)
@@ -110,7 +133,9 @@ def main() -> None:
             f"{name:>10}: {np.median(times):6.1f} µs of CPU a position; dense / this "
             f"{np.median(ratio):.1f} ({ratio.min():.1f} to {ratio.max():.1f} over rounds)"
         )
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, both")
+    for kind in ("dense", "sparse"):
+        # a process of its own, as a peak never falls
+        subprocess.run([sys.executable, __file__, "--memory", kind, "--batch", "8192"], check=True)
 
 
 if __name__ == "__main__":

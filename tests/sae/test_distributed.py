@@ -44,7 +44,7 @@ def test_two_processes_equal_one(small_data: TrainingData, tmp_path: Path) -> No
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          str(script), str(folder), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
-        check=True, capture_output=True, timeout=120,
+        check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     first, second = (safetensors.torch.load_file(tmp_path / f"{i}.safetensors") for i in range(2))
     for name, expected in alone.sae.state_dict().items():

@@ -47,7 +47,7 @@ def test_the_default_recipe_finds_a_known_dictionary(small_data: TrainingData) -
     found = SMALL.recovery(trained.sae)
     assert found.mmcs > 0.95
     assert found.recovered_fraction > 0.9
-    assert evaluate(trained.sae, in_batches(small_data.train, 1000)).dead_fraction <= 0.02
+    assert evaluate(trained.sae, in_batches(small_data.train, 1000)).dead_fraction <= 0.05
 
 
 def test_the_published_recipe_hardly_moves_in_that_time(small_data: TrainingData) -> None:
