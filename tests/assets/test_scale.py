@@ -2,7 +2,9 @@
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from dagster._core.storage.sql import create_engine
 from saeborzoi_assets.common import check, check_specs, node_result
 from saeborzoi_assets.instance import ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
-from saeborzoi_resources.event_log import EVENT_DEFAULTS
+from saeborzoi_resources.event_log import EVENT_DEFAULTS, BatchedSqliteEventLogStorage
 
 KEY = "conv1d_1_x4_k0.05_lr0.003_s0"
 N_NODES = 60
@@ -66,8 +68,8 @@ def _materialize(instance: dg.DagsterInstance, n: int = N_NODES) -> dg.ExecuteIn
     )
 
 
-def _materializations(instance: dg.DagsterInstance) -> list[dg.EventLogRecord]:
-    return list(instance.fetch_materializations(made.key, limit=1000).records)
+def _materializations(instance: dg.DagsterInstance, n: int = 1000) -> list[dg.EventLogRecord]:
+    return list(instance.fetch_materializations(made.key, limit=n).records)
 
 
 def test_each_node_gets_its_materialization_once(instance: dg.DagsterInstance) -> None:
@@ -170,6 +172,28 @@ def test_a_batch_that_fails_is_stored_event_by_event(
     assert _materialize(instance).success
     assert "Falling back" in capsys.readouterr().err
     assert len(_materializations(instance)) == N_NODES
+
+
+def test_runs_that_write_at_once_lose_nothing(instance: dg.DagsterInstance, home: Path) -> None:
+    run = _materialize(instance)
+    entries = [
+        record.event_log_entry
+        for record in instance.get_records_for_run(
+            run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+        ).records
+    ]
+    n_runs, n_batches = 6, 5
+
+    def write(i: int) -> None:
+        storage = BatchedSqliteEventLogStorage(str(home / "history" / "runs"))
+        for _ in range(n_batches):
+            storage.store_event_batch([e._replace(run_id=f"run{i}") for e in entries])
+
+    with ThreadPoolExecutor(n_runs) as pool:
+        list(pool.map(write, range(n_runs)))
+    records = [r for r in _materializations(instance, 10_000) if r.run_id.startswith("run")]
+    per_run = Counter(record.run_id for record in records)
+    assert per_run == {f"run{i}": n_batches * N_NODES for i in range(n_runs)}
 
 
 def test_what_the_user_set_stays(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
