@@ -35,7 +35,6 @@ class DagsterRun:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._tagged: dict[str, list[str]] = {}
         self.run_id = context.run.run_id
         self.root_run_id = context.run.tags.get(ROOT_RUN_TAG, self.run_id)
 
@@ -44,11 +43,12 @@ class DagsterRun:
         self.context.log.info(message)
 
     def tag(self, name: str, value: str) -> None:
-        """Add a value to a tag of the run, after those that were added before."""
-        values = self._tagged.setdefault(name, [])
+        """Add a value to a tag of the run, after those that it or another step added before."""
+        instance = self.context.instance
+        run = instance.get_run_by_id(self.run_id)
+        values = [one for one in (run.tags.get(name, "") if run else "").split(",") if one]
         if value not in values:
-            values.append(value)
-            self.context.instance.add_run_tags(self.run_id, {name: ",".join(values)})
+            instance.add_run_tags(self.run_id, {name: ",".join([*values, value])})
 
     def is_canceling(self) -> bool:
         """Whether somebody terminated the run. Asked of the instance, as not every executor

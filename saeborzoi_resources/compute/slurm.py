@@ -133,7 +133,10 @@ class SlurmCompute:
                 task.slurm_id = task.result.get("slurm_job_id", "")
                 run.say(f"job {task.folder.job.job_id} finished earlier; its result is taken")
         noted = {
-            task: note for task in tasks if not task.is_ended and (note := task.folder.running)
+            task: note
+            for task in tasks
+            # the local backend notes a process in the same place
+            if not task.is_ended and (note := task.folder.running) and "submission" in note
         }
         if not noted:
             return
