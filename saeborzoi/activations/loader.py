@@ -94,8 +94,9 @@ class TrainingStream:
     """An endless, seeded, shuffled stream of positions.
 
     Slabs are shuffled over all shards; each pool takes as many as half the buffer holds and is
-    shuffled as a whole, while the next pool is being read. Row `i` of the stream depends on the
-    seed, the data and the buffer's size alone.
+    shuffled as a whole, while the next pool is being read. Data of which three copies fit the
+    buffer is read in the first pass only. Row `i` of the stream depends on the seed, the data and
+    the buffer's size alone.
 
     Parameters
     ----------
@@ -117,6 +118,9 @@ class TrainingStream:
         self._seed = seed
         row_bytes = plan.folder.n_channels * plan.folder.dtype.itemsize
         self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
+        # beside what is kept there are the pool in use and the one being made
+        self._keeps = 3 * plan.n_positions <= 2 * self._capacity
+        self._kept: dict[int, Raw] = {}
         largest = int(plan.sizes.max())
         if largest > self._capacity:
             need = -(-2 * largest * row_bytes // 2**20)
@@ -182,7 +186,11 @@ class TrainingStream:
         pool = np.empty((n_rows, folder.n_channels), folder.dtype)
         done = 0
         for slab in slabs[i].tolist():
-            rows = self._plan.read(reader, slab).activation
+            rows = self._kept.get(slab)
+            if rows is None:
+                rows = self._plan.read(reader, slab).activation
+                if self._keeps:
+                    self._kept[slab] = rows
             pool[target[done : done + len(rows)]] = rows
             done += len(rows)
         return pool

@@ -111,6 +111,21 @@ def test_the_buffer_bounds_memory(numbered: ShardFolder) -> None:
     assert sum(map(len, pools)) >= 100_000
 
 
+def test_small_data_is_read_once_and_ordered_as_ever(
+    numbered: ShardFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = SlabPlan(numbered, PIECES)
+    n = plan.n_positions
+    small = TrainingStream(plan, seed=0, buffer_mb=4)
+    fresh = TrainingStream(plan, seed=0, buffer_mb=4)
+    again = next(fresh.batches(500, 2 * n))
+    passes = small.batches(n)
+    next(passes)
+    passes.close()  # type: ignore[attr-defined]
+    monkeypatch.setattr(Reader, "read", None)
+    np.testing.assert_array_equal(next(small.batches(500, 2 * n)), again)
+
+
 def test_a_buffer_below_one_chunk_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "activations_0.h5", "w") as file:
         file.create_dataset("a", (1, 100_000, 8), np.float32, chunks=(1, 100_000, 8))
