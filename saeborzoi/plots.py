@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.browser.frames import best_matches
+from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix, column_bits
 
 if TYPE_CHECKING:

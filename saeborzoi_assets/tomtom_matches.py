@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.hyperparameters import node_key
+from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
     check,
@@ -52,7 +53,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.node,
-        deps=[MEME_MOTIFS],
+        deps=[MEME_MOTIFS, input_files.of_group(input_files.MOTIF_DATABASE)],
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="motifs",
         kinds={"python", "parquet"},
@@ -121,8 +122,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 def _best(matches: pd.DataFrame) -> dict[int, str]:
     """Name of each node's best significant match."""
-    significant = matches[matches["is_significant"].astype(bool)]
-    best = significant.sort_values(["p_value", "target_id"]).drop_duplicates("node")
+    from saeborzoi.motifs.matching import best_matches
+
+    best = best_matches(matches)
     return dict(zip(best["node"], best["target_name"], strict=True))
 
 

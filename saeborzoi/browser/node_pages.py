@@ -141,7 +141,7 @@ def _strongest_matches(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _matches(rows: list[dict[str, Any]], names: Dictionaries) -> list[list[Any]]:
-    """motif, target, p, q, E, offset, overlap, strand, significant."""
+    """motif, target, p, q, E, offset, overlap, strand, significant, similarity."""
     return [
         [
             int(row["motif"]),
@@ -153,6 +153,7 @@ def _matches(rows: list[dict[str, Any]], names: Dictionaries) -> list[list[Any]]
             integer(row["overlap_bp"]),
             text(row["orientation"]),
             int(bool(row["is_significant"])),
+            number(row["similarity"], 3),
         ]
         for row in rows
     ]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from saeborzoi.browser.encoding import integer, is_true, number, numbers, pack_matrix, text
-from saeborzoi.browser.frames import best_matches
 from saeborzoi.browser.tables import SaeTables, log10_or_none
+from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix
 
 if TYPE_CHECKING:
@@ -163,7 +163,9 @@ def _match_columns(tables: SaeTables, names: Dictionaries) -> dict[str, Any]:
         match[int(node)] = names.target[database, target]
         log10_q[int(node)] = number(q, 5)
     rows = tables["motif_match"]
-    rows = rows[rows["is_significant"].astype(bool)].sort_values(["node", "p_value", "target_id"])
+    rows = rows[rows["is_significant"].astype(bool)].sort_values(
+        ["node", "motif", "p_value", "target_id"]
+    )
     for node, database, target in zip(
         rows["node"], rows["database"], rows["target_id"], strict=True
     ):

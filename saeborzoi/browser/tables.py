@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saeborzoi.browser.frames import best_matches
 from saeborzoi.errors import InputError
+from saeborzoi.motifs.matching import best_matches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ REQUIRED = {
     "motif_match": (
         "node", "motif", "database", "target_id", "target_name", "target_family", "target_class",
         "p_value", "q_value", "e_value", "offset_bp", "overlap_bp", "orientation",
-        "is_significant",
+        "similarity", "is_significant",
     ),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
     "embedding_cluster": ("cluster", "n_nodes", "family", "n_family_nodes", "p_value"),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from saeborzoi.motifs.matching import align, benjamini_hochberg, with_pseudocount
+from saeborzoi.motifs.matching import align, benjamini_hochberg, best_matches, with_pseudocount
 from saeborzoi.motifs.properties import as_matrix
 
 MAX_CLUSTER_P = 0.05
@@ -97,14 +97,14 @@ def node_families(matches: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     matches
-        Columns node, target_id, target_family, p_value, is_significant of table `motif_match`.
+        Columns node, motif, target_id, target_family, p_value, is_significant of table
+        `motif_match`.
 
     Returns
     -------
     Family, indexed by node.
     """
-    known = matches[matches["is_significant"].astype(bool) & matches["target_family"].notna()]
-    best = known.sort_values(["p_value", "target_id"]).drop_duplicates("node")
+    best = best_matches(matches[matches["target_family"].notna()])
     return best.set_index("node")["target_family"].sort_index()
 
 

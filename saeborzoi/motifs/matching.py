@@ -180,6 +180,20 @@ def aligned_similarity(
     return float((a * b).sum()) / norm if norm else 0.0
 
 
+def best_matches(matches: pd.DataFrame) -> pd.DataFrame:
+    """The significant match that names each node, one row a node, as the view `best_match` has
+    it: of the first motif that has any, the smallest p.
+
+    Parameters
+    ----------
+    matches
+        node, motif, target_id, p_value, is_significant and whatever else of table `motif_match`.
+    """
+    rows = matches[matches["is_significant"].astype(bool)]
+    rows = rows.sort_values(["node", "motif", "p_value", "target_id"], kind="stable")
+    return rows.drop_duplicates("node").reset_index(drop=True)
+
+
 def with_pseudocount(matrix: NDArray[np.float64], n_sites: float) -> NDArray[np.float64]:
     """The matrix as TomTom sees it, 0.1 of a letter added to the sites of each column."""
     matrix = np.asarray(matrix, float)

@@ -1,4 +1,4 @@
-"""Nobody types anything: partitions follow the settings, missing steps get launched, limits hold."""
+"""Nobody types anything: partitions follow the settings, missing steps are launched."""
 
 from __future__ import annotations
 

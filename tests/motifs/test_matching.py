@@ -15,6 +15,7 @@ from saeborzoi.motifs.databases import Database, Target, load_database
 from saeborzoi.motifs.matching import (
     MATCH_COLUMNS,
     align,
+    aligned_similarity,
     benjamini_hochberg,
     check_engine,
     match,
@@ -164,7 +165,8 @@ def player(path: Path, output: str, version: str = "5.5.8", status: int = 0) -> 
 
 
 def test_real_tomtom_is_read(tmp_path: Path, small: Database) -> None:
-    settings = Matching(engine="tomtom", executable=player(tmp_path / "tomtom", PLAYED))
+    program = player(tmp_path / "tomtom", PLAYED)
+    settings = Matching(engine="tomtom", executable=program, min_similarity=-1)
     assert check_engine(settings) == "tomtom 5.5.8"
     matrices = [small.motifs[0].matrix, small.motifs[1].matrix]
     matches = match(motifs_of(*matrices), [small], settings)
@@ -174,6 +176,38 @@ def test_real_tomtom_is_read(tmp_path: Path, small: Database) -> None:
     assert (first["offset_bp"], first["overlap_bp"], first["orientation"]) == (-2, 11, "-")
     assert first["target_name"] == "CTCF"
     assert first["p_value"] == 7.5e-18
+    # the played alignment puts unlike columns together, which the default does not believe
+    doubted = match(motifs_of(*matrices), [small], Matching(engine="tomtom", executable=program))
+    assert doubted["is_significant"].tolist() == [False, False]
+
+
+def test_similarity_is_of_the_aligned_columns() -> None:
+    rng = np.random.default_rng(3)
+    target = rng.dirichlet([0.3] * 4, 9)
+    query = target[1:7]
+    assert aligned_similarity(query, target, -1, is_reverse=False) == pytest.approx(1)
+    turned = target[::-1, ::-1]
+    assert aligned_similarity(query, turned, -1, is_reverse=True) == pytest.approx(1)
+    assert aligned_similarity(query, target, 0, is_reverse=False) < 0.7
+    assert aligned_similarity(np.full((8, 4), 0.25), target, 0, is_reverse=False) == 0
+
+
+def test_a_motif_of_few_bits_does_not_match_a_targets_flank(jaspar: Database) -> None:
+    """By p alone, this motif of composition matches the long CTCF matrix."""
+    flank = target(jaspar, "CTCF").matrix
+    long = max((m for m in jaspar.motifs if m.name == "CTCF"), key=lambda m: len(m.matrix)).matrix
+    weak = np.full((14, 4), 0.25) + np.tile([0.12, -0.1, -0.1, 0.08], (14, 1))
+    weak[6] = [0.05, 0.05, 0.05, 0.85]
+    found = match(
+        motifs_of(weak), [jaspar], Matching(max_e_value=1e9, max_q_value=1, max_p_value=1)
+    )
+    of_ctcf = found[found["target_name"] == "CTCF"]
+    assert len(of_ctcf) >= 2
+    assert not of_ctcf["is_significant"].any()
+    itself = match(motifs_of(flank, long), [jaspar], Matching())
+    best = itself.drop_duplicates("node")
+    assert best["is_significant"].all()
+    assert set(best["target_name"]) == {"CTCF"}
 
 
 def test_tomtom_that_fails_is_reported(tmp_path: Path, small: Database) -> None:
