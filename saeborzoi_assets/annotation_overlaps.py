@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from saeborzoi.hyperparameters import derived_seed
+from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
     check,
@@ -49,7 +50,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.sae,
-        deps=[SEQLETS],
+        deps=[SEQLETS, input_files.of_group(input_files.ANNOTATION)],
         group_name="comparison",
         kinds={"parquet", "python"},
         owners=OWNERS,

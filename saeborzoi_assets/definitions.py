@@ -16,6 +16,7 @@ from saeborzoi_assets import (
     annotation_overlaps,
     automation,
     feature_browser,
+    input_files,
     jaccard_matrix,
     meme_motifs,
     normalization_constants,
@@ -81,9 +82,9 @@ def build_definitions(
     settings = load_settings(settings_file)
     partitions = Partitions.of(settings)
     return dg.Definitions(
-        assets=[module.build(partitions) for module in ARTIFACTS],
+        assets=[input_files.build(partitions), *(module.build(partitions) for module in ARTIFACTS)],
         resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},
-        sensors=automation.sensors(partitions),
+        sensors=[*automation.sensors(partitions), input_files.sensor()],
         executor=dg.multi_or_in_process_executor,
         loggers={"console": console},
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 import pandas as pd
 
+from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
     check,
@@ -40,6 +41,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.layer,
+        deps=[input_files.of_layer(partitions)],
         group_name="sae",
         kinds={"hdf5", "python"},
         owners=OWNERS,

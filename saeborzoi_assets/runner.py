@@ -14,6 +14,7 @@ import dagster as dg
 from saeborzoi.errors import ComputeError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.settings import PROJECT_VARIABLE, Settings
+from saeborzoi_assets import input_files
 from saeborzoi_assets.instance import ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step, steps
@@ -64,6 +65,8 @@ def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameter
     home = ensure_home(settings_file.parent)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
+        for seen in input_files.observations(input_files.versions(settings)):
+            instance.report_runless_asset_event(seen)
     for hyperparameters in wanted:
         for step in steps(settings, hyperparameters):
             command = command_of(step)

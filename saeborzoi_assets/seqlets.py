@@ -6,6 +6,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
     check,
@@ -54,7 +55,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.node,
-        deps=[TOP_ACTIVATIONS],
+        deps=[TOP_ACTIVATIONS, input_files.of_group(input_files.GENOME)],
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="motifs",
         kinds={"parquet", "python"},

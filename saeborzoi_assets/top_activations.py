@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 import pandas as pd
 
+from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
     check,
@@ -44,7 +45,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.sae,
-        deps=[TRAINED_SAE],
+        deps=[TRAINED_SAE, input_files.of_every_layer(partitions)],
         group_name="sae",
         kinds={"torch", "parquet"},
         owners=OWNERS,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import dagster as dg
 import pandas as pd
 
+from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
     check,
@@ -49,7 +50,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.sae,
-        deps=[dg.AssetDep(NORMALIZATION_CONSTANTS, partition_mapping=dg.AllPartitionMapping())],
+        deps=[
+            dg.AssetDep(NORMALIZATION_CONSTANTS, partition_mapping=dg.AllPartitionMapping()),
+            input_files.of_every_layer(partitions),
+        ],
         group_name="sae",
         kinds={"torch", "safetensors"},
         owners=OWNERS,
