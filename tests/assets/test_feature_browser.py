@@ -14,6 +14,7 @@ from saeborzoi_assets import feature_browser
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_resources.catalog import Made, Scope
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.schema import TABLE
 
 SETTINGS = """
 [project]
@@ -71,9 +72,14 @@ def platform(tmp_path: Path) -> Platform:
         scope = Scope(
             hyperparameters=KEY, nodes=tuple(range(N_NODES)) if asset in by_node else None
         )
-        tables = {name: made.tables[name].drop(columns="hyperparameters") for name in names}
+        tables = {name: made.tables[name].reindex(columns=columns_of(name)) for name in names}
         platform.catalog.replace(Made(asset, "run", "1", "v", tmp_path), scope, tables)
     return platform
+
+
+def columns_of(table: str) -> list[str]:
+    """Columns of a catalogue table but the SAE's; what the made tables lack is NULL."""
+    return [column.name for column in TABLE[table].columns if column.name != HYPERPARAMETERS]
 
 
 def materialize(platform: Platform) -> Any:

@@ -341,6 +341,7 @@ def _matches(
                     "offset_bp": 0 if place == 0 else int(rng.integers(-3, 4)),
                     "overlap_bp": len(consensus),
                     "orientation": "+" if place == 0 or rng.random() < 0.5 else "-",
+                    "similarity": 0.98 if place == 0 else 0.8,
                     "is_significant": True,
                 }
             )

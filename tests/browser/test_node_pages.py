@@ -63,6 +63,7 @@ def test_known_motif_stands_under_the_query_with_its_numbers(opened, site):
     first = blocks.first.inner_text()
     assert f"p\n{rows.iloc[0]['p_value']:.1e}".replace("e-0", "e-") in first
     assert "offset\n0 bp" in first
+    assert "r\n0.98" in first
     assert "C4-GATA-related" in first
     drawn = blocks.first.locator("svg.alignment")
     assert "offset 0 bp, strand +" in drawn.get_attribute("aria-label")

@@ -33,3 +33,16 @@ def test_a_port_that_is_taken_is_told(tmp_path):
 def test_missing_pages_name_the_asset(tmp_path):
     with pytest.raises(StoreError, match="materialize feature_browser first"):
         open_file(tmp_path / "index.html")
+
+
+@pytest.mark.browser
+def test_pages_work_over_loopback_too(opened, site):
+    with make_server(site.folder.parent, port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{server.server_address[1]}/"
+        page = opened("node=20", address=f"{origin}{site.folder.name}/index.html")
+        assert page.inner_text("#node h2") == "Node 20"
+        page.close()
+        server.shutdown()
+    assert all(url.startswith(origin) for url in opened.requests)
+    opened.requests.clear()

@@ -131,7 +131,8 @@ function matchPanel(page, targets) {
   );
 }
 
-function matchBlock(page, targets, [number, target, p, q, e, offset, overlap, strand]) {
+function matchBlock(page, targets, row) {
+  const [number, target, p, q, e, offset, overlap, strand, , similarity] = row;
   const motif = page.motifs.find((each) => each.motif === number);
   const packed = targets[target];
   const name = nameOfTarget(target);
@@ -186,6 +187,7 @@ function matchBlock(page, targets, [number, target, p, q, e, offset, overlap, st
           "start of the target minus start of the motif",
         ],
         ["overlap", isMissing(overlap) ? MISSING : `${overlap} bp`],
+        ["r", short(similarity, 2), "correlation of the aligned columns"],
         ["strand", strand === "-" ? "− (target turned)" : strand || MISSING],
       ]),
     ),
