@@ -134,23 +134,23 @@ def match(
     matches = pd.concat(parts, ignore_index=True).sort_values(
         ["node", "motif", "database", "p_value", "target_id"], kind="stable", ignore_index=True
     )
-    by_motif = motifs.set_index(["node", "motif"])
-    targets = {(d.name, t.identifier): t.matrix for d in databases for t in d.motifs}
+    keys = list(zip(motifs["node"], motifs["motif"], strict=True))
+    queries = dict(zip(keys, map(as_matrix, motifs["matrix"]), strict=True))
+    significant = dict(zip(keys, motifs["is_significant"].astype(bool), strict=True))
+    known = {(d.name, t.identifier): t.matrix for d in databases for t in d.motifs}
     similarity = [
         aligned_similarity(
-            as_matrix(by_motif.at[(row.node, row.motif), "matrix"]),
-            targets[row.database, row.target_id],
+            queries[row.node, row.motif],
+            known[row.database, row.target_id],
             row.offset_bp,
             row.orientation == "-",
         )
         for row in matches.itertuples()
     ]
     matches.insert(matches.columns.get_loc("is_significant"), "similarity", similarity)
-    of_motif = pd.MultiIndex.from_frame(matches[["node", "motif"]])
-    matches["is_significant"] &= (
-        by_motif["is_significant"].astype(bool).reindex(of_motif).to_numpy()
-        & (matches["similarity"] >= settings.min_similarity).to_numpy()
-    )
+    of_motif = zip(matches["node"], matches["motif"], strict=True)
+    matches["is_significant"] &= np.array([significant[key] for key in of_motif], bool)
+    matches["is_significant"] &= matches["similarity"] >= settings.min_similarity
     return matches
 
 
