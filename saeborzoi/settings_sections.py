@@ -28,6 +28,9 @@ PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv
 RECEPTIVE_FIELDS = {"conv1d_1": 24, "conv1d_2": 42, "conv1d_3": 78, "conv1d_4": 150}
 """Receptive field in bp of each Borzoi layer, measured by gradient."""
 
+FEWEST_POSITIONS = 3_000_000
+"""Positions after which the default recipe has converged on data from a known dictionary."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -162,7 +165,8 @@ class Training(Section):
 
     n_positions: PositiveInt | None = None
     """Positions to train on, over as many passes as that takes; left out: `n_epochs` passes."""
-    n_epochs: PositiveInt = 1
+    n_epochs: PositiveInt | None = None
+    """Passes over the data; left out: one, or as many as make 3 million positions."""
     batch_size: PositiveInt = 4096
     buffer_mb: PositiveInt = 512
     """Memory of the shuffle buffer."""
@@ -170,6 +174,13 @@ class Training(Section):
     patience: PositiveInt = 5
     """Validations without improvement before training stops early."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 300
+
+    def total_positions(self, n_available: int) -> int:
+        """Positions that a training sees where one pass over the data has `n_available`."""
+        if self.n_positions is not None:
+            return self.n_positions
+        n_epochs = self.n_epochs or max(1, -(-FEWEST_POSITIONS // n_available))
+        return n_epochs * n_available
 
 
 class Selection(Section):

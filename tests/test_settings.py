@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saeborzoi.errors import PartitionKeyError, SettingsError
-from saeborzoi.settings import find_settings_file, load_settings
+from saeborzoi.settings import Training, find_settings_file, load_settings
 
 _GOOD = """
 [project]
@@ -108,3 +108,10 @@ def test_keys_are_checked_against_the_layers(tmp_path: Path) -> None:
     assert settings.parse_key("conv1d_1_x16_k0.05_lr0.003_s0").expansion == 16
     with pytest.raises(PartitionKeyError, match="layer 'conv1d_2' is not in the settings"):
         settings.parse_key("conv1d_2_x4_k0.05_lr0.003_s0")
+
+
+def test_small_data_is_passed_over_again() -> None:
+    assert Training().total_positions(299_520) == 11 * 299_520
+    assert Training().total_positions(10**9) == 10**9
+    assert Training(n_epochs=1).total_positions(1000) == 1000
+    assert Training(n_positions=5000, n_epochs=3).total_positions(1000) == 5000

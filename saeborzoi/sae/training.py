@@ -142,7 +142,7 @@ class TrainingLoop:
             )
         seed = hyperparameters[0].seed
         stream = TrainingStream(self.data.train, seed, self.settings.buffer_mb)
-        total = self.settings.n_positions or self.settings.n_epochs * stream.n_positions
+        total = self.settings.total_positions(stream.n_positions)
         batch_size = min(self.settings.batch_size, total)
         n_steps = total // batch_size
         trainers = self._trainers(hyperparameters, stream, n_steps, batch_size)
