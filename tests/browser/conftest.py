@@ -61,9 +61,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(folder, made)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The system's Chromium through Playwright; skips where either is absent."""
+    """The system's Chromium through Playwright; skips where either is absent.
+
+    Of a module, not of the session: while it is open, an event loop runs in this thread, and other
+    tests could not start theirs.
+    """
     path = os.environ.get("SAEBORZOI_CHROMIUM") or shutil.which("chromium")
     if path is None:
         pytest.skip("Chromium is not on PATH: apt-get install chromium, or set SAEBORZOI_CHROMIUM")
