@@ -36,7 +36,11 @@ EVENT_DEFAULTS = {
 _PAGE_BYTES = 16384
 """Of SQLite's default pages of 4 kB each would hold two events of 1.7 kB and waste the rest."""
 
-_BATCHED = {DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION}
+_BATCHED = {
+    DagsterEventType.ASSET_MATERIALIZATION,
+    DagsterEventType.ASSET_OBSERVATION,
+    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+}
 
 
 def set_event_defaults() -> None:
@@ -86,16 +90,24 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         return super().run_connection(run_id)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store events of one run, the materializations or observations of partitions, at once.
+        """Store events of one run at once, as far as they are about an asset's partitions.
 
         Other events are stored one by one. Where it fails nothing is stored in the index, and
         Dagster stores the events one by one.
         """
-        runs = {event.run_id for event in events}
-        if len(runs) != 1 or not {event.dagster_event_type for event in events} <= _BATCHED:
+        batch = [event for event in events if event.dagster_event_type in _BATCHED]
+        runs = {event.run_id for event in batch}
+        if len(runs) != 1:
             super().store_event_batch(events)
             return
+        self._store_at_once(runs.pop(), batch)
+        super().store_event_batch([e for e in events if e.dagster_event_type not in _BATCHED])
+
+    def _store_at_once(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
         insert = self.prepare_insert_event_batch(events)
+        # the index last: should it fail, what Dagster then stores one by one stands there once
+        with self.run_connection(run_id) as connection:
+            connection.execute(insert)
         with self.index_transaction() as connection:
             stored = connection.execute(insert.returning(SqlEventLogStorageTable.c.id))
             # rows get rising ids in the order of the statement, but may be returned in another
@@ -107,8 +119,6 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             }
             for event, event_id in latest.values():
                 self._store_asset_event(connection, event, event_id)
-        with self.run_connection(runs.pop()) as connection:
-            connection.execute(insert)
 
 
 def _make_database(path: Path) -> bool:

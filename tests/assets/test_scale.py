@@ -130,9 +130,26 @@ def test_a_run_plans_its_partitions_in_one_event(instance: dg.DagsterInstance) -
     assert len(list(subset.get_partition_keys())) == N_NODES
 
 
-def test_nodes_cost_no_connections_of_their_own(
+def test_marks_of_single_nodes_can_be_asked_for(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "false")
+    run = _materialize(instance)
+    planned = instance.get_records_for_run(
+        run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    ).records
+    assert len({record.partition_key for record in planned}) == N_NODES
+    storage = instance.event_log_storage
+    assert not storage.get_latest_asset_partition_materialization_attempts_without_materializations(
+        made.key
+    )
+
+
+@pytest.mark.parametrize("in_one_event", ["true", "false"])
+def test_nodes_cost_no_connections_of_their_own(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, in_one_event: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", in_one_event)
     engines: list[Any] = []
 
     def counted(*args: Any, **kwargs: Any) -> Any:
