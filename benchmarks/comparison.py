@@ -28,7 +28,7 @@ def main(n_nodes: int = 4224, n_channels: int = 1056, n_top: int = 1000) -> None
         before = _memory_mb()
         read_s, dictionaries = _timed(lambda: [comparison.read_dictionary(*f) for f in files])
     a, b = dictionaries
-    match_s, found = _timed(lambda: comparison.match_nodes(a, b, 0.7))
+    match_s, found = _timed(lambda: comparison.match_nodes(a, b, 0.7, 0.0))
     jaccard_s, _ = _timed(lambda: comparison.jaccard_of_sets(a.loci, b.loci))
     print(f"{n_nodes} nodes, {n_channels} channels, {n_top} positions a node; CPU seconds")
     print(f"  read one SAE                 {read_s / 2:.2f}")

@@ -47,7 +47,7 @@ class Dictionary(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """Nodes of two SAEs that are each other's closest and close enough.
+    """Nodes of two SAEs that are the same: each other's closest, with the same top positions.
 
     Attributes
     ----------
@@ -57,6 +57,8 @@ class Matches(NamedTuple):
         (m,) float32, cosine of their decoder directions.
     jaccard
         (m,) float32, positions that are top positions of both / of either.
+    n_close
+        Pairs that are the same by direction, whatever their top positions.
     n_a, n_b
         Nodes of each SAE that fire.
     best_cosine_a, best_cosine_b
@@ -67,6 +69,7 @@ class Matches(NamedTuple):
     node_b: Int32s
     cosine: Float32s
     jaccard: Float32s
+    n_close: int
     n_a: int
     n_b: int
     best_cosine_a: float
@@ -119,12 +122,15 @@ def read_dictionary(weights: Path, top_activations: Path) -> Dictionary:
     return Dictionary(node, direction / np.maximum(length, np.finfo(np.float32).tiny), loci)
 
 
-def match_nodes(a: Dictionary, b: Dictionary, min_cosine: float) -> Matches:
-    """Nodes of two SAEs of a layer that are the same by direction.
+def match_nodes(a: Dictionary, b: Dictionary, min_cosine: float, min_jaccard: float) -> Matches:
+    """Nodes of two SAEs of a layer that are the same by direction and by where they fire.
 
-    A pair counts where each node is the other's closest by cosine of the decoder directions and
-    the cosine is at least `min_cosine`; so each node is in one pair at most. Takes
-    ``2 n_a n_b n_channels`` floating-point operations and holds `ROWS_AT_ONCE` x n_b cosines.
+    A pair counts where each node is the other's closest by cosine of the decoder directions, the
+    cosine is at least `min_cosine` and the Jaccard index of their top positions at least
+    `min_jaccard`; so each node is in one pair at most. The direction alone does not do: SAEs of
+    one seed start from the same directions, and nodes that training left near their start look
+    the same without firing at the same places. Takes ``2 n_a n_b n_channels`` floating-point
+    operations and holds `ROWS_AT_ONCE` x n_b cosines.
 
     Parameters
     ----------
@@ -133,11 +139,13 @@ def match_nodes(a: Dictionary, b: Dictionary, min_cosine: float) -> Matches:
     min_cosine
         0.7 is what Paulo & Belrose, "Sparse autoencoders trained on the same data learn different
         features" (2025), call the same feature.
+    min_jaccard
+        0 goes by direction alone.
     """
     n_a, n_b = len(a.node), len(b.node)
     if n_a == 0 or n_b == 0:
         none = np.empty(0, np.int32), np.empty(0, np.float32)
-        return Matches(none[0], none[0], none[1], none[1], n_a, n_b, 0.0, 0.0)
+        return Matches(none[0], none[0], none[1], none[1], 0, n_a, n_b, 0.0, 0.0)
     closest_of_a = np.empty(n_a, np.int64)
     best_of_a = np.empty(n_a, np.float32)
     closest_of_b = np.zeros(n_b, np.int64)
@@ -154,11 +162,14 @@ def match_nodes(a: Dictionary, b: Dictionary, min_cosine: float) -> Matches:
     row = np.flatnonzero(closest_of_b[closest_of_a] == np.arange(n_a))
     row = row[best_of_a[row] >= min_cosine]
     column = closest_of_a[row]
+    jaccard = jaccard_of_sets(a.loci[row], b.loci[column])
+    same = jaccard >= min_jaccard
     return Matches(
-        a.node[row],
-        b.node[column],
-        best_of_a[row],
-        jaccard_of_sets(a.loci[row], b.loci[column]),
+        a.node[row[same]],
+        b.node[column[same]],
+        best_of_a[row[same]],
+        jaccard[same],
+        len(row),
         n_a,
         n_b,
         float(best_of_a.mean()),
@@ -246,6 +257,7 @@ def stability(found: Iterable[tuple[str, str, Matches]]) -> Stability:
                 "differs_in": different,
                 "n_nodes_a": matches.n_a,
                 "n_nodes_b": matches.n_b,
+                "n_close": matches.n_close,
                 "n_matched": n_matched,
                 "share_a": n_matched / max(matches.n_a, 1),
                 "share_b": n_matched / max(matches.n_b, 1),
@@ -280,7 +292,7 @@ def stability(found: Iterable[tuple[str, str, Matches]]) -> Stability:
 
 _PAIR_COLUMNS = [
     "hyperparameters_a", "hyperparameters_b", "layer", "differs_in", "n_nodes_a", "n_nodes_b",
-    "n_matched", "share_a", "share_b", "best_cosine_a", "best_cosine_b", "jaccard",
+    "n_close", "n_matched", "share_a", "share_b", "best_cosine_a", "best_cosine_b", "jaccard",
 ]  # fmt: skip
 
 

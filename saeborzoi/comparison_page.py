@@ -18,8 +18,8 @@ _HEADINGS = {
 }
 _EXPLANATION = (
     "On the front: no other SAE of the layer has a lower FVU at as low an L0. Recurrence: share "
-    "of the nodes that fire whose decoder direction is found again in another SAE of the layer, "
-    "as each other's closest."
+    "of the nodes that fire which another SAE of the layer has too: each other's closest by "
+    "decoder direction, with the same top positions."
 )
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }

@@ -243,7 +243,9 @@ class Comparison(Section):
 
     min_cosine: Fraction = 0.7
     """Nodes of two SAEs are the same where each is the other's closest by cosine of the decoder
-    directions, and the cosine is at least this."""
+    directions, the cosine is at least this,"""
+    min_jaccard: Fraction = 0.5
+    """and the Jaccard index of their top positions at least this."""
 
 
 class Checks(Section):

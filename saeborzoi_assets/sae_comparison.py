@@ -160,7 +160,7 @@ def _matches(
     A pair's result is kept in the store's work folder, named by what it was made from.
     """
     inputs = version.made_from["inputs"]
-    min_cosine = platform.settings.comparison.min_cosine
+    wanted = platform.settings.comparison
     work = platform.store.work(PROJECT, NAME)
     read = lru_cache(2 * comparison.TILE)(
         lambda key: comparison.read_dictionary(*_files(platform, key))
@@ -172,13 +172,15 @@ def _matches(
             made_from = [
                 [inputs[asset][key] for asset in (TRAINED_SAE, TOP_ACTIVATIONS)] for key in (a, b)
             ]
-            name = fingerprint_of([a, b, made_from, min_cosine, CODE_VERSION])
+            name = fingerprint_of([a, b, made_from, wanted.model_dump(), CODE_VERSION])
             file = work / f"{name}.npz"
             used.add(file.name)
             if file.exists():
                 matches = comparison.load_matches(file)
             else:
-                matches = comparison.match_nodes(read(a), read(b), min_cosine)
+                matches = comparison.match_nodes(
+                    read(a), read(b), wanted.min_cosine, wanted.min_jaccard
+                )
                 with write_file(file) as temporary:
                     comparison.save_matches(matches, temporary)
                 n_made += 1
@@ -196,6 +198,7 @@ def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:
     for key in saes:
         if all(file.exists() for file in _files(platform, key)):
             own = comparison.read_dictionary(*_files(platform, key))
-            matches = comparison.match_nodes(own, own, platform.settings.comparison.min_cosine)
+            wanted = platform.settings.comparison
+            matches = comparison.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)
             return len(matches.node_a) / max(matches.n_a, 1)
     return 1.0

@@ -266,7 +266,7 @@ TABLES = (
     ),
     _table(
         "sae_stability",
-        "one row a pair of SAEs of a layer: which nodes are the same by decoder direction",
+        "one row a pair of SAEs of a layer: how many nodes are the same",
         "hyperparameters_a hyperparameters_b",
         ("hyperparameters_a", "VARCHAR", "partition key of the first SAE"),
         ("hyperparameters_b", "VARCHAR", "partition key of the second SAE"),
@@ -274,7 +274,8 @@ TABLES = (
         ("differs_in", "VARCHAR", "what tells them apart: seed, or names with commas"),
         ("n_nodes_a", "INTEGER", "nodes of the first that fire"),
         ("n_nodes_b", "INTEGER", "nodes of the second that fire"),
-        ("n_matched", "INTEGER", "pairs of nodes that are each other's closest and close enough"),
+        ("n_close", "INTEGER", "pairs of nodes with the same direction: closest to each other"),
+        ("n_matched", "INTEGER", "those of them whose top positions are the same, too"),
         ("share_a", "DOUBLE", "n_matched / n_nodes_a: share of the first's nodes that recur"),
         ("share_b", "DOUBLE", "n_matched / n_nodes_b"),
         ("best_cosine_a", "DOUBLE", "mean over the first's nodes of the best cosine"),

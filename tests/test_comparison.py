@@ -36,7 +36,7 @@ def test_a_shared_dictionary_in_another_order_is_found_and_strangers_are_not() -
     a = _dictionary(rng, np.vstack([shared, own_a]))
     noisy = shared + 0.1 * rng.normal(size=shared.shape)
     b = _dictionary(rng, np.vstack([noisy, own_b])[order], node=np.arange(50) * 2)
-    found = match_nodes(a, b, 0.7)
+    found = match_nodes(a, b, 0.7, 0.0)
     assert found.node_a.tolist() == list(range(30))
     assert found.node_b.tolist() == [2 * int(np.flatnonzero(order == i)[0]) for i in range(30)]
     assert (found.cosine > 0.95).all()
@@ -57,22 +57,36 @@ def test_matching_equals_the_definition_whatever_the_block(monkeypatch: pytest.M
     assert len(expected) > 5
     for block in (1, 7, 1000):
         monkeypatch.setattr(comparison, "ROWS_AT_ONCE", block)
-        found = match_nodes(a, b, 0.8)
+        found = match_nodes(a, b, 0.8, 0.0)
         assert set(zip(found.node_a.tolist(), found.node_b.tolist(), strict=True)) == expected
         assert found.best_cosine_a == pytest.approx(cosine.max(axis=1).mean())
         assert found.best_cosine_b == pytest.approx(cosine.max(axis=0).mean())
-        turned = match_nodes(b, a, 0.8)
+        turned = match_nodes(b, a, 0.8, 0.0)
         assert set(zip(turned.node_b.tolist(), turned.node_a.tolist(), strict=True)) == expected
+
+
+def test_the_same_direction_elsewhere_in_the_genome_is_another_node() -> None:
+    """Nodes that training left at a common start look the same and are not."""
+    rng = np.random.default_rng(5)
+    direction = rng.normal(size=(10, 32))
+    a = _dictionary(rng, direction)
+    loci = a.loci.copy()
+    loci[:4] += 100_000
+    b = a._replace(loci=loci)
+    found = match_nodes(a, b, 0.7, 0.5)
+    assert found.node_a.tolist() == [4, 5, 6, 7, 8, 9]
+    assert found.n_close == 10
+    assert (found.jaccard == 1).all()
 
 
 def test_an_sae_recurs_in_itself_and_one_without_nodes_nowhere() -> None:
     rng = np.random.default_rng(2)
     a = _dictionary(rng, rng.normal(size=(40, 16)))
-    itself = match_nodes(a, a, 0.7)
+    itself = match_nodes(a, a, 0.7, 1.0)
     assert len(itself.node_a) == 40
     assert (itself.jaccard == 1).all()
     dead = Dictionary(a.node[:0], a.direction[:0], a.loci[:0])
-    for found in (match_nodes(a, dead, 0.7), match_nodes(dead, a, 0.7)):
+    for found in (match_nodes(a, dead, 0.7, 0.0), match_nodes(dead, a, 0.7, 0.0)):
         assert len(found.node_a) == 0
         assert found.best_cosine_a == found.best_cosine_b == 0
 
@@ -129,7 +143,7 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
 
 def test_matches_survive_being_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    found = match_nodes(*(_dictionary(rng, rng.normal(size=(9, 4))) for _ in "ab"), 0.1)
+    found = match_nodes(*(_dictionary(rng, rng.normal(size=(9, 4))) for _ in "ab"), 0.1, 0.0)
     file = tmp_path / "pair.npz"
     comparison.save_matches(found, file)
     kept = comparison.load_matches(file)
@@ -155,7 +169,7 @@ def _stability() -> comparison.Stability:
         for key in KEYS
     }  # fmt: skip
     return comparison.stability(
-        (a, b, match_nodes(saes[a], saes[b], 0.7)) for a, b in comparison.tiled_pairs(KEYS)
+        (a, b, match_nodes(saes[a], saes[b], 0.7, 0.0)) for a, b in comparison.tiled_pairs(KEYS)
     )
 
 

@@ -167,9 +167,9 @@ def test_only_pairs_of_a_changed_sae_are_compared_again(
     compared = []
     match_nodes = comparison.match_nodes
 
-    def counted(a: comparison.Dictionary, b: comparison.Dictionary, least: float):  # type: ignore[no-untyped-def]
+    def counted(a: comparison.Dictionary, b: comparison.Dictionary, *least: float):  # type: ignore[no-untyped-def]
         compared.append((len(a.node), len(b.node)))
-        return match_nodes(a, b, least)
+        return match_nodes(a, b, *least)
 
     monkeypatch.setattr(comparison, "match_nodes", counted)
     _materialize(platform)
