@@ -3,6 +3,7 @@
 Without postponed annotations, which Dagster cannot read.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,25 @@ def event_messages(instance: dg.DagsterInstance) -> str:
     """Everything that stands in the event log of the instance's newest run."""
     run = instance.get_run_records(limit=1)[0].dagster_run
     return "\n".join(entry.user_message for entry in instance.all_logs(run.run_id))
+
+
+def open_gate(folder: Path, instance: dg.DagsterInstance, after: str | None) -> threading.Thread:
+    """Let gated jobs go on, at once or after the newest run has said something."""
+    gate = folder / "work" / "gate"
+
+    def act() -> None:
+        if after is not None:
+            wait_for(
+                lambda: instance.get_run_records(limit=1) and after in event_messages(instance),
+                f"the run says {after!r}",
+                60,
+            )
+        gate.parent.mkdir(exist_ok=True)
+        gate.touch()
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:

@@ -18,6 +18,7 @@ from compute_helpers import (
     failure_of,
     in_run,
     metadata_of,
+    open_gate,
     tiny_settings,
     wait_for,
 )
@@ -207,16 +208,18 @@ def test_a_killed_dagster_finds_its_job_again(
     tmp_path: Path,
     meanwhile: str,
 ) -> None:
-    job = make_job("a", 40)
-    host = start_host(tiny_settings(), "count", job)
+    job = make_job("a", 1)
+    host = start_host(tiny_settings(), "gated", job)
     log = tmp_path / "jobs/a/log.txt"
-    wait_for(lambda: log.exists() and "counting" in log.read_text(), "the job runs")
+    wait_for(lambda: log.exists() and "waiting" in log.read_text(), "the job runs")
     os.kill(host.pid, signal.SIGKILL)
     host.wait()
+    pid = json.loads((tmp_path / "jobs/a/running.json").read_text())["pid"]
+    opener = open_gate(tmp_path, instance, "still runs" if meanwhile == "runs" else None)
     if meanwhile == "finished":
         wait_for((tmp_path / "jobs/a/result.json").exists, "the job is done")
-    figures = in_run(instance, compute("count"), [job])
-    assert figures[0]["counted"] == 40
-    assert figures[0]["resumed_at"] == 0
+    [figures] = in_run(instance, compute("gated"), [job])
+    opener.join()
+    assert figures["pid"] == pid
     said = "finished earlier" if meanwhile == "finished" else "still runs"
     assert said in event_messages(instance)

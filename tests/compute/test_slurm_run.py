@@ -13,7 +13,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from compute_helpers import event_messages, failure_of, in_run, tiny_settings, wait_for
+from compute_helpers import (
+    event_messages,
+    failure_of,
+    in_run,
+    open_gate,
+    tiny_settings,
+    wait_for,
+)
 from slurm_cluster import Cluster
 
 from saeborzoi.job import Job
@@ -96,26 +103,27 @@ def test_a_killed_dagster_finds_its_jobs_again(
     instance: dg.DagsterInstance,
     slurm: Cluster,
     settings: Settings,
-    compute: SlurmCompute,
     start_host: StartHost,
     make_job: MakeJob,
     tmp_path: Path,
     meanwhile: str,
 ) -> None:
-    jobs = [make_job("a", 50), make_job("b", 50)]
-    host = start_host(settings, "count", *jobs)
-    wait_for(counts(tmp_path / "jobs/a", tmp_path / "jobs/b"), "both jobs count", 60)
-    os.kill(host.pid, signal.SIGKILL)
-    host.wait()
-    if meanwhile == "finished":
-        wait_for(lambda: not slurm.jobs(), "the jobs are done")
+    jobs = [make_job("a", 1), make_job("b", 2)]
+    host = start_host(settings, "gated", *jobs)
+    logs = [tmp_path / "jobs" / name / "log.txt" for name in "ab"]
+    wait_for(lambda: all(log.exists() and "waiting" in log.read_text() for log in logs), "", 60)
     [noted] = (tmp_path / "jobs/.submissions").glob("*/slurm_job_id")
     parent = noted.read_text().strip()
+    os.kill(host.pid, signal.SIGKILL)
+    host.wait()
+    opener = open_gate(tmp_path, instance, None if meanwhile == "finished" else "following it")
+    if meanwhile == "finished":
+        wait_for(lambda: not slurm.jobs(), "the jobs are done")
     if meanwhile == "not noted":
         noted.unlink()
-    figures = in_run(instance, compute, jobs)
-    assert [f["counted"] for f in figures] == [50, 50]
-    assert [f["resumed_at"] for f in figures] == [0, 0]
+    figures = in_run(instance, SlurmCompute(settings, tmp_path / "jobs", ""), jobs)
+    opener.join()
+    assert [f["first_node"] for f in figures] == [1, 2]
     assert [f["compute"]["slurm_job_id"] for f in figures] == [f"{parent}_0", f"{parent}_1"]
     said = "finished earlier" if meanwhile == "finished" else "following it"
     assert said in event_messages(instance)
