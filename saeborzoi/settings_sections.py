@@ -167,7 +167,9 @@ class Training(Section):
     """Positions to train on, over as many passes as that takes; left out: `n_epochs` passes."""
     n_epochs: PositiveInt | None = None
     """Passes over the data; left out: one, or as many as make 3 million positions."""
-    batch_size: PositiveInt = 4096
+    batch_size: PositiveInt | None = None
+    """Positions of a step; left out: 4096, but where that takes fewer than 1,000 steps as many as
+    make 1,000 (at least 256)."""
     buffer_mb: PositiveInt = 512
     """Memory of the shuffle buffer."""
     validate_every_positions: PositiveInt = 2_000_000

@@ -41,6 +41,9 @@ SAMPLE_POSITIONS = 65_536
 """Positions that centring and the total variance are estimated from."""
 MAX_EVALUATED = 1_000_000
 """Positions of a set that an evaluation looks at, at most."""
+BATCH_POSITIONS, MIN_BATCH_POSITIONS, MIN_STEPS = 4096, 256, 1000
+"""Where the settings leave the batch's size open: a short training gets smaller batches, as
+its quality follows the number of steps."""
 LOG_ROWS = 200
 """Rows of the training log, about."""
 
@@ -143,7 +146,7 @@ class TrainingLoop:
         seed = hyperparameters[0].seed
         stream = TrainingStream(self.data.train, seed, self.settings.buffer_mb)
         total = self.settings.total_positions(stream.n_positions)
-        batch_size = min(self.settings.batch_size, total)
+        batch_size = min(self.settings.batch_size or _batch_size(total), total)
         n_steps = total // batch_size
         trainers = self._trainers(hyperparameters, stream, n_steps, batch_size)
         identity = {
@@ -262,10 +265,12 @@ class TrainingLoop:
     def validation_batches(self) -> Iterator[Raw]:
         """The validation positions, afresh."""
         assert self.data.validation is not None
-        return in_batches(self.data.validation, self.settings.batch_size)
+        return in_batches(self.data.validation)
 
 
-def in_batches(plan: SlabPlan, batch_size: int, n_at_most: int = MAX_EVALUATED) -> Iterator[Raw]:
+def in_batches(
+    plan: SlabPlan, batch_size: int = BATCH_POSITIONS, n_at_most: int = MAX_EVALUATED
+) -> Iterator[Raw]:
     """Kept positions in order of the files, in batches; no more than asked for."""
     parts: list[Raw] = []
     n_taken = 0
@@ -279,6 +284,15 @@ def in_batches(plan: SlabPlan, batch_size: int, n_at_most: int = MAX_EVALUATED) 
             return
     if parts:
         yield np.concatenate(parts)
+
+
+def _batch_size(total: int) -> int:
+    """Positions of a step where the settings leave it open.
+
+    >>> _batch_size(10**9), _batch_size(600_000), _batch_size(5_000)
+    (4096, 600, 256)
+    """
+    return min(BATCH_POSITIONS, max(MIN_BATCH_POSITIONS, total // MIN_STEPS))
 
 
 def _note(trainer: Trainer) -> str:

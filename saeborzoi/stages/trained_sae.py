@@ -86,7 +86,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         # all processes hold the same SAE; the first one measures and writes it
         raise SystemExit(0)
     progress("evaluating", 0, 0)
-    on_train = evaluate(trained.sae, in_batches(train, loop.settings.batch_size), job.threads)
+    on_train = evaluate(trained.sae, in_batches(train), job.threads)
     on_validation = (
         evaluate(trained.sae, loop.validation_batches(), job.threads) if validation else None
     )

@@ -190,6 +190,14 @@ def test_a_finished_training_is_not_done_again(small_data: TrainingData, tmp_pat
     assert not said
 
 
+def test_a_short_training_gets_smaller_batches(small_data: TrainingData) -> None:
+    """30,000 positions are 117 steps of 256, not 7 of 4,096; a size that is set is kept."""
+    left_open = SHORT.model_copy(update={"n_positions": 30_000, "batch_size": None})
+    assert TrainingLoop(small_data, left_open).run([H])[0].log[-1]["step"] == 117
+    given = left_open.model_copy(update={"batch_size": 4096})
+    assert TrainingLoop(small_data, given).run([H])[0].log[-1]["step"] == 7
+
+
 def test_several_saes_in_one_pass_are_what_each_is_alone(
     small_data: TrainingData, uninterrupted: Trained
 ) -> None:
