@@ -389,3 +389,16 @@ def test_a_search_is_suggested(opened):
     words = page.evaluate("[...document.querySelectorAll('#suggestions option')].map(o => o.value)")
     assert "CTCF" in words
     assert '"POU domain"' in words
+
+
+def test_every_listed_node_can_be_selected_at_once(opened):
+    page = opened("state=d&selected=20")
+    everyone = page.locator("thead input")
+    everyone.check()
+    assert "10 selected" in page.inner_text("#selection-bar")
+    page.click("#reset")
+    assert everyone.evaluate("box => box.indeterminate")
+    page.select_option("#f-state", "d")
+    assert everyone.is_checked()
+    everyone.uncheck()
+    assert hashed(page) == "#state=d&selected=20"

@@ -173,6 +173,7 @@ function selectionChanged() {
   showSelection();
 }
 function showSelection() {
+  table.showPicked();
   const bar = byId("selection-bar");
   bar.hidden = !selection.size;
   bar.replaceChildren(

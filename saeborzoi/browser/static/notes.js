@@ -3,7 +3,7 @@
 const notes = {
   entries: {},
   get place() {
-    return `saeborzoi:notes:${M.hyperparameters}`;
+    return `saeborzoi:notes:${M.provenance.project || ""}:${M.hyperparameters}`;
   },
   start() {
     this.entries = kept.read(this.place) || {};

@@ -2,7 +2,7 @@
 
 const ROW_HEIGHT = 46;
 const COLUMNS = [
-  { id: "pick", head: "", label: "Selected", class: "c-pick" },
+  { id: "pick", class: "c-pick" },
   { id: "node", head: "Node", sort: "node", class: "c-node" },
   { id: "match", head: "Best match", sort: "match", class: "c-match" },
   {
@@ -52,11 +52,7 @@ const table = {
     this.head.replaceChildren(
       ...COLUMNS.map((column) => {
         if (!column.sort)
-          return h(
-            "th",
-            { scope: "col", class: column.class },
-            h("span", { class: "visually-hidden" }, column.label),
-          );
+          return h("th", { scope: "col", class: column.class }, (this.everyone = this.pickAll()));
         const current = shownSort() === column.sort;
         const descending = view.sort.startsWith("-");
         return h(
@@ -85,6 +81,21 @@ const table = {
         );
       }),
     );
+  },
+
+  pickAll() {
+    const box = h("input", { type: "checkbox", "aria-label": "Select every node of the list" });
+    box.addEventListener("change", () => {
+      const listed = new Set(this.nodes);
+      const others = [...selection].filter((node) => !listed.has(node));
+      setSelection(box.checked ? [...others, ...this.nodes] : others);
+    });
+    return box;
+  },
+  showPicked() {
+    const picked = this.nodes.filter((node) => selection.has(node)).length;
+    this.everyone.checked = picked > 0 && picked === this.nodes.length;
+    this.everyone.indeterminate = picked > 0 && picked < this.nodes.length;
   },
 
   show(nodes) {
