@@ -28,6 +28,14 @@ TILE = 4
 """SAEs on each side of a tile of pairs: 2 x TILE are in memory at once."""
 
 
+SHOWN = [
+    "hyperparameters", "is_pareto", "fvu", "validation_fvu", "l0", "dead_fraction", "n_nodes",
+    "n_nodes_done", "n_selected", "n_nodes_with_motif", "n_factors", "mean_log10_q",
+    "recurrence_seeds", "recurrence_settings", "n_factors_only_here", "training_s",
+]  # fmt: skip
+"""Columns of `sae_comparison` that people read first; the key holds the hyperparameters."""
+
+
 class Dictionary(NamedTuple):
     """What is compared of one SAE's nodes; dead nodes, which have no position, are left out.
 

@@ -7,6 +7,8 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from saeborzoi.comparison import SHOWN
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -67,7 +69,7 @@ def comparison_page(
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(project)}: {len(comparison)} SAEs compared</h1>",
         f"<p>{_EXPLANATION}</p>",
-        _table(comparison),
+        _table(comparison[SHOWN]),
     ]
     for name, png in plots.items():
         heading = _HEADINGS[name]

@@ -53,18 +53,18 @@ def reconstruction(comparison: pd.DataFrame) -> bytes:
             edgecolors=[PALETTE[1] if best else "white" for best in rows["is_pareto"]],
         )  # fmt: skip
         layer = rows["layer"].iloc[0]
-        if len(rows) <= _MAX_LABELS:
-            for row in rows.to_dict("records"):
-                axis.annotate(
-                    short_label(row["hyperparameters"], layer), (row["l0"], row[fvu]),
-                    xytext=(4, 3), textcoords="offset points", fontsize=5.5,
-                )  # fmt: skip
+        # labels of the front only: SAEs of one L0 lie on top of each other
+        for row in front.head(_MAX_LABELS).to_dict("records"):
+            axis.annotate(
+                short_label(row["hyperparameters"], layer), (row["l0"], row[fvu]),
+                xytext=(0, -9), textcoords="offset points", fontsize=6.5, ha="center",
+            )  # fmt: skip
         axis.set(
             xlabel="L0 (nodes a position)",
             ylabel="FVU, validation" if fvu == "validation_fvu" else "FVU, training",
             title=f"{layer}: {len(rows)} SAEs, {len(front)} on the front",
         )
-        axis.margins(0.15)
+        axis.margins(0.25, 0.15)
     if points is not None:
         figure.colorbar(points, ax=axes, label="share of dead nodes", shrink=0.9)
     return _png(figure)
@@ -87,7 +87,7 @@ def findings(comparison: pd.DataFrame) -> bytes:
         (axes[1], "n_factors", "distinct factors matched", PALETTE[2]),
     ):
         axis.barh(place, rows[column], color=colour, height=0.7)
-        axis.set(title=title)
+        axis.set(title=title, xlim=(0, 1.05 * max(rows[column].max(), 1)))
         axis.set_yticks(place, rows["hyperparameters"] if axis is axes[0] else [""] * len(rows))
         axis.tick_params(axis="y", labelsize=6)
     return _png(figure)

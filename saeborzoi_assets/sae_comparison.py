@@ -35,11 +35,6 @@ from saeborzoi_resources.platform import Platform, Version, write_tables
 NAME = "sae_comparison"
 CODE_VERSION = "1"
 PAGE = "comparison.html"
-_SHOWN = [
-    "hyperparameters", "is_pareto", "fvu", "validation_fvu", "l0", "dead_fraction", "n_nodes",
-    "n_nodes_done", "n_selected", "n_nodes_with_motif", "n_factors", "mean_log10_q",
-    "recurrence_seeds", "recurrence_settings", "n_factors_only_here", "training_s",
-]  # fmt: skip
 
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
@@ -115,7 +110,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_saes": len(compared),
                 "n_pairs": len(pairs),
                 "n_pareto": int(compared["is_pareto"].sum()),
-                "saes": table(compared[_SHOWN], 100),
+                "saes": table(compared[comparison.SHOWN], 100),
                 **{name: image(png) for name, png in plots.items()},
                 "factors_of_settings": table(only, 40),
                 "page": path(output / PAGE),

@@ -215,6 +215,8 @@ def _summary() -> pd.DataFrame:
             "dead_fraction": [0.0, 0.1, 0.3, 0.0],
             "n_factors": 3,
             "n_nodes_with_motif": 9,
+            **dict.fromkeys(["n_nodes", "n_nodes_done", "n_selected", "training_s"], 1),
+            "mean_log10_q": None,
         }
     )
 
