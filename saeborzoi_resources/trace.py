@@ -188,12 +188,12 @@ def _state(
         return "stale", _difference(made_from, now.made_from), now.files
     inputs = now.made_from["inputs"]
     rests_on = [
-        f"{link.asset} is {link.state}"
+        link.asset if "stale" in link.state else f"{link.asset} ({link.state})"
         for link in before
         if link.asset in inputs and link.state != "current"
     ]
     if rests_on:
-        return "rests on stale", "; ".join(dict.fromkeys(rests_on)), now.files
+        return "rests on stale", ", ".join(dict.fromkeys(rests_on)), now.files
     return "current", "", now.files
 
 
@@ -215,7 +215,7 @@ def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if then["files"] != now["files"]:
         changes.append(f"files changed ({then['files']} -> {now['files']})")
     changes += [
-        f"{name} was made again"
+        f"input {name} changed"
         for name, versions in now["inputs"].items()
         if then["inputs"].get(name) != versions
     ]

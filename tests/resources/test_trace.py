@@ -123,7 +123,7 @@ def test_other_data_make_a_result_stale_and_what_rests_on_it_too(project: Path) 
     assert states["seqlets"] == "rests on stale"
     assert states["tomtom_matches"] == "rests on stale"
     assert "files changed" in _link(project, "trained_sae").reason
-    assert _link(project, "seqlets").reason == "top_activations is stale"
+    assert _link(project, "seqlets").reason == "top_activations"
     assert "stale: files changed" in as_text(trace(_platform(project), KEY, CHAIN))
 
 
@@ -138,7 +138,7 @@ def test_an_input_that_was_made_again_otherwise_is_named(project: Path) -> None:
     _make(project, "top_activations", None, "run-2")
     _make(project, "seqlets", (0, 1, 2, 3), "run-2")
     assert _states(project, KEY)["seqlets"] == "current"
-    assert _link(project, "meme_motifs").reason == "seqlets was made again"
+    assert _link(project, "meme_motifs").reason == "input seqlets changed"
     assert _states(project, KEY)["tomtom_matches"] == "rests on stale"
 
 
