@@ -83,6 +83,20 @@ def selected_seqlets(platform: Platform, sae: Sae, columns: str) -> pd.DataFrame
     return platform.catalog.rows("seqlet", sae.key, columns, nodes=selected)
 
 
+def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
+    """Motif family of each node that has one: of its first supported motif; the index is the node.
+
+    Raises
+    ------
+    CatalogError
+        Where the SAE's motif evidence is not made yet.
+    """
+    platform.catalog.require_made("motif_evidence", sae.key)
+    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, family_id")
+    first = evidence.dropna(subset="family_id").drop_duplicates("node")
+    return first.set_index("node")["family_id"].astype("Int32")
+
+
 class NodeStage(NamedTuple):
     """What a heavy stage over nodes of one SAE made: its rows, and the folder that holds them."""
 

@@ -23,6 +23,7 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.jaccard_matrix import NAME as JACCARD_MATRIX
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
+from saeborzoi_assets.motif_evidence import NAME as MOTIF_EVIDENCE
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
@@ -39,6 +40,7 @@ INPUTS = (
     TOP_ACTIVATIONS,
     SEQLETS,
     MEME_MOTIFS,
+    MOTIF_EVIDENCE,
     TOMTOM_MATCHES,
     UMAP_EMBEDDING,
     ANNOTATION_OVERLAPS,
@@ -156,6 +158,8 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     ]
     tables["materialization"] = pd.DataFrame(made, columns=["asset", "partition_key"])
     tables["sae"] = tables["sae"].assign(hyperparameters=key)
+    evidence = catalog.rows("motif_evidence", key, "node, motif, odds_ratio_other_nodes, fdr")
+    tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
 
 

@@ -12,6 +12,7 @@ from saeborzoi_assets.common import (
     check_specs,
     column_schema,
     explained,
+    family_of_nodes,
     image,
     made_by,
     path,
@@ -19,6 +20,7 @@ from saeborzoi_assets.common import (
     selected_seqlets,
     table,
 )
+from saeborzoi_assets.motif_evidence import NAME as MOTIF_EVIDENCE
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_resources.catalog import Scope
@@ -32,7 +34,7 @@ _N_CHECKED = 30
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
     """What an SAE's Jaccard matrix is made from now."""
-    return platform.version(NAME, CODE_VERSION, key, sections={}, inputs=[SEQLETS])
+    return platform.version(NAME, CODE_VERSION, key, sections={}, inputs=[SEQLETS, MOTIF_EVIDENCE])
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -41,7 +43,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.sae,
-        deps=[SEQLETS],
+        deps=[SEQLETS, MOTIF_EVIDENCE],
         group_name="comparison",
         kinds={"parquet", "python"},
         owners=OWNERS,
@@ -57,7 +59,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def jaccard_matrix(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        """Jaccard index in base pairs of every pair of selected nodes whose seqlets overlap."""
+        """Jaccard index in base pairs of every pair of selected nodes whose seqlets overlap, and
+        whether their motifs are of one family: such pairs are redundant."""
         from saeborzoi.jaccard import node_jaccard
 
         with explained():
@@ -69,6 +72,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
+            family = family_of_nodes(platform, sae)
+            of_a, of_b = (frame[node].map(family) for node in ("node_a", "node_b"))
+            frame["same_family"] = (of_a == of_b).fillna(False).astype(bool)
             tables = {"node_jaccard": frame}
             write_tables(output, tables, job)
             platform.record(
@@ -83,6 +89,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_nodes": int(seqlets["node"].nunique()),
                 "n_pairs": len(frame),
                 "n_pairs_above_half": int((frame["jaccard"] > 0.5).sum()),
+                "n_of_one_family_above_half": int(
+                    (frame["same_family"] & (frame["jaccard"] > 0.5)).sum()
+                ),
                 "closest": table(frame.nlargest(15, "jaccard"), 15),
                 **({"jaccard": image(jaccard_heatmap(frame))} if len(frame) else {}),
                 "files": path(output),

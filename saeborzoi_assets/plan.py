@@ -34,7 +34,12 @@ def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
         Step("training", ("trained_sae",), key, key),
         Step("inference", ("top_activations",), key, key),
         Step("nodes", ("seqlets", "meme_motifs", "tomtom_matches"), *nodes),
-        Step("fan-in", ("umap_embedding", "annotation_overlaps", "jaccard_matrix"), key, key),
+        Step(
+            "fan-in",
+            ("motif_evidence", "umap_embedding", "annotation_overlaps", "jaccard_matrix"),
+            key,
+            key,
+        ),
         Step("pages", ("feature_browser",), key, key),
     ]
 

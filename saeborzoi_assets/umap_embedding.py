@@ -11,6 +11,7 @@ from saeborzoi_assets.common import (
     check_specs,
     column_schema,
     explained,
+    family_of_nodes,
     image,
     made_by,
     path,
@@ -18,6 +19,7 @@ from saeborzoi_assets.common import (
     selected_seqlets,
     table,
 )
+from saeborzoi_assets.motif_evidence import NAME as MOTIF_EVIDENCE
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
@@ -35,7 +37,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
         CODE_VERSION,
         key,
         sections={"embedding": platform.settings.embedding.model_dump()},
-        inputs=[SEQLETS, TOMTOM_MATCHES],
+        inputs=[SEQLETS, TOMTOM_MATCHES, MOTIF_EVIDENCE],
     )
 
 
@@ -45,7 +47,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         name=NAME,
         partitions_def=partitions.sae,
-        deps=[SEQLETS, TOMTOM_MATCHES],
+        deps=[SEQLETS, TOMTOM_MATCHES, MOTIF_EVIDENCE],
         group_name="comparison",
         kinds={"python", "parquet"},
         owners=OWNERS,
@@ -78,6 +80,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, settings.embedding)
+            embedding["motif_family"] = embedding["node"].map(family_of_nodes(platform, sae))
             clusters = cluster_families(embedding, matches)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             write_tables(output, tables, job)

@@ -10,6 +10,7 @@ VIEWS = {
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value, m.artefact,
+               v.is_supported, v.fdr, v.family_id,
                t.database, t.target_id, t.target_name, t.target_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
                o.annotation, o.annotation_class, o.odds_ratio
@@ -23,6 +24,8 @@ VIEWS = {
                SELECT min(f.motif) FROM motif f
                WHERE f.hyperparameters = n.hyperparameters AND f.node = n.node
                  AND f.is_significant))
+        LEFT JOIN motif_evidence v ON v.hyperparameters = n.hyperparameters
+           AND v.node = n.node AND v.motif = m.motif
         LEFT JOIN node_embedding e ON e.hyperparameters = n.hyperparameters AND e.node = n.node
         LEFT JOIN (
             SELECT * FROM annotation_overlap WHERE n_overlapping > 0

@@ -47,8 +47,6 @@ MOTIF_COLUMNS: dict[str, str] = {
     "odds_ratio_low": "float64",
     "odds_ratio_high": "float64",
     "enrichment_p_value": "float64",
-    "odds_ratio_other_nodes": "float64",
-    "fdr": "float64",
     "activation_spearman": "float64",
 }
 """Columns of table `motif` but the key of the SAE, and their types in a frame."""
@@ -116,8 +114,8 @@ def discover(
 
     Returns
     -------
-    Columns of `MOTIF_COLUMNS`; nodes ascending, motifs in order of discovery. `fdr` and
-    `odds_ratio_other_nodes` are empty: they need all nodes, see `evidence.across_nodes`.
+    Columns of `MOTIF_COLUMNS`; nodes ascending, motifs in order of discovery. What needs all
+    nodes of the SAE is in `fan_in.fan_in_evidence`.
 
     Raises
     ------
@@ -219,8 +217,6 @@ def _of_node(
                 "is_palindrome": properties.is_palindrome(motif.matrix),
                 "artefact": artefact,
                 **evidence._asdict(),
-                "odds_ratio_other_nodes": np.nan,
-                "fdr": np.nan,
             }
         )
     ended = time.thread_time() if settings.engine == "builtin" else time.perf_counter()
