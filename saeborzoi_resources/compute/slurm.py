@@ -314,7 +314,8 @@ def _stop_if_canceling(run: DagsterRun) -> None:
 
 
 def _prefix(task: Task, tasks: list[Task]) -> str:
-    return f"[{task.folder.job.job_id}] " if len(tasks) > 1 else ""
+    """Stands before each line of a job's log, to tell an array's jobs apart."""
+    return f"[{tasks.index(task) + 1} of {len(tasks)}] " if len(tasks) > 1 else ""
 
 
 def _raise_failures(tasks: list[Task]) -> None:
