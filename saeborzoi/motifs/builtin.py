@@ -133,7 +133,7 @@ def find_motifs(
             best = _better(best, _best_of_width(data, width, free, generator))
         if best is None:
             break
-        found, candidate = best
+        found, candidate = _shifted(data, free, best)
         motifs.append(_exact(data, found))
         weight = _window_weight(free, data, len(candidate.matrix))
         free = free * _left_free(data, candidate, weight)
@@ -159,13 +159,42 @@ def _best_of_width(
         best = _better(best, _refined(data, candidate, weight))
     if best is None:
         return None
-    _, candidate = best
+    return _sharpened(data, weight, best)
+
+
+def _sharpened(
+    data: _Data, weight: NDArray[np.float64], best: tuple[Motif, _Candidate]
+) -> tuple[Motif, _Candidate]:
+    """The best of a matrix and of sharper ones that start from it."""
+    start = best[1].matrix
     for fraction in _SHARP_FRACTIONS:
         matrix, _ = kernels.expectation_maximization(
-            data.codes4, data.lengths, candidate.matrix, fraction, True, data.background, weight
+            data.codes4, data.lengths, start, fraction, True, data.background, weight
         )
-        best = _better(best, _refined(data, _Candidate(matrix, fraction), weight))
+        best = _better(best, _refined(data, _Candidate(matrix, fraction), weight)) or best
     return best
+
+
+def _shifted(
+    data: _Data, free: NDArray[np.float64], best: tuple[Motif, _Candidate]
+) -> tuple[Motif, _Candidate]:
+    """The best of a matrix and of those that lie a few columns to its left or right.
+
+    Expectation maximization does not move a matrix along its sites (Lawrence et al. 1993 shift
+    theirs for the same reason).
+    """
+    matrix, fraction = best[1]
+    width = len(matrix)
+    weight = _window_weight(free, data, width)
+    moved = best
+    for shift in range(1, width // 3 + 1):
+        flank = np.tile(data.background, (shift, 1))
+        for start in (np.vstack([matrix[shift:], flank]), np.vstack([flank, matrix[:-shift]])):
+            found, own = kernels.expectation_maximization(
+                data.codes4, data.lengths, start, fraction, False, data.background, weight
+            )
+            moved = _better(moved, _refined(data, _Candidate(found, own), weight)) or moved
+    return best if moved is best else _sharpened(data, weight, moved)
 
 
 def _prepare(
