@@ -96,7 +96,7 @@ VIEWS = {
         SELECT layer, database, target_name, any_value(target_family) AS target_family,
                count(*) AS n_saes, any_value(n_saes_of_layer) AS n_saes_of_layer,
                list(hyperparameters ORDER BY hyperparameters) AS saes,
-               sum(n_nodes) AS n_nodes, min(best_q_value) AS best_q_value,
+               sum(n_nodes)::BIGINT AS n_nodes, min(best_q_value) AS best_q_value,
                concat_ws(', ',
                    CASE WHEN count(DISTINCT expansion) = 1 AND any_value(expansions) > 1
                         THEN 'expansion ' || any_value(expansion) END,
