@@ -1,8 +1,9 @@
 """What happens by itself: partitions follow the settings file, and missing results get made.
 
 One sensor registers a partition for each SAE that the settings want. The other launches, for each
-SAE that is not complete, the run of its next missing step; the catalogue says what is missing, so
-that it goes on after any interruption, and from whatever a person made by hand.
+SAE that is not complete, the run of its next missing step, and when nothing is left to do the
+comparison of all; the catalogue says what is missing, so that it goes on after any interruption,
+and from whatever a person made by hand.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,17 @@ import dagster as dg
 
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.settings import Settings
+from saeborzoi_assets import sae_comparison
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import Step, next_step
+from saeborzoi_resources.catalog import PROJECT
 from saeborzoi_resources.platform import Platform
 
 TAG = "saeborzoi/automation"
 """Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""
+
+COMPARISON = Step("comparison", (sae_comparison.NAME,), PROJECT, PROJECT)
+"""Made once nothing else is under way: it is about all SAEs."""
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -86,6 +92,12 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
                 continue
             requests.append(_request(context.instance, key, step))
             busy.add(key)
+        if not requests and not busy and _comparison_is_due(platform):
+            why_not = _why_not(context.instance, platform, PROJECT, COMPARISON)
+            if why_not:
+                notes.append(why_not)
+            else:
+                requests.append(_request(context.instance, PROJECT, COMPARISON))
         if not requests:
             return dg.SkipReason("; ".join(notes) or "every SAE is complete")
         return dg.SensorResult(run_requests=requests)
@@ -149,6 +161,16 @@ def n_gpus(settings: Settings) -> int:
     return 0
 
 
+def _comparison_is_due(platform: Platform) -> bool:
+    """Whether there are results that the standing comparison does not know."""
+    if not platform.catalog.path.exists():
+        return False
+    version = sae_comparison.version_of(platform, PROJECT)
+    standing = platform.catalog.data_versions(sae_comparison.NAME, PROJECT)
+    has_inputs = any(version.made_from["inputs"].values())
+    return has_inputs and version.digest not in standing
+
+
 def _midnight() -> datetime:
     local = datetime.now().astimezone()
     return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
@@ -160,8 +182,9 @@ def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunReques
     run_key = f"{key}:{step.name}:{attempt}"
     selection = [dg.AssetKey(asset) for asset in step.assets]
     if step.first == step.last:
+        partition = None if step is COMPARISON else step.first
         return dg.RunRequest(
-            run_key=run_key, asset_selection=selection, partition_key=step.first, tags=tags
+            run_key=run_key, asset_selection=selection, partition_key=partition, tags=tags
         )
     return dg.RunRequest(
         run_key=run_key,
