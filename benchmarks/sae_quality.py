@@ -70,7 +70,9 @@ def main() -> None:
             if options.learning_rate:
                 fields["learning_rate"] = options.learning_rate
             h = Hyperparameters.model_validate(fields)
-            settings = Training(n_positions=options.positions, validate_every_positions=10**9)
+            settings = Training(
+                n_positions=options.positions, batch_size=4096, validate_every_positions=10**9
+            )
             loop = TrainingLoop(data, settings, threads=options.threads)
             cpu, wall = time.process_time(), time.monotonic()
             trained = loop.run([h])[0]

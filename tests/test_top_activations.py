@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from pathlib import Path
 
 import h5py
@@ -122,11 +124,18 @@ def test_of_equal_activations_the_earlier_position_comes_first(tmp_path: Path) -
         assert rows["position"].tolist() == [*range(3000), *range(500)]
 
 
-def test_a_second_reading_gives_the_same_counts(
-    plan: SlabPlan, sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_costs_a_second_reading_and_nothing_else(
+    plan: SlabPlan, sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    once = top_activations.top_activations(sae, plan, 20, 0.5)
-    monkeypatch.setattr(top_activations, "MAX_STORED", 100)
+    once = top_activations.top_activations(sae, plan, 20, 0.5, work=tmp_path / "work")
+
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            if self.tell() > 2000:
+                raise OSError(errno.ENOSPC, "no space left")
+            return super().write(data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(top_activations.tempfile, "TemporaryFile", lambda dir: Full())
     twice = top_activations.top_activations(sae, plan, 20, 0.5)
     assert (once.n_passes, twice.n_passes) == (1, 2)
     columns = ["n_above_mean_fraction", "n_above_max_fraction"]

@@ -37,7 +37,13 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     torch.set_num_threads(job.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = top_activations(
-        sae.to(device), plan, selection.n_top, selection.strong_fraction, job.threads, progress
+        sae.to(device),
+        plan,
+        selection.n_top,
+        selection.strong_fraction,
+        job.threads,
+        progress,
+        job.work,
     )
     statistics = found.statistics
     with write_folder(job.output) as output:
