@@ -38,6 +38,7 @@ _EVENT_S_PER_TASK = 5.0
 _SUMMARY_S = 15.0
 _SUBMIT_TRIES_S = 600.0
 _SAFE_ARRAY_SIZE = 1000
+_CANCEL_LOOK_S = 3.0
 _CANCEL_TRIES = 5
 _ACCOUNTING_S = 10.0
 """How long a job's record may take to be closed after the job wrote its result."""
@@ -90,7 +91,7 @@ class SlurmCompute:
     def _bring_to_end(self, run: DagsterRun, tasks: list[Task]) -> None:
         try:
             self._join_earlier(run, tasks)
-            asked = -float("inf")
+            asked = looked = -float("inf")
             said = _Said(run)
             while not all(task.is_ended for task in tasks):
                 if any(task.is_waiting for task in tasks):
@@ -99,9 +100,12 @@ class SlurmCompute:
                     # a pending one has nothing to show, and an array may have hundreds
                     if task.is_out and not (task.seen and task.seen.state == "PENDING"):
                         task.look()
-                if time.monotonic() - asked >= self._settings.poll_s:
-                    asked = time.monotonic()
+                now = time.monotonic()
+                if now - asked >= self._settings.poll_s:
+                    asked = now
                     self._judge(tasks, said)
+                if now - looked >= min(_CANCEL_LOOK_S, self._settings.poll_s):
+                    looked = now
                     _stop_if_canceling(run)
                 time.sleep(_LOOK_S)
         except BaseException:

@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("dagster", reason="compute backends need saeborzoi[platform]")
-
 import dagster as dg
+import pytest
 from compute_helpers import HERE, tiny_settings
 from slurm_cluster import Cluster, running_cluster, why_not
 
