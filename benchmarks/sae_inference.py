@@ -32,7 +32,7 @@ from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
 from saeborzoi.top_activations import top_activations
 
-N_SEQUENCES, N_POSITIONS, N_QUARTERS, N_TOP_OF_CHUNK = 8, 65_536, 4, 16
+N_SEQUENCES, N_POSITIONS, N_QUARTERS, N_TOP_OF_CHUNK = 16, 65_536, 4, 16
 
 
 @torch.no_grad()

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -79,6 +79,11 @@ def parity(x: torch.Tensor, raw: np.ndarray) -> None:
     assert result.n_active == len(raw) * K
 
 
+def _peak_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
 def memory(kind: str, batch: int) -> None:
     """Print how much one kind of step adds to the process's peak memory."""
     raw = KnownDictionary(N_CHANNELS).positions(batch, "step")[0]
@@ -86,13 +91,14 @@ def memory(kind: str, batch: int) -> None:
     trainer = ours(x, "published", 1e-5)
     dense, optimizer = reference(trainer, 1e-5)
     trainer.train_step(raw[:64])  # compiles
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = _peak_kib()
     for _ in range(2):
         if kind == "dense":
             dense_step(dense, optimizer, x)
         else:
             trainer.train_step(raw)
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    added = _peak_kib() - before
     print(f"{kind} step at {batch} positions: {added / 2**20:.3f} GiB more at the peak", flush=True)
 
 

@@ -33,6 +33,7 @@ from saeborzoi_resources.compute.slurm_task import Task
 RUN_TAG = "saeborzoi/slurm_job_id"
 _SUBMISSIONS = ".submissions"
 _LOOK_S = 0.5
+_FEW_TASKS = 16
 _EVENT_S_PER_TASK = 5.0
 """An array's tasks together make about one progress event in this time."""
 _SUMMARY_S = 15.0
@@ -97,8 +98,9 @@ class SlurmCompute:
                 if any(task.is_waiting for task in tasks):
                     self._submit_waiting(run, tasks)
                 for task in tasks:
-                    # a pending one has nothing to show, and an array may have hundreds
-                    if task.is_out and not (task.seen and task.seen.state == "PENDING"):
+                    is_pending = task.seen is not None and task.seen.state == "PENDING"
+                    # hundreds of pending tasks have nothing to show
+                    if task.is_out and not (is_pending and len(tasks) > _FEW_TASKS):
                         task.look()
                 now = time.monotonic()
                 if now - asked >= self._settings.poll_s:

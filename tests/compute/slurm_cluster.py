@@ -77,7 +77,7 @@ class Cluster:
         """Run a client command; its output."""
         return subprocess.run(
             command, env={**os.environ, **self.environment}, capture_output=True, text=True,
-            check=True,
+            check=True, cwd=self.folder,
         ).stdout  # fmt: skip
 
     def start(self) -> None:
