@@ -184,7 +184,8 @@ class _ActiveNodes:
 
     def __init__(self, sae: SparseAutoencoder, threads: int) -> None:
         self._sae = sae
-        self.selector = Selector(threads)
+        on_cpu = sae.encoder_weight.device.type == "cpu"
+        self.selector = Selector(threads, finished=sae if on_cpu else None)
 
     def __call__(self, raw: Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n, width) float32 and int32, of which the first count[i] of row i hold; (n,) int32."""

@@ -45,7 +45,7 @@ class Evaluation(NamedTuple):
 def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -> Evaluation:
     """Evaluate an SAE on batches of positions as stored, (n, n_channels) each; at least one."""
     device = sae.encoder_weight.device
-    selector = Selector(threads)
+    selector = Selector(threads, finished=sae if device.type == "cpu" else None)
     n_positions, n_active = 0, 0
     unexplained = np.zeros(sae.n_channels)
     moments = Moments(sae.n_channels)

@@ -59,6 +59,20 @@ def make_step(device: torch.device, threads: int = 1) -> Step:
     return SparseStep(threads) if device.type == "cpu" else DenseStep(bf16=True)
 
 
+class _Ranking(NamedTuple):
+    """What ranks nodes: the encoder in bfloat16, and its largest row norm with the bias's."""
+
+    weight: Tensor
+    bias: Tensor
+    norm: np.float32
+
+    @classmethod
+    def of(cls, sae: SparseAutoencoder) -> _Ranking:
+        weight, bias = sae.encoder_weight.detach(), sae.encoder_bias.detach()
+        norm = torch.linalg.vector_norm(weight, dim=1).max() + bias.abs().max()
+        return cls(weight.bfloat16(), bias.bfloat16(), np.float32(norm))
+
+
 class Selector:
     """Finds the active nodes of positions on the CPU; used in training and in inference.
 
@@ -66,10 +80,13 @@ class Selector:
     ----------
     threads
         Ranges of rows that are worked on at once; the result does not depend on it.
+    finished
+        An SAE whose parameters will not change: the only one to be asked about.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, finished: SparseAutoencoder | None = None) -> None:
         self.threads = threads
+        self._ranking = _Ranking.of(finished) if finished is not None else None
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._buffers: dict[str, np.ndarray] = {}
 
@@ -121,22 +138,22 @@ class Selector:
         self.over(
             n, lambda a, b: kernels.prepare(x, channel_max, pre_bias, centred, bits, std, a, b)
         )
-        weight, bias = sae.encoder_weight.detach(), sae.encoder_bias.detach()
+        ranking = self._ranking or _Ranking.of(sae)
+        weight, bias = array(sae.encoder_weight), array(sae.encoder_bias)
         approximate = torch.from_numpy(self.buffer("approximate", (n, sae.n_nodes), np.int16))
         torch.addmm(
-            bias.bfloat16(),
+            ranking.bias,
             torch.from_numpy(bits).view(torch.bfloat16),
-            weight.bfloat16().T,
+            ranking.weight.T,
             out=approximate.view(torch.bfloat16),
         )
-        norm = np.float32(torch.linalg.vector_norm(weight, dim=1).max() + bias.abs().max())
         by_floor = sae.variant == "batch_topk" and not training
         floor = np.float32(sae.threshold) if by_floor else np.float32(0)
         self.over(
             n,
             lambda a, b: kernels.select(
-                approximate.numpy(), centred, weight.numpy(), bias.numpy(), norm, keep, floor,
-                by_floor, value, node, count, a, b,
+                approximate.numpy(), centred, weight, bias, ranking.norm, keep, floor, by_floor,
+                value, node, count, a, b,
             ),
         )  # fmt: skip
         return value, node, count
