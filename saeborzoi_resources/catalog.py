@@ -1,4 +1,4 @@
-"""The catalogue: every result table in one DuckDB file. All SQL is here and in `views.py`.
+"""The catalogue: every result table in one DuckDB file. All SQL is here, in `views.py` and `tables.py`.
 
 DuckDB lets one process write, or several read. Writers queue on a lock file beside the database
 and hold it for one short transaction; readers open read-only and retry for a moment.
@@ -22,7 +22,7 @@ import filelock
 from saeborzoi.errors import CatalogError
 from saeborzoi.hyperparameters import node_key
 from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE, TABLES, Table
-from saeborzoi_resources.views import VIEW_COMMENTS, VIEWS
+from saeborzoi_resources.tables import make_tables, missing_parts
 
 if TYPE_CHECKING:
     import duckdb
@@ -97,7 +97,7 @@ class Catalog:
         connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
         try:
             self._require_version(connection)
-            if _missing(connection):
+            if missing_parts(connection):
                 connection.close()
                 with self._write("tables of this release"):
                     pass
@@ -349,7 +349,7 @@ class Catalog:
             connection = self._connect(read_only=False, patience_s=WRITER_PATIENCE_S)
             try:
                 connection.execute("BEGIN")
-                _make_tables(connection)
+                make_tables(connection)
                 self._require_version(connection)
                 yield connection
                 connection.execute("COMMIT")
@@ -390,52 +390,6 @@ class Catalog:
                 f"catalogue {self.path} has schema version {version}, this code needs "
                 f"{SCHEMA_VERSION}; move it away and run `saeborzoi rebuild`"
             )
-
-
-def _missing(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Columns of this release's tables that are not there, as (table, column), and views, as
-    (view, "")."""
-    found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
-    there = set(found) | {(name, "") for name, _ in found}
-    wanted = [(table.name, column.name) for table in TABLES for column in table.columns]
-    return [name for name in [*wanted, *((view, "") for view in VIEWS)] if name not in there]
-
-
-def _make_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Tables, columns, views and their comments, where they are not there yet.
-
-    A catalogue of the same version that an earlier release made gains what came since; a column
-    that is new is NULL in the rows that stand.
-    """
-    missing = _missing(connection)
-    if not missing:
-        return
-    found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-    tables = {name for (name,) in found}
-    if "schema_version" not in tables:
-        connection.execute("CREATE TABLE schema_version (version INTEGER)")
-        connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-    absent = set(missing)
-    columns = [(table, column) for table in TABLES for column in table.columns]
-    for table, column in columns:
-        if (table.name, column.name) not in absent:
-            continue
-        # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the check
-        # of each incoming frame, and rows are only ever replaced by whole partitions
-        connection.execute(
-            f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
-            if table.name in tables
-            else f"CREATE TABLE {table.name} ({column.name} {column.type})"
-        )
-        tables.add(table.name)
-        connection.execute(
-            f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
-        )
-        grain = f"{table.grain}; unique: {', '.join(table.key)}"
-        connection.execute(f"COMMENT ON TABLE {table.name} IS {_quoted(grain)}")
-    for name, sql in VIEWS.items():
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
-        connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(VIEW_COMMENTS[name])}")
 
 
 def _complete(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
@@ -481,10 +435,6 @@ def _of_sae(table: Table) -> str | None:
 
 
 _OF_SAE = {table.name: condition for table in TABLES if (condition := _of_sae(table))}
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _read_holder(path: Path) -> str:

@@ -25,7 +25,9 @@ def _made(asset: str = "umap_embedding", run: str = "run-1") -> Made:
 
 
 def _embedding(nodes: list[int], value: float = 0.0) -> pd.DataFrame:
-    return pd.DataFrame({"node": nodes, "umap_1": value, "umap_2": value, "cluster": 0})
+    return pd.DataFrame(
+        {"node": nodes, "umap_1": value, "umap_2": value, "cluster": 0, "motif_family": 0}
+    )
 
 
 def test_replacing_some_nodes_leaves_the_others(tmp_path: Path) -> None:
@@ -149,6 +151,7 @@ def test_eight_writers_one_killed_lose_nothing(tmp_path: Path) -> None:
     for writer in writers:
         writer.start()
     while not path.exists():
+        assert any(writer.is_alive() for writer in writers), "no writer got as far as the file"
         time.sleep(0.05)
     for attempt in range(3):
         victim = spawn.Process(target=_write_many, args=(str(path), 100 + attempt, 10_000))
