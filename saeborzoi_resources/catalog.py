@@ -1,4 +1,4 @@
-"""The catalogue: every result table in one DuckDB file. All SQL is here, in `views.py` and `tables.py`.
+"""The catalogue: every result table in one DuckDB file. SQL is here, in `views.py`, `tables.py`.
 
 DuckDB lets one process write, or several read. Writers queue on a lock file beside the database
 and hold it for one short transaction; readers open read-only and retry for a moment.
