@@ -97,6 +97,15 @@ def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
     return first.set_index("node")["family_id"].astype("Int32")
 
 
+def only_supported(platform: Platform, sae: Sae, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of motifs or matches; `is_significant` is false where the evidence over all nodes does
+    not support the motif. Motifs whose evidence is not made yet keep what they have."""
+    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, is_supported")
+    merged = rows[["node", "motif"]].merge(evidence, on=["node", "motif"], how="left")
+    unsupported = (merged["is_supported"] == False).to_numpy(bool)  # noqa: E712  (may be null)
+    return rows.assign(is_significant=rows["is_significant"].astype(bool) & ~unsupported)
+
+
 class NodeStage(NamedTuple):
     """What a heavy stage over nodes of one SAE made: its rows, and the folder that holds them."""
 

@@ -18,6 +18,7 @@ from saeborzoi_assets.common import (
     check_specs,
     explained,
     made_by,
+    only_supported,
     path,
     say,
 )
@@ -158,6 +159,9 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     ]
     tables["materialization"] = pd.DataFrame(made, columns=["asset", "partition_key"])
     tables["sae"] = tables["sae"].assign(hyperparameters=key)
+    sae = platform.sae(key)
+    for name in ("motif", "motif_match"):
+        tables[name] = only_supported(platform, sae, tables[name])
     evidence = catalog.rows("motif_evidence", key, "node, motif, odds_ratio_other_nodes, fdr")
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables

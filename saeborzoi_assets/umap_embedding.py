@@ -14,6 +14,7 @@ from saeborzoi_assets.common import (
     family_of_nodes,
     image,
     made_by,
+    only_supported,
     path,
     say,
     selected_seqlets,
@@ -73,14 +74,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp, activation")
             platform.catalog.require_made(TOMTOM_MATCHES, sae.key, range(sae.n_nodes))
-            matches = platform.catalog.rows("motif_match", sae.key)
+            family = family_of_nodes(platform, sae)
+            matches = only_supported(platform, sae, platform.catalog.rows("motif_match", sae.key))
             version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
             job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, settings.embedding)
-            embedding["motif_family"] = embedding["node"].map(family_of_nodes(platform, sae))
+            embedding["motif_family"] = embedding["node"].map(family)
             clusters = cluster_families(embedding, matches)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             write_tables(output, tables, job)

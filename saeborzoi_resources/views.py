@@ -1,8 +1,13 @@
 """The catalogue's views: questions that several readers ask, each with a comment on its grain."""
 
 VIEWS = {
+    "supported_match": """
+        SELECT m.* FROM motif_match m
+        LEFT JOIN motif_evidence v USING (hyperparameters, node, motif)
+        WHERE m.is_significant AND coalesce(v.is_supported, true)
+    """,
     "best_match": """
-        SELECT * FROM motif_match WHERE is_significant
+        SELECT * FROM supported_match
         QUALIFY row_number() OVER (
             PARTITION BY hyperparameters, node ORDER BY motif, p_value, target_id) = 1
     """,
@@ -43,9 +48,8 @@ VIEWS = {
                min(q_value) AS best_q_value
         FROM (
             SELECT m.*, b.target_id IS NOT NULL AS is_best
-            FROM motif_match m
+            FROM supported_match m
             LEFT JOIN best_match b USING (hyperparameters, node, motif, database, target_id)
-            WHERE m.is_significant
         )
         GROUP BY hyperparameters, database, target_name
     """,
@@ -69,11 +73,12 @@ VIEWS = {
         ) n USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, count(DISTINCT node) AS n_nodes_with_motif
-            FROM motif WHERE is_significant GROUP BY ALL
+            FROM motif LEFT JOIN motif_evidence USING (hyperparameters, node, motif)
+            WHERE is_significant AND coalesce(is_supported, true) GROUP BY ALL
         ) m USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, count(DISTINCT target_name) AS n_factors
-            FROM motif_match WHERE is_significant GROUP BY ALL
+            FROM supported_match GROUP BY ALL
         ) f USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, count(*) AS n_nodes_with_match,
@@ -114,7 +119,9 @@ VIEWS = {
 }
 
 VIEW_COMMENTS = {
-    "best_match": "one row a node with a significant match: the one that names it, of its first "
+    "supported_match": "one row a significant match of a motif that its evidence supports, or "
+    "whose evidence is not made yet",
+    "best_match": "one row a node with a supported match: the one that names it, of its first "
     "motif that has any, smallest p",
     "sae_summary": "one row a trained SAE: its figures and what its nodes found, as it stands now",
     "factor_by_sae": "one row a factor of a database and layer: which SAEs found it (any "

@@ -55,7 +55,9 @@ class Project:
     def make(self, key: str, asset: str) -> Path:
         artifact = self.store.sae_artifact(key, asset)
         self.put(artifact / "table.parquet")
-        rows = pd.DataFrame({"node": [0, 1], "umap_1": 0.0, "umap_2": 0.0, "cluster": 0})
+        rows = pd.DataFrame(
+            {"node": [0, 1], "umap_1": 0.0, "umap_2": 0.0, "cluster": 0, "motif_family": 0}
+        )
         rows["motif_family"] = None
         self.catalog.replace(
             Made(asset, "run", "1", "v", artifact),
