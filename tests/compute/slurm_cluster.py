@@ -138,8 +138,9 @@ class Cluster:
                 process.kill()
                 process.wait()
 
-    def restart_controller(self) -> None:
-        """End slurmctld and start it again, as an upgrade does."""
+    def restart_controller(self, *, forgets: bool = False) -> None:
+        """End slurmctld and start it again, as an upgrade does; without its state where it
+        forgets, so that it knows no job and the node kills those that run."""
         place = next(
             number
             for number, process in enumerate(self._processes)
@@ -148,7 +149,7 @@ class Cluster:
         controller = self._processes.pop(place)
         controller.terminate()
         controller.wait(20)
-        self.launch("slurmctld", "-D", position=place)
+        self.launch("slurmctld", "-D", *(["-c"] if forgets else []), position=place)
 
     def _write_files(self) -> None:
         ports = _free_ports(2)

@@ -20,6 +20,7 @@ from compute_helpers import (
 from slurm_cluster import Cluster, has_memory_cgroup
 
 from saeborzoi.job import Job
+from saeborzoi_resources.compute import slurm_task
 from saeborzoi_resources.compute.slurm import RUN_TAG, SlurmCompute
 
 pytestmark = pytest.mark.slurm
@@ -271,6 +272,67 @@ def test_a_failed_node(
     metadata = metadata_of(failure)
     assert metadata["state"] == "NODE_FAIL"
     assert failure.allow_retries
+
+
+def test_slurm_forgets_a_running_job(
+    instance: dg.DagsterInstance,
+    slurm: Cluster,
+    compute: MakeCompute,
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # nothing is late on a local disk
+    monkeypatch.setattr(slurm_task, "_SETTLE_S", 2.0)
+    thread = meanwhile(
+        lambda: slurm.restart_controller(forgets=True), (tmp_path / "work/a_pid.json").exists
+    )
+    failure = failure_of(instance, compute("deaf", max_attempts=1), [make_job("a", 600)])
+    thread.join()
+    metadata = metadata_of(failure)
+    assert metadata["state"] == "VANISHED"
+    assert "exit_code" not in metadata
+    assert "no accounting to ask" in metadata["reason"]
+    assert failure.allow_retries
+
+
+def test_a_forgotten_job_is_submitted_again(
+    instance: dg.DagsterInstance,
+    slurm: Cluster,
+    compute: MakeCompute,
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slurm_task, "_SETTLE_S", 2.0)
+    thread = meanwhile(
+        lambda: slurm.restart_controller(forgets=True),
+        (tmp_path / "work/a/state.json").exists,
+    )
+    [figures] = in_run(
+        instance, compute("checkpoint_then_deaf", max_attempts=2), [make_job("a", 600)]
+    )
+    thread.join()
+    assert figures["compute"]["attempts"] == 2
+    # its last word of the first attempt stays, the second one follows
+    assert (tmp_path / "jobs/a/log.txt").read_text().count("job a: trained_sae") == 2
+
+
+def test_a_deadline(
+    instance: dg.DagsterInstance, slurm: Cluster, compute: MakeCompute, make_job: MakeJob
+) -> None:
+    # a minute of time limit cannot fit before the deadline once the job has waited two seconds
+    slurm.client("scontrol", "update", f"nodename={slurm.node}", "state=drain", "reason=test")
+    failure = failure_of(
+        instance, compute("touch", time="1", options=["--deadline=now+62"]), [make_job("a")]
+    )
+    metadata = metadata_of(failure)
+    assert metadata["state"] == "DEADLINE"
+    assert metadata["remedy"] == (
+        "Mend `--deadline` in `options` of [compute.profile.trained_sae]."
+    )
+    assert not failure.allow_retries
+    assert not slurm.jobs()
 
 
 def test_a_request_that_waiting_does_not_cure(
