@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo ui test lint benchmarks system-packages clean
+.PHONY: demo ui test lint system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer
 	$(BIN)/saeborzoi demo
@@ -18,9 +18,6 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-
-benchmarks: $(INSTALLED)  ## prints ratios; see benchmarks/README.md
-	$(BIN)/python -m benchmarks
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

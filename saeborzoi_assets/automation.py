@@ -39,7 +39,7 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
 
     @dg.sensor(
         name="register_hyperparameters",
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Adds a partition for each SAE that dagster_project.toml asks for.",
     )
@@ -57,7 +57,7 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
     @dg.sensor(
         name="materialize_missing",
         asset_selection=dg.AssetSelection.all(),
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=15,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Launches the next missing step of each SAE partition, within [automation].",
     )

@@ -37,9 +37,10 @@ concurrency:
     max_concurrent_runs: 4
   pools:
     # a pool is a stage: one training and one pass over the shards at a time, so that a laptop
-    # is not drowned; on a cluster raise them: `dagster instance concurrency set trained_sae 8`
+    # is not drowned; on a cluster raise them: `dagster instance concurrency set trained_sae 8`.
+    # Whole runs wait in the queue: a step that waits inside a run keeps a core busy with asking
     default_limit: 1
-    granularity: op
+    granularity: run
 """
 
 
