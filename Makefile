@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+INSTALLED_DEV := .venv/installed-dev
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
+	--constraint constraints.txt
 
 .PHONY: demo ui test lint system-packages clean
 
@@ -11,23 +14,26 @@ demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with
 ui: $(INSTALLED)  ## Dagster's web interface and daemon on http://127.0.0.1:3000
 	$(BIN)/saeborzoi ui
 
-test: $(INSTALLED) system-packages lint  ## everything that CI runs
+test: $(INSTALLED_DEV) system-packages lint  ## everything that CI runs
 	$(BIN)/python -m pytest $(PYTEST)
 
-lint: $(INSTALLED)
+lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
-		--progress-bar off --editable '.[platform,dev]'
-	touch $(INSTALLED)
+	$(PIP) --editable '.[platform]'
+	touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	$(PIP) --editable '.[platform,celery,k8s,postgres,dev]'
+	touch $@
 
 # SLURM, Redis, sshd and Chromium are real in the tests; a test skips, with words, what is not there
 system-packages:
 	@sh tests/install_system_packages.sh
 
 clean:  ## remove the environment and the demo's results
-	rm -rf .venv demo
+	rm -rf .venv .dagster demo
