@@ -132,7 +132,7 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full; free room there or set another [project] store. "
                 "What was there before is untouched"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
             raise StoreError(
                 f"{path}: cannot be written ({error.strerror}); mend the folder's rights or set "
                 "another [project] store"

@@ -27,9 +27,12 @@ def check_project(settings: Settings) -> Iterator[Finding]:
     Nothing is written but a test file in the store and the genome's index in its cache.
     """
     store = Store(settings.project.store)
-    yield _finding("store", partial(_store, store))
+    writable = _finding("store", partial(_store, store))
+    yield writable
+    # without a store the genome's index goes to a temporary folder
+    cache = store.genome_cache if writable.ok else None
     sizes: dict[str, int] = {}
-    yield _finding("genome", partial(_genome, settings.data.genome, store.genome_cache, sizes))
+    yield _finding("genome", partial(_genome, settings.data.genome, cache, sizes))
     for layer in settings.layer:
         for name, shard_set in (("train", layer.train), ("validation", layer.validation)):
             if shard_set is not None:
@@ -78,7 +81,7 @@ def _store(store: Store) -> str:
     return f"{store.root} can be written"
 
 
-def _genome(path: Path, cache: Path, sizes: dict[str, int]) -> str:
+def _genome(path: Path, cache: Path | None, sizes: dict[str, int]) -> str:
     from saeborzoi.genome import Genome
 
     with Genome(path, cache=cache) as genome:
