@@ -56,8 +56,8 @@ def make_project(folder: Path) -> str:
         'train = { shards = "shards", windows = "shards/train_seqs.bed" }\n'
         f'[[sae]]\nlayer = "conv1d_4"\nexpansion = {EXPANSION}\nseed = {list(range(N_SAES))}\n'
     )
-    from saeborzoi_resources.catalog import Made, Scope
     from saeborzoi_resources.platform import Platform
+    from saeborzoi_resources.scope import Made, Scope
 
     platform = Platform(settings_file=str(folder / "dagster_project.toml"))
     key = platform.settings.wanted()[0].key

@@ -16,8 +16,8 @@ from saeborzoi.settings import Settings
 from saeborzoi_assets import sae_comparison
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import Step, next_step
-from saeborzoi_resources.catalog import PROJECT
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.scope import PROJECT
 
 TAG = "saeborzoi/automation"
 """Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""

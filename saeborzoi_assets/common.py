@@ -12,9 +12,9 @@ import pandas as pd
 from saeborzoi.artifacts import PROVENANCE, provenance, write_file, write_json
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.hyperparameters import parse_node_key
-from saeborzoi_resources.catalog import Made
 from saeborzoi_resources.platform import Platform, Sae, Version
 from saeborzoi_resources.schema import TABLE
+from saeborzoi_resources.scope import Made
 from saeborzoi_resources.store import batch_name
 
 OWNERS = ["team:saeborzoi"]

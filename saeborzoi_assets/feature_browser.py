@@ -31,8 +31,8 @@ from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
 from saeborzoi_assets.top_activations import NAME as TOP_ACTIVATIONS
 from saeborzoi_assets.trained_sae import NAME as TRAINED_SAE
 from saeborzoi_assets.umap_embedding import NAME as UMAP_EMBEDDING
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import Scope
 
 NAME = "feature_browser"
 CODE_VERSION = "1"

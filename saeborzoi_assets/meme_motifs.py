@@ -23,8 +23,8 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import Scope
 
 NAME = "meme_motifs"
 CODE_VERSION = "1"

@@ -20,8 +20,8 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version, write_tables
+from saeborzoi_resources.scope import Scope
 
 NAME = "motif_evidence"
 CODE_VERSION = "1"

@@ -16,8 +16,8 @@ from saeborzoi_assets.common import (
     path,
 )
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import Scope
 
 NAME = "normalization_constants"
 CODE_VERSION = "1"

@@ -29,8 +29,8 @@ from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
 from saeborzoi_assets.top_activations import NAME as TOP_ACTIVATIONS
 from saeborzoi_assets.trained_sae import NAME as TRAINED_SAE
-from saeborzoi_resources.catalog import PROJECT, Scope
 from saeborzoi_resources.platform import Platform, Version, write_tables
+from saeborzoi_resources.scope import PROJECT, Scope
 
 NAME = "sae_comparison"
 CODE_VERSION = "1"

@@ -22,8 +22,8 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.top_activations import NAME as TOP_ACTIVATIONS
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version, write_tables
+from saeborzoi_resources.scope import Scope
 
 NAME = "seqlets"
 CODE_VERSION = "1"

@@ -23,8 +23,8 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import Scope
 
 NAME = "tomtom_matches"
 CODE_VERSION = "1"

@@ -19,8 +19,8 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.trained_sae import NAME as TRAINED_SAE
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import Scope
 
 NAME = "top_activations"
 CODE_VERSION = "1"

@@ -19,8 +19,8 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import Scope
 
 NAME = "trained_sae"
 CODE_VERSION = "1"

@@ -24,8 +24,8 @@ from saeborzoi_assets.motif_evidence import NAME as MOTIF_EVIDENCE
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
-from saeborzoi_resources.catalog import Scope
 from saeborzoi_resources.platform import Platform, Version, write_tables
+from saeborzoi_resources.scope import Scope
 
 NAME = "umap_embedding"
 CODE_VERSION = "1"

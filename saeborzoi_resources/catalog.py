@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from saeborzoi.errors import CatalogError
 from saeborzoi.hyperparameters import node_key
 from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE, TABLES, Table
+from saeborzoi_resources.scope import Made, Scope, fitted, where_of
 from saeborzoi_resources.tables import make_tables, missing_parts
 
 if TYPE_CHECKING:
@@ -31,40 +32,6 @@ if TYPE_CHECKING:
 WRITER_PATIENCE_S = 300.0
 READER_PATIENCE_S = 60.0
 _RETRY_S = 0.05
-PROJECT = "project"
-"""Owner, and partition key in `materialization`, of what belongs to the whole project."""
-
-
-class Scope(NamedTuple):
-    """Which rows belong together: a layer's, an SAE's, those of some nodes of an SAE, or, where
-    nothing is given, whole tables."""
-
-    layer: str | None = None
-    hyperparameters: str | None = None
-    nodes: tuple[int, ...] | None = None
-
-    @property
-    def owner(self) -> str:
-        """The layer or SAE, as in a partition key; `PROJECT` for whole tables."""
-        return self.hyperparameters or self.layer or PROJECT
-
-    @property
-    def partition_keys(self) -> list[str]:
-        """Dagster partition keys of the scope."""
-        if self.nodes is None:
-            return [self.owner]
-        return [f"{self.owner}|{node_key(node)}" for node in self.nodes]
-
-
-class Made(NamedTuple):
-    """What made the rows: one line of the table `materialization`."""
-
-    asset: str
-    run_id: str
-    code_version: str
-    data_version: str
-    artifact: Path
-    made_from: Mapping[str, Any] | None = None
 
 
 class Catalog:
@@ -121,7 +88,7 @@ class Catalog:
         """Rows of one SAE, or of some of its nodes, in key order, without `hyperparameters`."""
         order = ", ".join(TABLE[table].key)
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
-        condition, parameters = _condition(
+        condition, parameters = where_of(
             Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
         )
         return self.frame(
@@ -268,9 +235,9 @@ class Catalog:
             Where a column is missing or unknown, a row is outside the scope or stands twice, or
             the catalogue stays locked. The catalogue is then as it was.
         """
-        complete = {name: _complete(name, frame, scope) for name, frame in tables.items()}
+        complete = {name: fitted(name, frame, scope) for name, frame in tables.items()}
         n_rows = sum(len(frame) for frame in complete.values())
-        condition, parameters = _condition(scope)
+        condition, parameters = where_of(scope)
         with self._write(f"{made.asset} of {scope.owner}") as connection:
             for name, frame in complete.items():
                 connection.execute(f"DELETE FROM {name} WHERE {condition}", parameters)
@@ -390,40 +357,6 @@ class Catalog:
                 f"catalogue {self.path} has schema version {version}, this code needs "
                 f"{SCHEMA_VERSION}; move it away and run `saeborzoi rebuild`"
             )
-
-
-def _complete(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
-    """The frame with the scope's own column, refused where it does not fit the table."""
-    own = {"layer": scope.layer, "hyperparameters": scope.hyperparameters}
-    complete = frame.assign(**{column: value for column, value in own.items() if value is not None})
-    expected = [column.name for column in TABLE[name].columns]
-    missing = sorted(set(expected) - set(complete.columns))
-    unknown = sorted(set(complete.columns) - set(expected))
-    if missing or unknown:
-        raise CatalogError(
-            f"table {name}: columns missing {missing}, unknown {unknown}; needed are {expected}"
-        )
-    if scope.nodes is not None:
-        outside = sorted(set(complete["node"]) - set(scope.nodes))
-        if outside:
-            raise CatalogError(f"table {name}: nodes {outside[:5]} are not of this partition")
-    key = list(TABLE[name].key)
-    twice = complete.duplicated(key)
-    if twice.any():
-        first = complete.loc[twice, key].iloc[0].to_dict()
-        raise CatalogError(f"table {name}: {int(twice.sum())} rows stand twice, first {first}")
-    return complete
-
-
-def _condition(scope: Scope) -> tuple[str, list[Any]]:
-    if scope.hyperparameters is None:
-        return ("TRUE", []) if scope.layer is None else ("layer = ?", [scope.layer])
-    if scope.nodes is None:
-        return "hyperparameters = ?", [scope.hyperparameters]
-    return (
-        "hyperparameters = ? AND list_contains(?, node)",
-        [scope.hyperparameters, list(scope.nodes)],
-    )
 
 
 def _of_sae(table: Table) -> str | None:

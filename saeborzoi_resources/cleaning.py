@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from saeborzoi.errors import StoreError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.settings import Settings
-from saeborzoi_resources.catalog import PROJECT, Catalog
+from saeborzoi_resources.catalog import Catalog
+from saeborzoi_resources.scope import PROJECT
 from saeborzoi_resources.store import Store
 
 DAY_S = 86_400.0

@@ -23,8 +23,9 @@ from saeborzoi.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.hyperparameters import Hyperparameters, node_key
 from saeborzoi.job import Job
 from saeborzoi.settings import Layer, Settings, load_settings
-from saeborzoi_resources.catalog import PROJECT, Catalog, Made, Scope
+from saeborzoi_resources.catalog import Catalog
 from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.scope import PROJECT, Made, Scope
 from saeborzoi_resources.store import Store, batch_name
 
 

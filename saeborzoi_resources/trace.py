@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from saeborzoi.errors import InputError
 from saeborzoi.hyperparameters import Hyperparameters, parse_node_key
-from saeborzoi_resources.catalog import PROJECT
 from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.scope import PROJECT
 
 Grain = Literal["layer", "sae", "node", "project"]
 State = Literal["current", "stale", "rests on stale", "artifact gone", "not made", "unknown"]

@@ -17,8 +17,8 @@ from saeborzoi_assets import sae_comparison
 from saeborzoi_assets.automation import TAG, in_hours, n_gpus, sensors
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import next_step, steps
-from saeborzoi_resources.catalog import PROJECT, Made, Scope
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.scope import PROJECT, Made, Scope
 
 OTHER = KEY.replace("_s0", "_s1")
 

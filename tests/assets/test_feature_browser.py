@@ -12,9 +12,9 @@ from browser.made_tables import KEY, make
 
 from saeborzoi_assets import feature_browser
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
-from saeborzoi_resources.catalog import Made, Scope
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.schema import TABLE
+from saeborzoi_resources.scope import Made, Scope
 
 SETTINGS = """
 [project]

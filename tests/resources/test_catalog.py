@@ -14,8 +14,9 @@ import pytest
 
 from saeborzoi.errors import CatalogError
 from saeborzoi_resources import catalog as catalog_module
-from saeborzoi_resources.catalog import Catalog, Made, Scope
+from saeborzoi_resources.catalog import Catalog
 from saeborzoi_resources.schema import TABLES
+from saeborzoi_resources.scope import Made, Scope
 
 KEY = "conv_x4_k0.05_lr0.003_s0"
 

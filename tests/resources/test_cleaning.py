@@ -14,7 +14,8 @@ from saeborzoi.settings import load_settings
 from saeborzoi_assets import removal
 from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_resources import cleaning
-from saeborzoi_resources.catalog import Catalog, Made, Scope
+from saeborzoi_resources.catalog import Catalog
+from saeborzoi_resources.scope import Made, Scope
 from saeborzoi_resources.store import Store
 
 KEY = "conv1d_1_x4_k0.05_lr0.003_s1"

@@ -11,8 +11,8 @@ from saeborzoi.errors import CatalogError, PartitionKeyError
 from saeborzoi.hyperparameters import node_key
 from saeborzoi_assets.chain import CHAIN
 from saeborzoi_assets.definitions import ARTIFACTS
-from saeborzoi_resources.catalog import PROJECT, Made, Scope
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.scope import PROJECT, Made, Scope
 from saeborzoi_resources.trace import Link, as_text, trace
 
 KEY = "conv1d_1_x1_k0.5_lr0.003_s0"
