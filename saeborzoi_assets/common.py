@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from saeborzoi_resources.store import batch_name
 
 OWNERS = ["team:saeborzoi"]
 _FEW_PARTITIONS = 20
-"""Up to so many node partitions in a run, each gets its own figures; beyond, the event log would
-grow by megabytes for what the catalogue holds anyway."""
+"""Up to so many node partitions in a run, each gets all of its figures; beyond, only the first, or
+the event log would grow by megabytes for what the catalogue holds anyway."""
 
 
 def column_schema(*tables: str) -> dict[str, dg.TableSchema]:
@@ -237,7 +238,8 @@ def node_result(
         Figures of the whole run: shown as one observation of the asset, or on the
         materialization itself where the run has a single partition.
     figures
-        Partition key to the node's own figures, shown where the run has few partitions.
+        Partition key to the node's own figures, the first of which says most: it alone is shown
+        where the run has many partitions.
     """
     partitions = context.partition_keys
     if len(partitions) == 1:
@@ -248,9 +250,9 @@ def node_result(
             check_results=list(checks),
         )
     context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
-    if len(partitions) <= _FEW_PARTITIONS:
-        for key, own in figures.items():
-            context.add_asset_metadata(dict(own), partition_key=key)
+    shown = None if len(partitions) <= _FEW_PARTITIONS else 1
+    for key, own in figures.items():
+        context.add_asset_metadata(dict(islice(own.items(), shown)), partition_key=key)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
     )

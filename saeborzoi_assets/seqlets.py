@@ -128,8 +128,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     made.append((sae, rows, selection, output))
                     for row in selection.itertuples():
                         figures[f"{sae.key}|n{row.node:04d}"] = {
-                            "selected": bool(row.selected),
-                            "reason": row.reason or "selected",
+                            "selection": row.reason or "selected",
                             "n_seqlets": int(row.n_seqlets),
                         }
                 checks = _checks(platform, genome, made)
