@@ -140,10 +140,10 @@ def _demo(options: argparse.Namespace) -> int:
     return demonstrate(options.project or Path.cwd())
 
 
-def _ui(options: argparse.Namespace) -> int:
+def _ui(options: argparse.Namespace) -> None:
     from saeborzoi_assets.runner import dagster_dev
 
-    return dagster_dev(_settings_file(options), options.host, options.port)
+    dagster_dev(_settings_file(options), options.host, options.port)
 
 
 def _browse(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import dagster as dg
 
@@ -41,8 +42,12 @@ def command_of(step: Step) -> list[str]:
     ]  # fmt: skip
 
 
-def dagster_dev(settings_file: Path, host: str, port: int) -> int:
-    """Run Dagster's web interface and daemon on the project's instance until interrupted."""
+def dagster_dev(settings_file: Path, host: str, port: int) -> NoReturn:
+    """Become Dagster's web interface and daemon on the project's instance.
+
+    In the place of this process, so that a signal or a closed terminal ends them, too: a daemon
+    that is left behind goes on launching runs beside the next one.
+    """
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     ensure_home(settings_file.parent)
     print(f"http://{host}:{port} shows {settings_file}; Ctrl-C ends it", flush=True)
@@ -50,7 +55,7 @@ def dagster_dev(settings_file: Path, host: str, port: int) -> int:
         sys.executable, "-m", "dagster", "dev", "-m", "saeborzoi_assets.definitions",
         "--host", host, "--port", str(port),
     ]  # fmt: skip
-    return subprocess.run(command, check=False).returncode
+    os.execv(sys.executable, command)
 
 
 def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameters]) -> None:
