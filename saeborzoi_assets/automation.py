@@ -99,7 +99,8 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
             else:
                 requests.append(_request(context.instance, PROJECT, COMPARISON))
         if not requests:
-            return dg.SkipReason("; ".join(notes) or "every SAE is complete")
+            waits = f"waiting for runs of {', '.join(sorted(busy))}" if busy else ""
+            return dg.SkipReason("; ".join(notes) or waits or "every SAE is complete")
         return dg.SensorResult(run_requests=requests)
 
     return [register_hyperparameters, materialize_missing]
