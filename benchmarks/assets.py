@@ -18,7 +18,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from saeborzoi.demo import make_demo
 from saeborzoi.settings import FILE_NAME, PROJECT_VARIABLE, load_settings
 from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
@@ -39,7 +38,11 @@ def main() -> None:
         if len(sys.argv) > 1:
             settings_file = Path(sys.argv[1]).resolve() / FILE_NAME
         else:
-            settings_file = make_demo(Path(temporary))
+            # in a process of its own: what this one ever held counts as its children's peak
+            make = "import sys, pathlib; from saeborzoi.demo import make_demo; "
+            make += "make_demo(pathlib.Path(sys.argv[1]))"
+            subprocess.run([sys.executable, "-c", make, temporary], check=True)
+            settings_file = Path(temporary) / FILE_NAME
         os.environ[PROJECT_VARIABLE] = str(settings_file)
         os.environ.pop(HOME_VARIABLE, None)
         # an instance of its own: the figures are of a fresh one
