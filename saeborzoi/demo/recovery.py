@@ -9,6 +9,7 @@ import pandas as pd
 
 from saeborzoi.errors import InputError
 from saeborzoi.intervals import covered_bp, merge, on_one_axis
+from saeborzoi.motifs.matching import best_matches
 
 
 def read_planted(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -69,7 +70,8 @@ def recovery_table(
         (bool).
     """
     motifs = motifs[motifs["is_significant"].astype(bool)]
-    best = _best_matches(motifs, matches)
+    with_consensus = matches.merge(motifs[["node", "motif", "consensus"]], on=["node", "motif"])
+    best = best_matches(with_consensus).set_index("node")
     hits = seqlets_on_instances(planted, instances, seqlets[seqlets["node"].isin(motifs["node"])])
     rows = []
     for motif_id, name, family in planted[["motif_id", "name", "family"]].itertuples(index=False):
@@ -129,14 +131,6 @@ def seqlets_on_instances(
     group, targets = merge(order.get_indexer(instances["motif_id"]).astype(np.int64), targets)
     held = covered_bp(loci, group, targets, len(order)).toarray() > 0
     return pd.DataFrame(held, columns=order).groupby(seqlets["node"].to_numpy()).sum()
-
-
-def _best_matches(motifs: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
-    """The best match of each node's first motif that has one, indexed by node."""
-    matches = matches[matches["is_significant"].astype(bool)]
-    matches = matches.merge(motifs[["node", "motif", "consensus"]], on=["node", "motif"])
-    matches = matches.sort_values(["motif", "p_value", "target_id"], kind="stable")
-    return matches.drop_duplicates("node").set_index("node")
 
 
 def _same(found: pd.Series, name: str, family: str) -> bool:
