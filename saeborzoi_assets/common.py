@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 import pandas as pd
+from dagster._core.execution.context.metadata_logging import (
+    AssetMetadataHandle,
+    OutputMetadataAccumulator,
+)
 
 from saeborzoi.artifacts import PROVENANCE, provenance, write_file, write_json
 from saeborzoi.errors import SaeBorzoiError
@@ -221,6 +225,21 @@ def check_specs(asset: str, **descriptions: str) -> list[dg.AssetCheckSpec]:
     ]
 
 
+def _add_metadata(
+    context: dg.AssetExecutionContext, figures: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Metadata of many partitions of the run, at once.
+
+    `context.add_asset_metadata` lists all of the run's partitions and copies what it was told
+    before, for each partition that it is told of: minutes for 4,224 nodes.
+    """
+    step = context.get_step_execution_context()
+    told = dict(step._metadata_accumulator.per_output_metadata)
+    for key, own in figures.items():
+        told[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = own
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)
+
+
 def node_result(
     context: dg.AssetExecutionContext,
     versions: Sequence[str],
@@ -251,8 +270,7 @@ def node_result(
         )
     context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
     shown = None if len(partitions) <= _FEW_PARTITIONS else 1
-    for key, own in figures.items():
-        context.add_asset_metadata(dict(islice(own.items(), shown)), partition_key=key)
+    _add_metadata(context, {key: dict(islice(own.items(), shown)) for key, own in figures.items()})
     return dg.MaterializeResult(
         data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
     )

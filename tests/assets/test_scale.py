@@ -39,7 +39,9 @@ NODES = dg.MultiPartitionsDefinition(
 def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """An asset over nodes as the project's are."""
     n = len(context.partition_keys)
-    return node_result(context, ["v1"], {"n_nodes": n}, {}, [check("all_there", n == N_NODES, n=n)])
+    figures = {str(key): {"state": f"motif of {key}", "more": 1} for key in context.partition_keys}
+    checks = [check("all_there", n == N_NODES, n=n)]
+    return node_result(context, ["v1"], {"n_nodes": n}, figures, checks)
 
 
 @pytest.fixture
@@ -95,6 +97,34 @@ def test_each_node_gets_its_materialization_once(instance: dg.DagsterInstance) -
         made.key, DagsterEventType.ASSET_MATERIALIZATION, tag_keys=["dagster/data_version"]
     )
     assert versions == {key: {"dagster/data_version": "v1"} for key in keys}
+
+
+def test_each_node_says_what_came_of_it(instance: dg.DagsterInstance) -> None:
+    _materialize(instance)
+    for record in _materializations(instance):
+        made_of_it = record.asset_materialization
+        assert made_of_it is not None
+        assert {name: value.value for name, value in made_of_it.metadata.items()} == {
+            "state": f"motif of {record.partition_key}"
+        }
+
+
+def test_saying_so_takes_no_list_of_all_nodes_for_each(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    in_range = dg.MultiPartitionsDefinition.get_partition_keys_in_range
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        listed.append(args)
+        return in_range(*args, **kwargs)
+
+    monkeypatch.setattr(dg.MultiPartitionsDefinition, "get_partition_keys_in_range", counted)
+    _materialize(instance, 25)
+    few = len(listed)
+    listed.clear()
+    _materialize(instance, N_NODES)
+    assert len(listed) == few
 
 
 def test_the_run_s_own_log_shows_every_materialization(instance: dg.DagsterInstance) -> None:
