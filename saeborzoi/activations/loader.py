@@ -8,9 +8,11 @@ of the seed, so that a stream can start in the middle. What a batch is used for 
 from __future__ import annotations
 
 import functools
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -94,8 +96,9 @@ class TrainingStream:
     """An endless, seeded, shuffled stream of positions.
 
     Slabs are shuffled over all shards; each pool takes as many as half the buffer holds and is
-    shuffled as a whole, while the next pool is being read. Data of which three copies fit the
-    buffer is read in the first pass only. Row `i` of the stream depends on the seed, the data and
+    shuffled as a whole, while the next pool is being read into the memory of the last (fresh
+    memory costs more than the copy into it). Data of which three copies fit the buffer is read in
+    the first pass only. Row `i` of the stream depends on the seed, the data and
     the buffer's size alone.
 
     Parameters
@@ -106,6 +109,8 @@ class TrainingStream:
         Names the order.
     buffer_mb
         Memory of both pools.
+    threads
+        Slabs that are read at once; the order does not depend on it.
 
     Raises
     ------
@@ -113,9 +118,10 @@ class TrainingStream:
         Where the buffer cannot hold two slabs.
     """
 
-    def __init__(self, plan: SlabPlan, seed: int, buffer_mb: int) -> None:
+    def __init__(self, plan: SlabPlan, seed: int, buffer_mb: int, threads: int = 1) -> None:
         self._plan = plan
         self._seed = seed
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="slab")
         row_bytes = plan.folder.n_channels * plan.folder.dtype.itemsize
         self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
         # beside what is kept there are the pool in use and the one being made
@@ -147,7 +153,7 @@ class TrainingStream:
         Yields
         ------
         ndarray
-            (batch_size, n_channels), as stored.
+            (batch_size, n_channels), as stored; valid until the next one is asked for.
         """
         parts: list[Raw] = []
         wanted = batch_size
@@ -161,9 +167,16 @@ class TrainingStream:
                 if wanted == 0:
                     yield _joined(parts)
                     parts, wanted = [], batch_size
+            # the next pool but one takes this one's memory
+            parts = [part.copy() for part in parts]
 
     def _pools(self, first_row: int) -> Iterator[Raw]:
         epoch, skip = divmod(first_row, self.n_positions)
+        folder = self._plan.folder
+        n_rows = min(self._capacity, self.n_positions)
+        memory = itertools.cycle(
+            [np.empty((n_rows, folder.n_channels), folder.dtype) for _ in range(2)]
+        )
         while True:
             order = self._rng(epoch).permutation(len(self._plan))
             ends = _pool_ends(self._plan.sizes[order], self._capacity)
@@ -171,28 +184,35 @@ class TrainingStream:
             first = int(np.searchsorted(rows, skip, side="right"))
             skip -= int(rows[first - 1]) if first else 0
             slabs = np.split(order, ends[:-1])
-            with self._plan.folder.reader() as reader:
-                make = functools.partial(self._pool, reader, epoch, slabs)
+            with folder.reader() as reader:
+                make = functools.partial(self._pool, reader, memory, epoch, slabs)
                 for pool in _ahead(make, len(slabs), first):
                     yield pool[skip:]
                     skip = 0
             epoch += 1
 
-    def _pool(self, reader: Reader, epoch: int, slabs: list[NDArray[np.int64]], i: int) -> Raw:
+    def _pool(
+        self,
+        reader: Reader,
+        memory: Iterator[Raw],
+        epoch: int,
+        slabs: list[NDArray[np.int64]],
+        i: int,
+    ) -> Raw:
         """Pool `i` of a pass: its slabs, all rows in random order."""
-        n_rows = int(self._plan.sizes[slabs[i]].sum())
-        target = self._rng(epoch, i).permutation(n_rows)
-        folder = self._plan.folder
-        pool = np.empty((n_rows, folder.n_channels), folder.dtype)
-        done = 0
-        for slab in slabs[i].tolist():
+        ends = np.cumsum(self._plan.sizes[slabs[i]]).tolist()
+        target = self._rng(epoch, i).permutation(ends[-1])
+        pool = next(memory)[: ends[-1]]
+
+        def fill(slab: int, end: int) -> None:
             rows = self._kept.get(slab)
             if rows is None:
                 rows = self._plan.read(reader, slab).activation
                 if self._keeps:
                     self._kept[slab] = rows
-            pool[target[done : done + len(rows)]] = rows
-            done += len(rows)
+            pool[target[end - len(rows) : end]] = rows
+
+        list(self._threads.map(fill, slabs[i].tolist(), ends))
         return pool
 
     def _rng(self, *place: int) -> np.random.Generator:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,11 @@ from saeborzoi.settings import Layer, ShardSet
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
 _DTYPES = ("float16", "float32", "uint16")
-_EXPONENT = {"float16": np.uint16(0x7C00), "uint16": np.uint16(0x7F80)}
+_EXPONENT: dict[str, np.uint16 | np.uint32] = {
+    "float16": np.uint16(0x7C00),
+    "uint16": np.uint16(0x7F80),
+    "float32": np.uint32(0x7F800000),
+}
 _SAMPLED_BYTES = 1 << 16
 
 Raw = NDArray[np.generic]
@@ -200,10 +205,11 @@ class ShardFolder:
 
 
 class Reader:
-    """Reads hyperslabs of one folder; not for several threads at once."""
+    """Reads hyperslabs of one folder; several threads may ask, HDF5 serves one at a time."""
 
     def __init__(self, folder: ShardFolder) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
         self._files: dict[int, h5py.File] = {}
 
     def close(self) -> None:
@@ -234,9 +240,10 @@ class Reader:
         """
         shard = self._folder.shards[place]
         try:
-            if place not in self._files:
-                self._files[place] = h5py.File(shard.path, "r")
-            block = self._files[place][shard.dataset][rows, positions]
+            with self._lock:
+                if place not in self._files:
+                    self._files[place] = h5py.File(shard.path, "r")
+                block = self._files[place][shard.dataset][rows, positions]
         except (OSError, KeyError) as error:
             raise InputError(
                 f"{shard.path}: rows {rows.start} to {rows.stop - 1} cannot be read ({error}); "
@@ -334,20 +341,13 @@ def _describe(path: Path, index: int) -> tuple[Shard, tuple[int, int, int]]:
 
 def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: int) -> None:
     """NaN and infinity have every exponent bit set; integer arithmetic finds them fastest."""
-    exponent = _EXPONENT.get(block.dtype.name)
-    if exponent is None:
-        # a sum is finite unless a value is not (or it overflows, which the mask below clears)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(block.sum(dtype=np.float32)):
-                return
-        bad = ~np.isfinite(block)
-    else:
-        bits = block.view(np.uint16) & exponent
-        if not bits.size or bits.max() < exponent:
-            return
-        bad = bits == exponent
-    if not bad.any():
+    from saeborzoi.activations.kernels import largest_masked  # numba is slow to import
+
+    exponent = _EXPONENT[block.dtype.name]
+    bits = block.view(exponent.dtype)
+    if largest_masked(bits.ravel(), exponent) < exponent:
         return
+    bad = (bits & exponent) == exponent
     row, position, channel = (int(i) for i in np.argwhere(bad)[0])
     raise InputError(
         f"{shard.path}: the activation at row {first_row + row}, position "

@@ -144,7 +144,7 @@ class TrainingLoop:
                 f"data; seen: {', '.join(h.key for h in hyperparameters)}; train them apart"
             )
         seed = hyperparameters[0].seed
-        stream = TrainingStream(self.data.train, seed, self.settings.buffer_mb)
+        stream = TrainingStream(self.data.train, seed, self.settings.buffer_mb, self.threads)
         total = self.settings.total_positions(stream.n_positions)
         batch_size = min(self.settings.batch_size or _batch_size(total), total)
         n_steps = total // batch_size
@@ -250,7 +250,7 @@ class TrainingLoop:
             trainers.append(
                 Trainer(
                     sae.to(self.device), h, self.recipes[h.recipe], n_steps, batch_size, variance,
-                    make_step(self.device, self.threads), self.group,
+                    make_step(self.device, self.threads, self.group), self.group,
                 )
             )  # fmt: skip
         return trainers
