@@ -1,8 +1,8 @@
 """Training by several processes, one a GPU, as torchrun starts them.
 
-Every process draws the same batches and takes its own rows of each; derivatives are averaged, so
-that the SAE is what one process would have made, up to rounding. (`batch_topk` ranks within each
-process's rows.)
+Every process draws the same batches and takes its own rows of each; derivatives are averaged, and
+what depends on the whole batch is found over all processes, so that the SAE is what one process
+would have made, up to rounding.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from saeborzoi.activations.shards import Raw
-from saeborzoi.sae.steps import StepResult
+
+if TYPE_CHECKING:
+    from saeborzoi.sae.steps import StepResult
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,40 @@ class Group:
             lowest=float(lowest),
         )
 
+    def nth_largest(self, values: torch.Tensor, n: int, n_at_most: int) -> float:
+        """The n-th largest of the values of all processes; all must ask.
+
+        Parameters
+        ----------
+        values
+            (m,) float32, above 0: this process's.
+        n
+            Which one, >= 1.
+        n_at_most
+            Values that a process can have at most, the same in all.
+
+        Returns
+        -------
+        float
+            0 where there are fewer than n.
+        """
+        values = _largest(values, n)
+        if self.size > 1:
+            # padded, as every process must send the same number
+            own = values.new_zeros(min(n, n_at_most))
+            own[: len(values)] = values
+            shared = [torch.empty_like(own) for _ in range(self.size)]
+            dist.all_gather(shared, own)
+            values = _largest(torch.cat(shared), n)
+        return float(values.min()) if len(values) == n else 0.0
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """() the mean over the processes; all must ask."""
+        if self.size > 1:
+            dist.all_reduce(value)
+            value /= self.size
+        return value
+
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes."""
         if self.size == 1:
@@ -77,6 +115,16 @@ def join() -> Group:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return Group(dist.get_rank(), dist.get_world_size())
+
+
+def _largest(values: torch.Tensor, n: int) -> torch.Tensor:
+    """The n largest, in no order; all where there are fewer."""
+    if len(values) <= n:
+        return values
+    if values.device.type == "cpu":
+        # nine times as fast as torch's there
+        return torch.from_numpy(np.partition(values.numpy(), -n)[-n:])
+    return torch.topk(values, n, sorted=False).values
 
 
 def _device_of_backend() -> str:

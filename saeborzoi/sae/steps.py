@@ -7,6 +7,7 @@ is done with those belongs to `training.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
@@ -18,6 +19,7 @@ from torch import Tensor
 from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.shards import Raw
 from saeborzoi.sae import kernels
+from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 
 
@@ -33,7 +35,7 @@ class StepResult(NamedTuple):
     fired
         (n_nodes,) bool, nodes that were active at least once.
     lowest
-        Smallest activation that was kept.
+        Smallest activation that was kept; infinity where none was.
     centred
         (n, n_channels) float32, ``y - pre_bias``.
     residual
@@ -54,9 +56,11 @@ class Step(Protocol):
     def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult: ...
 
 
-def make_step(device: torch.device, threads: int = 1) -> Step:
-    """The faster step on a device."""
-    return SparseStep(threads) if device.type == "cpu" else DenseStep(bf16=True)
+def make_step(device: torch.device, threads: int = 1, group: Group | None = None) -> Step:
+    """The faster step on a device; the batch is that of all processes of the group."""
+    if device.type == "cpu":
+        return SparseStep(threads, group)
+    return DenseStep(bf16=True, group=group)
 
 
 class _Ranking(NamedTuple):
@@ -160,10 +164,19 @@ class Selector:
 
 
 class SparseStep:
-    """The step on a CPU: bfloat16 ranks, float32 decides, and only kept nodes are touched."""
+    """The step on a CPU: bfloat16 ranks, float32 decides, and only kept nodes are touched.
 
-    def __init__(self, threads: int = 1) -> None:
+    Parameters
+    ----------
+    threads
+        See `Selector`.
+    group
+        Processes that share the batch.
+    """
+
+    def __init__(self, threads: int = 1, group: Group | None = None) -> None:
         self._selector = Selector(threads)
+        self._group = group or Group()
 
     def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult:
         """See `Step`."""
@@ -171,7 +184,7 @@ class SparseStep:
         value, node, count = selector(sae, raw, training=True)
         n, n_channels = raw.shape
         if sae.variant == "batch_topk":
-            _keep_largest_of_batch(value, node, count, n * sae.k)
+            _keep_largest_of_batch(value, node, count, sae.k, self._group)
         group_end = np.array(sae.group_ends)
         scale = np.float32(1 / (n * n_channels * len(group_end)))
         centred, std = buffer("centred", (n, n_channels)), buffer("std", (n,))
@@ -227,10 +240,13 @@ class DenseStep:
     ----------
     bf16
         Run the matrix products in bfloat16 (autocast), for tensor cores.
+    group
+        Processes that share the batch.
     """
 
-    def __init__(self, bf16: bool = False) -> None:
+    def __init__(self, bf16: bool = False, group: Group | None = None) -> None:
         self._bf16 = bf16
+        self._group = group or Group()
 
     def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult:
         """See `Step`."""
@@ -243,7 +259,9 @@ class DenseStep:
             h = sae.pre_activations(y).relu()
             value, node = torch.topk(h, sae.max_active, dim=-1)
             if sae.variant == "batch_topk":
-                least = torch.topk(value.flatten(), len(raw) * sae.k).values[-1]
+                candidates = value.detach().float().flatten()
+                n_kept = len(raw) * sae.k * self._group.size
+                least = self._group.nth_largest(candidates, n_kept, len(candidates))
                 value = torch.where(value >= least, value, 0)
             loss = torch.zeros((), device=device)
             start = 0
@@ -265,7 +283,7 @@ class DenseStep:
             squared_error=float(error.detach().square().sum(dtype=torch.float64)),
             n_active=int(active.sum()),
             fired=fired,
-            lowest=float(value.detach()[active].min()) if bool(active.any()) else 0.0,
+            lowest=float(value.detach()[active].min()) if bool(active.any()) else math.inf,
             centred=(y - sae.pre_bias).detach(),
             residual=lambda n_rows: (y - y_hat)[:n_rows].detach(),
         )
@@ -284,18 +302,17 @@ def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
 
 def _lowest(value: np.ndarray, count: np.ndarray) -> float:
     held = value[np.arange(value.shape[1]) < count[:, None]]
-    return float(held.min()) if held.size else 0.0
+    return float(held.min()) if held.size else math.inf
 
 
 def _keep_largest_of_batch(
-    value: np.ndarray, node: np.ndarray, count: np.ndarray, n_kept: int
+    value: np.ndarray, node: np.ndarray, count: np.ndarray, k: int, group: Group
 ) -> None:
-    """Keep the `n_kept` largest activations of the whole batch (Bussmann et al. 2024)."""
+    """Keep the k x positions largest activations of the whole batch, which the processes share
+    (Bussmann et al. 2024)."""
     held = np.arange(value.shape[1]) < count[:, None]
-    if held.sum() <= n_kept:
-        return
-    least = np.partition(value[held], -n_kept)[-n_kept]
-    kept = held & (value >= least)
+    n_kept = len(value) * k * group.size
+    kept = held & (value >= group.nth_largest(torch.from_numpy(value[held]), n_kept, value.size))
     order = np.argsort(~kept, axis=1, kind="stable")
     value[:] = np.take_along_axis(value, order, 1)
     node[:] = np.take_along_axis(node, order, 1)

@@ -111,7 +111,7 @@ class Trainer:
             self._group.average_gradients(self.sae.parameters())
             if self.recipe.unit_norm:
                 project_decoder_gradient(self.sae)
-            if self.sae.variant == "batch_topk":
+            if self.sae.variant == "batch_topk" and math.isfinite(result.lowest):
                 past = THRESHOLD_MEMORY if self.n_done else 0.0
                 self.sae.threshold.mul_(past).add_(result.lowest, alpha=1 - past)
         for group in self._adam.param_groups:
@@ -149,9 +149,8 @@ class Trainer:
             z = torch.zeros_like(h).scatter(-1, node, value)
             # of the size of the main loss, whatever the residual's: Adam's second moment of a
             # node must not change by orders of magnitude when the node comes to life
-            unexplained = (
-                z @ decoder - residual
-            ).square().mean() / residual.square().mean().clamp_min(1e-12)
+            variance = self._group.mean(residual.square().mean()).clamp_min(1e-12)
+            unexplained = (z @ decoder - residual).square().mean() / variance
             loss = unexplained * (self.recipe.aux_weight * self._variance / sae.n_channels)
             slopes = torch.autograd.grad(loss, [encoder, bias, decoder])
         for parameter, slope in zip(

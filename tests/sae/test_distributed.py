@@ -6,47 +6,83 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import safetensors.torch
 import torch
 from test_training import SHORT, H
 
+from saeborzoi.hyperparameters import Variant
+from saeborzoi.sae import training
+from saeborzoi.sae.distributed import Group
+from saeborzoi.sae.steps import DenseStep, Step, make_step
 from saeborzoi.sae.training import TrainingData, TrainingLoop
 
 _RANK = """
 import sys
 from pathlib import Path
-import safetensors.torch
 from small_known import data_at
-from test_training import H
-from test_distributed import SETTINGS
+from test_distributed import train_all
 from saeborzoi.sae import distributed
-from saeborzoi.sae.training import TrainingLoop
 group = distributed.join()
 assert group.size == 2
-trained = TrainingLoop(data_at(Path(sys.argv[1])), SETTINGS, group=group).run([H])[0]
-state = trained.sae.state_dict()
-safetensors.torch.save_file(state, Path(sys.argv[2]) / f"{group.rank}.safetensors")
+train_all(data_at(Path(sys.argv[1])), group, Path(sys.argv[2]) / str(group.rank))
 """
 
 SETTINGS = SHORT.model_copy(update={"n_positions": 20_000})
+CASES = [(variant, step) for variant in get_args(Variant) for step in ("sparse", "dense")]
 
 
-@pytest.mark.slow
-def test_two_processes_equal_one(small_data: TrainingData, tmp_path: Path) -> None:
-    """Through torchrun and gloo, with reviving of dead nodes and validation."""
-    alone = TrainingLoop(small_data, SETTINGS).run([H])[0]
-    script = tmp_path / "rank.py"
+def train_all(data: TrainingData, group: Group, folder: Path) -> None:
+    """Train an SAE of each case, as one of the processes of a group."""
+    folder.mkdir()
+    for variant, step in CASES:
+
+        def chosen(device: torch.device, threads: int, group: Group, step: str = step) -> Step:
+            return DenseStep(group=group) if step == "dense" else make_step(device, threads, group)
+
+        training.make_step = chosen  # type: ignore[assignment]
+        h = H.model_copy(update={"variant": variant})
+        trained = TrainingLoop(data, SETTINGS, group=group).run([h])[0]
+        log = torch.tensor([[row["l0"], row["loss"]] for row in trained.log])
+        safetensors.torch.save_file(
+            {**trained.sae.state_dict(), "log": log}, folder / f"{variant}_{step}.safetensors"
+        )
+    training.make_step = make_step
+
+
+@pytest.fixture(scope="module")
+def folder(small_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process made, and (through torchrun and gloo) each of two."""
+    folder = tmp_path_factory.mktemp("distributed")
+    train_all(small_data, Group(), folder / "alone")
+    script = folder / "rank.py"
     script.write_text(_RANK)
-    folder = small_data.train.folder.folder.parent
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(script), str(folder), str(tmp_path)],
+         str(script), str(small_data.train.folder.folder.parent), str(folder)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
-    first, second = (safetensors.torch.load_file(tmp_path / f"{i}.safetensors") for i in range(2))
-    for name, expected in alone.sae.state_dict().items():
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("variant", "step"), CASES)
+def test_two_processes_equal_one(folder: Path, variant: str, step: str) -> None:
+    """With reviving of dead nodes and validation; the threshold of `batch_topk`, too."""
+    alone, first, second = (
+        safetensors.torch.load_file(folder / who / f"{variant}_{step}.safetensors")
+        for who in ("alone", "0", "1")
+    )
+    if variant == "batch_topk":
+        assert float(alone["threshold"]) > 0
+    for name, expected in alone.items():
         assert torch.equal(first[name], second[name]), name
         torch.testing.assert_close(first[name], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_nth_largest_of_one_process() -> None:
+    values = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0])
+    assert [Group().nth_largest(values, n, 10) for n in (1, 2, 5, 6)] == [5, 4, 1, 0]
