@@ -3,7 +3,9 @@ real `tomtom`.
 
 Both use TomTom's pseudocount (0.1 of a letter in proportion to a uniform background), complete
 scores and both strands of the target. E-value = p x targets of the database; q-value =
-Benjamini-Hochberg over the targets of the database for one query, as TomTom reports it.
+Benjamini-Hochberg over the targets of the database for one query. (The program's own q-values,
+which it estimates over both orientations, are up to twice as large for the best targets; where they
+matter, E < 0.05 is the stricter threshold nearly always.)
 """
 
 from __future__ import annotations

@@ -81,6 +81,23 @@ def test_every_known_motif_matches_itself_best(small: Database) -> None:
     assert (found.p_value <= 1).all()
 
 
+def test_p_values_are_those_of_tomtom() -> None:
+    """317 matches that TomTom 5.5.7 recorded, default options."""
+    recorded = pd.read_csv(
+        Path(__file__).parent / "data" / "tomtom_acgtgt.tsv", sep="\t", comment="#"
+    )
+    database = load_database(MotifDatabase(name="all", source="jaspar:JASPAR2024:CORE:all"))
+    query = with_pseudocount(np.eye(4)[[0, 1, 2, 3, 2, 3]], n_sites=1)
+    found = align([query], [with_pseudocount(t.matrix, t.n_sites) for t in database.motifs])
+    place = {t.identifier: i for i, t in enumerate(database.motifs)}
+    at = recorded["Target_ID"].map(place).to_numpy()
+    p = found.p_value[0]
+    assert database.motifs[p.argmin()].identifier == recorded["Target_ID"][0]
+    assert np.corrcoef(np.log(p[at]), np.log(recorded["p-value"]))[0, 1] > 0.999
+    assert (found.overlap_bp[0, at] == recorded["Overlap"]).all()
+    assert (-found.offset_bp[0, at] == recorded["Optimal_offset"]).mean() > 0.99
+
+
 def test_q_values_agree_with_scipy() -> None:
     p = np.random.default_rng(0).random((5, 40)) ** 3
     ours = benjamini_hochberg(p)
