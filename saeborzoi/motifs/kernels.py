@@ -1,7 +1,10 @@
-"""Compiled loops of the built-in motif discovery: scoring every window of every seqlet, expectation
-maximization, and the choice of sites with the smallest E-value.
+"""Compiled loops of the built-in motif discovery over every window of every seqlet: scores and
+expectation maximization. The choice of sites is in `site_kernels.py`.
 
 Arrays in, arrays out; the order of the search is in `builtin.py`. All functions release the GIL.
+`batched.py` does the same arithmetic for many nodes at once and gives the same bits: odds of
+windows are added one by one in order, expected letters are rounded to a grid on which their sum is
+exact in any order, and of equals the first is taken.
 
 Shapes: `codes4` is (n_strands, n_sequences, longest) uint8, the 4-mer that starts at each position
 (letters 0..3, first letter in the highest bits, zeros beyond the end); strand 1 is the reverse
@@ -17,11 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from saeborzoi.motifs.significance import (
-    column_minus_log_p,
-    log_choices,
-    log_product_p,
-)
+from saeborzoi.motifs.site_kernels import add_site
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
@@ -32,7 +31,10 @@ TOLERANCE = 1e-3
 """EM ends where the matrix moves less than this (Euclidean distance), MEME's default."""
 PSEUDOCOUNT = 0.01
 """Letters added to each column in proportion to the background, MEME's default for DNA."""
-_NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-6
+"""A window less likely than this to hold a site counts for nothing."""
+UNIT = 2.0**-32
+"""Probabilities of sites are rounded to this: sums of up to 2^21 of them are then exact."""
 MIN_WEIGHT = 0.5
 """A window less free than this holds an earlier motif and cannot be a site."""
 
@@ -148,172 +150,44 @@ def expectation_maximization(
                     total += x
             share = fraction / (n_strands * n_windows)
             scale = share / (1.0 - fraction + share * total)
-            expected += scale * total
+            expected += np.rint(scale * total / UNIT)
             for s in range(n_strands):
                 base = s * n_windows
                 for j in range(n_windows):
                     z = r[base + j] * scale
-                    if z > _NEGLIGIBLE:
+                    if z > NEGLIGIBLE:
+                        z = np.rint(z / UNIT)
                         for b in range(n_blocks):
                             histogram[b, codes4[s, i, j + 4 * b]] += z
         moved = 0.0
         for c in range(width):
             shift = 2 * (3 - c % 4)
-            column = PSEUDOCOUNT * background
+            column = np.zeros(4)
             for code in range(256):
                 column[(code >> shift) & 3] += histogram[c // 4, code]
-            letters = column.sum()
+            column = PSEUDOCOUNT * background + column * UNIT
+            letters = column[0] + column[1] + column[2] + column[3]
             for a in range(4):
                 moved += (column[a] / letters - matrix[c, a]) ** 2
                 matrix[c, a] = column[a] / letters
         if not hold_fraction:
-            fraction = min(max(expected / n_sequences, 1e-6), 1.0 - 1e-6)
+            fraction = min(max(expected * UNIT / n_sequences, 1e-6), 1.0 - 1e-6)
         if math.sqrt(moved) < TOLERANCE:
             break
     return matrix, fraction
 
 
 @njit(cache=True, nogil=True)
-def _add_site(counts: I8, codes4: U1, sequence: int, start: int, width: int) -> None:
-    longest = codes4.shape[2]
-    s = start // longest
-    j = start % longest
-    for c in range(width):
-        counts[c, codes4[s, sequence, j + c] >> 6] += 1
-
-
-@njit(cache=True, nogil=True)
-def _column_llr(counts: I8, n: int, x_log_x: F8, log_background: F8) -> float:
-    """LLR in nats of a column of `n` letters, `sum c ln(c / (n p))`."""
-    llr = -x_log_x[n]
-    for a in range(4):
-        c = counts[a]
-        llr += x_log_x[c] - c * log_background[a]
-    return llr
-
-
-@njit(cache=True, nogil=True)
-def site_counts(order: I8, start: I8, n_sites: int, codes4: U1, width: int) -> I8:
-    """(width, 4) int64, letters of the first `n_sites` sites of `order`."""
-    counts = np.zeros((width, 4), np.int64)
-    for k in range(n_sites):
-        _add_site(counts, codes4, order[k], start[order[k]], width)
-    return counts
-
-
-@njit(cache=True, nogil=True)
-def best_number_of_sites(
-    order: I8,
-    start: I8,
-    n_eligible: int,
-    codes4: U1,
-    width: int,
-    background: F8,
-    x_log_x: F8,
-    table: F8,
-    log_places: F8,
-    ratio: float,
-) -> tuple[int, float]:
-    """The number of sites, best first, whose alignment has the smallest E-value.
-
-    Parameters
-    ----------
-    order
-        (n_sequences,) int64, sequences by falling probability of their best window.
-    start
-        (n_sequences,) int64, as from `best_windows`.
-    n_eligible
-        Sequences of `order` that have a free window.
-    log_places
-        (n_sequences + 1,) float64, `cumulative_log_places` of this width.
-    ratio
-        Numbers that are tried grow by this factor; 1 tries all.
-
-    Returns
-    -------
-    Number of sites (0 where there are fewer than 2); ln of its E-value.
-    """
-    log_background = np.log(background)
-    bin_per_site = -log_background.min() / (table.shape[1] - 1)
-    counts = np.zeros((width, 4), np.int64)
-    best_n, best = 0, np.inf
-    following = 2
-    for k in range(n_eligible):
-        _add_site(counts, codes4, order[k], start[order[k]], width)
-        n = k + 1
-        if n < following and n != n_eligible:
-            continue
-        if n < 2:
-            continue
-        following = max(n + 1, int(n * ratio))
-        minus_log = 0.0
-        for c in range(width):
-            llr = _column_llr(counts[c], n, x_log_x, log_background)
-            minus_log += column_minus_log_p(llr, n * bin_per_site, table[n])
-        log_e = log_product_p(minus_log, width) + log_choices(order.size, n) + log_places[n]
-        if log_e < best:
-            best_n, best = n, log_e
-    return best_n, best
-
-
-@njit(cache=True, nogil=True)
-def best_columns(
-    counts: I8,
-    n_sites: int,
-    background: F8,
-    x_log_x: F8,
-    excess: F8,
-    log_places_of_width: F8,
-    n_sequences: int,
-    min_width: int,
-) -> tuple[int, int, float]:
-    """The run of neighbouring columns with the smallest p-value, and its E-value.
-
-    The places that narrower columns gain do not count against them in the choice, only in the
-    E-value: what MEME's widths show.
-
-    Parameters
-    ----------
-    excess
-        (N_BINS + 1,) float64, `column_excess` of this number of sites.
-    log_places_of_width
-        (width + 1,) float64, ln of the alignments of `n_sites` sites at each width.
-
-    Returns
-    -------
-    First column, number of columns, ln of the E-value.
-    """
-    width = counts.shape[0]
-    log_background = np.log(background)
-    bin_nats = -n_sites * log_background.min() / (excess.size - 1)
-    cumulative = np.zeros(width + 1)
-    for c in range(width):
-        llr = _column_llr(counts[c], n_sites, x_log_x, log_background)
-        cumulative[c + 1] = cumulative[c] + column_minus_log_p(llr, bin_nats, excess)
-    best_first, best_width, best = 0, width, np.inf
-    for w in range(width, min_width - 1, -1):
-        for first in range(width - w + 1):
-            minus_log = cumulative[first + w] - cumulative[first]
-            log_p = log_product_p(minus_log, w)
-            if log_p < best:
-                best_first, best_width, best = first, w, log_p
-    log_e = best + log_choices(n_sequences, n_sites) + float(log_places_of_width[best_width])
-    return best_first, best_width, log_e
-
-
-@njit(cache=True, nogil=True)
-def rate_starts(
+def align_starts(
     letters: U1,
     codes4: U1,
     lengths: I8,
     background: F8,
     window_weight: F8,
-    x_log_x: F8,
-    table: F8,
-    log_places: F8,
     sharpness: float,
-) -> tuple[F8, I8, I8]:
-    """E-value of aligning every sequence's best window to each of some subsequences.
+    numbers: I8,
+) -> tuple[I8, I8]:
+    """Every sequence's best window aligned to each of some subsequences.
 
     Parameters
     ----------
@@ -321,15 +195,17 @@ def rate_starts(
         (n_starts, width) uint8, the subsequences.
     sharpness
         Probability that a starting matrix gives its own letter beyond the background's.
+    numbers
+        (n_numbers,) int64, ascending, the last one `n_sequences`.
 
     Returns
     -------
-    (n_starts,) ln E; (n_starts,) number of sites; (n_starts, width, 4) letters of these sites.
+    (n_starts, n_numbers, width, 4) int64, letters of the so many best sites, or of all where there
+    are not so many; (n_starts,) int64, how many there are.
     """
     n_starts, width = letters.shape
-    log_e = np.empty(n_starts)
-    n_sites = np.empty(n_starts, np.int64)
-    counts = np.zeros((n_starts, width, 4), np.int64)
+    counts = np.zeros((n_starts, numbers.size, width, 4), np.int64)
+    n_eligible = np.zeros(n_starts, np.int64)
     matrix = np.empty((width, 4))
     for k in range(n_starts):
         for c in range(width):
@@ -338,14 +214,16 @@ def rate_starts(
             matrix[c, letters[k, c]] += sharpness
         odds = four_mer_odds(matrix, background)
         score, start = best_windows(codes4, lengths, width, odds, window_weight, 0.5)
-        order = np.argsort(-score)
-        n_eligible = (score > 0.0).sum()
-        n_sites[k], log_e[k] = best_number_of_sites(
-            order, start, n_eligible, codes4, width, background, x_log_x, table, log_places, 1.5
-        )
-        if n_sites[k] > 0:
-            counts[k] = site_counts(order, start, n_sites[k], codes4, width)
-    return log_e, n_sites, counts
+        order = np.argsort(-score, kind="mergesort")
+        n_eligible[k] = (score > 0.0).sum()
+        done = 0
+        for g in range(numbers.size):
+            if g > 0:
+                counts[k, g] = counts[k, g - 1]
+            for rank in range(done, min(numbers[g], n_eligible[k])):
+                add_site(counts[k, g], codes4, order[rank], start[order[rank]], width)
+                done += 1
+    return counts, n_eligible
 
 
 @njit(cache=True, nogil=True)

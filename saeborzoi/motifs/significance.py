@@ -193,6 +193,26 @@ def log_choices(n_sequences: int, n_sites: int) -> float:
 
 
 @njit(cache=True, nogil=True)
+def log_ways(sorted_lengths: NDArray[np.int64], width: int, n_strands: int) -> NDArray[np.float64]:
+    """ln of the number of ways to choose N sequences and a site in each of the N longest: what a
+    p-value is multiplied by.
+
+    Parameters
+    ----------
+    sorted_lengths, width, n_strands
+        As of `cumulative_log_places`.
+
+    Returns
+    -------
+    (n_sequences + 1,) float64, entry N for N sites.
+    """
+    ways = cumulative_log_places(sorted_lengths, width, n_strands)
+    for n in range(ways.size):
+        ways[n] += log_choices(sorted_lengths.size, n)
+    return ways
+
+
+@njit(cache=True, nogil=True)
 def cumulative_log_places(
     sorted_lengths: NDArray[np.int64], width: int, n_strands: int
 ) -> NDArray[np.float64]:
