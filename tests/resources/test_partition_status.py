@@ -1,0 +1,209 @@
+"""Which partitions are made: the same answer as Dagster's own event logs give, with less work."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.instance import DynamicPartitionsStore
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
+
+from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
+from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
+from saeborzoi_resources.event_log import EVENT_DEFAULTS
+
+KEYS = ("conv1d_1_x4_k0.05_lr0.003_s0", "conv1d_1_x4_k0.05_lr0.003_s1")
+N_NODES = 8
+NODES = dg.MultiPartitionsDefinition(
+    {
+        HYPERPARAMETERS: dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS),
+        NODE: dg.StaticPartitionsDefinition([f"n{node:04d}" for node in range(N_NODES)]),
+    }
+)
+
+
+@dg.asset(
+    partitions_def=NODES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    config_schema={"fail": dg.Field(bool, default_value=False)},
+)
+def made(context: dg.AssetExecutionContext) -> None:
+    """An asset over nodes."""
+    if context.op_execution_context.op_config["fail"]:
+        raise dg.Failure("told to", allow_retries=False)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def instance(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """An instance as the project configures it, without history."""
+    for name in (HOME_VARIABLE, *EVENT_DEFAULTS):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    home = ensure_home(tmp_path)
+    if request.param == "postgres":
+        pytest.importorskip("dagster_postgres")
+        url = os.environ.get("SAEBORZOI_TEST_POSTGRES")
+        if not url:
+            pytest.skip("needs PostgreSQL: the URL of an empty database in SAEBORZOI_TEST_POSTGRES")
+        (home / "dagster.yaml").write_text(
+            "telemetry: {enabled: false}\nstorage:\n  custom:\n"
+            "    module: saeborzoi_resources.event_log_postgres\n    class: PostgresStorage\n"
+            f"    config: {{postgres_url: '{url}'}}\n"
+        )
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.wipe()
+        for key in instance.get_dynamic_partitions(HYPERPARAMETERS):
+            instance.delete_dynamic_partition(HYPERPARAMETERS, key)
+        instance.wipe_assets([made.key])
+        instance.add_dynamic_partitions(HYPERPARAMETERS, list(KEYS))
+        yield instance
+
+
+def _materialize(
+    instance: dg.DagsterInstance, key: str = KEYS[0], first: int = 0, last: int = 4, **config: Any
+) -> None:
+    dg.materialize(
+        [made],
+        instance=instance,
+        raise_on_error=False,
+        run_config={"ops": {"made": {"config": config}}},
+        tags={
+            "dagster/asset_partition_range_start": f"{key}|n{first:04d}",
+            "dagster/asset_partition_range_end": f"{key}|n{last:04d}",
+        },
+    )
+
+
+def _status(instance: dg.DagsterInstance) -> AssetStatusCacheValue | None:
+    context = LoadingContextForTest(instance)
+    storage: Any = instance.event_log_storage
+    return storage.get_asset_status_cache_values([(made.key, NODES)], context)[0]  # type: ignore[no-any-return]
+
+
+def _dagster_s(instance: dg.DagsterInstance) -> AssetStatusCacheValue | None:
+    """What Dagster works out from the events alone."""
+    context = LoadingContextForTest(instance)
+    storage: Any = instance.event_log_storage
+    storage.wipe_asset_cached_status(made.key)
+    found = SqlEventLogStorage.get_asset_status_cache_values(storage, [(made.key, NODES)], context)
+    return found[0]
+
+
+def _keys(instance: dg.DagsterInstance, serialized: str | None) -> set[str]:
+    from dagster._core.definitions.partitions.context import partition_loading_context
+
+    store: DynamicPartitionsStore = instance
+    with partition_loading_context(dynamic_partitions_store=store):
+        return set(NODES.deserialize_subset(serialized or "[]").get_partition_keys())
+
+
+def _require_same(instance: dg.DagsterInstance) -> AssetStatusCacheValue | None:
+    first, again = _status(instance), _status(instance)
+    assert first == again == _dagster_s(instance)
+    return first
+
+
+def test_the_same_answer_as_dagster_s_whatever_happens(instance: dg.DagsterInstance) -> None:
+    assert _require_same(instance) is None
+    _materialize(instance)
+    status = _require_same(instance)
+    assert status is not None
+    assert _keys(instance, status.serialized_materialized_partition_subset) == {
+        f"{KEYS[0]}|n{node:04d}" for node in range(5)
+    }
+    _materialize(instance, KEYS[1])
+    _require_same(instance)
+    _materialize(instance, first=3, last=6, fail=True)
+    _require_same(instance)
+    instance.add_dynamic_partitions(HYPERPARAMETERS, ["conv1d_1_x8_k0.05_lr0.003_s0"])
+    _require_same(instance)
+    instance.delete_dynamic_partition(HYPERPARAMETERS, KEYS[1])
+    status = _require_same(instance)
+    assert status is not None
+    assert KEYS[1] not in str(status.serialized_materialized_partition_subset)
+
+
+def test_nodes_that_fail_or_are_under_way_are_told_as_dagster_tells_them(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "false")
+    _materialize(instance)
+    _materialize(instance, first=3, last=6, fail=True)
+    status = _require_same(instance)
+    assert status is not None
+    assert len(_keys(instance, status.serialized_failed_partition_subset)) == 4
+    run = instance.create_run_for_job(
+        dg.define_asset_job("job", [made]).resolve(
+            asset_graph=dg.Definitions([made]).resolve_asset_graph()
+        ),
+        tags={
+            "dagster/asset_partition_range_start": f"{KEYS[0]}|n0000",
+            "dagster/asset_partition_range_end": f"{KEYS[0]}|n0001",
+        },
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    status = _require_same(instance)
+    assert status is not None
+    assert len(_keys(instance, status.serialized_in_progress_partition_subset)) == 2
+    instance.report_run_failed(run)
+    status = _require_same(instance)
+    assert status is not None
+    assert not _keys(instance, status.serialized_in_progress_partition_subset)
+
+
+def test_what_stands_is_not_written_out_again(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _materialize(instance)
+    before = _status(instance)
+    written = []
+    monkeypatch.setattr(
+        "dagster._core.definitions.partitions.subset.default.DefaultPartitionsSubset.serialize",
+        lambda subset: written.append(subset),
+    )
+    assert _status(instance) == before
+    assert written == []
+
+
+def test_wiped_partitions_show_as_missing_and_can_be_made_again(
+    instance: dg.DagsterInstance,
+) -> None:
+    for key in KEYS:
+        _materialize(instance, key)
+    _status(instance)
+    gone = [f"{KEYS[1]}|n{node:04d}" for node in (2, 4)]
+    instance.wipe_asset_partitions(made.key, gone)
+    everything = {f"{key}|n{node:04d}" for key in KEYS for node in range(5)}
+    status = _require_same(instance)
+    assert status is not None
+    made_now = _keys(instance, status.serialized_materialized_partition_subset)
+    assert made_now == everything - set(gone)
+    assert instance.get_materialized_partitions(made.key) == everything - set(gone)
+    last = instance.get_latest_materialization_event(made.key)
+    assert last is not None
+    assert last.get_dagster_event().partition in everything - set(gone)
+    _materialize(instance, KEYS[1], 2, 4)
+    status = _require_same(instance)
+    assert status is not None
+    assert _keys(instance, status.serialized_materialized_partition_subset) == everything
+
+
+def test_wiping_everything_leaves_an_asset_that_was_never_made(
+    instance: dg.DagsterInstance,
+) -> None:
+    _materialize(instance)
+    instance.wipe_asset_partitions(made.key, [f"{KEYS[0]}|n{node:04d}" for node in range(N_NODES)])
+    assert instance.get_latest_materialization_event(made.key) is None
+    assert instance.get_materialized_partitions(made.key) == set()
+    storage = instance.event_log_storage
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    assert not storage.get_latest_storage_id_by_partition(made.key, kind)
+    assert not storage.get_latest_tags_by_partition(
+        made.key, kind, tag_keys=["dagster/data_version"]
+    )
