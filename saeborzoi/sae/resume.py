@@ -14,6 +14,8 @@ import safetensors.torch
 import torch
 
 from saeborzoi.artifacts import write_file
+from saeborzoi.errors import TrainingError
+from saeborzoi.job import Progress, silent
 
 if TYPE_CHECKING:
     from saeborzoi.sae.trainer import Trainer
@@ -46,21 +48,41 @@ def save_state(
         safetensors.torch.save_file(tensors, temporary, {"state": json.dumps(document)})
 
 
-def load_state(path: Path, identity: dict[str, Any], trainers: list[Trainer]) -> float:
-    """Take up a saved state; a state of another training is passed over.
+def load_state(
+    path: Path, identity: dict[str, Any], trainers: list[Trainer], progress: Progress = silent
+) -> float:
+    """Take up a saved state; a state of another training is passed over, and `progress` told why.
 
     Returns
     -------
     float
         Seconds spent before; 0 where there is no state that fits.
+
+    Raises
+    ------
+    TrainingError
+        Where the file is damaged.
     """
     if not path.is_file():
         return 0.0
-    with safetensors.safe_open(path, "pt") as file:
-        document = json.loads(file.metadata()["state"])
-        if document["identity"] != identity:
-            return 0.0
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            document = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise TrainingError(
+            f"{path}: the state of an unfinished training cannot be read ({error}); remove the "
+            "file, and the training starts from the beginning"
+        ) from None
+    saved = document["identity"]
+    if saved != identity:
+        differs = "; ".join(
+            f"{name} {saved.get(name)} then, {value} now"
+            for name, value in identity.items()
+            if saved.get(name) != value
+        )
+        progress("resuming", 0, 0, f"from the beginning: {path} is of another training ({differs})")
+        return 0.0
     for i, (trainer, values) in enumerate(zip(trainers, document["trainers"], strict=True)):
         own = {
             name.removeprefix(f"{i}."): tensor
@@ -68,4 +90,5 @@ def load_state(path: Path, identity: dict[str, Any], trainers: list[Trainer]) ->
             if name.startswith(f"{i}.")
         }
         trainer.restore(own, values)
+    progress("resuming", 0, 0, f"after step {trainers[0].n_done:,}, from {path}")
     return float(document["elapsed_s"])

@@ -157,7 +157,7 @@ class TrainingLoop:
             "buffer_mb": self.settings.buffer_mb,
         }
         state = self._state_file
-        elapsed = load_state(state, identity, trainers) if state else 0.0
+        elapsed = load_state(state, identity, trainers, self.progress) if state else 0.0
         began = time.monotonic() - elapsed
 
         def save() -> None:

@@ -11,6 +11,7 @@ from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
 from saeborzoi.job import Figures, Job, Progress, silent
 from saeborzoi.normalization import read_channel_max
 from saeborzoi.sae.checkpoint import load_checkpoint, require_fits
+from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.stages.normalization_constants import FILE
 from saeborzoi.top_activations import top_activations
 
@@ -29,6 +30,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     folder = ShardFolder.open(layer.train.shards, layer.n_channels)
     plan = SlabPlan(folder, kept_pieces(folder, layer, layer.train))
     source = job.inputs["trained_sae"]
+    require_trained_on(source, folder, job.key)
     sae = load_checkpoint(source, layer.n_channels)
     channel_max = read_channel_max(
         job.inputs["normalization_constants"] / FILE, layer.n_channels

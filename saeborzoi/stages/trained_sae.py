@@ -20,9 +20,11 @@ from saeborzoi.sae import distributed
 from saeborzoi.sae.checkpoint import (
     import_published,
     load_checkpoint,
+    read_config,
     require_fits,
     save_checkpoint,
 )
+from saeborzoi.sae.data_fit import identity_of
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
@@ -58,12 +60,13 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     hyperparameters = job.hyperparameters
     assert hyperparameters is not None, "a job about an SAE"
     layer = job.layer_settings
-    train, fingerprint = _plan(layer, layer.train)
-    validation = _plan(layer, layer.validation)[0] if layer.validation else None
+    train = _plan(layer, layer.train)
+    validation = _plan(layer, layer.validation) if layer.validation else None
+    identity = identity_of(train.folder)
     channel_max = read_channel_max(
         job.inputs["normalization_constants"] / FILE, layer.n_channels
     ).used
-    data = TrainingData(train, validation, channel_max, fingerprint)
+    data = TrainingData(train, validation, channel_max, identity["data_fingerprint"])
     torch.set_num_threads(job.threads)
     group = distributed.join()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -105,9 +108,9 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         "stopped_early": trained.stopped_early,
         "median_channel_explained_variance": float(np.nanmedian(explained)),
     }
-    origin: dict[str, Any] = {"data_fingerprint": fingerprint}
+    origin: dict[str, Any] = {"data_fingerprint": data.fingerprint}
     if source is not None:
-        origin["imported_from"] = str(source)
+        origin |= _brought(source)
     document = provenance(job, **origin)
     with write_folder(job.output) as output:
         save_checkpoint(
@@ -115,6 +118,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             output,
             hyperparameters=json.loads(hyperparameters.model_dump_json()),
             code_version=document["code_version"],
+            data_files=identity["data_files"],
             **origin,
         )
         _log_table(trained).to_parquet(output / "training_log.parquet", index=False)
@@ -127,9 +131,18 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     return {**figures, **origin}
 
 
-def _plan(layer: Layer, shard_set: ShardSet) -> tuple[SlabPlan, str]:
+def _plan(layer: Layer, shard_set: ShardSet) -> SlabPlan:
     folder = ShardFolder.open(shard_set.shards, layer.n_channels)
-    return SlabPlan(folder, kept_pieces(folder, layer, shard_set)), folder.fingerprint()
+    return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
+
+
+def _brought(source: Path) -> dict[str, str]:
+    """Where an SAE that was trained elsewhere comes from, and on what, where it says so."""
+    found = {"imported_from": str(source)}
+    trained_on = read_config(source).get("provenance", {}) if source.is_dir() else {}
+    if "data_fingerprint" in trained_on:
+        found["trained_on_fingerprint"] = trained_on["data_fingerprint"]
+    return found
 
 
 def _imported(

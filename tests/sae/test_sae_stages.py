@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ import scipy.sparse
 import torch
 from small_known import SMALL
 
+from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.errors import InputError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.job import Job
-from saeborzoi.sae.checkpoint import export_published, load_checkpoint
+from saeborzoi.sae.checkpoint import export_published, load_checkpoint, save_checkpoint
+from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings import Data, Project, SaeGrid, Settings, Training
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from saeborzoi_resources.schema import TABLE
@@ -167,6 +171,87 @@ def test_a_checkpoint_of_another_width_is_refused(
     job = job_of(wide, "trained_sae", hyperparameters=H.model_copy(update={"expansion": 8}))
     with pytest.raises(InputError, match=r"nodes 128, but known_x8\S+ has 256"):
         trained_sae.run(job)
+
+
+def on_shards(settings: Settings, folder: Path) -> Settings:
+    """The same project with other training shards; the windows stay."""
+    train = settings.layer[0].train.model_copy(update={"shards": folder})
+    layer = settings.layer[0].model_copy(update={"train": train})
+    return settings.model_copy(update={"layer": (layer,)})
+
+
+def copied(settings: Settings, folder: Path) -> Path:
+    shutil.copytree(settings.layer[0].train.shards, folder)
+    return folder
+
+
+def test_an_sae_is_used_on_a_copy_of_its_data(
+    made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
+) -> None:
+    """Neither where the files lie nor when they were touched is part of the data."""
+    folder = copied(settings, tmp_path / "moved")
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    job = job_of(on_shards(settings, folder), "top_activations", output=tmp_path / "top")
+    assert top_activations.run(job) == made["top_activations"]
+
+
+def test_an_sae_of_other_data_is_refused(
+    made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
+) -> None:
+    then = made["trained_sae"]["data_fingerprint"]
+    SMALL.write(tmp_path / "other", 5, 2000, "other", n_per_shard=2)
+    other = on_shards(settings, tmp_path / "other")
+    now = ShardFolder.open(tmp_path / "other").fingerprint()
+    with pytest.raises(
+        InputError,
+        match=rf"other holds now: fingerprint {then} then, {now} now \(the same files by name and "
+        rf"size, with other contents\); materialize trained_sae of '{H.key}' again.*`checkpoint`",
+    ):
+        top_activations.run(job_of(other, "top_activations"))
+
+
+def test_the_refusal_says_what_became_of_the_files(
+    made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
+) -> None:
+    folder = copied(settings, tmp_path / "changed")
+    (folder / "activations_0.h5").rename(folder / "activations_7.h5")
+    SMALL.write(tmp_path / "larger", 3, 2000, "other", n_per_shard=3)
+    shutil.copy(tmp_path / "larger" / "activations_0.h5", folder / "activations_1.h5")
+    with pytest.raises(
+        InputError,
+        match=r"\(gone: activations_0\.h5; new: activations_7\.h5; of another size: "
+        r"activations_1\.h5\)",
+    ):
+        require_trained_on(settings.project.store / "trained_sae", ShardFolder.open(folder), H.key)
+
+
+def test_a_checkpoint_that_does_not_say_its_data_is_used(
+    made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
+) -> None:
+    folder = ShardFolder.open(settings.layer[0].train.shards)
+    save_checkpoint(load_checkpoint(settings.project.store / "trained_sae"), tmp_path)
+    require_trained_on(tmp_path, folder, H.key)
+    save_checkpoint(
+        load_checkpoint(settings.project.store / "trained_sae"), tmp_path, data_fingerprint="ab"
+    )
+    with pytest.raises(InputError, match=r"fingerprint ab then, \w+ now; materialize"):
+        require_trained_on(tmp_path, folder, H.key)
+
+
+def test_an_sae_of_other_data_is_imported_on_purpose(
+    made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
+) -> None:
+    SMALL.write(tmp_path / "other", 5, 2000, "other", n_per_shard=2)
+    other = on_shards(
+        importing(settings, settings.project.store / "trained_sae"), tmp_path / "other"
+    )
+    figures = trained_sae.run(job_of(other, "trained_sae", output=tmp_path / "sae"))
+    assert figures["trained_on_fingerprint"] == made["trained_sae"]["data_fingerprint"]
+    assert figures["data_fingerprint"] != made["trained_sae"]["data_fingerprint"]
+    job = job_of(other, "top_activations", output=tmp_path / "top")
+    inputs = {**job.inputs, "trained_sae": tmp_path / "sae"}
+    assert top_activations.run(job.model_copy(update={"inputs": inputs}))["n_top_rows"] > 0
 
 
 def test_published_constants_are_imported(settings: Settings, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,15 +155,16 @@ def test_a_killed_training_ends_with_the_same_weights(
     process.stdout.close()
     with safetensors.safe_open(tmp_path / "training.safetensors", "pt") as file:
         assert file.keys()
-    said: list[int] = []
+    said: list[tuple[str, int]] = []
     loop = TrainingLoop(
         small_data,
         SHORT,
         work=tmp_path,
-        progress=lambda what, done, total, note="": said.append(done),
+        progress=lambda what, done, total, note="": said.append((what, done)),
     )
     assert same(loop.run([H])[0], uninterrupted)
-    assert said[0] > 20_000, "it went on from the checkpoint"
+    assert said[0] == ("resuming", 0)
+    assert said[1][1] > 20_000, "it went on from the checkpoint"
 
 
 def test_a_state_of_another_training_is_passed_over(
@@ -173,21 +176,43 @@ def test_a_state_of_another_training_is_passed_over(
             [H]
         )
     job.stop_requested.clear()
-    assert same(TrainingLoop(small_data, SHORT, work=tmp_path).run([H])[0], uninterrupted)
+    said: list[str] = []
+    loop = TrainingLoop(
+        dataclasses.replace(small_data, fingerprint="ab"),
+        SHORT,
+        work=tmp_path,
+        progress=lambda what, done, total, note="": said.append(f"{what} {note}"),
+    )
+    assert same(loop.run([H])[0], uninterrupted)
+    assert re.match(
+        r"resuming from the beginning: \S+training\.safetensors is of another training \("
+        rf"data {small_data.fingerprint} then, ab now; n_steps 240 then, 120 now; "
+        r"batch_size 250 then, 500 now\)",
+        said[0],
+    )
+
+
+def test_a_damaged_state_is_refused(small_data: TrainingData, tmp_path: Path) -> None:
+    (tmp_path / "training.safetensors").write_bytes(b"half a state")
+    with pytest.raises(
+        TrainingError,
+        match=r"training\.safetensors: the state .* cannot be read .*; remove the file",
+    ):
+        TrainingLoop(small_data, SHORT, work=tmp_path).run([H])
 
 
 def test_a_finished_training_is_not_done_again(small_data: TrainingData, tmp_path: Path) -> None:
     settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
     first = TrainingLoop(small_data, settings, work=tmp_path).run([H])[0]
-    said: list[int] = []
+    said: list[str] = []
     loop = TrainingLoop(
         small_data,
         settings,
         work=tmp_path,
-        progress=lambda what, done, total, note="": said.append(done),
+        progress=lambda what, done, total, note="": said.append(f"{what} {note}"),
     )
     assert same(loop.run([H])[0], first)
-    assert not said
+    assert said == [f"resuming after step 120, from {tmp_path / 'training.safetensors'}"]
 
 
 def test_a_short_training_gets_smaller_batches(small_data: TrainingData) -> None:
