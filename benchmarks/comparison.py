@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from saeborzoi import comparison
+from saeborzoi import stability
 
 
 def main(n_nodes: int = 4224, n_channels: int = 1056, n_top: int = 1000) -> None:
@@ -26,10 +26,10 @@ def main(n_nodes: int = 4224, n_channels: int = 1056, n_top: int = 1000) -> None
     with tempfile.TemporaryDirectory() as name:
         files = [_make_sae(Path(name), side, shared, n_nodes, n_top) for side in "ab"]
         before = _memory_mb()
-        read_s, dictionaries = _timed(lambda: [comparison.read_dictionary(*f) for f in files])
+        read_s, dictionaries = _timed(lambda: [stability.read_dictionary(*f) for f in files])
     a, b = dictionaries
-    match_s, found = _timed(lambda: comparison.match_nodes(a, b, 0.7, 0.0))
-    jaccard_s, _ = _timed(lambda: comparison.jaccard_of_sets(a.loci, b.loci))
+    match_s, found = _timed(lambda: stability.match_nodes(a, b, 0.7, 0.0))
+    jaccard_s, _ = _timed(lambda: stability.jaccard_of_sets(a.loci, b.loci))
     print(f"{n_nodes} nodes, {n_channels} channels, {n_top} positions a node; CPU seconds")
     print(f"  read one SAE                 {read_s / 2:.2f}")
     print(f"  match a pair                 {match_s:.2f}   ({len(found.node_a)} pairs of nodes)")
@@ -64,11 +64,11 @@ def _timed(work):  # type: ignore[no-untyped-def]
 def _reads(n: int):  # type: ignore[no-untyped-def]
     """SAEs in the order in which they are read, the last 2 x TILE being kept."""
     kept: list[str] = []
-    for pair in comparison.tiled_pairs([f"{i:03d}" for i in range(n)]):
+    for pair in stability.tiled_pairs([f"{i:03d}" for i in range(n)]):
         for key in pair:
             if key not in kept:
                 yield key
-            kept = [*(other for other in kept if other != key), key][-2 * comparison.TILE :]
+            kept = [*(other for other in kept if other != key), key][-2 * stability.TILE :]
 
 
 def _memory_mb() -> float:

@@ -13,7 +13,7 @@ from saeborzoi_assets.common import (
     column_schema,
     explained,
     image,
-    made_by,
+    keep,
     path,
     say,
     selected_seqlets,
@@ -21,8 +21,7 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
-from saeborzoi_resources.platform import Platform, Version, write_tables
-from saeborzoi_resources.scope import Scope
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "annotation_overlaps"
 CODE_VERSION = "1"
@@ -77,8 +76,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
             wanted = settings.data.annotation
             version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             frame = overlaps.annotation_overlaps(
                 seqlets,
@@ -89,12 +86,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 derived_seed(sae.key, NAME),
             )
             tables = {"annotation_overlap": frame}
-            write_tables(output, tables, job)
-            platform.record(
-                made_by(context, version, output),
-                Scope(hyperparameters=sae.key),
-                tables,
-            )
+            output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import annotation_heatmap
 
         met = frame.groupby("annotation")["n_overlapping"].sum()

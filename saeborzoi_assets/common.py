@@ -17,9 +17,9 @@ from dagster._core.execution.context.metadata_logging import (
 from saeborzoi.artifacts import PROVENANCE, provenance, write_file, write_json
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.hyperparameters import parse_node_key
-from saeborzoi_resources.platform import Platform, Sae, Version
+from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 from saeborzoi_resources.schema import TABLE
-from saeborzoi_resources.scope import Made
+from saeborzoi_resources.scope import Made, Scope
 from saeborzoi_resources.store import batch_name
 
 OWNERS = ["team:saeborzoi"]
@@ -123,12 +123,12 @@ def run_node_stage(
     platform: Platform,
     version: Version,
     sae: Sae,
-    nodes: Sequence[int],
+    nodes: tuple[int, ...],
     active: Sequence[int],
     table: str,
     result: str,
 ) -> NodeStage:
-    """Run a heavy stage over nodes, in as many jobs as its profile wants.
+    """Run a heavy stage over nodes, in as many jobs as its profile wants, and catalogue its rows.
 
     Parameters
     ----------
@@ -176,6 +176,8 @@ def run_node_stage(
         job.inputs[table].unlink(missing_ok=True)
     # without nodes to work on: no rows, but the columns' types
     frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
+    made = made_by(context, version, folder)
+    platform.record(made, Scope(hyperparameters=sae.key, nodes=nodes), {result: frame})
     return NodeStage(frame, folder)
 
 
@@ -189,6 +191,57 @@ def made_by(context: dg.AssetExecutionContext, version: Version, artifact: Path)
         artifact,
         version.made_from,
     )
+
+
+def keep(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    version: Version,
+    sae: Sae,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    nodes: tuple[int, ...] | None = None,
+    inputs: Mapping[str, Path] | None = None,
+    more: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Write what this process made of an SAE, and catalogue it.
+
+    Parameters
+    ----------
+    version
+        What the result is made from; names the asset.
+    tables
+        Catalogue tables of the result.
+    nodes
+        Where it is of some nodes only: a batch, which does not replace those of other nodes.
+    inputs
+        Artifacts that it was made from, for its provenance.
+    more
+        Further files by their names.
+
+    Returns
+    -------
+    The artifact's folder.
+    """
+    store, asset = platform.store, version.asset
+    output = (
+        store.sae_artifact(sae.key, asset)
+        if nodes is None
+        else store.batch(sae.key, asset, nodes, version.digest)
+    )
+    job = platform.job(
+        version,
+        context.run.run_id,
+        output=output,
+        layer=sae.layer,
+        sae=sae,
+        nodes=nodes or (),
+        inputs=inputs,
+    )
+    write_tables(output, tables, job, more)
+    made = made_by(context, version, output)
+    platform.record(made, Scope(hyperparameters=sae.key, nodes=nodes), tables)
+    return output
 
 
 def image(png: bytes) -> dg.MarkdownMetadataValue:

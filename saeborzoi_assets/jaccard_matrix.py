@@ -14,7 +14,7 @@ from saeborzoi_assets.common import (
     explained,
     family_of_nodes,
     image,
-    made_by,
+    keep,
     path,
     say,
     selected_seqlets,
@@ -23,8 +23,7 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.motif_evidence import NAME as MOTIF_EVIDENCE
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
-from saeborzoi_resources.platform import Platform, Version, write_tables
-from saeborzoi_resources.scope import Scope
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "jaccard_matrix"
 CODE_VERSION = "1"
@@ -68,20 +67,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
             version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
             family = family_of_nodes(platform, sae)
             of_a, of_b = (frame[node].map(family) for node in ("node_a", "node_b"))
             frame["same_family"] = (of_a == of_b).fillna(False).astype(bool)
             tables = {"node_jaccard": frame}
-            write_tables(output, tables, job)
-            platform.record(
-                made_by(context, version, output),
-                Scope(hyperparameters=sae.key),
-                tables,
-            )
+            output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import jaccard_heatmap
 
         return dg.MaterializeResult(

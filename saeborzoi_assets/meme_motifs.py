@@ -14,7 +14,6 @@ from saeborzoi_assets.common import (
     column_schema,
     explained,
     image,
-    made_by,
     node_batches,
     node_result,
     path,
@@ -24,7 +23,6 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_resources.platform import Platform, Version
-from saeborzoi_resources.scope import Scope
 
 NAME = "meme_motifs"
 CODE_VERSION = "1"
@@ -88,11 +86,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     selected,
                     "seqlet",
                     "motif",
-                )
-                platform.record(
-                    made_by(context, version, result.output),
-                    Scope(hyperparameters=sae.key, nodes=nodes),
-                    {"motif": result.frame},
                 )
                 versions.append(version.digest)
                 frames.append(result.frame)

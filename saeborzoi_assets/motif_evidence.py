@@ -11,7 +11,7 @@ from saeborzoi_assets.common import (
     check_specs,
     column_schema,
     explained,
-    made_by,
+    keep,
     path,
     say,
     selected_seqlets,
@@ -20,8 +20,7 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
-from saeborzoi_resources.platform import Platform, Version, write_tables
-from saeborzoi_resources.scope import Scope
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "motif_evidence"
 CODE_VERSION = "1"
@@ -68,19 +67,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.catalog.require_made(MEME_MOTIFS, sae.key, range(sae.n_nodes))
             motifs = platform.catalog.rows("motif", sae.key)
             version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"evidence of {len(motifs)} motifs")
             frame = fan_in_evidence(
-                motifs, seqlets, sae.key, platform.settings.motifs, job.threads
+                motifs, seqlets, sae.key, platform.settings.motifs, platform.threads(NAME)
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}
             significant = motifs[motifs["is_significant"].astype(bool)]
             database = {MOTIFS_FILE: motifs_as_meme(significant).encode()}
-            write_tables(output, tables, job, database)
-            platform.record(
-                made_by(context, version, output), Scope(hyperparameters=sae.key), tables
-            )
+            output = keep(context, platform, version, sae, tables, more=database)
         supported = frame[frame["is_supported"].astype(bool)]
         return dg.MaterializeResult(
             metadata={

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from saeborzoi import comparison
+from saeborzoi import comparison, stability
 from saeborzoi.artifacts import write_file
 from saeborzoi.errors import CatalogError
 from saeborzoi.fingerprint import fingerprint_of
@@ -83,7 +83,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 raise CatalogError(
                     "no SAE is trained yet, so there is nothing to compare; materialize trained_sae"
                 )
-            pairs, nodes = comparison.stability(_matches(context, platform, version))
+            pairs, nodes = stability.summarize(_matches(context, platform, version))
             factors = platform.catalog.whole("factor_by_sae")
             compared = comparison.comparison_table(
                 platform.catalog.whole("sae_summary"), factors, pairs
@@ -149,7 +149,7 @@ def _comparable(platform: Platform, inputs: Mapping[str, Mapping[str, object]]) 
 
 def _matches(
     context: dg.AssetExecutionContext, platform: Platform, version: Version
-) -> Iterator[tuple[str, str, comparison.Matches]]:
+) -> Iterator[tuple[str, str, stability.Matches]]:
     """Every pair of SAEs of a layer; pairs of SAEs that did not change are not compared again.
 
     A pair's result is kept in the store's work folder, named by what it was made from.
@@ -157,13 +157,13 @@ def _matches(
     inputs = version.made_from["inputs"]
     wanted = platform.settings.comparison
     work = platform.store.work(PROJECT, NAME)
-    read = lru_cache(2 * comparison.TILE)(
-        lambda key: comparison.read_dictionary(*_files(platform, key))
+    read = lru_cache(2 * stability.TILE)(
+        lambda key: stability.read_dictionary(*_files(platform, key))
     )
     used = set()
     n_made = 0
     for layer in _comparable(platform, inputs):
-        for a, b in comparison.tiled_pairs(layer):
+        for a, b in stability.tiled_pairs(layer):
             made_from = [
                 [inputs[asset][key] for asset in (TRAINED_SAE, TOP_ACTIVATIONS)] for key in (a, b)
             ]
@@ -171,13 +171,13 @@ def _matches(
             file = work / f"{name}.npz"
             used.add(file.name)
             if file.exists():
-                matches = comparison.load_matches(file)
+                matches = stability.load_matches(file)
             else:
-                matches = comparison.match_nodes(
+                matches = stability.match_nodes(
                     read(a), read(b), wanted.min_cosine, wanted.min_jaccard
                 )
                 with write_file(file) as temporary:
-                    comparison.save_matches(matches, temporary)
+                    stability.save_matches(matches, temporary)
                 n_made += 1
                 if n_made % 25 == 1:
                     say(context, f"comparing {a} with {b}: pair {len(used)}")
@@ -192,8 +192,8 @@ def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:
     """Share of an SAE's nodes that it finds in itself; 1 where no SAE has top positions yet."""
     for key in saes:
         if all(file.exists() for file in _files(platform, key)):
-            own = comparison.read_dictionary(*_files(platform, key))
+            own = stability.read_dictionary(*_files(platform, key))
             wanted = platform.settings.comparison
-            matches = comparison.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)
+            matches = stability.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)
             return len(matches.node_a) / max(matches.n_a, 1)
     return 1.0

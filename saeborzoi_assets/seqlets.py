@@ -13,7 +13,7 @@ from saeborzoi_assets.common import (
     check_specs,
     column_schema,
     explained,
-    made_by,
+    keep,
     node_batches,
     node_result,
     path,
@@ -22,8 +22,7 @@ from saeborzoi_assets.common import (
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.top_activations import NAME as TOP_ACTIVATIONS
-from saeborzoi_resources.platform import Platform, Version, write_tables
-from saeborzoi_resources.scope import Scope
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "seqlets"
 CODE_VERSION = "1"
@@ -88,16 +87,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         sae.key,
                     )
                     version = version_of(platform, sae.key)
-                    output = platform.store.batch(sae.key, NAME, nodes, version.digest)
-                    job = platform.job(
-                        version,
-                        context.run.run_id,
-                        output=output,
-                        layer=sae.layer,
-                        sae=sae,
-                        nodes=nodes,
-                        inputs={TOP_ACTIVATIONS: top},
-                    )
                     activations = pd.read_parquet(
                         top / "top_activations.parquet", filters=[("node", "in", list(nodes))]
                     )
@@ -112,12 +101,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         sae.layer,
                         settings.selection,
                     )
-                    tables = {"seqlet": rows, "node_selection": selection}
-                    write_tables(output, tables, job)
-                    platform.record(
-                        made_by(context, version, output),
-                        Scope(hyperparameters=sae.key, nodes=nodes),
-                        tables,
+                    output = keep(
+                        context,
+                        platform,
+                        version,
+                        sae,
+                        {"seqlet": rows, "node_selection": selection},
+                        nodes=nodes,
+                        inputs={TOP_ACTIVATIONS: top},
                     )
                     say(
                         context,

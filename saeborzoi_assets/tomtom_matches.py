@@ -14,7 +14,6 @@ from saeborzoi_assets.common import (
     check_specs,
     column_schema,
     explained,
-    made_by,
     node_batches,
     node_result,
     path,
@@ -24,7 +23,6 @@ from saeborzoi_assets.common import (
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform, Version
-from saeborzoi_resources.scope import Scope
 
 NAME = "tomtom_matches"
 CODE_VERSION = "1"
@@ -93,11 +91,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     with_motif,
                     "motif",
                     "motif_match",
-                )
-                platform.record(
-                    made_by(context, version, result.output),
-                    Scope(hyperparameters=sae.key, nodes=nodes),
-                    {"motif_match": result.frame},
                 )
                 versions.append(version.digest)
                 frames.append(result.frame)

@@ -13,7 +13,7 @@ from saeborzoi_assets.common import (
     explained,
     family_of_nodes,
     image,
-    made_by,
+    keep,
     only_supported,
     path,
     say,
@@ -24,8 +24,7 @@ from saeborzoi_assets.motif_evidence import NAME as MOTIF_EVIDENCE
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.tomtom_matches import NAME as TOMTOM_MATCHES
-from saeborzoi_resources.platform import Platform, Version, write_tables
-from saeborzoi_resources.scope import Scope
+from saeborzoi_resources.platform import Platform, Version
 
 NAME = "umap_embedding"
 CODE_VERSION = "1"
@@ -77,20 +76,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             family = family_of_nodes(platform, sae)
             matches = only_supported(platform, sae, platform.catalog.rows("motif_match", sae.key))
             version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(version, context.run.run_id, output=output, layer=sae.layer, sae=sae)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, settings.embedding)
             embedding["motif_family"] = embedding["node"].map(family)
             clusters = cluster_families(embedding, matches)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
-            write_tables(output, tables, job)
-            platform.record(
-                made_by(context, version, output),
-                Scope(hyperparameters=sae.key),
-                tables,
-            )
+            output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import umap_by_family
 
         coordinates = embedding[["umap_1", "umap_2"]].to_numpy(float)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from saeborzoi import comparison, comparison_plots
-from saeborzoi.comparison import Dictionary, match_nodes
+from saeborzoi import comparison, comparison_plots, stability
 from saeborzoi.comparison_page import comparison_page
 from saeborzoi.errors import InputError
 from saeborzoi.plots import MAX_BYTES
+from saeborzoi.stability import Dictionary, match_nodes
 
 KEYS = [f"conv_x{x}_k0.05_lr0.003_s{s}" for x in (4, 8) for s in (0, 1)]
 
@@ -56,7 +56,7 @@ def test_matching_equals_the_definition_whatever_the_block(monkeypatch: pytest.M
     }
     assert len(expected) > 5
     for block in (1, 7, 1000):
-        monkeypatch.setattr(comparison, "ROWS_AT_ONCE", block)
+        monkeypatch.setattr(stability, "ROWS_AT_ONCE", block)
         found = match_nodes(a, b, 0.8, 0.0)
         assert set(zip(found.node_a.tolist(), found.node_b.tolist(), strict=True)) == expected
         assert found.best_cosine_a == pytest.approx(cosine.max(axis=1).mean())
@@ -104,21 +104,21 @@ def test_jaccard_of_rows_equals_that_of_sets(rows: list[tuple[set[int], set[int]
         for side in (0, 1)
     )
     expected = [len(x & y) / max(len(x | y), 1) for x, y in rows]
-    assert comparison.jaccard_of_sets(a, b) == pytest.approx(expected)
+    assert stability.jaccard_of_sets(a, b) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 5, 11])
 def test_tiles_hold_every_pair_once_and_need_few_saes_at_a_time(n: int) -> None:
     keys = [str(i) for i in range(n)]
-    pairs = list(comparison.tiled_pairs(keys))
+    pairs = list(stability.tiled_pairs(keys))
     assert len(set(pairs)) == len(pairs) == n * (n - 1) // 2
     assert all(int(a) < int(b) for a, b in pairs)
     kept: list[str] = []
     reads = 0
     for key in (key for pair in pairs for key in pair):
         reads += key not in kept
-        kept = [*(other for other in kept if other != key), key][-2 * comparison.TILE :]
-    assert reads <= n * (n / comparison.TILE + 2) / 2 + n
+        kept = [*(other for other in kept if other != key), key][-2 * stability.TILE :]
+    assert reads <= n * (n / stability.TILE + 2) / 2 + n
 
 
 def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> None:
@@ -128,33 +128,33 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
         {"node": [2, 2, 0], "rank": [0, 1, 0], "sequence": [5, 1, 1], "position": [7, 9, 9]}
     )
     frame.to_parquet(top)
-    found = comparison.read_dictionary(weights, top)
+    found = stability.read_dictionary(weights, top)
     assert found.node.tolist() == [0, 2]
     assert found.direction.tolist() == [[1, 0, 0], [0, 0, 1]]
     assert found.loci.tolist() == [[(1 << 32) + 9, -1], [(5 << 32) + 7, (1 << 32) + 9]]
-    assert comparison.jaccard_of_sets(found.loci[:1], found.loci[1:]) == pytest.approx([0.5])
+    assert stability.jaccard_of_sets(found.loci[:1], found.loci[1:]) == pytest.approx([0.5])
     frame.assign(node=[3, 3, 3]).to_parquet(top)
     with pytest.raises(InputError, match=r"node 3, but .* has 3 nodes"):
-        comparison.read_dictionary(weights, top)
+        stability.read_dictionary(weights, top)
     weights.write_bytes(b"no weights")
     with pytest.raises(InputError, match="materialize trained_sae"):
-        comparison.read_dictionary(weights, top)
+        stability.read_dictionary(weights, top)
 
 
 def test_matches_survive_being_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     found = match_nodes(*(_dictionary(rng, rng.normal(size=(9, 4))) for _ in "ab"), 0.1, 0.0)
     file = tmp_path / "pair.npz"
-    comparison.save_matches(found, file)
-    kept = comparison.load_matches(file)
+    stability.save_matches(found, file)
+    kept = stability.load_matches(file)
     for name in found._fields:
         assert np.array_equal(getattr(kept, name), getattr(found, name))
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(InputError, match="remove it, it is made again"):
-        comparison.load_matches(file)
+        stability.load_matches(file)
 
 
-def _stability() -> comparison.Stability:
+def _stability() -> stability.Stability:
     """Four SAEs: nodes 0-19 in all of them, 20-39 in both seeds of x4, the others alone."""
     rng = np.random.default_rng(4)
     everywhere, in_x4 = rng.normal(size=(20, 64)), rng.normal(size=(20, 64))
@@ -168,8 +168,8 @@ def _stability() -> comparison.Stability:
         )
         for key in KEYS
     }  # fmt: skip
-    return comparison.stability(
-        (a, b, match_nodes(saes[a], saes[b], 0.7, 0.0)) for a, b in comparison.tiled_pairs(KEYS)
+    return stability.summarize(
+        (a, b, match_nodes(saes[a], saes[b], 0.7, 0.0)) for a, b in stability.tiled_pairs(KEYS)
     )
 
 
@@ -188,7 +188,7 @@ def test_stability_tells_seeds_from_settings_and_counts_nodes() -> None:
     assert (x4["n_seeds"] == 1).all()
     assert x4["n_settings"].tolist() == [2] * 20 + [0] * 20
     assert x4["cosine"].tolist() == pytest.approx([1.0] * 40)
-    none = comparison.stability([])
+    none = stability.summarize([])
     assert list(none.pairs.columns) == list(pairs.columns)
     assert list(none.nodes.columns) == list(nodes.columns)
 

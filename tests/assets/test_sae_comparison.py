@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from saeborzoi import comparison
+from saeborzoi import stability
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi_assets import sae_comparison
 from saeborzoi_assets.partitions import Partitions
@@ -165,13 +165,13 @@ def test_only_pairs_of_a_changed_sae_are_compared_again(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared = []
-    match_nodes = comparison.match_nodes
+    match_nodes = stability.match_nodes
 
-    def counted(a: comparison.Dictionary, b: comparison.Dictionary, *least: float):  # type: ignore[no-untyped-def]
+    def counted(a: stability.Dictionary, b: stability.Dictionary, *least: float):  # type: ignore[no-untyped-def]
         compared.append((len(a.node), len(b.node)))
         return match_nodes(a, b, *least)
 
-    monkeypatch.setattr(comparison, "match_nodes", counted)
+    monkeypatch.setattr(stability, "match_nodes", counted)
     _materialize(platform)
     first = platform.catalog.whole("sae_stability")
     # six pairs, and one SAE with itself for the check
