@@ -1,8 +1,9 @@
 """SAEs on disk: `cfg.json` + `sae.safetensors`, and sae-borzoi's `best_model.pt`.
 
 `sae.safetensors` holds `encoder.weight` (n_nodes, n_channels), `encoder.bias` (n_nodes,),
-`W_dec` (n_nodes, n_channels) and `b_dec` (n_channels,), the names that sparsify knows; `cfg.json`
-has its fields and, besides, the channel maxima and where the SAE comes from. No pickled code is
+`W_dec` (n_nodes, n_channels) and `b_dec` (n_channels,), the names that sparsify knows;
+`sae_weights.safetensors` the same in SAELens's names (see `layouts.py`); `cfg.json` has the
+fields of both and, besides, the channel maxima and where the SAE comes from. No pickled code is
 ever executed.
 """
 
@@ -22,17 +23,23 @@ from numpy.typing import NDArray
 from saeborzoi.artifacts import write_json
 from saeborzoi.errors import InputError
 from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.sae.layouts import (
+    SAELENS_NAMES,
+    SAELENS_WEIGHTS,
+    SPARSIFY_NAMES,
+    SPARSIFY_WEIGHTS,
+    config_of,
+    of_saelens,
+    of_sparsify,
+    require_readable,
+    saelens_weights,
+    sparsify_weights,
+)
 from saeborzoi.sae.model import SparseAutoencoder
 
 CONFIG = "cfg.json"
-WEIGHTS = "sae.safetensors"
+WEIGHTS = SPARSIFY_WEIGHTS
 FORMAT_VERSION = 1
-_NAMES = {
-    "encoder.weight": "encoder_weight",
-    "encoder.bias": "encoder_bias",
-    "W_dec": "decoder_weight",
-    "b_dec": "pre_bias",
-}
 _PUBLISHED = {
     "encoder.weight": "encoder_weight",
     "latent_bias": "encoder_bias",
@@ -42,7 +49,7 @@ _PUBLISHED = {
 
 
 def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> None:
-    """Write `cfg.json` and `sae.safetensors` into an existing folder.
+    """Write `cfg.json`, `sae.safetensors` and `sae_weights.safetensors` into an existing folder.
 
     Parameters
     ----------
@@ -53,23 +60,12 @@ def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> 
     **provenance
         Goes into `cfg.json`: `data_fingerprint`, `hyperparameters`, `code_version`.
     """
-    weights = {
-        name: getattr(sae, attribute).detach().cpu().contiguous()
-        for name, attribute in _NAMES.items()
-    }
-    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    safetensors.torch.save_file(sparsify_weights(sae), folder / WEIGHTS)
+    safetensors.torch.save_file(saelens_weights(sae), folder / SAELENS_WEIGHTS)
     write_json(
         folder / CONFIG,
         {
-            "activation": "topk",
-            "expansion_factor": sae.n_nodes / sae.n_channels,
-            "normalize_decoder": True,
-            "num_latents": sae.n_nodes,
-            "k": sae.k,
-            "multi_topk": False,
-            "skip_connection": False,
-            "transcode": False,
-            "d_in": sae.n_channels,
+            **config_of(sae),
             "saeborzoi_format": FORMAT_VERSION,
             "variant": sae.variant,
             "threshold": float(sae.threshold),
@@ -81,9 +77,9 @@ def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> 
 
 
 def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoencoder:
-    """Read a folder with `cfg.json` and `sae.safetensors`.
+    """Read a folder with `cfg.json` and `sae.safetensors`, or one of SAELens's.
 
-    A folder that sparsify wrote has no channel maxima; they are 1 then.
+    A folder that sparsify or SAELens wrote has no channel maxima; they are 1 then.
 
     Raises
     ------
@@ -91,20 +87,22 @@ def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoen
         Where a file is missing or damaged, or shapes do not fit each other or `n_channels`.
     """
     config = read_config(folder)
-    path = folder / WEIGHTS
+    path, names, attributes_of = folder / WEIGHTS, SPARSIFY_NAMES, of_sparsify
+    if not path.exists() and (folder / SAELENS_WEIGHTS).exists():
+        path, names, attributes_of = folder / SAELENS_WEIGHTS, SAELENS_NAMES, of_saelens
     try:
         weights = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: cannot be read ({error}); train or copy the SAE again") from None
-    missing = [name for name in _NAMES if name not in weights]
+    missing = [name for name in names if name not in weights]
     if missing:
         raise InputError(
-            f"{path}: no tensor {missing[0]!r}; needed are {', '.join(_NAMES)}; train or copy the "
+            f"{path}: no tensor {missing[0]!r}; needed are {', '.join(names)}; train or copy the "
             "SAE again"
         )
     sae = _assembled(
         path,
-        {attribute: weights[name] for name, attribute in _NAMES.items()},
+        attributes_of(weights),
         int(config["k"]),
         n_channels,
         config.get("variant", "topk"),
@@ -126,12 +124,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        Where it is missing, no JSON, of a later format, or without `k`.
+        Where it is missing, no JSON, of a later format, without `k`, or of another kind of SAE.
     """
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text())
         version = config.get("saeborzoi_format", 0)
+        if not version:
+            require_readable(path, config)
         config["k"]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); mend the path") from None

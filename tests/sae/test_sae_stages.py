@@ -83,8 +83,8 @@ def test_files_are_those_of_the_documentation(
             "channel_max.json", "channel_normalization.parquet", "provenance.json",
         },
         "trained_sae": {
-            "cfg.json", "sae.safetensors", "training_log.parquet", "metrics.json",
-            "provenance.json",
+            "cfg.json", "sae.safetensors", "sae_weights.safetensors", "training_log.parquet",
+            "metrics.json", "provenance.json",
         },
         "top_activations": {
             "top_activations.parquet", "node_statistics.parquet", "coactivation.npz",
