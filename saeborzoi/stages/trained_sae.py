@@ -48,8 +48,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     """Train the SAE of `job.hyperparameters`; where the settings name a checkpoint, import it.
 
     Writes `cfg.json`, `sae.safetensors`, `sae_weights.safetensors`, `training_log.parquet` and
-    `metrics.json`. Unfinished training is kept in `job.work` and taken up by the next run of the same job. Started by
-    torchrun, the processes train together and all but the first end here.
+    `metrics.json`. Unfinished training is kept in `job.work` and taken up by the next run of the
+    same job. Started by torchrun, the processes train together and all but the first end here.
 
     Returns
     -------
