@@ -176,6 +176,10 @@ class Training(Section):
     patience: PositiveInt = 5
     """Validations without improvement before training stops early."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 300
+    saes_per_pass: PositiveInt = 1
+    """SAEs of one layer and seed that a run over several partitions trains together, reading the
+    data once: worth it where reading is slower than training, as on a GPU. None comes out
+    otherwise than it would alone."""
 
     def total_positions(self, n_available: int) -> int:
         """Positions that a training sees where one pass over the data has `n_available`."""
@@ -210,6 +214,18 @@ class Motifs(Section):
     strands: Literal["given", "both"] = "given"
     background: Literal["seqlets", "genome"] = "seqlets"
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the built-in engine searches; the result is the same. "auto": on the GPU that the
+    stage's job has, if it has one. "cpu" leaves it to others, or where it is slow in float64."""
+
+    @model_validator(mode="after")
+    def _device_is_of_the_builtin_engine(self) -> Motifs:
+        if self.device == "cuda" and self.engine != "builtin":
+            raise ValueError(
+                f'device = "cuda" with engine = {self.engine!r}, which runs on the CPU only; set '
+                'engine = "builtin", or leave device out'
+            )
+        return self
 
 
 class Matching(Section):
