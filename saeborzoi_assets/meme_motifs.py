@@ -15,9 +15,9 @@ from saeborzoi_assets.common import (
     explained,
     image,
     node_batches,
-    node_result,
     path,
     run_node_stage,
+    run_result,
     table,
 )
 from saeborzoi_assets.partitions import Partitions
@@ -35,7 +35,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
         NAME,
         CODE_VERSION,
         key,
-        sections={"motifs": settings.motifs.model_dump()},
+        sections={"motifs": settings.motifs.model_dump(exclude={"device"})},
         files=[settings.data.genome] if settings.motifs.background == "genome" else [],
         inputs=[SEQLETS],
         nodes=nodes,
@@ -108,7 +108,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             "logos": image(motif_logos(motifs)),
             "files": path(outputs[0]),
         }
-        return node_result(context, versions, summary, figures, _checks(motifs))
+        return run_result(context, versions, summary, figures, _checks(motifs))
 
     return meme_motifs
 

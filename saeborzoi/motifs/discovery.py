@@ -1,17 +1,19 @@
-"""Motif discovery over nodes: which engine, one node at a time, whatever the batch.
+"""Motif discovery over nodes: which engine, on threads or, with the built-in engine, on a GPU.
 
 A node's motifs depend on its own seqlets, the settings and a seed from its identity; never on the
-other nodes of the batch, their order or the number of threads.
+other nodes of the batch, their order, the number of threads or the device.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,11 +23,18 @@ from saeborzoi.hyperparameters import derived_seed
 from saeborzoi.job import Progress, silent
 from saeborzoi.motifs import properties
 from saeborzoi.motifs.evidence import node_evidence
+from saeborzoi.motifs.lockstep import gpu_for, in_lockstep
 from saeborzoi.motifs.meme import run_program
 from saeborzoi.motifs.programs import find_program, program_version
+from saeborzoi.motifs.search_data import Steps, run
 from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
 from saeborzoi.settings import Motifs
 
+if TYPE_CHECKING:
+    from saeborzoi.motifs.batched import BatchedExecutor
+
+_NODES_ON_GPU = 128
+"""Nodes of a batch on a GPU, at most; their tables take 2 MB each."""
 MAX_WIDTH = 50
 """Widest motif where the settings leave it out, MEME's default."""
 
@@ -60,7 +69,8 @@ class NodeMotifs(NamedTuple):
     rows
         One dictionary a motif, keys of `MOTIF_COLUMNS`.
     seconds
-        CPU seconds of this thread, or wall seconds of an external program.
+        CPU seconds of this thread; wall seconds of an external program, or of a batch on a GPU
+        divided by its nodes.
     """
 
     node: int
@@ -110,7 +120,7 @@ def discover(
     genome
         FASTA for `background = "genome"`.
     threads
-        Nodes at once.
+        Nodes at once; where a GPU searches, threads for what is left to the CPU.
 
     Returns
     -------
@@ -121,6 +131,8 @@ def discover(
     ------
     MissingProgramError
         Where an external engine cannot be run.
+    SettingsError
+        Where a GPU is asked for and there is none.
     InputError
         Where a seqlet holds other letters than A, C, G, T.
     """
@@ -150,20 +162,65 @@ def discover_nodes(
         from saeborzoi.motifs.background import genome_frequencies
 
         background = genome_frequencies(genome)
-    groups = iter(seqlets.groupby("node", sort=True))
+    searches = (
+        _search(node, rows, settings, key, background, engine)
+        for node, rows in seqlets.groupby("node", sort=True)
+    )
+    n_nodes = seqlets["node"].nunique()
+    device = gpu_for(settings.device, n_nodes) if settings.engine == "builtin" else None
     # the engine's heavy loops release the interpreter's lock (or run in another process)
-    with ThreadPoolExecutor(max_workers=max(threads, 1)) as pool:
-        running: set[Future[NodeMotifs]] = set()
-        for node, rows in groups:
-            if stop is not None and stop.is_set():
-                break
-            running.add(pool.submit(_of_node, node, rows, settings, key, background, engine))
-            if len(running) > threads:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        for future in running:
-            yield future.result()
+    with ThreadPoolExecutor(max(threads, 1)) as workers:
+        if device is None:
+            wall = settings.engine != "builtin"
+            alone = (partial(_alone, search, wall) for search in searches)
+            yield from _in_parallel(alone, workers, threads, stop)
+            return
+        from saeborzoi.motifs.batched import BatchedExecutor
+
+        executor = BatchedExecutor(device)
+        size = min(_NODES_ON_GPU, -(-n_nodes // 2))
+        batches = iter(lambda: list(itertools.islice(searches, size)), [])
+        together = (partial(_together, batch, executor, workers) for batch in batches)
+        # two batches: while the GPU answers one, the threads work on the other
+        with ThreadPoolExecutor(2) as pair:
+            yield from _in_parallel(together, pair, 1, stop)
+
+
+def _in_parallel(
+    tasks: Iterable[Callable[[], list[NodeMotifs]]],
+    pool: ThreadPoolExecutor,
+    n_ahead: int,
+    stop: threading.Event | None,
+) -> Iterator[NodeMotifs]:
+    """Nodes of tasks as they are done; at most `n_ahead` more are begun than have to be waited
+    for, and none once `stop` is set."""
+    running: set[Future[list[NodeMotifs]]] = set()
+    for task in tasks:
+        if stop is not None and stop.is_set():
+            break
+        running.add(pool.submit(task))
+        if len(running) > n_ahead:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield from future.result()
+    for future in running:
+        yield from future.result()
+
+
+def _alone(search: Steps[NodeMotifs], wall: bool) -> list[NodeMotifs]:
+    clock = time.perf_counter if wall else time.thread_time
+    begun = clock()
+    found = run(search)
+    return [found._replace(seconds=clock() - begun)]
+
+
+def _together(
+    searches: list[Steps[NodeMotifs]], executor: BatchedExecutor, workers: ThreadPoolExecutor
+) -> list[NodeMotifs]:
+    begun = time.perf_counter()
+    found = in_lockstep(searches, executor.answer, workers)
+    seconds = (time.perf_counter() - begun) / len(found)
+    return [node._replace(seconds=seconds) for node in found]
 
 
 def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
@@ -173,15 +230,15 @@ def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
     return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})
 
 
-def _of_node(
+def _search(
     node: Any,
     rows: pd.DataFrame,
     settings: Motifs,
     key: str,
     background: NDArray[np.float64] | None,
     engine: str,
-) -> NodeMotifs:
-    begun = time.thread_time() if settings.engine == "builtin" else time.perf_counter()
+) -> Steps[NodeMotifs]:
+    """One node from its seqlets to its motifs, in steps; who takes them fills in `seconds`."""
     rows = rows.sort_values("rank")
     sequences = encode(rows["sequence"].tolist())
     seed = derived_seed(key, int(node), "motifs")
@@ -189,7 +246,7 @@ def _of_node(
     if background is None:
         background = letter_frequencies(sequences, both)
     if settings.engine == "builtin":
-        motifs = _builtin(sequences, settings, background, seed)
+        motifs = yield from _builtin(sequences, settings, background, seed)
     else:
         motifs = run_program(rows["sequence"].tolist(), settings, background, seed)
     result = []
@@ -219,36 +276,30 @@ def _of_node(
                 **evidence._asdict(),
             }
         )
-    ended = time.thread_time() if settings.engine == "builtin" else time.perf_counter()
-    return NodeMotifs(int(node), result, ended - begun)
+    return NodeMotifs(int(node), result, 0.0)
 
 
 def _builtin(
     sequences: Sequences, settings: Motifs, background: NDArray[np.float64], seed: int
-) -> list[Found]:
-    from saeborzoi.motifs.builtin import find_motifs
+) -> Steps[list[Found]]:
+    from saeborzoi.motifs.builtin import search
 
     longest = int(sequences.lengths.max())
     widest = min(settings.max_width or MAX_WIDTH, longest)
     if longest < settings.min_width or sequences.lengths.size < 2:
         return []
+    motifs = yield from search(
+        sequences,
+        background,
+        n_motifs=settings.n_motifs,
+        min_width=settings.min_width,
+        max_width=max(widest, settings.min_width),
+        both_strands=settings.strands == "both",
+        seed=seed,
+        keep_table=settings.background == "genome",
+    )
     return [
-        Found(
-            motif.counts / motif.n_sites,
-            motif.n_sites,
-            motif.llr,
-            motif.log_e_value / np.log(10),
-        )
-        for motif in find_motifs(
-            sequences,
-            background,
-            n_motifs=settings.n_motifs,
-            min_width=settings.min_width,
-            max_width=max(widest, settings.min_width),
-            both_strands=settings.strands == "both",
-            seed=seed,
-            keep_table=settings.background == "genome",
-        )
+        Found(m.counts / m.n_sites, m.n_sites, m.llr, m.log_e_value / np.log(10)) for m in motifs
     ]
 
 

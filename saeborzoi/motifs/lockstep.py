@@ -10,11 +10,50 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import TypeVar
 
+from saeborzoi.errors import SettingsError
 from saeborzoi.motifs.search_data import Answer, Converge, Request, Steps
 
 T = TypeVar("T")
+
+_FEWEST_NODES = 64
+"""Fewer take no longer on one core than starting the GPU does (some seconds)."""
+_GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
+"""In /dev where there is a GPU; importing PyTorch to ask it takes 2 s."""
+
+
+def gpu_for(device: str, n_nodes: int) -> str | None:
+    """The GPU to search `n_nodes` nodes on; None where the CPU is to do it.
+
+    Parameters
+    ----------
+    device
+        As of `[motifs]`: "auto" takes a GPU that this job has where there are enough nodes.
+
+    Raises
+    ------
+    SettingsError
+        Where device is "cuda" and PyTorch sees no GPU.
+    """
+    if device == "cpu":
+        return None
+    if device == "auto":
+        has_files = any(any(Path("/dev").glob(name)) for name in _GPU_FILES)
+        if n_nodes < _FEWEST_NODES or not has_files:
+            return None
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return None
+    raise SettingsError(
+        f'[motifs] device = "cuda", but torch {torch.__version__} sees no GPU in this job; ask for '
+        'one with gres = "gpu:1" in [compute.profile.meme_motifs], install a CUDA build of torch '
+        'where the job runs, or set device = "auto"'
+    )
 
 
 def in_lockstep(

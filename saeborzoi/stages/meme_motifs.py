@@ -31,6 +31,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     ------
     MissingProgramError
         Where an external engine cannot be run.
+    SettingsError
+        Where a GPU is asked for and there is none.
     StageInterrupted
         Where the stage was asked to stop; what is done is kept.
     """
@@ -42,7 +44,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     seqlets = seqlets[seqlets["node"].isin(job.nodes)] if job.nodes else seqlets
     what = fingerprint_of(
         [
-            settings.model_dump(mode="json"),
+            settings.model_dump(mode="json", exclude={"device"}),
             engine,
             job.key,
             pd.util.hash_pandas_object(seqlets, index=False).sum().item(),
