@@ -20,8 +20,9 @@ from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import TrainingRecipe, normalize_decoder, project_decoder_gradient
 from saeborzoi.sae.steps import Step, StepResult
 
-THRESHOLD_MEMORY = 0.99
-"""Weight of the past in the running threshold of a `batch_topk` SAE."""
+THRESHOLD_STEPS = 100
+"""Steps that the running threshold of a `batch_topk` SAE remembers (a 30th of the training where
+that is less: the threshold still falls while nodes sharpen, and a long memory keeps too few)."""
 
 
 class Trainer:
@@ -112,7 +113,8 @@ class Trainer:
             if self.recipe.unit_norm:
                 project_decoder_gradient(self.sae)
             if self.sae.variant == "batch_topk" and math.isfinite(result.lowest):
-                past = THRESHOLD_MEMORY if self.n_done else 0.0
+                remembered = min(THRESHOLD_STEPS, max(1.0, self.n_steps / 30))
+                past = 1 - 1 / remembered if self.n_done else 0.0
                 self.sae.threshold.mul_(past).add_(result.lowest, alpha=1 - past)
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate
