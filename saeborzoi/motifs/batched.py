@@ -226,11 +226,10 @@ def _working_memory(device: torch.device) -> int:
 def _stacked(arrays: Sequence[Tensor]) -> Tensor:
     """Arrays in one, each filled up with zeros to the largest shape."""
     shape = [max(sizes) for sizes in zip(*(a.shape for a in arrays), strict=True)]
+    missing = [[have - want for have, want in zip(shape, a.shape, strict=True)] for a in arrays]
     return torch.stack(
         [
-            torch.nn.functional.pad(
-                a, [x for i in reversed(range(a.dim())) for x in (0, shape[i] - a.shape[i])]
-            )
-            for a in arrays
+            torch.nn.functional.pad(a, [x for n in reversed(m) for x in (0, n)]) if any(m) else a
+            for a, m in zip(arrays, missing, strict=True)
         ]
     )

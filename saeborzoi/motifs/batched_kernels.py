@@ -15,6 +15,9 @@ from torch import Tensor
 
 from saeborzoi.motifs import kernels
 
+_DENSE = 0.75
+"""Where fewer of the matrices of a batch still move, the others are taken out of it."""
+
 
 class Nodes(NamedTuple):
     """The windows of some nodes, padded to one shape; rows are the sequences of strand 0, then of
@@ -177,6 +180,7 @@ def expectation_maximization(
     """
     ended_matrices, ended_fractions = torch.empty_like(matrices), torch.empty_like(fractions)
     left = torch.arange(len(matrices), device=matrices.device)
+    moves = torch.ones_like(fractions, dtype=torch.bool)
     is_letter = _one_hot(nodes)
     for _ in range(kernels.MAX_ITERATIONS):
         odds = _window_odds(nodes, matrices[:, None])
@@ -194,16 +198,20 @@ def expectation_maximization(
         a, c, g, t = columns.unbind(2)
         new = columns / (a + c + g + t)[:, :, None]
         moved = ((new - matrices) ** 2).sum((1, 2)).sqrt()
-        matrices = new
+        matrices = torch.where(moves[:, None, None], new, matrices)
         if not hold_fraction:
-            fractions = (expected * kernels.UNIT / nodes.n_sequences).clamp(1e-6, 1.0 - 1e-6)
-        ended_matrices[left], ended_fractions[left] = matrices, fractions
-        on = torch.nonzero(moved >= kernels.TOLERANCE)[:, 0]
-        if not len(on):
+            updated = (expected * kernels.UNIT / nodes.n_sequences).clamp(1e-6, 1.0 - 1e-6)
+            fractions = torch.where(moves, updated, fractions)
+        moves &= moved >= kernels.TOLERANCE
+        n_moving = int(moves.sum())
+        if n_moving == 0:
             break
-        if len(on) < len(left):
-            left, matrices, fractions = left[on], matrices[on], fractions[on]
+        if n_moving < _DENSE * len(left):
+            ended_matrices[left], ended_fractions[left] = matrices, fractions
+            on = torch.nonzero(moves)[:, 0]
+            left, matrices, fractions, moves = left[on], matrices[on], fractions[on], moves[on]
             nodes, is_letter = nodes.take(on), is_letter[on]
+    ended_matrices[left], ended_fractions[left] = matrices, fractions
     return ended_matrices, ended_fractions
 
 
