@@ -58,6 +58,9 @@ class Job(BaseModel):
         Cores that the stage may use.
     run_id
         Dagster run that asked for it.
+    together
+        Further SAEs that a training makes in the same pass over the data: partition key to where
+        each goes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +76,7 @@ class Job(BaseModel):
     work: Path
     threads: int = 1
     run_id: str = ""
+    together: dict[str, Path] = {}
 
     @property
     def layer_settings(self) -> Layer:
@@ -83,6 +87,20 @@ class Job(BaseModel):
     def key(self) -> str:
         """Partition key of the SAE; the layer's name for a stage of the layer."""
         return self.hyperparameters.key if self.hyperparameters else self.layer
+
+
+    def each(self) -> list[Job]:
+        """The job as it would be for each of its SAEs alone."""
+        first = self.model_copy(update={"together": {}})
+        return [
+            first,
+            *(
+                first.model_copy(
+                    update={"hyperparameters": Hyperparameters.from_key(key), "output": output}
+                )
+                for key, output in self.together.items()
+            ),
+        ]
 
 
 class Progress(Protocol):

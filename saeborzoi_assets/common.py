@@ -293,24 +293,24 @@ def _add_metadata(
     step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)
 
 
-def node_result(
+def run_result(
     context: dg.AssetExecutionContext,
     versions: Sequence[str],
     summary: Mapping[str, Any],
     figures: Mapping[str, Mapping[str, Any]],
     checks: Sequence[dg.AssetCheckResult],
 ) -> dg.MaterializeResult:
-    """Result of a run over node partitions.
+    """Result of a run over any number of partitions.
 
     Parameters
     ----------
     versions
-        Data versions of the run's batches; one where all nodes share it.
+        Data versions of what the run made; one where all partitions share it.
     summary
         Figures of the whole run: shown as one observation of the asset, or on the
         materialization itself where the run has a single partition.
     figures
-        Partition key to the node's own figures, the first of which says most: it alone is shown
+        Partition key to its own figures, the first of which says most: it alone is shown
         where the run has many partitions.
     """
     partitions = context.partition_keys
@@ -321,7 +321,8 @@ def node_result(
             data_version=dg.DataVersion(versions[0]),
             check_results=list(checks),
         )
-    context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
+    if summary:
+        context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
     shown = None if len(partitions) <= _FEW_PARTITIONS else 1
     _add_metadata(context, {key: dict(islice(own.items(), shown)) for key, own in figures.items()})
     return dg.MaterializeResult(

@@ -23,6 +23,8 @@ class Partitions(NamedTuple):
     layer: dg.StaticPartitionsDefinition
     sae: dg.DynamicPartitionsDefinition
     node: dg.MultiPartitionsDefinition
+    training: dg.BackfillPolicy | None
+    """All SAEs that are asked for in one run, where several train in one pass; else a run each."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Partitions":
@@ -38,4 +40,7 @@ class Partitions(NamedTuple):
             layer=dg.StaticPartitionsDefinition([layer.name for layer in settings.layer]),
             sae=sae,
             node=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, NODE: nodes}),
+            training=(
+                dg.BackfillPolicy.single_run() if settings.training.saes_per_pass > 1 else None
+            ),
         )

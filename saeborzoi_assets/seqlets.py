@@ -15,8 +15,8 @@ from saeborzoi_assets.common import (
     explained,
     keep,
     node_batches,
-    node_result,
     path,
+    run_result,
     say,
     table,
 )
@@ -134,7 +134,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             "strongest_seqlets": table(all_rows.nlargest(10, "activation")),
             "files": path(made[0][3]),
         }
-        return node_result(context, versions, summary, figures, checks)
+        return run_result(context, versions, summary, figures, checks)
 
     return seqlets
 

@@ -15,9 +15,9 @@ from saeborzoi_assets.common import (
     column_schema,
     explained,
     node_batches,
-    node_result,
     path,
     run_node_stage,
+    run_result,
     table,
 )
 from saeborzoi_assets.meme_motifs import NAME as MEME_MOTIFS
@@ -108,7 +108,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             "most_nodes": table(factors.reset_index().rename(columns={"node": "n_nodes"})),
             "files": path(outputs[0]),
         }
-        return node_result(context, versions, summary, figures, _checks(matches))
+        return run_result(context, versions, summary, figures, _checks(matches))
 
     return tomtom_matches
 

@@ -1,11 +1,14 @@
 """The trained (or imported) sparse autoencoder of one set of hyperparameters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 
+from saeborzoi.job import Figures, Job
+from saeborzoi.settings import Checks, Settings
 from saeborzoi_assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
@@ -16,10 +19,11 @@ from saeborzoi_assets.common import (
     image,
     made_by,
     path,
+    run_result,
 )
 from saeborzoi_assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.platform import Platform, Sae, Version
 from saeborzoi_resources.scope import Scope
 
 NAME = "trained_sae"
@@ -35,7 +39,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
         NAME,
         CODE_VERSION,
         key,
-        sections={"training": settings.training.model_dump()},
+        sections={"training": settings.training.model_dump(exclude={"saes_per_pass"})},
         files=[
             *(file for shards in shard_sets for file in (shards.shards, shards.windows)),
             *([checkpoint] if checkpoint else []),
@@ -45,7 +49,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
-    """The asset, one partition an SAE."""
+    """The asset, one partition an SAE; where several train in one pass, many in one run."""
 
     @dg.asset(
         name=NAME,
@@ -54,6 +58,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             dg.AssetDep(NORMALIZATION_CONSTANTS, partition_mapping=dg.AllPartitionMapping()),
             input_files.of_every_layer(partitions),
         ],
+        backfill_policy=partitions.training,
         group_name="sae",
         kinds={"torch", "safetensors"},
         owners=OWNERS,
@@ -68,78 +73,125 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     )
     def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
-        settings = platform.settings
         with explained():
-            sae = platform.sae(context.partition_key)
+            saes = [platform.sae(key) for key in context.partition_keys]
             platform.store.require_writable()
-            constants = platform.store.require_artifact(
-                platform.store.layer_artifact(sae.layer.name, NORMALIZATION_CONSTANTS),
-                NORMALIZATION_CONSTANTS,
-                sae.layer.name,
-            )
-            version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
-            job = platform.job(
-                version,
-                context.run.run_id,
-                output=output,
-                layer=sae.layer,
-                sae=sae,
-                inputs={NORMALIZATION_CONSTANTS: constants},
-            )
-            figures = platform.compute.run(context, [job])[0]
-            log = pd.read_parquet(output / "training_log.parquet")
-            row = {
-                **sae.hyperparameters.model_dump(),
-                "n_channels": sae.layer.n_channels,
-                "n_nodes": sae.n_nodes,
-                "k": sae.hyperparameters.k(sae.layer.n_channels),
-                **{
-                    name: figures.get(name)
-                    for name in (
-                        "n_positions",
-                        "fvu",
-                        "validation_fvu",
-                        "l0",
-                        "dead_fraction",
-                        "training_s",
-                    )
-                },
-                "artifact": str(output),
-            }
-            platform.record(
-                made_by(context, version, output),
-                Scope(hyperparameters=sae.key),
-                {"sae": pd.DataFrame([row]), "training_log": log},
-            )
-        from saeborzoi.plots import training_curves
-
-        fvu = figures.get("validation_fvu")
-        fvu = figures["fvu"] if fvu is None else fvu
-        dead = figures["dead_fraction"]
-        checks = settings.checks
-        return dg.MaterializeResult(
-            metadata={
-                **{k: v for k, v in figures.items() if v is not None},
-                "n_nodes": sae.n_nodes,
-                "training_curves": image(training_curves(log)),
-                "files": path(output),
-            },
-            data_version=dg.DataVersion(version.digest),
-            check_results=[
-                check(
-                    "fvu_below_threshold",
-                    math.isfinite(fvu) and fvu <= checks.max_fvu,
-                    fvu=float(fvu),
-                    max_fvu=checks.max_fvu,
-                ),
-                check(
-                    "dead_fraction_below_threshold",
-                    dead <= checks.max_dead_fraction,
-                    dead_fraction=float(dead),
-                    max_dead_fraction=checks.max_dead_fraction,
-                ),
-            ],
-        )
+            versions = {sae.key: version_of(platform, sae.key) for sae in saes}
+            groups = passes(saes, platform.settings)
+            jobs = [_job(context, platform, group, versions) for group in groups]
+            figures: dict[str, Figures] = {}
+            for group, own in zip(groups, platform.compute.run(context, jobs), strict=True):
+                others = own.pop("together", {})
+                figures |= {group[0].key: own, **others}
+            for sae in saes:
+                _catalogue(context, platform, sae, versions[sae.key], figures[sae.key])
+        shown = {sae.key: _shown(platform, sae, figures[sae.key]) for sae in saes}
+        digests = [version.digest for version in versions.values()]
+        return run_result(context, digests, {}, shown, _checks(figures, platform.settings.checks))
 
     return trained_sae
+
+
+def passes(saes: Sequence[Sae], settings: Settings) -> list[list[Sae]]:
+    """SAEs that one job makes: of one layer and seed, `saes_per_pass` at most; imported ones are
+    alone."""
+    alike: dict[tuple[str, ...], list[Sae]] = {}
+    for sae in saes:
+        h = sae.hyperparameters
+        is_imported = settings.checkpoint_of(h) is not None
+        alike.setdefault((h.key,) if is_imported else (h.layer, str(h.seed)), []).append(sae)
+    size = settings.training.saes_per_pass
+    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
+
+
+def _job(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    group: Sequence[Sae],
+    versions: Mapping[str, Version],
+) -> Job:
+    first, *others = group
+    constants = platform.store.require_artifact(
+        platform.store.layer_artifact(first.layer.name, NORMALIZATION_CONSTANTS),
+        NORMALIZATION_CONSTANTS,
+        first.layer.name,
+    )
+    return platform.job(
+        versions[first.key],
+        context.run.run_id,
+        output=platform.store.sae_artifact(first.key, NAME),
+        layer=first.layer,
+        sae=first,
+        inputs={NORMALIZATION_CONSTANTS: constants},
+        together={sae.key: versions[sae.key] for sae in others},
+    )
+
+
+def _catalogue(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    sae: Sae,
+    version: Version,
+    figures: Figures,
+) -> None:
+    output = platform.store.sae_artifact(sae.key, NAME)
+    measured = (
+        "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
+    )  # fmt: skip
+    row = {
+        **sae.hyperparameters.model_dump(),
+        "n_channels": sae.layer.n_channels,
+        "n_nodes": sae.n_nodes,
+        "k": sae.hyperparameters.k(sae.layer.n_channels),
+        **{name: figures.get(name) for name in measured},
+        "artifact": str(output),
+    }
+    platform.record(
+        made_by(context, version, output),
+        Scope(hyperparameters=sae.key),
+        {"sae": pd.DataFrame([row]), "training_log": _log(output)},
+    )
+
+
+def _log(artifact: Path) -> pd.DataFrame:
+    return pd.read_parquet(artifact / "training_log.parquet")
+
+
+def _shown(platform: Platform, sae: Sae, figures: Figures) -> dict[str, object]:
+    """What an SAE's partition shows."""
+    from saeborzoi.plots import training_curves
+
+    output = platform.store.sae_artifact(sae.key, NAME)
+    return {
+        **{name: value for name, value in figures.items() if value is not None},
+        "n_nodes": sae.n_nodes,
+        "training_curves": image(training_curves(_log(output))),
+        "files": path(output),
+    }
+
+
+def _checks(figures: Mapping[str, Figures], wanted: Checks) -> list[dg.AssetCheckResult]:
+    """The worst SAE of the run decides."""
+    compared = {
+        key: own["fvu"] if own.get("validation_fvu") is None else own["validation_fvu"]
+        for key, own in figures.items()
+    }
+    worst_fvu = max(compared, key=lambda key: (not math.isfinite(compared[key]), compared[key]))
+    worst_dead = max(figures, key=lambda key: figures[key]["dead_fraction"])
+    fvu, dead = compared[worst_fvu], figures[worst_dead]["dead_fraction"]
+    return [
+        check(
+            "fvu_below_threshold",
+            math.isfinite(fvu) and fvu <= wanted.max_fvu,
+            fvu=float(fvu),
+            max_fvu=wanted.max_fvu,
+            sae=worst_fvu,
+        ),
+        check(
+            "dead_fraction_below_threshold",
+            dead <= wanted.max_dead_fraction,
+            dead_fraction=float(dead),
+            max_dead_fraction=wanted.max_dead_fraction,
+            sae=worst_dead,
+        ),
+    ]

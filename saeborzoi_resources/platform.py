@@ -183,12 +183,20 @@ class Platform(dg.ConfigurableResource):
         sae: Sae | None = None,
         nodes: Sequence[int] = (),
         inputs: Mapping[str, Path] | None = None,
+        together: Mapping[str, Version] | None = None,
     ) -> Job:
         """The job that makes the version's asset; the same partition and version give the same
-        `job_id`, so that a run that is executed again finds the job of the one before."""
+        `job_id`, so that a run that is executed again finds the job of the one before.
+
+        `together` holds the versions of further SAEs that the same job makes, by partition key.
+        """
         owner = sae.key if sae else layer.name
         stage = version.asset
-        parts = [stage, owner, *([batch_name(nodes)] if nodes else []), version.digest]
+        digest = version.digest
+        if together:
+            others = {key: other.digest for key, other in together.items()}
+            digest = fingerprint_of({owner: digest, **others})
+        parts = [stage, owner, *([batch_name(nodes)] if nodes else []), digest]
         return Job(
             job_id="-".join(parts),
             stage=stage,
@@ -201,6 +209,7 @@ class Platform(dg.ConfigurableResource):
             work=self.store.work(owner, "-".join([stage, *parts[2:]])),
             threads=self.threads(stage),
             run_id=run_id,
+            together={key: self.store.sae_artifact(key, stage) for key in together or ()},
         )
 
     def threads(self, stage: str) -> int:

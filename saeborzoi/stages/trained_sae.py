@@ -1,7 +1,8 @@
-"""Stage `trained_sae`: train one SAE, or import one, and measure it."""
+"""Stage `trained_sae`: train SAEs in one pass over the data, or import one, and measure them."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,23 @@ LOG_COLUMNS = {
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
-    """Train the SAE of `job.hyperparameters`; where the settings name a checkpoint, import it.
+    """Train the SAEs of a job; where the settings name a checkpoint, import it.
 
-    Writes `cfg.json`, `sae.safetensors`, `sae_weights.safetensors`, `training_log.parquet` and
-    `metrics.json`. Unfinished training is kept in `job.work` and taken up by the next run of the
-    same job. Started by torchrun, the processes train together and all but the first end here.
+    For each, writes `cfg.json`, `sae.safetensors`, `sae_weights.safetensors`,
+    `training_log.parquet` and `metrics.json`. Unfinished training is kept in `job.work` and taken
+    up by the next run of the same job. Started by torchrun, the processes train together and all
+    but the first end here.
 
     Returns
     -------
     dict
-        n_channels, n_nodes, k, n_positions, loss, fvu, validation_fvu (None without validation
-        data), l0, dead_fraction, training_s, stopped_early, median_channel_explained_variance.
+        Of the job's own SAE n_channels, n_nodes, k, n_positions, loss, fvu, validation_fvu (None
+        without validation data), l0, dead_fraction, training_s (its share of the pass),
+        stopped_early, median_channel_explained_variance; under `together` the same of each
+        further SAE.
     """
-    hyperparameters = job.hyperparameters
-    assert hyperparameters is not None, "a job about an SAE"
+    jobs = job.each()
+    hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
     layer = job.layer_settings
     train = _plan(layer, layer.train)
     validation = _plan(layer, layer.validation) if layer.validation else None
@@ -79,23 +83,38 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         progress=progress if group.rank == 0 else silent,
         group=group,
     )
-    source = job.settings.checkpoint_of(hyperparameters)
+    source = job.settings.checkpoint_of(hyperparameters[0])
     if source is None:
-        trained = loop.run([hyperparameters])[0]
+        trained = loop.run(hyperparameters)
     else:
-        sae = _imported(source, hyperparameters, layer, channel_max)
-        trained = Trained(sae.to(device), [], 0, False, 0.0)
+        sae = _imported(source, hyperparameters[0], layer, channel_max)
+        trained = [Trained(sae.to(device), [], 0, False, 0.0)]
     if group.rank > 0:
-        # all processes hold the same SAE; the first one measures and writes it
+        # all processes hold the same SAEs; the first one measures and writes them
         raise SystemExit(0)
-    progress("evaluating", 0, 0)
-    on_train = evaluate(trained.sae, in_batches(train), job.threads)
+    figures = {}
+    for own, result in zip(jobs, trained, strict=True):
+        progress("evaluating", 0, 0, own.key)
+        share = dataclasses.replace(result, training_s=result.training_s / len(jobs))
+        figures[own.key] = _measured_and_written(own, share, loop, source, identity["data_files"])
+    loop.forget()
+    first = figures.pop(job.key)
+    return {**first, "together": figures} if figures else first
+
+
+def _measured_and_written(
+    job: Job, trained: Trained, loop: TrainingLoop, source: Path | None, data_files: object
+) -> Figures:
+    """Evaluate one SAE and write its artifact."""
+    data, hyperparameters = loop.data, job.hyperparameters
+    assert hyperparameters is not None
+    on_train = evaluate(trained.sae, in_batches(data.train), job.threads)
     on_validation = (
-        evaluate(trained.sae, loop.validation_batches(), job.threads) if validation else None
+        evaluate(trained.sae, loop.validation_batches(), job.threads) if data.validation else None
     )
     explained = on_train.explained_variance
     figures: Figures = {
-        "n_channels": layer.n_channels,
+        "n_channels": trained.sae.n_channels,
         "n_nodes": trained.sae.n_nodes,
         "k": trained.sae.k,
         "n_positions": trained.n_positions,
@@ -118,7 +137,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             output,
             hyperparameters=json.loads(hyperparameters.model_dump_json()),
             code_version=document["code_version"],
-            data_files=identity["data_files"],
+            data_files=data_files,
             **origin,
         )
         _log_table(trained).to_parquet(output / "training_log.parquet", index=False)
@@ -127,7 +146,6 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             {**figures, "channel_explained_variance": _plain(explained)},
         )
         write_json(output / PROVENANCE, document)
-    loop.forget()
     return {**figures, **origin}
 
 
