@@ -80,7 +80,7 @@ def test_two_processes_equal_one(folder: Path, variant: str, step: str) -> None:
         assert float(alone["threshold"]) > 0
     for name, expected in alone.items():
         assert torch.equal(first[name], second[name]), name
-        torch.testing.assert_close(first[name], expected, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_nth_largest_of_one_process() -> None:
