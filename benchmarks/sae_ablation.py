@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from sae_jumprelu import JumpReluLoop
 from sae_quality import data_of, plans_of
 
 from saeborzoi.activations.shards import ShardFolder
@@ -52,6 +53,12 @@ ROWS: dict[str, tuple[TrainingRecipe, dict[str, object]]] = {
     "learning rate 3e-4": (DEFAULT, {"learning_rate": 3e-4}),
     "learning rate 1e-5": (DEFAULT, {"learning_rate": 1e-5}),
     "BatchTopK": (DEFAULT, {"variant": "batch_topk"}),
+    "BatchTopK, learning rate 1e-2": (
+        DEFAULT,
+        {"variant": "batch_topk", "learning_rate": 1e-2},
+    ),
+    "JumpReLU": (DEFAULT, {}),
+    "JumpReLU, learning rate 1e-2": (DEFAULT, {"learning_rate": 1e-2}),
     "Matryoshka": (DEFAULT, {"variant": "matryoshka"}),
     "published": (PUBLISHED, {"learning_rate": 1e-5}),
     "published, learning rate 3e-3": (PUBLISHED, {}),
@@ -75,7 +82,13 @@ def table(
     data: TrainingData, topk: float, n_positions: int, seeds: int, rows: list[str], known: bool
 ) -> None:
     """Train every row with every seed and print one Markdown row each, mean ± deviation."""
-    columns = ["validation FVU", "dead nodes", *(["MMCS", "recovered"] if known else []), "CPU s"]
+    columns = [
+        "validation FVU",
+        "L0",
+        "dead nodes",
+        *(["MMCS", "recovered"] if known else []),
+        "CPU s",
+    ]
     print(f"| recipe | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     settings = Training(
         n_positions=n_positions, batch_size=1024, buffer_mb=256, validate_every_positions=10**9
@@ -87,18 +100,20 @@ def table(
             h = Hyperparameters.model_validate(
                 {"layer": "known", "topk": topk, "learning_rate": 3e-3, "seed": seed, **changes}
             )
-            loop = TrainingLoop(data, settings, recipes={"default": recipe})
+            kind = JumpReluLoop if name.startswith("JumpReLU") else TrainingLoop
+            loop = kind(data, settings, recipes={"default": recipe})
             began = time.process_time()
             sae = loop.run([h])[0].sae
             cpu = time.process_time() - began
             found = evaluate(sae, loop.validation_batches())
             dead = evaluate(sae, in_batches(data.train, 4096, 300_000)).dead_fraction
             recovery = tuple(KNOWN.recovery(sae)) if known else ()
-            figures.append((found.fvu, dead, *recovery, cpu))
+            figures.append((found.fvu, found.l0, dead, *recovery, cpu))
         mean, spread = np.mean(figures, 0), np.std(figures, 0)
-        cells = [f"{mean[0]:.4f} ± {spread[0]:.4f}", f"{mean[1]:.1%} ± {spread[1]:.1%}"]
+        cells = [f"{mean[0]:.4f} ± {spread[0]:.4f}", f"{mean[1]:.2f}"]
+        cells.append(f"{mean[2]:.1%} ± {spread[2]:.1%}")
         if known:
-            cells += [f"{mean[2]:.3f} ± {spread[2]:.3f}", f"{mean[3]:.1%} ± {spread[3]:.1%}"]
+            cells += [f"{mean[3]:.3f} ± {spread[3]:.3f}", f"{mean[4]:.1%} ± {spread[4]:.1%}"]
         print(f"| {name} | {' | '.join(cells)} | {mean[-1]:.0f} |", flush=True)
 
 
