@@ -77,13 +77,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trace.set_defaults(run=_trace)
 
     clean = commands.add_parser(
-        "clean", help="what removing an SAE would remove, or what nothing needs; --yes removes it"
+        "clean",
+        help="what removing a layer, an SAE or nodes would remove, or what nothing needs; "
+        "--yes removes it",
     )
     what = clean.add_mutually_exclusive_group(required=True)
-    what.add_argument("key", nargs="?", help="partition key of the SAE")
+    what.add_argument(
+        "target", nargs="?", help="a layer with all of its SAEs, an SAE's partition key, or a node "
+        "'KEY|n0003'",
+    )  # fmt: skip
     what.add_argument(
         "--orphans", action="store_true", help="files that no result refers to, and the reverse"
     )
+    clean.add_argument("--nodes", help="only these nodes of the SAE, e.g. 3,7-9")
     clean.add_argument("--yes", action="store_true", help="remove it; without, only say what")
     clean.set_defaults(run=_clean)
 
@@ -182,13 +188,16 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _clean(options: argparse.Namespace) -> None:
-    from saeborzoi_assets.removal import remove_orphans, remove_sae
+    from saeborzoi_assets.removal import parse_target, remove, remove_orphans
 
     settings_file = _settings_file(options)
     if options.orphans:
+        if options.nodes is not None:
+            raise SaeBorzoiError("--nodes goes with an SAE's partition key, not with --orphans")
         print(remove_orphans(settings_file, for_good=options.yes))
     else:
-        print(remove_sae(settings_file, options.key, for_good=options.yes))
+        target, nodes = parse_target(options.target, options.nodes)
+        print(remove(settings_file, target, nodes, for_good=options.yes))
 
 
 def _trace(options: argparse.Namespace) -> int:

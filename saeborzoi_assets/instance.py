@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -65,8 +66,15 @@ def ensure_home(project: Path) -> Path:
     return home
 
 
-def unfinished_runs(project: Path, key: str) -> list[str]:
-    """Runs of an SAE's partitions that wait or work; none where there is no instance."""
+def known_partitions(project: Path) -> list[str]:
+    """Partition keys of the SAEs that Dagster knows; none where there is no instance."""
+    with _existing(project) as instance:
+        return [] if instance is None else list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+
+
+def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
+    """Runs of partitions of some layers and SAEs that wait or work; none where there is no
+    instance."""
     with _existing(project) as instance:
         if instance is None:
             return []
@@ -74,20 +82,57 @@ def unfinished_runs(project: Path, key: str) -> list[str]:
     return [
         run.run_id
         for run in unfinished
-        if key in {run.tags.get(tag, "").partition("|")[0] for tag in _PARTITION_TAGS}
+        if {run.tags.get(tag, "").partition("|")[0] for tag in _PARTITION_TAGS} & set(owners)
     ]
 
 
-def forget_partition(project: Path, key: str) -> bool:
-    """Remove an SAE's partition from the instance; whether it was there.
+class Forgotten(NamedTuple):
+    """What an instance forgot: partitions of SAEs, and how often one was made.
 
-    The history of its runs stays: Dagster cannot remove that of single partitions.
+    `shows_made` names assets whose partitions go on showing as made, since the event log of the
+    instance cannot forget single ones.
     """
+
+    n_partitions: int
+    n_made: int
+    shows_made: tuple[str, ...]
+
+
+def forget(
+    project: Path, saes: Collection[str], assets: Iterable[str], goes: Callable[[str], bool]
+) -> Forgotten:
+    """Make an instance forget SAEs' partitions, and that partitions of assets were made.
+
+    Parameters
+    ----------
+    project
+        Folder of the settings file.
+    saes
+        Partition keys that go as a whole.
+    assets
+        Assets that may have been made.
+    goes
+        Whether a partition key of an asset is to be forgotten.
+    """
+    n_made, shows_made = 0, []
     with _existing(project) as instance:
-        if instance is None or not instance.has_dynamic_partition(HYPERPARAMETERS, key):
-            return False
-        instance.delete_dynamic_partition(HYPERPARAMETERS, key)
-        return True
+        if instance is None:
+            return Forgotten(0, 0, ())
+        known = [key for key in saes if instance.has_dynamic_partition(HYPERPARAMETERS, key)]
+        # the partitions first: a sensor that looks in between starts nothing for them
+        for key in known:
+            instance.delete_dynamic_partition(HYPERPARAMETERS, key)
+        for asset in assets:
+            made = instance.get_materialized_partitions(dg.AssetKey(asset))
+            gone = sorted(filter(goes, made))
+            if not gone:
+                continue
+            try:
+                instance.wipe_asset_partitions(dg.AssetKey(asset), gone)
+                n_made += len(gone)
+            except NotImplementedError:
+                shows_made.append(asset)
+    return Forgotten(len(known), n_made, tuple(shows_made))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ import filelock
 
 from saeborzoi.errors import CatalogError
 from saeborzoi.hyperparameters import node_key
-from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE, TABLES, Table
-from saeborzoi_resources.scope import Made, Scope, fitted, where_of
+from saeborzoi_resources.schema import SCHEMA_VERSION, TABLE
+from saeborzoi_resources.scope import PROJECT, Made, Scope, belonging_to, fitted, where_of
 from saeborzoi_resources.tables import make_tables, missing_parts
 
 if TYPE_CHECKING:
@@ -136,6 +136,31 @@ class Catalog:
             "FROM materialization GROUP BY asset, split_part(partition_key, '|', 1), artifact "
             "ORDER BY ALL"
         )
+
+    def batches(self, hyperparameters: str) -> pd.DataFrame:
+        """Every artifact that rows of an SAE's nodes stand on: asset, artifact, partition_keys."""
+        return self.frame(
+            "SELECT asset, artifact, list(partition_key ORDER BY partition_key) AS partition_keys "
+            "FROM materialization WHERE starts_with(partition_key, ?) "
+            "GROUP BY asset, artifact ORDER BY asset, artifact",
+            [hyperparameters + "|"],
+        )
+
+    def resting_on(self, assets: Iterable[str], hyperparameters: str) -> list[str]:
+        """Results of an SAE or the whole project that were made from some assets' partitions of
+        it, directly or not."""
+        found = self.frame(
+            "SELECT asset, json_keys(made_from, '$.inputs') AS inputs FROM materialization "
+            "WHERE list_contains(?, partition_key)",
+            [[hyperparameters, PROJECT]],
+        )
+        inputs = {
+            row.asset: set(() if row.inputs is None else row.inputs) for row in found.itertuples()
+        }
+        touched = set(assets)
+        while more := {name for name, own in inputs.items() if own & touched} - touched:
+            touched |= more
+        return sorted(touched & set(inputs))
 
     def partitions_made(self, asset: str, owner: str) -> set[str]:
         """Partition keys of one layer or SAE whose rows stand in the catalogue."""
@@ -273,25 +298,25 @@ class Catalog:
             )
         return n_rows
 
-    def remove(self, hyperparameters: str) -> int:
-        """Remove every row of an SAE; returns how many."""
-        with self._write(f"removal of {hyperparameters}") as connection:
-            counted = 0
-            for table, condition in _OF_SAE.items():
+    def remove(self, *scopes: Scope) -> int:
+        """Remove every row of layers, SAEs or nodes in one transaction; returns how many."""
+        counted = 0
+        with self._write(f"removal of {', '.join(scope.owner for scope in scopes)}") as connection:
+            for table, (condition, parameters) in belonging_to(scopes).items():
                 deleted = connection.execute(
-                    f"DELETE FROM {table} WHERE {condition}", {"key": hyperparameters}
+                    f"DELETE FROM {table} WHERE {condition}", parameters
                 ).fetchall()
                 counted += deleted[0][0] if deleted else 0
         return counted
 
-    def count(self, hyperparameters: str) -> dict[str, int]:
-        """Rows of an SAE in each table that has any: what `remove` would remove."""
+    def count(self, *scopes: Scope) -> dict[str, int]:
+        """Rows in each table that has any: what `remove` would remove."""
         with self.read() as connection:
             counts = {
                 table: connection.execute(
-                    f"SELECT count(*) FROM {table} WHERE {condition}", {"key": hyperparameters}
+                    f"SELECT count(*) FROM {table} WHERE {condition}", parameters
                 ).fetchall()[0][0]
-                for table, condition in _OF_SAE.items()
+                for table, (condition, parameters) in belonging_to(scopes).items()
             }
         return {table: n for table, n in counts.items() if n}
 
@@ -357,17 +382,6 @@ class Catalog:
                 f"catalogue {self.path} has schema version {version}, this code needs "
                 f"{SCHEMA_VERSION}; move it away and run `saeborzoi rebuild`"
             )
-
-
-def _of_sae(table: Table) -> str | None:
-    """Condition for the rows of the SAE `$key`; None where a table has none of any SAE."""
-    if table.name == "materialization":
-        return "partition_key = $key OR starts_with(partition_key, $key || '|')"
-    columns = [column for column in table.key if column.startswith("hyperparameters")]
-    return " OR ".join(f"{column} = $key" for column in columns) or None
-
-
-_OF_SAE = {table.name: condition for table in TABLES if (condition := _of_sae(table))}
 
 
 def _read_holder(path: Path) -> str:

@@ -1,356 +1,286 @@
-"""Removing an SAE, and finding what nothing refers to any more.
+"""Removing a layer, an SAE or nodes of an SAE: first the plan, which changes nothing, then the
+removal.
 
-First the plan, which changes nothing, then the removal. Only what lies in the store itself is
-removed; links are removed, never followed. Where the catalogue cannot be read, nothing is.
+Only what lies in the store itself is removed. Where the catalogue cannot be read, nothing is. What
+Dagster remembers is the business of `saeborzoi_assets.removal`; finding what nothing refers to is
+in `orphans.py`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
-import time
-from collections.abc import Iterable, Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
-from saeborzoi.errors import StoreError
-from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.artifacts import write_file
+from saeborzoi.errors import PartitionKeyError, StoreError
+from saeborzoi.hyperparameters import Hyperparameters, parse_node_key
 from saeborzoi.settings import Settings
 from saeborzoi_resources.catalog import Catalog
-from saeborzoi_resources.scope import PROJECT
-from saeborzoi_resources.store import Store
-
-DAY_S = 86_400.0
-"""What was written to within a day may be work in progress, and is no orphan."""
-_OLD_FOLDER = re.compile(r"\.(?P<name>.+)\.old-[0-9]+")
+from saeborzoi_resources.platform import Sae
+from saeborzoi_resources.scope import PROJECT, Scope
+from saeborzoi_resources.store import Store, batch_name
+from saeborzoi_resources.store_files import (
+    children,
+    delete,
+    is_held,
+    job_of,
+    nodes_of_work,
+    require_inside,
+    size_text,
+    sizes,
+)
 
 
 class Removal(NamedTuple):
-    """What belongs to an SAE.
+    """What belongs to a layer with its SAEs, to an SAE, or to nodes of one.
 
     Attributes
     ----------
-    key
-        Its partition key.
+    target
+        The layer's name or the SAE's partition key.
+    scopes
+        Whose rows go: the layer's, each SAE's, or those of the nodes.
     rows
-        Catalogue table to its rows.
+        Catalogue table to the number of rows that go.
     folders
-        Its folders in the store: artifacts, pages, unfinished work, jobs.
+        What goes from the store: artifacts, pages, unfinished work, jobs.
+    cut
+        Batches of nodes that stay for other nodes, and the nodes that go from their tables.
     n_files, n_bytes
-        Files in them and their size.
-    is_wanted
-        Whether the settings ask for it, so that it would be made again.
+        Files in `folders` and their size.
+    wanted
+        Partition keys of SAEs that go and that the settings ask for, so that they would be made
+        again.
+    resting_on
+        Results that stay and were made from what goes.
     """
 
-    key: str
+    target: str
+    scopes: tuple[Scope, ...]
     rows: dict[str, int]
     folders: tuple[Path, ...]
+    cut: tuple[tuple[Path, tuple[int, ...]], ...]
     n_files: int
     n_bytes: int
-    is_wanted: bool
+    wanted: tuple[str, ...]
+    resting_on: tuple[str, ...] = ()
+
+    @property
+    def saes(self) -> list[str]:
+        """Partition keys of the SAEs that go as a whole."""
+        return [s.hyperparameters for s in self.scopes if s.hyperparameters and s.nodes is None]
+
+    @property
+    def owners(self) -> set[str]:
+        """Layers and SAEs of which something goes."""
+        return {scope.owner for scope in self.scopes}
+
+    def holds(self, partition_key: str) -> bool:
+        """Whether what a partition key of Dagster names goes."""
+        owner, _, node = partition_key.partition("|")
+        return any(
+            owner == scope.owner
+            and (scope.nodes is None or (bool(node) and parse_node_key(node) in scope.nodes))
+            for scope in self.scopes
+        )
 
 
-class Leftover(NamedTuple):
-    """A file or folder in the store that nothing needs, and why."""
-
-    path: Path
-    why: str
-    n_bytes: int
-
-
-class LostArtifact(NamedTuple):
-    """Rows of the catalogue whose artifact is not there; `first` is a partition key of theirs."""
-
-    asset: str
-    first: str
-    n_partitions: int
-    artifact: Path
-
-
-class Orphans(NamedTuple):
-    """What store and catalogue do not have in common."""
-
-    leftovers: tuple[Leftover, ...]
-    lost: tuple[LostArtifact, ...]
-
-
-def plan_removal(settings: Settings, store: Store, catalog: Catalog, key: str) -> Removal:
-    """What removing an SAE would remove; changes nothing.
+def plan_removal(
+    settings: Settings,
+    store: Store,
+    catalog: Catalog,
+    target: str,
+    nodes: Collection[int] | None = None,
+    partitions: Collection[str] = (),
+) -> Removal:
+    """What removing a layer, an SAE or nodes of an SAE would remove; changes nothing.
 
     Parameters
     ----------
-    key
-        Partition key; the settings need not have its layer any more.
+    target
+        Name of a layer or partition key of an SAE; the settings need not have it any more.
+    nodes
+        Nodes of the SAE to remove; left out, all of it goes.
+    partitions
+        Partition keys of SAEs that Dagster knows.
 
     Raises
     ------
     PartitionKeyError
-        Where the key does not parse.
+        Where there is no such layer or SAE, or it has no such node; names the nearest there are.
     CatalogError
         Where the catalogue is missing or cannot be read.
     """
-    known = catalog.whole("sae")["hyperparameters"].tolist()
-    Hyperparameters.from_key(key, known=known)
-    rows = catalog.count(key)
-    folders = tuple(
-        folder
-        for folder in (
-            *(top / key for top in (store.root / "saes", store.browser, store.root / "work")),
-            *(folder for folder in _children(store.jobs) if _job_of(folder.name)[1] == key),
+    made = {str(key).partition("|")[0] for key in catalog.artifacts_made()["first"]} - {PROJECT}
+    seen = {
+        *made, *partitions,
+        *(hyperparameters.key for hyperparameters in settings.wanted()),
+        *(owner.name for top in ("saes", "work", "layers") for owner in children(store.root / top)),
+        *(pages.name for pages in children(store.browser) if pages.is_dir() or pages.is_symlink()),
+        *(job_of(folder).owner for folder in children(store.jobs)),
+        *(layer.name for layer in settings.layer),
+    }  # fmt: skip
+    layer_of = {name: layer for name in seen if (layer := _layer_of(name))}
+    layers = (seen - set(layer_of)) | set(layer_of.values())
+    if target not in layers and target not in layer_of:
+        known = [*sorted(layers), *sorted(layer_of)]
+        nearest = difflib.get_close_matches(target, known, n=3, cutoff=0.4) or known[:3]
+        raise PartitionKeyError(
+            f"there is no layer or SAE {target!r} here, in the settings, the catalogue, the store "
+            f"or Dagster; the nearest are {', '.join(nearest)}"
         )
-        if folder.is_symlink() or folder.exists()
+    if nodes is not None:
+        if target in layers:
+            raise PartitionKeyError(
+                f"{target} is a layer, which has no nodes; name one of its SAEs with --nodes, e.g. "
+                + next(
+                    (key for key, layer in layer_of.items() if layer == target), "conv_x4_k0.05..."
+                )
+            )
+        return _plan_nodes(settings, store, catalog, target, nodes)
+    saes = (
+        [target] if target in layer_of else sorted(k for k, of in layer_of.items() if of == target)
     )
-    sizes = [size for folder in folders for size in _sizes(folder)]
-    wanted = key in [hyperparameters.key for hyperparameters in settings.wanted()]
-    return Removal(key, rows, folders, len(sizes), sum(sizes), wanted)
+    scopes = [Scope(hyperparameters=key) for key in saes]
+    if target in layers:
+        scopes.append(Scope(layer=target))
+    owners = {scope.owner for scope in scopes}
+    tops = (*(store.root / top for top in ("layers", "saes", "work")), store.browser)
+    folders = [
+        folder
+        for owner in sorted(owners)
+        for folder in (top / owner for top in tops)
+        if folder.is_symlink() or folder.exists()
+    ]
+    folders += [folder for folder in children(store.jobs) if job_of(folder).owner in owners]
+    wanted = [h.key for h in settings.wanted() if h.key in owners]
+    return _planned(target, scopes, catalog, folders, wanted=wanted)
 
 
-def remove(store: Store, catalog: Catalog, removal: Removal) -> None:
-    """Remove an SAE's rows in one transaction, then its files.
+def _layer_of(name: str) -> str | None:
+    """Layer of an SAE by its partition key, None where it is none."""
+    try:
+        return Hyperparameters.from_key(name).layer
+    except PartitionKeyError:
+        return None
 
-    Ended in between, it leaves files without rows, which `orphans` finds.
+
+def _plan_nodes(
+    settings: Settings, store: Store, catalog: Catalog, key: str, wanted: Collection[int]
+) -> Removal:
+    hyperparameters = settings.parse_key(key)
+    sae = Sae(key, hyperparameters, settings.layer_named(hyperparameters.layer))
+    nodes = sae.require_nodes(sorted(set(wanted)))
+    going = set(nodes)
+    folders, cut, assets = [], [], []
+    for batch in catalog.batches(key).itertuples():
+        standing = {
+            parse_node_key(partition.partition("|")[2]) for partition in batch.partition_keys
+        }
+        if not standing & going:
+            continue
+        assets.append(batch.asset)
+        if standing <= going:
+            folders.append(Path(batch.artifact))
+        else:
+            cut.append((Path(batch.artifact), tuple(sorted(standing & going))))
+    over = [
+        (folder, job_of(folder).nodes)
+        for folder in children(store.jobs)
+        if job_of(folder).owner == key
+    ]
+    over += [(folder, nodes_of_work(folder)) for folder in children(store.root / "work" / key)]
+    for folder, batch_nodes in over:
+        if batch_nodes and going.issuperset(range(batch_nodes[0], batch_nodes[1] + 1)):
+            folders.append(folder)
+    return _planned(
+        key,
+        [Scope(hyperparameters=key, nodes=nodes)],
+        catalog,
+        [folder for folder in folders if folder.is_symlink() or folder.exists()],
+        cut=cut,
+        resting_on=[n for n in catalog.resting_on(assets, key) if n not in assets],
+    )
+
+
+def _planned(
+    target: str,
+    scopes: Collection[Scope],
+    catalog: Catalog,
+    folders: Collection[Path],
+    *,
+    cut: Collection[tuple[Path, tuple[int, ...]]] = (),
+    wanted: Collection[str] = (),
+    resting_on: Collection[str] = (),
+) -> Removal:
+    n_bytes = [size for folder in folders for size in sizes(folder)]
+    return Removal(
+        target,
+        tuple(scopes),
+        catalog.count(*scopes),
+        tuple(folders),
+        tuple(cut),
+        len(n_bytes),
+        sum(n_bytes),
+        tuple(wanted),
+        tuple(resting_on),
+    )
+
+
+def require_idle(store: Store, removal: Removal) -> None:
+    """Refuse to remove what a run works on, or what lies outside of the store.
 
     Raises
     ------
     StoreError
-        Where a job of the SAE runs, or a folder is not in the store or cannot be removed.
-    CatalogError
-        Where the catalogue cannot be written; nothing is removed then.
+        Names the job, or the folder.
     """
-    for folder in removal.folders:
-        _require_inside(folder, store.root)
-        if folder.parent == store.jobs and _is_held(folder):
+    for folder in (*removal.folders, *(folder for folder, _ in removal.cut)):
+        require_inside(folder, store.root)
+    for folder in children(store.jobs):
+        if job_of(folder).owner in removal.owners and is_held(folder):
             raise StoreError(
                 f"{folder.name}: a run works on this job; terminate it or wait for its end, then "
                 "clean again. Nothing was removed"
             )
-    catalog.remove(removal.key)
-    for folder in removal.folders:
-        _delete(folder, store.root)
 
 
-def orphans(store: Store, catalog: Catalog, now: float | None = None) -> Orphans:
-    """What nothing refers to: artifacts without rows, rows without artifacts, finished jobs,
-    leftovers of killed writes.
+def remove(store: Store, catalog: Catalog, removal: Removal) -> None:
+    """Remove rows in one transaction, then files.
 
-    What was changed within the last day is left out: a run may be at work on it.
-
-    Parameters
-    ----------
-    now
-        Time in seconds since the epoch; left out, the present.
+    Ended in between, it leaves files without rows, which `orphans.orphans` finds.
 
     Raises
     ------
+    StoreError
+        As `require_idle` does, or where a folder cannot be removed.
     CatalogError
-        Where the catalogue is missing or cannot be read.
-    StoreError
-        Where the catalogue's artifacts lie in another store, so that it does not tell what is
-        needed in this one.
+        Where the catalogue cannot be written; nothing is removed then.
     """
-    recent = (time.time() if now is None else now) - DAY_S
-    made = catalog.artifacts_made()
-    lost = []
-    standing = set()
-    for row in made.itertuples():
-        artifact = Path(os.path.normpath(row.artifact))
-        if not artifact.is_relative_to(store.root):
-            raise StoreError(
-                f"{catalog.path} refers to {artifact}, which is not in the store {store.root}; "
-                "set [project] store to where the artifacts lie, or make them again. Nothing is "
-                "taken for an orphan until then"
-            )
-        standing.add(artifact)
-        if not artifact.exists():
-            lost.append(LostArtifact(row.asset, row.first, int(row.n_partitions), artifact))
-    owners = {str(key).partition("|")[0] for key in made["first"]}
-    candidates = [
-        *_unreferenced(store, standing),
-        *_killed_writes(store),
-        *_finished_jobs(store),
-        *_abandoned_work(store, owners),
-    ]
-    leftovers = tuple(
-        Leftover(path, why, sum(_sizes(path)))
-        for path, why in dict(candidates).items()
-        if _newest(path) < recent
-    )
-    return Orphans(leftovers, tuple(lost))
+    require_idle(store, removal)
+    catalog.remove(*removal.scopes)
+    for folder in removal.folders:
+        delete(folder, store.root)
+    for folder, nodes in removal.cut:
+        _cut(folder, nodes)
 
 
-def remove_leftovers(store: Store, leftovers: Iterable[Leftover]) -> None:
-    """Remove orphans' files.
+def _cut(folder: Path, nodes: Collection[int]) -> None:
+    """Take nodes out of the tables of a batch; the rows of its other nodes go on standing on it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
-    Raises
-    ------
-    StoreError
-        Where one is not in the store or cannot be removed; those before it are gone.
-    """
-    for leftover in leftovers:
-        _delete(leftover.path, store.root)
-
-
-# -- what is not needed ----------------------------------------------------------------------
-
-
-def _unreferenced(store: Store, standing: set[Path]) -> Iterator[tuple[Path, str]]:
-    """Artifacts that no row of the catalogue stands on: whole, or batches of nodes."""
-    why = "no row of the catalogue stands on it"
-    at_work = {_job_of(folder.name) for folder in _children(store.jobs) if _is_held(folder)}
-    for top in ("layers", "saes"):
-        for owner in _children(store.root / top):
-            for artifact in _children(owner):
-                if (artifact.name, owner.name) not in at_work:
-                    yield from _unreferenced_in(artifact, standing, why)
-    for artifact in (*_children(store.root / PROJECT), *_children(store.browser)):
-        if artifact.is_dir():  # the browser's start page is of all SAEs
-            yield from _unreferenced_in(artifact, standing, why)
-
-
-def _unreferenced_in(artifact: Path, standing: set[Path], why: str) -> Iterator[tuple[Path, str]]:
-    if artifact in standing:
-        return
-    batches = [batch for batch in _children(artifact) if batch in standing]
-    if not batches:
-        yield artifact, why
-        return
-    for batch in _children(artifact):
-        if batch not in standing:
-            yield batch, why
-
-
-def _killed_writes(store: Store) -> Iterator[tuple[Path, str]]:
-    """What a killed process had not yet put in its place. `.<name>.old-<pid>` is the last good
-    artifact where `<name>` itself is missing, and then stays."""
-    folders = [
-        store.root, store.jobs, store.browser, store.genome_cache, store.root / PROJECT,
-        *(
-            folder
-            for top in ("layers", "saes", "work")
-            for owner in _children(store.root / top)
-            for folder in (owner, *_children(owner))
-        ),
-    ]  # fmt: skip
-    for folder in folders:
-        for entry in _entries(folder):
-            if not entry.name.startswith("."):
-                continue
-            old = _OLD_FOLDER.fullmatch(entry.name)
-            if old is None or (folder / old["name"]).exists():
-                yield entry, "left by a write that was killed"
-
-
-def _finished_jobs(store: Store) -> Iterator[tuple[Path, str]]:
-    """Jobs that failed, or whose result a run has taken."""
-    for folder in _children(store.jobs):
-        status = _status(folder)
-        if status is None or _is_held(folder):
+    for path in sorted(folder.glob("*.parquet")):
+        table = pq.read_table(path)
+        if "node" not in table.column_names:
             continue
-        if status != "success":
-            yield folder, "a job that failed"
-        elif (folder / "taken.json").exists():
-            yield folder, "a finished job"
-
-
-def _abandoned_work(store: Store, owners: set[str]) -> Iterator[tuple[Path, str]]:
-    """Unfinished work of layers and SAEs that have no result, so that nothing goes on with it.
-
-    The work of a job that may still be resumed stays.
-    """
-    for owner in _children(store.root / "work"):
-        if owner.name in owners or owner.name == PROJECT:
-            continue
-        jobs = [job for job in _children(store.jobs) if _job_of(job.name)[1] == owner.name]
-        if not any(_status(job) is None for job in jobs):
-            yield owner, "work of a partition that has neither results nor open jobs"
-
-
-# -- files -----------------------------------------------------------------------------------
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Everything in a folder, sorted; nothing where it is missing, a file or a link."""
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    return sorted(folder.iterdir())
-
-
-def _children(folder: Path) -> list[Path]:
-    """What is in a folder but dot files, which are being written."""
-    return [entry for entry in _entries(folder) if not entry.name.startswith(".")]
-
-
-def _sizes(path: Path) -> Iterator[int]:
-    """Size of each file at or below a path; links count themselves."""
-    if path.is_symlink() or not path.is_dir():
-        yield path.lstat().st_size
-        return
-    for entry in _entries(path):
-        yield from _sizes(entry)
-
-
-def _newest(path: Path) -> float:
-    """Latest modification at or below a path."""
-    times = [path.lstat().st_mtime, *(_newest(entry) for entry in _entries(path))]
-    return max(times)
-
-
-def _job_of(name: str) -> tuple[str, str]:
-    """Stage and owner of a job's folder.
-
-    >>> _job_of("seqlets-conv_x4_k0.05_lr0.003_s0-n0000-n0063.0a1b2c3d-4f6dcef2e219465c")
-    ('seqlets', 'conv_x4_k0.05_lr0.003_s0')
-    """
-    stage, _, rest = name.partition("-")
-    owner = rest.rpartition("-")[0]
-    nodes = re.fullmatch(r"(.+?)-n[0-9]{4,}(?:-n[0-9]{4,})?(?:\.[0-9a-f]{8})?", owner)
-    return stage, nodes[1] if nodes else owner
-
-
-def _status(job: Path) -> str | None:
-    """How a job ended, None while it has not."""
-    try:
-        return str(json.loads((job / "result.json").read_text())["status"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_held(job: Path) -> bool:
-    """Whether a Dagster process follows the job now."""
-    if not (job / "lock").exists():
-        return False
-    try:
-        with FileLock(job / "lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _require_inside(path: Path, root: Path) -> None:
-    """Refuse a path that is not below the store once links are followed; itself it may be one."""
-    if not path.parent.resolve().is_relative_to(root.resolve()) or path == root:
-        raise StoreError(
-            f"{path} lies outside of the store {root}, through a link; it is not removed. Remove "
-            "it by hand if it is not needed"
-        )
-
-
-def _delete(path: Path, root: Path) -> None:
-    _require_inside(path, root)
-    try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be removed ({error.strerror}: {error.filename}); mend its rights, "
-            "then clean again"
-        ) from error
+        gone = pc.is_in(table["node"], value_set=pa.array(nodes, table.schema.field("node").type))
+        if pc.any(gone).as_py():
+            with write_file(path) as temporary:
+                pq.write_table(table.filter(pc.invert(gone)), temporary)
 
 
 # -- in words --------------------------------------------------------------------------------
@@ -358,44 +288,32 @@ def _delete(path: Path, root: Path) -> None:
 
 def removal_as_text(removal: Removal) -> str:
     """The plan for a terminal."""
-    lines = [f"{removal.key}: {removal.n_files} files, {_size(removal.n_bytes)}"]
-    lines += [f"  {folder}" for folder in removal.folders]
-    lines += [f"  {n:,} rows of {table}" for table, n in removal.rows.items()]
-    if removal.is_wanted:
-        lines.append(
-            "dagster_project.toml asks for it: unless its [[sae]] goes, it will be made again"
+    return "\n".join(_lines(removal))
+
+
+def _lines(removal: Removal) -> Iterator[str]:
+    what = removal.target
+    nodes = removal.scopes[0].nodes
+    if nodes is not None:
+        what += (
+            f", {len(nodes)} nodes: {batch_name(nodes)}" if nodes[1:] else f", {batch_name(nodes)}"
         )
-    return "\n".join(lines)
-
-
-def orphans_as_text(found: Orphans) -> str:
-    """What was found, for a terminal."""
-    total = sum(leftover.n_bytes for leftover in found.leftovers)
-    lines = [f"{len(found.leftovers)} files and folders that nothing needs, {_size(total)}"]
-    lines += [
-        f"  {leftover.path}  ({_size(leftover.n_bytes)}, {leftover.why})"
-        for leftover in found.leftovers
-    ]
-    if found.lost:
-        lines.append(f"{len(found.lost)} artifacts are gone whose rows stand; materialize again:")
-        lines += [
-            f"  {lost.asset} {lost.first}"
-            + (f" and {lost.n_partitions - 1} more" if lost.n_partitions > 1 else "")
-            + f"  ({lost.artifact})"
-            for lost in found.lost
-        ]
-    return "\n".join(lines)
-
-
-def _size(n_bytes: int) -> str:
-    """Bytes for people.
-
-    >>> _size(0), _size(1536), _size(3 * 2**30)
-    ('0 B', '1.5 KiB', '3.0 GiB')
-    """
-    size, unit = float(n_bytes), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+    elif removal.saes != [what]:
+        what += f", layer with {len(removal.saes)} SAEs"
+    yield f"{what}: {removal.n_files} files, {size_text(removal.n_bytes)}"
+    for folder in removal.folders:
+        yield f"  {folder}"
+    for folder, gone in removal.cut:
+        yield f"  rows of {len(gone)} nodes out of the tables in {folder}"
+    for table, n in removal.rows.items():
+        yield f"  {n:,} rows of {table}"
+    if removal.wanted:
+        yield (
+            f"dagster_project.toml asks for {', '.join(removal.wanted)}: unless its [[sae]] goes, "
+            "it will be made again"
+        )
+    if removal.resting_on:
+        yield (
+            f"{', '.join(removal.resting_on)} were made from these nodes, too, and stay as they are: "
+            "stale until they are made again after the nodes"
+        )

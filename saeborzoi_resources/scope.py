@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeborzoi.errors import CatalogError
 from saeborzoi.hyperparameters import node_key
-from saeborzoi_resources.schema import TABLE
+from saeborzoi_resources.schema import NODE_TABLES, TABLE, TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,3 +82,40 @@ def where_of(scope: Scope) -> tuple[str, list[Any]]:
         "hyperparameters = ? AND list_contains(?, node)",
         [scope.hyperparameters, list(scope.nodes)],
     )
+
+
+def belonging_to(scopes: Iterable[Scope]) -> dict[str, tuple[str, list[Any]]]:
+    """Table to the SQL condition and parameters of the rows that go with layers, SAEs or nodes of
+    SAEs when they are removed.
+
+    With nodes go the rows of the assets that have a partition a node; what an asset of the SAE
+    says of them belongs to the SAE.
+    """
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for scope in scopes:
+        for table, condition, parameters in _belonging_to(scope):
+            conditions, before = found.get(table, ("", []))
+            joined = f"{conditions} OR {condition}" if conditions else condition
+            found[table] = joined, [*before, *parameters]
+    return found
+
+
+def _belonging_to(scope: Scope) -> Iterator[tuple[str, str, list[Any]]]:
+    made = "materialization"
+    if scope.hyperparameters is None:
+        yield made, "partition_key = ?", [scope.layer]
+        for table in TABLES:
+            if table.key[0] == "layer":
+                yield table.name, "layer = ?", [scope.layer]
+    elif scope.nodes is None:
+        key = scope.hyperparameters
+        yield made, "partition_key = ? OR starts_with(partition_key, ?)", [key, f"{key}|"]
+        for table in TABLES:
+            for column in table.key:
+                if column.startswith("hyperparameters"):
+                    yield table.name, f"{column} = ?", [key]
+    else:
+        yield made, "list_contains(?, partition_key)", [scope.partition_keys]
+        condition, parameters = where_of(scope)
+        for name in NODE_TABLES:
+            yield name, f"({condition})", parameters

@@ -196,7 +196,7 @@ def test_the_version_changes_with_what_is_compared(platform: Platform) -> None:
 
 
 def test_an_sae_without_positions_has_its_row_but_no_pairs(platform: Platform) -> None:
-    platform.catalog.remove(KEYS[3])
+    platform.catalog.remove(Scope(hyperparameters=KEYS[3]))
     row = platform.catalog.whole("sae").iloc[[0]].drop(columns="hyperparameters")
     platform.catalog.replace(
         _made(platform, "trained_sae", Path("weights")),
@@ -211,7 +211,7 @@ def test_an_sae_without_positions_has_its_row_but_no_pairs(platform: Platform) -
 
 def test_removing_an_sae_removes_it_from_the_comparison(platform: Platform) -> None:
     _materialize(platform)
-    platform.catalog.remove(KEYS[0])
+    platform.catalog.remove(Scope(hyperparameters=KEYS[0]))
     assert len(platform.catalog.whole("sae_comparison")) == 3
     assert len(platform.catalog.whole("sae_stability")) == 3
     assert platform.catalog.rows("node_recurrence", KEYS[0]).empty

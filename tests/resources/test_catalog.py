@@ -103,7 +103,7 @@ def test_removing_an_sae_leaves_the_others(tmp_path: Path) -> None:
     other = KEY.replace("s0", "s1")
     for key in (KEY, other):
         catalog.replace(_made(), Scope(hyperparameters=key), {"node_embedding": _embedding([0])})
-    assert catalog.remove(KEY) == 2
+    assert catalog.remove(Scope(hyperparameters=KEY)) == 2
     assert catalog.rows("node_embedding", KEY).empty
     assert len(catalog.rows("node_embedding", other)) == 1
 
@@ -213,7 +213,7 @@ def test_reading_a_catalogue_of_an_earlier_release_makes_what_it_lacks(tmp_path:
     with duckdb.connect(str(path)) as connection:
         connection.execute("DROP TABLE sae_comparison")
         connection.execute("DROP VIEW sae_summary")
-    assert catalog.count(KEY) == {"node_embedding": 1, "materialization": 1}
+    assert catalog.count(Scope(hyperparameters=KEY)) == {"node_embedding": 1, "materialization": 1}
     assert catalog.whole("sae_summary").empty
 
 

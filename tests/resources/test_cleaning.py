@@ -1,92 +1,23 @@
-"""Cleaning: exactly what belongs to the SAE goes, what somebody may need stays."""
+"""Cleaning: exactly what belongs to the layer, SAE or nodes goes."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import pytest
 from filelock import FileLock
+from two_saes import KEY, LONGER, Project
 
 from saeborzoi.errors import CatalogError, ComputeError, PartitionKeyError, StoreError
-from saeborzoi.settings import load_settings
 from saeborzoi_assets import removal
+from saeborzoi_assets.cli import main
 from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
-from saeborzoi_resources import cleaning
-from saeborzoi_resources.catalog import Catalog
+from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
+from saeborzoi_resources import cleaning, store_files
+from saeborzoi_resources.schema import TABLE
 from saeborzoi_resources.scope import Made, Scope
-from saeborzoi_resources.store import Store
-
-KEY = "conv1d_1_x4_k0.05_lr0.003_s1"
-LONGER = "conv1d_1_x4_k0.05_lr0.003_s10"
-_SETTINGS = """
-[project]
-name = "test"
-[data]
-genome = "genome.fa"
-[[layer]]
-name = "conv1d_1"
-n_channels = 608
-bp_per_position = 2
-train = { shards = "shards", windows = "train_seqs.bed" }
-[[sae]]
-layer = "conv1d_1"
-seed = 1
-"""
-OLD = 3 * cleaning.DAY_S
-
-
-class Project:
-    """A store with two SAEs, one key the beginning of the other."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "dagster_project.toml"
-        self.file.write_text(_SETTINGS)
-        self.settings = load_settings(self.file)
-        self.store = Store(self.settings.project.store)
-        self.catalog = Catalog(self.store.catalog)
-        for key in (KEY, LONGER):
-            self.make(key, "umap_embedding")
-            self.put(self.store.work(key, "trained_sae") / "checkpoint")
-            self.put(self.store.browser / key / "index.html")
-            self.put(self.store.jobs / f"trained_sae-{key}-0123456789abcdef" / "log.txt")
-            self.put(self.store.jobs / f"seqlets-{key}-n0000-n0003.0a1b2c3d-0123" / "log.txt")
-
-    def make(self, key: str, asset: str) -> Path:
-        artifact = self.store.sae_artifact(key, asset)
-        self.put(artifact / "table.parquet")
-        rows = pd.DataFrame(
-            {"node": [0, 1], "umap_1": 0.0, "umap_2": 0.0, "cluster": 0, "motif_family": 0}
-        )
-        rows["motif_family"] = None
-        self.catalog.replace(
-            Made(asset, "run", "1", "v", artifact),
-            Scope(hyperparameters=key),
-            {"node_embedding": rows} if asset == "umap_embedding" else {},
-        )
-        return artifact
-
-    def put(self, path: Path, text: str = "12345") -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    def files(self) -> list[str]:
-        return sorted(
-            str(path.relative_to(self.store.root))
-            for path in self.store.root.rglob("*")
-            if path.is_file() and not path.name.startswith("catalog.duckdb")
-        )
-
-    def plan(self, key: str = KEY) -> cleaning.Removal:
-        return cleaning.plan_removal(self.settings, self.store, self.catalog, key)
-
-    def leftovers(self, age_s: float = OLD) -> dict[str, str]:
-        """Path to why, as seen `age_s` from now."""
-        now = self.file.stat().st_mtime + age_s
-        found = cleaning.orphans(self.store, self.catalog, now)
-        return {str(each.path.relative_to(self.store.root)): each.why for each in found.leftovers}
 
 
 @pytest.fixture
@@ -101,8 +32,8 @@ def test_the_plan_names_what_goes_and_changes_nothing(project: Project) -> None:
     plan = project.plan()
     assert plan.rows == {"node_embedding": 2, "materialization": 1}
     assert (plan.n_files, plan.n_bytes) == (5, 25)
-    assert plan.is_wanted
-    assert not project.plan(LONGER).is_wanted
+    assert plan.wanted == (KEY,)
+    assert project.plan(LONGER).wanted == ()
     text = cleaning.removal_as_text(plan)
     assert "2 rows of node_embedding" in text
     assert "will be made again" in text
@@ -148,33 +79,184 @@ def test_a_store_that_is_a_link_itself_is_cleaned(project: Project, tmp_path: Pa
     assert not (tmp_path / "big_disk" / "saes" / KEY).exists()
 
 
-def test_an_sae_at_work_is_refused(project: Project) -> None:
-    job = project.store.jobs / f"trained_sae-{KEY}-0123456789abcdef"
-    with FileLock(job / "lock"), pytest.raises(StoreError, match="a run works on this job"):
-        cleaning.remove(project.store, project.catalog, project.plan())
-    assert len(project.files()) > 5
+@pytest.mark.parametrize(
+    "lock",
+    [f"seqlets-{KEY}-n0000-n0003.0a1b2c3d-0123/lock", f".locks/trained_sae-{KEY}"],
+    ids=["batch", "whole"],
+)
+def test_an_sae_at_work_is_refused(project: Project, lock: str) -> None:
+    path = project.put(project.store.jobs / lock)
+    for plan in (project.plan(), project.plan("conv1d_1"), project.plan(nodes=[3])):
+        with FileLock(path), pytest.raises(StoreError, match="a run works on this job"):
+            cleaning.remove(project.store, project.catalog, plan)
+    assert len(project.files()) > 10
     assert project.plan().rows["node_embedding"] == 2
+    with FileLock(path):
+        cleaning.remove(project.store, project.catalog, project.plan(LONGER))
 
 
 def test_nothing_goes_where_the_catalogue_cannot_be_read(project: Project) -> None:
     before = project.files()
     project.catalog.path.write_bytes(b"not a database" * 1000)
-    for action in (project.plan, project.leftovers):
-        with pytest.raises(CatalogError, match="cannot be opened"):
-            action()
+    with pytest.raises(CatalogError, match="cannot be opened"):
+        project.plan()
     project.catalog.path.unlink()
-    for action in (project.plan, project.leftovers):
-        with pytest.raises(CatalogError, match="there is no catalogue"):
-            action()
+    with pytest.raises(CatalogError, match="there is no catalogue"):
+        project.plan()
     assert project.files() == before
 
 
-def test_a_malformed_key_names_the_nearest(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("target", "nearest"),
+    [
+        (KEY.replace("_s1", "_s3"), KEY),
+        (KEY.replace("_k", "-k"), KEY),
+        ("conv1d1", "conv1d_1"),
+        ("../../etc", "conv1d_1"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_nearest(
+    project: Project, target: str, nearest: str
+) -> None:
+    with pytest.raises(PartitionKeyError, match=f"there is no layer or SAE .* nearest .*{nearest}"):
+        project.plan(target)
+
+
+def test_a_layer_goes_with_its_saes(project: Project) -> None:
+    project.put(project.store.layer_artifact("conv1d_1", "normalization_constants") / "x.parquet")
     project.catalog.replace(
-        Made("trained_sae", "run", "1", "v", project.store.root), Scope(hyperparameters=KEY), {}
+        Made("normalization_constants", "run", "1", "v", project.store.root),
+        Scope(layer="conv1d_1"),
+        {
+            "channel_normalization": pd.DataFrame(
+                {"channel": [0, 1], "activation_max": 1.0, "activation_max_seen": 1.0}
+            )
+        },
     )
-    with pytest.raises(PartitionKeyError, match="is not a set of hyperparameters"):
-        project.plan("../../etc")
+    other = "conv1d_2_x4_k0.05_lr0.003_s1"
+    project.make(other, "umap_embedding")
+    plan = project.plan("conv1d_1")
+    assert plan.saes == [KEY, LONGER]
+    assert plan.rows == {"node_embedding": 4, "materialization": 3, "channel_normalization": 2}
+    assert plan.wanted == (KEY,)
+    assert "conv1d_1, layer with 2 SAEs: 11 files" in cleaning.removal_as_text(plan)
+    cleaning.remove(project.store, project.catalog, plan)
+    assert all(other in file for file in project.files())
+    assert project.catalog.whole("materialization")["partition_key"].tolist() == [other]
+
+
+def test_a_layer_that_the_settings_no_longer_have_can_be_removed(project: Project) -> None:
+    project.make("conv1d_9_x4_k0.05_lr0.003_s1", "umap_embedding")
+    plan = project.plan("conv1d_9")
+    assert plan.saes == ["conv1d_9_x4_k0.05_lr0.003_s1"]
+    cleaning.remove(project.store, project.catalog, plan)
+    assert not any("conv1d_9" in file for file in project.files())
+
+
+def test_a_pair_of_saes_of_the_layer_counts_once(project: Project) -> None:
+    pair = pd.DataFrame({"hyperparameters_a": [KEY], "hyperparameters_b": [LONGER]})
+    for column in TABLE["sae_stability"].columns[2:]:
+        pair[column.name] = "x" if column.type == "VARCHAR" else 1
+    project.catalog.replace(
+        Made("sae_comparison", "run", "1", "v", project.store.root),
+        Scope(),
+        {"sae_stability": pair},
+    )
+    assert project.plan("conv1d_1").rows["sae_stability"] == 1
+    assert project.plan(LONGER).rows["sae_stability"] == 1
+
+
+# -- nodes -----------------------------------------------------------------------------------
+
+
+def test_nodes_go_and_the_others_of_their_batch_stay(project: Project) -> None:
+    shared = project.batch(KEY, "seqlets", [0, 1, 2, 3], ["seqlet", "node_selection"])
+    whole = project.batch(KEY, "meme_motifs", [2, 3], ["n0002-n0003"])
+    alone = project.batch(KEY, "meme_motifs", [0, 1], ["n0000-n0001"])
+    others = project.batch(LONGER, "seqlets", [2, 3], ["seqlet"])
+    before = alone.stat(), (alone / "n0000-n0001.parquet").read_bytes()
+    plan = project.plan(nodes=[2, 3, 7])
+    assert plan.rows == {"materialization": 4}
+    assert plan.folders == (whole,)
+    assert plan.cut == ((shared, (2, 3)),)
+    text = cleaning.removal_as_text(plan)
+    assert f"{KEY}, 3 nodes: n0002-n0007" in text
+    assert f"rows of 2 nodes out of the tables in {shared}" in text
+    cleaning.remove(project.store, project.catalog, plan)
+    assert not whole.exists()
+    for table in ("seqlet", "node_selection"):
+        left = pd.read_parquet(shared / f"{table}.parquet")
+        assert left["node"].tolist() == [0, 0, 1, 1]
+        assert left["node"].dtype == "int32"
+    assert (shared / "provenance.json").exists()
+    assert (alone.stat(), (alone / "n0000-n0001.parquet").read_bytes()) == before
+    assert len(pd.read_parquet(others / "seqlet.parquet")) == 4
+    made = project.catalog.partitions_made("seqlets", KEY)
+    assert made == {f"{KEY}|n0000", f"{KEY}|n0001"}
+    assert project.plan().rows["node_embedding"] == 2
+    assert project.plan(nodes=[2, 3]).rows == {}
+
+
+def test_unfinished_work_and_jobs_of_nothing_but_the_nodes_go(project: Project) -> None:
+    work = project.store.root / "work" / KEY
+    partly = project.put(work / "meme_motifs-n0002-n0009-0123" / "n0002.json")
+    fully = project.put(work / "meme_motifs-n0002-n0003-0123" / "n0002.json")
+    job = project.put(project.store.jobs / f"meme_motifs-{KEY}-n0003-0123" / "log.txt")
+    cleaning.remove(project.store, project.catalog, project.plan(nodes=[2, 3]))
+    assert partly.exists()
+    assert not fully.parent.exists()
+    assert not job.parent.exists()
+    assert (project.store.jobs / f"trained_sae-{KEY}-0123456789abcdef").exists()
+
+
+def test_results_that_rest_on_the_nodes_are_named(project: Project) -> None:
+    project.batch(KEY, "seqlets", [0, 1], ["seqlet"])
+    for asset, inputs in (
+        ("motif_evidence", ["seqlets"]),
+        ("feature_browser", ["motif_evidence"]),
+        ("top_activations", ["trained_sae"]),
+    ):
+        made_from = {"inputs": {name: ["v"] for name in inputs}}
+        project.catalog.replace(
+            Made(asset, "run", "1", "v", project.store.root, made_from),
+            Scope(hyperparameters=KEY),
+            {},
+        )
+    plan = project.plan(nodes=[1])
+    assert plan.resting_on == ("feature_browser", "motif_evidence")
+    assert "feature_browser, motif_evidence were made from these nodes" in (
+        cleaning.removal_as_text(plan)
+    )
+    assert project.plan(nodes=[2]).resting_on == ()
+
+
+def test_nodes_that_there_are_not_are_refused(project: Project) -> None:
+    with pytest.raises(PartitionKeyError, match="has 2432 nodes"):
+        project.plan(nodes=[0, 2432])
+    with pytest.raises(PartitionKeyError, match=f"is a layer, which has no nodes.*{KEY}"):
+        project.plan("conv1d_1", nodes=[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "parsed"),
+    [
+        (KEY, None, (KEY, None)),
+        (KEY, "3, 7-9,11", (KEY, [3, 7, 8, 9, 11])),
+        (f"{KEY}|n0003", None, (KEY, [3])),
+    ],
+)
+def test_targets_as_people_write_them(
+    text: str, nodes: str | None, parsed: tuple[str, list[int] | None]
+) -> None:
+    assert removal.parse_target(text, nodes) == parsed
+
+
+@pytest.mark.parametrize("nodes", ["", "3,", "n0003", "9-7", "3-", "-1"])
+def test_malformed_nodes_are_refused(nodes: str) -> None:
+    with pytest.raises(PartitionKeyError, match=r"write e\.g\. 3,7-9"):
+        removal.parse_target(KEY, nodes)
+    with pytest.raises(PartitionKeyError, match="use one of the two"):
+        removal.parse_target(f"{KEY}|n0003", "4")
 
 
 def test_a_folder_without_rights_is_named(
@@ -183,160 +265,129 @@ def test_a_folder_without_rights_is_named(
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(cleaning.shutil, "rmtree", refuse)
+    monkeypatch.setattr(store_files.shutil, "rmtree", refuse)
     with pytest.raises(StoreError, match=r"cannot be removed \(Permission denied"):
         cleaning.remove(project.store, project.catalog, project.plan())
-
-
-# -- orphans ---------------------------------------------------------------------------------
-
-
-def test_what_stands_is_no_orphan_whatever_its_age(project: Project) -> None:
-    saes = {name for name in project.leftovers() if name.startswith("saes/")}
-    assert saes == set()
-
-
-def test_artifacts_without_rows_are_found_whole_or_by_batch(project: Project) -> None:
-    batch = project.store.batch(KEY, "seqlets", [0, 1], "new")
-    old = project.store.batch(KEY, "seqlets", [0, 1], "old")
-    for folder in (batch, old):
-        project.put(folder / "seqlet.parquet")
-    project.put(project.store.sae_artifact(KEY, "jaccard_matrix") / "table.parquet")
-    project.put(project.store.layer_artifact("conv1d_9", "normalization_constants") / "x")
-    project.put(project.store.project_artifact("sae_comparison") / "x")
-    project.catalog.replace(
-        Made("seqlets", "run", "1", "v", batch), Scope(hyperparameters=KEY, nodes=(0, 1)), {}
-    )
-    found = {name for name in project.leftovers() if not name.startswith(("jobs", "work", "bro"))}
-    assert found == {
-        f"saes/{KEY}/seqlets/{old.name}",
-        f"saes/{KEY}/jaccard_matrix",
-        "layers/conv1d_9/normalization_constants",
-        "project/sae_comparison",
-    }
-    assert project.leftovers(age_s=60) == {}
-
-
-def test_an_artifact_that_a_running_job_fills_is_no_orphan(project: Project) -> None:
-    project.put(project.store.batch(KEY, "seqlets", [0, 1, 2, 3], "v") / "part.parquet")
-    name = f"saes/{KEY}/seqlets"
-    assert name in project.leftovers()
-    with FileLock(project.store.jobs / f"seqlets-{KEY}-n0000-n0003.0a1b2c3d-0123" / "lock"):
-        assert name not in project.leftovers()
-
-
-def test_rows_whose_artifact_is_gone_are_named_and_stay(project: Project) -> None:
-    artifact = project.store.sae_artifact(KEY, "umap_embedding")
-    (artifact / "table.parquet").unlink()
-    artifact.rmdir()
-    found = cleaning.orphans(project.store, project.catalog)
-    assert found.lost == (cleaning.LostArtifact("umap_embedding", KEY, 1, artifact),)
-    assert f"umap_embedding {KEY}" in cleaning.orphans_as_text(found)
-    assert project.plan().rows["node_embedding"] == 2
-
-
-def test_leftovers_of_killed_writes_but_not_the_last_good_artifact(project: Project) -> None:
-    folder = project.store.sae_artifact(KEY, "umap_embedding")
-    project.put(folder.parent / ".umap_embedding.x7y8z9" / "table.parquet")
-    project.put(folder.parent / ".umap_embedding.old-77" / "table.parquet")
-    project.put(folder.parent / ".trained_sae.old-77" / "sae.safetensors")
-    project.put(project.store.root / ".catalog.parquet")
-    killed = {name for name, why in project.leftovers().items() if "killed" in why}
-    assert killed == {
-        f"saes/{KEY}/.umap_embedding.x7y8z9",
-        f"saes/{KEY}/.umap_embedding.old-77",
-        ".catalog.parquet",
-    }
-
-
-def test_finished_jobs_but_not_a_result_that_nobody_took(project: Project) -> None:
-    jobs = project.store.jobs
-    for name, status in (("taken", "success"), ("untaken", "success"), ("failed", "error")):
-        project.put(jobs / f"trained_sae-{KEY}-{name}" / "result.json", f'{{"status": "{status}"}}')
-    project.put(jobs / f"trained_sae-{KEY}-taken" / "taken.json", "{}")
-    project.put(jobs / f"trained_sae-{KEY}-damaged" / "result.json", "half a docu")
-    found = {name: why for name, why in project.leftovers().items() if name.startswith("jobs/")}
-    assert found == {
-        f"jobs/trained_sae-{KEY}-taken": "a finished job",
-        f"jobs/trained_sae-{KEY}-failed": "a job that failed",
-    }
-
-
-def test_work_is_left_while_a_job_or_result_may_need_it(project: Project) -> None:
-    assert not [name for name in project.leftovers() if name.startswith("work/")]
-    cleaning.remove(project.store, project.catalog, project.plan())
-    project.put(project.store.work(KEY, "trained_sae") / "checkpoint")
-    assert f"work/{KEY}" in project.leftovers()
-    project.put(project.store.jobs / f"trained_sae-{KEY}-0123456789abcdef" / "job.json")
-    assert f"work/{KEY}" not in project.leftovers()
-
-
-def test_a_catalogue_of_another_store_makes_no_orphans(project: Project, tmp_path: Path) -> None:
-    project.store.root.rename(tmp_path / "moved")
-    moved = Store(tmp_path / "moved")
-    with pytest.raises(StoreError, match="set \\[project\\] store to where the artifacts lie"):
-        cleaning.orphans(moved, Catalog(moved.catalog))
-
-
-def test_removing_orphans_removes_them_only(project: Project) -> None:
-    project.put(project.store.sae_artifact(KEY, "jaccard_matrix") / "table.parquet")
-    found = cleaning.orphans(project.store, project.catalog, project.file.stat().st_mtime + OLD)
-    assert "nothing needs" in cleaning.orphans_as_text(found)
-    cleaning.remove_leftovers(project.store, found.leftovers)
-    assert not project.store.sae_artifact(KEY, "jaccard_matrix").exists()
-    assert project.store.sae_artifact(KEY, "umap_embedding").exists()
-    assert project.leftovers() == {}
 
 
 # -- with Dagster ----------------------------------------------------------------------------
 
 
-def test_the_command_says_first_and_then_forgets_the_partition(project: Project) -> None:
-    import dagster as dg
+@dg.asset(
+    partitions_def=dg.MultiPartitionsDefinition(
+        {
+            HYPERPARAMETERS: dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS),
+            NODE: dg.StaticPartitionsDefinition([f"n{node:04d}" for node in range(4)]),
+        }
+    ),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def seqlets() -> None:
+    """An asset of the name of one of the project's."""
 
+
+def _made_in_dagster(instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, LONGER])
+    for key in (KEY, LONGER):
+        dg.materialize(
+            [seqlets],
+            instance=instance,
+            tags={
+                "dagster/asset_partition_range_start": f"{key}|n0000",
+                "dagster/asset_partition_range_end": f"{key}|n0003",
+            },
+        )
+
+
+def test_the_command_says_first_and_then_forgets_the_partition(project: Project) -> None:
     home = ensure_home(project.file.parent)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        instance.add_dynamic_partitions("hyperparameters", [KEY, LONGER])
+        _made_in_dagster(instance)
         before = project.files()
-        assert "add --yes" in removal.remove_sae(project.file, KEY, for_good=False)
+        assert "add --yes" in removal.remove(project.file, KEY, for_good=False)
         assert project.files() == before
         run = instance.create_run_for_job(
-            dg.define_asset_job("job").resolve(asset_graph=_graph()),
+            dg.define_asset_job("job").resolve(
+                asset_graph=dg.Definitions(assets=[seqlets]).resolve_asset_graph()
+            ),
             tags={"dagster/partition": f"{KEY}|n0001"},
             status=dg.DagsterRunStatus.STARTED,
         )
-        with pytest.raises(ComputeError, match=f"run {run.run_id} of {KEY} is not finished"):
-            removal.remove_sae(project.file, KEY, for_good=True)
+        for target, nodes in ((KEY, None), ("conv1d_1", None), (KEY, [3])):
+            with pytest.raises(ComputeError, match=f"run {run.run_id} of .* is not finished"):
+                removal.remove(project.file, target, nodes, for_good=True)
         assert project.files() == before
         instance.report_run_failed(run)
-        assert "with its partition" in removal.remove_sae(project.file, KEY, for_good=True)
-        assert list(instance.get_dynamic_partitions("hyperparameters")) == [LONGER]
+        told = removal.remove(project.file, KEY, for_good=True)
+        assert "with 1 of Dagster's partitions and 4 marks in Dagster" in told
+        assert list(instance.get_dynamic_partitions(HYPERPARAMETERS)) == [LONGER]
+        left = {f"{LONGER}|n{node:04d}" for node in range(4)}
+        assert instance.get_materialized_partitions(seqlets.key) == left
     start_page = (project.store.browser / "index.html").read_text()
     assert KEY not in start_page.replace(LONGER, "")
     assert not any(KEY in file.replace(LONGER, "") for file in project.files())
 
 
+def test_a_partition_that_only_dagster_knows_can_be_removed(project: Project) -> None:
+    added = "conv1d_1_x8_k0.05_lr0.003_s0"
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, [added])
+        assert "1 of Dagster's partitions" in removal.remove(project.file, added, for_good=True)
+        assert list(instance.get_dynamic_partitions(HYPERPARAMETERS)) == []
+
+
+def test_nodes_show_as_missing_in_dagster(project: Project) -> None:
+    project.batch(KEY, "seqlets", [0, 1, 2, 3], ["seqlet"])
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _made_in_dagster(instance)
+        told = removal.remove(project.file, KEY, [1, 2], for_good=True)
+        assert "removed, with 2 marks in Dagster that a partition is made" in told
+        made = instance.get_materialized_partitions(seqlets.key)
+        assert {key for key in made if key.startswith(f"{KEY}|")} == {
+            f"{KEY}|n0000",
+            f"{KEY}|n0003",
+        }
+        assert KEY in instance.get_dynamic_partitions(HYPERPARAMETERS)
+
+
+def test_an_event_log_that_cannot_forget_is_told_of(project: Project) -> None:
+    project.batch(KEY, "seqlets", [0, 1, 2, 3], ["seqlet"])
+    home = ensure_home(project.file.parent)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _made_in_dagster(instance)
+        told = removal.remove(project.file, KEY, [1, 2], for_good=True)
+    assert "Dagster goes on showing seqlets as made" in told
+    assert project.catalog.partitions_made("seqlets", KEY) == {f"{KEY}|n0000", f"{KEY}|n0003"}
+
+
 def test_the_command_works_without_an_instance_and_makes_none(project: Project) -> None:
-    assert removal.remove_sae(project.file, KEY, for_good=True).endswith("removed")
+    assert removal.remove(project.file, KEY, for_good=True).endswith("removed")
     assert not (project.file.parent / ".dagster").exists()
 
 
-def test_the_command_for_orphans_keeps_until_told(project: Project) -> None:
-    orphan = project.put(project.store.sae_artifact(KEY, "jaccard_matrix") / "table.parquet")
-    for path in (orphan, orphan.parent):
-        os.utime(path, (0, 0))
-    assert "add --yes" in removal.remove_orphans(project.file, for_good=False)
-    assert orphan.exists()
-    assert removal.remove_orphans(project.file, for_good=True).endswith("removed")
-    assert not orphan.exists()
-    assert removal.remove_orphans(project.file, for_good=True).startswith("0 files")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["conv1d1"], "there is no layer or SAE"),
+        ([KEY, "--nodes", "x"], "write e.g. 3,7-9"),
+        (["--orphans", "--nodes", "3"], "--nodes goes with an SAE"),
+    ],
+)
+def test_the_command_line_refuses_in_words(
+    project: Project, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--project", str(project.file), "clean", *arguments]) == 2
+    assert told in capsys.readouterr().err
 
 
-def _graph():  # type: ignore[no-untyped-def]
-    import dagster as dg
-
-    @dg.asset
-    def something() -> None:
-        pass
-
-    return dg.Definitions(assets=[something]).resolve_asset_graph()
+def test_the_command_line_shows_what_would_go(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--project", str(project.file), "clean", "conv1d_1"]) == 0
+    assert main(["--project", str(project.file), "clean", f"{KEY}|n0003"]) == 0
+    out = capsys.readouterr().out
+    assert "conv1d_1, layer with 2 SAEs" in out
+    assert out.count("add --yes to remove it") == 2
