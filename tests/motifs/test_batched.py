@@ -106,6 +106,16 @@ def test_recorded_meme_set_gives_the_same(device: str) -> None:
     assert_same(together([texts], False, device)[0], alone)
 
 
+def test_real_sets_of_unlike_lengths_give_the_same(meme_parity_case: Path, device: str) -> None:
+    texts = []
+    for name in ("w14_CTCF_both_75", "mix14-34_noise_a"):
+        lines = (meme_parity_case / "sets" / f"{name}.fa").read_text().split()
+        texts.append([line for line in lines if not line.startswith(">")])
+    for found, each in zip(together(texts, False, device), texts, strict=True):
+        sequences, background, options = arguments(each, False)
+        assert_same(found, find_motifs(sequences, background, **options))  # type: ignore[arg-type]
+
+
 def test_batch_order_and_memory_change_nothing(device: str) -> None:
     texts = list(nodes().values())[:5]
     expected = together(texts, False, device)
