@@ -22,11 +22,13 @@ from saeborzoi_resources.platform import Sae
 from saeborzoi_resources.scope import PROJECT, Scope
 from saeborzoi_resources.store import Store, batch_name
 from saeborzoi_resources.store_files import (
+    LOCKS,
     children,
     delete,
     is_held,
     job_of,
     nodes_of_work,
+    owner_of_lock,
     require_inside,
     size_text,
     sizes,
@@ -155,6 +157,7 @@ def plan_removal(
         if folder.is_symlink() or folder.exists()
     ]
     folders += [folder for folder in children(store.jobs) if job_of(folder).owner in owners]
+    folders += [lock for lock in children(store.jobs / LOCKS) if owner_of_lock(lock) in owners]
     wanted = [h.key for h in settings.wanted() if h.key in owners]
     return _planned(target, scopes, catalog, folders, wanted=wanted)
 
@@ -314,6 +317,6 @@ def _lines(removal: Removal) -> Iterator[str]:
         )
     if removal.resting_on:
         yield (
-            f"{', '.join(removal.resting_on)} were made from these nodes, too, and stay as they are: "
-            "stale until they are made again after the nodes"
+            f"made from these nodes, too, and kept: {', '.join(removal.resting_on)}; stale until "
+            "made again after the nodes"
         )

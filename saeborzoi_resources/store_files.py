@@ -17,6 +17,10 @@ from saeborzoi.hyperparameters import parse_node_key
 _BATCH = r"(n[0-9]{4,})(?:-(n[0-9]{4,}))?(?:\.[0-9a-f]{8})?"
 """A batch's name, of `store.batch_name`."""
 
+LOCKS = ".locks"
+"""In the folder of jobs, the locks of those of a whole layer or SAE: `<stage>-<owner>`, and the
+same with `.json`, which says who holds it."""
+
 
 def entries(folder: Path) -> list[Path]:
     """Everything in a folder, sorted; nothing where it is missing, a file or a link."""
@@ -98,8 +102,17 @@ def is_held(job: Path) -> bool:
     folders, under its stage and owner.
     """
     name = job_of(job)
-    locks = (job / "lock", job.parent / ".locks" / f"{name.stage}-{name.owner}")
+    locks = (job / "lock", job.parent / LOCKS / f"{name.stage}-{name.owner}")
     return any(_is_locked(lock) for lock in locks if lock.exists())
+
+
+def owner_of_lock(lock: Path) -> str:
+    """Layer or SAE that a lock is for.
+
+    >>> owner_of_lock(Path("trained_sae-conv_x4_k0.05_lr0.003_s0.json"))
+    'conv_x4_k0.05_lr0.003_s0'
+    """
+    return lock.name.partition("-")[2].removesuffix(".json")
 
 
 def _is_locked(lock: Path) -> bool:

@@ -224,9 +224,8 @@ def test_results_that_rest_on_the_nodes_are_named(project: Project) -> None:
         )
     plan = project.plan(nodes=[1])
     assert plan.resting_on == ("feature_browser", "motif_evidence")
-    assert "feature_browser, motif_evidence were made from these nodes" in (
-        cleaning.removal_as_text(plan)
-    )
+    text = cleaning.removal_as_text(plan)
+    assert "made from these nodes, too, and kept: feature_browser, motif_evidence" in text
     assert project.plan(nodes=[2]).resting_on == ()
 
 

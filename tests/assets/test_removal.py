@@ -1,0 +1,124 @@
+"""`saeborzoi clean` on a project that is really made: what goes comes back the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+from small_project import KEY, N_NODES, make_small_project
+from test_pipeline import Project, failure_of
+
+from saeborzoi_assets import removal
+from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
+from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_assets.plan import Step, next_step, steps
+from saeborzoi_resources.schema import NODE_TABLES
+
+GONE = [3, 7, 8]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A made project with an instance beside it; the nodes in two batches."""
+    monkeypatch.setenv(HOME_VARIABLE, "")
+    monkeypatch.delenv(HOME_VARIABLE)
+    settings_file = make_small_project(tmp_path / "project")
+    home = ensure_home(settings_file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        project = Project(settings_file, instance)
+        for step in _steps(project)[:5]:
+            if step.name == "nodes":
+                key = step.first.partition("|")[0]
+                for first, last in ((0, 7), (8, N_NODES - 1)):
+                    _make(
+                        project,
+                        step._replace(first=f"{key}|n{first:04d}", last=f"{key}|n{last:04d}"),
+                    )
+            else:
+                # of what is made from all nodes the cheapest stands for the others
+                _make(project, step._replace(assets=step.assets[:1]))
+        yield project
+
+
+def _steps(project: Project) -> list[Step]:
+    settings = project.platform.settings
+    return steps(settings, settings.wanted()[0])
+
+
+def _make(project: Project, step: Step) -> None:
+    result = project.materialize(step)
+    assert result.success, failure_of(result)
+
+
+def _lacking(project: Project) -> Step | None:
+    settings = project.platform.settings
+    return next_step(settings, project.platform.catalog, settings.wanted()[0])
+
+
+def _tables(project: Project) -> dict[str, pd.DataFrame]:
+    return {name: project.platform.catalog.rows(name, KEY) for name in NODE_TABLES}
+
+
+def _made(project: Project, asset: str) -> set[str]:
+    return project.instance.get_materialized_partitions(dg.AssetKey(asset))
+
+
+@pytest.mark.slow
+def test_nodes_and_then_the_layer_go_and_come_back(project: Project) -> None:
+    before, batch_files = _tables(project), _batch_files(project)
+    everything = {f"{KEY}|n{node:04d}" for node in range(N_NODES)}
+    told = removal.remove(project.settings_file, KEY, GONE, for_good=False)
+    assert "made from these nodes, too, and kept: motif_evidence" in told
+    assert _tables(project)["seqlet"].equals(before["seqlet"])
+
+    told = removal.remove(project.settings_file, KEY, GONE, for_good=True)
+    keys = {f"{KEY}|n{node:04d}" for node in GONE}
+    for asset in ("seqlets", "meme_motifs", "tomtom_matches"):
+        assert _made(project, asset) == everything - keys
+        assert project.platform.catalog.partitions_made(asset, KEY) == everything - keys
+    for name, frame in _tables(project).items():
+        left = before[name][~before[name]["node"].isin(GONE)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(frame, left)
+    # what the other nodes' rows stand on is there, and holds just them
+    for table in ("seqlet", "node_selection"):
+        in_files = pd.concat(
+            pd.read_parquet(file) for file in _batch_files(project) if file.stem == table
+        )
+        assert set(in_files["node"]) == set(_tables(project)[table]["node"])
+    assert len(batch_files) == len(_batch_files(project))
+
+    lacking = _lacking(project)
+    assert lacking is not None
+    assert (lacking.first, lacking.last) == (f"{KEY}|n0003", f"{KEY}|n0008")
+    assert f"--partition-range '{KEY}|n0003...{KEY}|n0008'" in told
+    _make(project, lacking)
+    for name, frame in _tables(project).items():
+        pd.testing.assert_frame_equal(frame, before[name])
+    assert _made(project, "seqlets") == everything
+    lacking = _lacking(project)
+    assert lacking is not None
+    assert lacking.name == "fan-in"
+
+    removal.remove(project.settings_file, "conv", for_good=True)
+    lacking = _lacking(project)
+    assert lacking is not None
+    assert lacking.name == "normalization"
+    store = project.platform.store.root
+    left = [path for path in store.rglob("*") if path.is_file() and KEY in str(path)]
+    assert left == []
+    assert not list(store.glob("layers/*"))
+    assert list(project.instance.get_dynamic_partitions(HYPERPARAMETERS)) == []
+    assert _made(project, "normalization_constants") == _made(project, "trained_sae") == set()
+    assert project.platform.catalog.whole("materialization").empty
+    project.instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
+    for step in _steps(project)[:2]:
+        _make(project, step)
+    assert _made(project, "trained_sae") == {KEY}
+
+
+def _batch_files(project: Project) -> list[Path]:
+    folder = project.platform.store.sae_artifact(KEY, "seqlets")
+    return sorted(folder.rglob("*.parquet"))
