@@ -291,6 +291,8 @@ class Profile(Section):
     """Shell line that activates the worker's environment."""
     python: str | None = None
     """Worker's interpreter; left out: the one that runs Dagster (or `python` after `activate`)."""
+    processes: PositiveInt = 1
+    """`trained_sae` only: processes that train one SAE together, a GPU each (torchrun)."""
     nodes_per_job: PositiveInt | None = None
     """SAE nodes in one task of a job array; left out: all in one job."""
     max_parallel: PositiveInt | None = None
@@ -312,6 +314,12 @@ class Compute(Section):
         unknown = sorted(set(self.profile) - {*STAGES, "default"})
         if unknown:
             raise ValueError(f"no stage {unknown[0]!r}; allowed: default, {', '.join(STAGES)}")
+        for stage, profile in self.profile.items():
+            if profile.processes > 1 and stage != "trained_sae":
+                raise ValueError(
+                    f"processes = {profile.processes} in [compute.profile.{stage}]; only "
+                    "trained_sae is worked on by several processes; remove it there"
+                )
         return self
 
     def profile_of(self, stage: str) -> Profile:

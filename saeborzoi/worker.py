@@ -5,6 +5,9 @@ last; whoever started it believes nothing else. Exit codes: 0 done, 2 a `SaeBorz
 message says how to mend it), 75 interrupted with its state saved (run the same job again),
 1 anything else, with the traceback in the log. Where the job goes and how its end is told apart
 belongs to `saeborzoi_resources.compute`.
+
+Started several times by torchrun, the workers do the job together: the first one reports and
+writes the result, unless another one failed and said why.
 """
 
 from __future__ import annotations
@@ -52,6 +55,24 @@ def fingerprint(job: Job) -> str:
     """
     document = job.model_dump(mode="json", exclude={"settings", "threads", "run_id"})
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def command(python: str, processes: int = 1) -> list[str]:
+    """Command line that starts the worker; the job document comes after it.
+
+    Parameters
+    ----------
+    python
+        Interpreter.
+    processes
+        Workers that do the job together, a GPU each, started by torchrun. It hands the signals
+        that ask to stop on to them, and waits while they save their state.
+    """
+    together = [
+        "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+        "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1", "--shutdown-timeout=100",
+    ]  # fmt: skip
+    return [python, *(together if processes > 1 else []), "-m", "saeborzoi.worker"]
 
 
 def read_job(path: Path) -> Job:
@@ -242,11 +263,17 @@ def run(path: Path, stage_name: str = "") -> int:
     except ComputeError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_REFUSED
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    n_together = int(os.environ.get("WORLD_SIZE", "1"))
+    job = job.model_copy(update={"threads": max(1, job.threads // n_together)})
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(job.threads)
-    print(f"job {job.job_id}: {job.stage} on {platform.node()}, {job.threads} threads", flush=True)
+    if is_first:
+        by = f", {n_together} processes of" if n_together > 1 else ","
+        threads = f"{by} {job.threads} threads"
+        print(f"job {job.job_id}: {job.stage} on {platform.node()}{threads}", flush=True)
     pipes = None
-    if PipesEnvVarParamsLoader().is_dagster_pipes_process():
+    if is_first and PipesEnvVarParamsLoader().is_dagster_pipes_process():
         pipes = open_dagster_pipes()
     try:
         try:
@@ -266,8 +293,13 @@ def run(path: Path, stage_name: str = "") -> int:
             "elapsed_s": elapsed_s,
             **usage(),
         }
-        write_json(path.with_name(RESULT), document)
-        if code == 0:
+        result = path.with_name(RESULT)
+        is_failure = end["status"] == "failure"
+        # what one of them failed of first is why the others do
+        is_consequence = is_failure and n_together > 1 and result.exists()
+        if (is_first or is_failure) and not is_consequence:
+            write_json(result, document)
+        if code == 0 and is_first:
             print(f"done in {duration(elapsed_s)}", flush=True)
     finally:
         if pipes is not None:

@@ -63,6 +63,11 @@ def test_defaults_grids_and_relative_paths(tmp_path: Path) -> None:
         ("seed = [0, 1]", "topk = 0.001", "keeps no node; needed is at least 0.00164"),
         ('name = "conv1d_1"', 'name = "other"', "no published seqlet width"),
         ("profile.trained_sae", "profile.training", "no stage 'training'; allowed: default, norm"),
+        (
+            "profile.trained_sae",
+            "profile.meme_motifs]\nprocesses = 2\n[compute.profile.trained_sae",
+            "processes = 2 in [compute.profile.meme_motifs]; only trained_sae",
+        ),
         ("seed = [0, 1]", 'checkpoint = "x.pt"', "a checkpoint needs single values"),
         ("seed = [0, 1]", "topk = 7.0", "topk"),
     ],

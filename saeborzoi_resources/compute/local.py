@@ -21,6 +21,8 @@ from dagster import DagsterExecutionInterruptedError
 
 from saeborzoi.job import Figures, Job
 from saeborzoi.settings import Settings
+from saeborzoi.worker import EXIT_INTERRUPTED
+from saeborzoi.worker import command as worker_command
 from saeborzoi_resources.compute.ends import end_of_error, end_of_exit_code
 from saeborzoi_resources.compute.folder import JobFolder, used_by
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
@@ -36,8 +38,8 @@ class LocalCompute:
     Parameters
     ----------
     settings
-        Whole settings; of the compute section only `poll_s` counts here: a profile describes the
-        cluster's environment, not this machine's.
+        Whole settings; of the compute section only `poll_s` and a profile's `processes` count
+        here: the rest of it describes the cluster's environment, not this machine's.
     jobs_folder
         Holds a folder for each job.
     stage
@@ -45,7 +47,7 @@ class LocalCompute:
     """
 
     def __init__(self, settings: Settings, jobs_folder: Path, stage: str = "") -> None:
-        self._poll_s = settings.compute.poll_s
+        self._compute = settings.compute
         self._jobs_folder = jobs_folder
         self._stage = stage
 
@@ -76,6 +78,8 @@ class LocalCompute:
             result = folder.result()
         if result is not None and result["status"] == "success":
             return {**result["figures"], "compute": {"backend": "local", **used_by(result)}}
+        if result is not None and result["status"] == "interrupted":
+            code = EXIT_INTERRUPTED  # torchrun has an exit code of its own
         if result is not None and result["status"] == "failure":
             end = end_of_error(result["error"], _MEMORY)
         else:
@@ -101,7 +105,7 @@ class LocalCompute:
             while process.poll() is None if process else _is_alive(orphan):
                 time.sleep(_LOOK_S)
                 follower.drain()
-                if time.monotonic() - asked >= self._poll_s:
+                if time.monotonic() - asked >= self._compute.poll_s:
                     asked = time.monotonic()
                     if run.is_canceling():
                         raise DagsterExecutionInterruptedError
@@ -114,7 +118,8 @@ class LocalCompute:
         return process.returncode if process else None
 
     def _start(self, folder: JobFolder, follower: Follower) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "saeborzoi.worker", str(folder.document)]
+        processes = self._compute.profile_of(folder.job.stage).processes
+        command = [*worker_command(sys.executable, processes), str(folder.document)]
         if self._stage:
             command += ["--stage", self._stage]
         with folder.log.open("ab") as log:

@@ -15,6 +15,7 @@ from pathlib import Path
 from saeborzoi.artifacts import write_file
 from saeborzoi.errors import SettingsError
 from saeborzoi.settings import Profile
+from saeborzoi.worker import command
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm_commands import limit_seconds
 
@@ -44,7 +45,7 @@ trap '[ -n "$worker" ] && kill -TERM "$worker" 2>/dev/null' TERM
 {setup}\
 . "$folder/{environment}" || refuse "$folder cannot be read on $(hostname)"
 command -v {python} >/dev/null || refuse "no {python} on $(hostname)"
-{python} -m saeborzoi.worker "$folder/job.json"{stage} &
+{worker} "$folder/job.json"{stage} &
 worker=$!
 while true; do
     wait "$worker"
@@ -118,6 +119,7 @@ class Submission:
             setup="".join(f"{line}\n" for line in setup),
             environment=ENVIRONMENT,
             python=shlex.quote(worker_python(profile)),
+            worker=shlex.join(command(worker_python(profile), profile.processes)),
             stage=f" --stage {shlex.quote(stage)}" if stage else "",
         )
 

@@ -58,6 +58,18 @@ def test_figures_logs_and_messages_reach_the_run(
     assert "counting: 3 of 3" in event_messages(instance)
 
 
+@pytest.mark.slow
+def test_several_processes_do_one_job(
+    instance: dg.DagsterInstance, tmp_path: Path, make_job: MakeJob
+) -> None:
+    settings = tiny_settings(profile={"trained_sae": {"processes": 2}})
+    compute = LocalCompute(settings, tmp_path / "jobs", "tiny_stages:count")
+    [figures] = in_run(instance, compute, [make_job("a", 3, threads=4)])
+    assert figures["counted"] == 3
+    assert figures["threads"] == "2", "of 4 threads, each process has its share"
+    assert event_messages(instance).count("counting: 3 of 3") == 1
+
+
 @pytest.mark.parametrize(
     ("stage", "nodes", "state", "said"),
     [

@@ -60,6 +60,16 @@ def test_a_job_with_a_gpu(
     assert f"submitted as SLURM job {used['slurm_job_id']} (gpu)" in messages
 
 
+def test_several_processes_do_one_job(
+    instance: dg.DagsterInstance, compute: MakeCompute, make_job: MakeJob
+) -> None:
+    together = compute("count", processes=2, mem="1500M")
+    [figures] = in_run(instance, together, [make_job("a", 5, threads=2)])
+    assert figures["counted"] == 5
+    assert figures["threads"] == "1"
+    assert event_messages(instance).count("counting: 5 of 5") == 1
+
+
 def test_an_array_keeps_order_and_throttle(
     instance: dg.DagsterInstance,
     slurm: Cluster,
