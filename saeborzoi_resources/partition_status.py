@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy
-from dagster import AssetKey, DagsterEventType, PartitionsDefinition
+from dagster import AssetKey, DagsterEventType, MultiPartitionsDefinition, PartitionsDefinition
 from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.partitions.utils.multi import MULTIPARTITION_KEY_DELIMITER
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.base import AssetRecord
@@ -23,6 +24,7 @@ from dagster._core.storage.event_log.schema import (
 )
 from dagster._core.storage.partition_status_cache import (
     AssetStatusCacheValue,
+    build_failed_and_in_progress_partition_subset,
     get_last_planned_storage_id,
 )
 
@@ -35,6 +37,28 @@ _KEYS_AT_ONCE = 500
 """Partition keys in one statement: SQLite takes 999 or more."""
 
 
+def _valid(partitions_def: MultiPartitionsDefinition, keys: set[str]) -> set[str]:
+    """Those of the keys that are defined, found at a fraction of the time of
+    `filter_valid_partition_keys`, which makes an object of each: an SAE that is added or removed
+    changes the definition, and with it all of 422,400 are looked at."""
+    found: tuple[set[str], set[str]] = (set(), set())
+    for key in keys:
+        first, _, second = key.partition(MULTIPARTITION_KEY_DELIMITER)
+        found[0].add(first)
+        found[1].add(second)
+    # a second part with a delimiter in it is no key of its dimension
+    firsts, seconds = (
+        dimension.partitions_def.filter_valid_partition_keys(own)
+        for dimension, own in zip(partitions_def.partitions_defs, found, strict=True)
+    )
+    valid = set()
+    for key in keys:
+        first, _, second = key.partition(MULTIPARTITION_KEY_DELIMITER)
+        if first in firsts and second in seconds:
+            valid.add(key)
+    return valid
+
+
 class PartitionStatus(SqlEventLogStorage):
     """To be mixed into an event log over SQL, SQLite's or PostgreSQL's."""
 
@@ -43,40 +67,47 @@ class PartitionStatus(SqlEventLogStorage):
         partitions_defs_by_key: Iterable[tuple[AssetKey, PartitionsDefinition | None]],
         context: LoadingContext,
     ) -> Sequence[AssetStatusCacheValue | None]:
-        """The standing status of each asset where nothing happened since, else Dagster's way."""
+        """The standing status of each asset where nothing happened since, a new one where its
+        partitions are not defined as they were, else Dagster's way."""
         return [
-            self._standing(key, partitions_def, context)
+            self._status(key, partitions_def, context)
             or super(PartitionStatus, self).get_asset_status_cache_values(
                 [(key, partitions_def)], context
             )[0]
             for key, partitions_def in partitions_defs_by_key
         ]
 
-    def _standing(
+    def _status(
         self, key: AssetKey, partitions_def: PartitionsDefinition | None, context: LoadingContext
     ) -> AssetStatusCacheValue | None:
-        """The stored status if it is what Dagster would work out now, None where it may not be.
-
-        It is where no event of the asset came after it, none of its partitions was under way, and
-        the partitions are defined as they were.
-        """
+        """What Dagster would work out, None where that is left to Dagster."""
         record = AssetRecord.blocking_get(context, key)
-        stored = record.asset_entry.cached_status if record else None
-        if record is None or stored is None or partitions_def is None:
+        if record is None or not isinstance(partitions_def, MultiPartitionsDefinition):
             return None
-        newest = max(
-            record.asset_entry.last_materialization_storage_id or 0,
-            get_last_planned_storage_id(self._instance, key, record),
-        )
-        if (
-            stored.latest_storage_id != newest
-            or stored.earliest_in_progress_materialization_event_id is not None
-        ):
-            return None
+        stored = record.asset_entry.cached_status
+        planned = get_last_planned_storage_id(self._instance, key, record)
+        newest = max(record.asset_entry.last_materialization_storage_id or 0, planned)
         with partition_loading_context(None, self._instance):
-            if stored.partitions_def_id != partitions_def.get_serializable_unique_identifier():
+            definition = partitions_def.get_serializable_unique_identifier()
+            if stored and stored.partitions_def_id == definition:
+                in_progress = stored.earliest_in_progress_materialization_event_id is not None
+                return stored if stored.latest_storage_id == newest and not in_progress else None
+            if not newest:
                 return None
-        return stored
+            made = _valid(partitions_def, self.get_materialized_partitions(key))
+            failed, in_progress_now, earliest = build_failed_and_in_progress_partition_subset(
+                self._instance, key, partitions_def, last_planned_materialization_storage_id=planned
+            )
+            status = AssetStatusCacheValue(
+                newest,
+                definition,
+                partitions_def.empty_subset().with_partition_keys(made).serialize(),
+                failed.serialize(),
+                in_progress_now.serialize(),
+                earliest,
+            )
+        self.update_asset_cached_status_data(key, status)
+        return status
 
     def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
         """Forget that partitions of an asset were made, so that they show as missing.
