@@ -35,7 +35,7 @@ from saeborzoi.motifs.search_data import (
 from saeborzoi.motifs.sequences import Sequences
 from saeborzoi.motifs.starts import most_promising, starting_points
 
-VERSION = "1"
+VERSION = "2"
 _SHARP_FRACTIONS = (0.512, 0.256, 0.128, 0.064)
 """Fractions of sequences at which the best matrix of a width is sharpened."""
 
@@ -153,13 +153,8 @@ def search(
             best = _best(best, (yield from _of_width(windows, generator)))
         if best is None:
             break
-        windows = Windows.of(data, len(best.matrix), free)
-        best = yield from _shifted(windows, best)
         motifs.append(_exact(data, best.motif))
-        # once a motif, and less than 1 % of the work: never worth sending away
-        free = free * kernels.probability_free(
-            data.codes4, data.lengths, best.matrix, best.fraction, background, windows.weight
-        )
+        free = free * _left_free(data, best.motif, free)
     return motifs
 
 
@@ -176,7 +171,7 @@ def _of_width(windows: Windows, generator: np.random.Generator) -> Steps[_Candid
         return None
     aligned = yield Align(windows, letters)
     assert isinstance(aligned, Aligned)
-    matrices, fractions = most_promising(windows, aligned)
+    matrices, fractions = most_promising(windows, letters, aligned)
     if not len(matrices):
         return None
     best = _best(*(yield from _refined(windows, matrices, fractions, False)))
@@ -188,28 +183,6 @@ def _sharpened(windows: Windows, best: _Candidate) -> Steps[_Candidate]:
     matrices = np.repeat(best.matrix[None], len(_SHARP_FRACTIONS), axis=0)
     sharper = yield from _refined(windows, matrices, np.array(_SHARP_FRACTIONS), True)
     return _best(best, *sharper) or best
-
-
-def _shifted(windows: Windows, best: _Candidate) -> Steps[_Candidate]:
-    """The best of a matrix and of those that lie a few columns to its left or right.
-
-    Expectation maximization does not move a matrix along its sites (Lawrence et al. 1993 shift
-    theirs for the same reason).
-    """
-    background = windows.data.background
-    starts = []
-    for shift in range(1, windows.width // 3 + 1):
-        flank = np.tile(background, (shift, 1))
-        starts.append(np.vstack([best.matrix[shift:], flank]))
-        starts.append(np.vstack([flank, best.matrix[:-shift]]))
-    if not starts:
-        return best
-    fractions = np.full(len(starts), best.fraction)
-    others = yield from _refined(windows, np.stack(starts), fractions, False)
-    moved = _best(best, *others)
-    if moved is None or moved is best:
-        return best
-    return (yield from _sharpened(windows, moved))
 
 
 def _refined(
@@ -268,6 +241,21 @@ def _exact(data: SearchData, motif: Motif) -> Motif:
     excess = significance.column_excess(motif.n_sites, data.background)
     _, _, log_e = _columns(data, motif.counts, motif.n_sites, excess, len(motif.counts))
     return motif._replace(log_e_value=log_e)
+
+
+def _left_free(data: SearchData, motif: Motif, free: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_sequences, longest) probability that no occurrence of a motif covers each position.
+
+    The motif as it is reported, not the matrix that it came from: that one may be wider and, where
+    it was sharpened, thinks the motif rarer than it is and would leave weak sites for the next.
+    """
+    # once a motif, and less than 1 % of the work: never worth sending away
+    matrix = motif.counts + kernels.PSEUDOCOUNT * data.background
+    return kernels.probability_free(
+        data.codes4, data.lengths, matrix / matrix.sum(axis=1, keepdims=True),
+        min(motif.n_sites / data.lengths.size, 1 - 1e-6), data.background,
+        Windows.of(data, len(motif.counts), free).weight,
+    )  # fmt: skip
 
 
 def _columns(

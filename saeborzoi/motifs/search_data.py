@@ -24,8 +24,8 @@ U1 = NDArray[np.uint8]
 
 SHARPNESS = 2 / 3
 """Probability that a starting matrix gives its own letter beyond the background's."""
-_GRID_RATIO = 1.5
-"""Numbers of sites at which starting points are rated grow by this factor."""
+_GRID_RATIO = 2
+"""Numbers of sites that may be expected, each with a start of its own, grow by this factor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +87,13 @@ class SearchData:
 
     @cached_property
     def numbers(self) -> I8:
-        """Numbers of sites at which starting points are rated: 2 ... n_sequences."""
+        """Numbers of sites that may be expected: 2, 4, 8 ... n_sequences."""
         n = self.lengths.size
         numbers = []
         number = 2
         while number < n:
             numbers.append(number)
-            number = max(number + 1, int(number * _GRID_RATIO))
+            number *= _GRID_RATIO
         return np.array([*numbers, n], np.int64)
 
     @cached_property

@@ -154,8 +154,8 @@ def rate_alignments(
     x_log_x: F8,
     table: F8,
     log_ways: F8,
-) -> tuple[F8, I8, I8]:
-    """The smallest E-value of each alignment over the numbers of sites.
+) -> F8:
+    """E-values of alignments at each number of sites.
 
     Parameters
     ----------
@@ -164,21 +164,18 @@ def rate_alignments(
 
     Returns
     -------
-    (n_starts,) ln E; (n_starts,) number of sites, 0 where there are fewer than 2; (n_starts,)
-    which of `numbers` that is.
+    (n_starts, n_numbers) float64, ln E; infinite where there are fewer than 2 sites, and at the
+    numbers beyond the first that takes in all sites.
     """
     log_background = np.log(background)
-    log_e = np.full(n_eligible.size, np.inf)
-    n_sites = np.zeros(n_eligible.size, np.int64)
-    which = np.zeros(n_eligible.size, np.int64)
+    log_e = np.full((n_eligible.size, numbers.size), np.inf)
     for k in range(n_eligible.size):
         for g in range(numbers.size):
             n = min(numbers[g], n_eligible[k])
-            if n < 2:
-                continue
-            x = _log_e_value(counts[k, g], n, log_background, x_log_x, table, log_ways)
-            if x < log_e[k]:
-                log_e[k], n_sites[k], which[k] = x, n, g
+            if n >= 2:
+                log_e[k, g] = _log_e_value(
+                    counts[k, g], n, log_background, x_log_x, table, log_ways
+                )
             if n == n_eligible[k]:
                 break
-    return log_e, n_sites, which
+    return log_e

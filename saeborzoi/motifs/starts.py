@@ -7,14 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs import kernels, site_kernels
-from saeborzoi.motifs.search_data import Aligned, Windows
+from saeborzoi.motifs.search_data import SHARPNESS, Aligned, Windows
 
 _N_RANKED = 60
 """Starting subsequences of each width from the highest rank."""
 _N_SPREAD = 40
 """Further ones, the highest-ranked of some sequences each, so that one motif cannot take all."""
-_N_STARTS = 4
-"""Expectation maximizations for each width."""
 _K = 6
 
 
@@ -76,31 +74,33 @@ def _reverse_complements(k: int) -> NDArray[np.int64]:
 
 
 def most_promising(
-    windows: Windows, aligned: Aligned
+    windows: Windows, letters: NDArray[np.uint8], aligned: Aligned
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrices to start from: of the alignments with the smallest E-values those that differ.
+    """Matrices to start from: for each number of sites that may be expected, the subsequence whose
+    best so many windows have the smallest E-value.
+
+    One start for each width and each expected number is the search of Bailey & Elkan 1995; the best
+    subsequences whatever their number are too much alike.
+
+    Parameters
+    ----------
+    letters
+        (n_starts, width) uint8, the subsequences.
 
     Returns
     -------
-    (n, width, 4) float64 matrices and (n,) float64 fractions of sequences that hold the motif,
-    n at most `_N_STARTS`.
+    (n, width, 4) float64 matrices and (n,) float64 fractions of sequences that hold the motif; a
+    subsequence that is best at several numbers starts from the largest.
     """
     data = windows.data
-    log_e, n_sites, which = site_kernels.rate_alignments(
+    log_e = site_kernels.rate_alignments(
         *aligned, data.numbers, data.background, data.x_log_x, data.table,
         data.log_ways(windows.width),
     )  # fmt: skip
-    counts = aligned.counts[np.arange(len(which)), which]
-    chosen: list[int] = []
-    for k in np.argsort(log_e, kind="stable"):
-        if n_sites[k] < 2 or len(chosen) == _N_STARTS:
-            break
-        if all(_differ(counts[k], n_sites[k], counts[c], n_sites[c]) for c in chosen):
-            chosen.append(int(k))
-    matrices = (counts[chosen] + data.background) / (n_sites[chosen, None, None] + 1)
-    return matrices, np.minimum(n_sites[chosen] / data.lengths.size, 0.95)
-
-
-def _differ(a: NDArray[np.int64], n_a: int, b: NDArray[np.int64], n_b: int) -> bool:
-    """Whether two alignments are different enough to start from both."""
-    return bool(np.abs(a / n_a - b / n_b).sum(axis=1).mean() > 0.2)
+    best = log_e.argmin(axis=0)
+    rated = np.flatnonzero(np.isfinite(log_e.min(axis=0)))
+    number = {int(best[g]): data.numbers[g] for g in rated}
+    chosen = letters[list(number)]
+    matrices = (1.0 - SHARPNESS) * data.background + SHARPNESS * np.eye(4)[chosen]
+    fractions = np.array(list(number.values()), float) / data.lengths.size
+    return matrices, np.minimum(fractions, 0.95)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saeborzoi.motifs import builtin, kernels
+from saeborzoi.motifs import builtin, kernels, search_data
 from saeborzoi.motifs.builtin import Motif, find_motifs, widths_to_try
 from saeborzoi.motifs.properties import aligned_correlation
+from saeborzoi.motifs.search_data import Align, Aligned, SearchData, Windows
 from saeborzoi.motifs.sequences import (
     Sequences,
     encode,
@@ -19,6 +20,7 @@ from saeborzoi.motifs.sequences import (
     letter_frequencies,
     reverse_complement,
 )
+from saeborzoi.motifs.starts import most_promising
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "meme_parity.json").read_text())
 GATA = "TGATAAGA"
@@ -66,7 +68,11 @@ def search(texts: list[str], n_motifs: int = 2, both: bool = False, seed: int = 
 
 
 def word_of(motif: Motif) -> str:
-    return "".join("ACGT"[i] for i in motif.counts.argmax(axis=1))
+    return word_of_matrix(motif.counts)
+
+
+def word_of_matrix(matrix: np.ndarray) -> str:
+    return "".join("ACGT"[i] for i in matrix.argmax(axis=1))
 
 
 def test_two_planted_motifs_are_found_and_named_by_their_letters() -> None:
@@ -146,6 +152,39 @@ def test_erased_sites_do_not_come_back() -> None:
     first, second = search(planted(200, 14, [(GATA, 0.95)], seed=8))
     assert GATA in word_of(first)
     assert second.log_e_value > np.log(0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weak_sites_do_not_come_back_as_a_second_motif(seed: int) -> None:
+    """What is erased is the motif with the fraction of sequences that it was found in."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(400):
+        text = list(random_text(rng, 20))
+        if rng.random() < 0.7:
+            start = rng.integers(11)
+            for c, letter in enumerate("TGATAAGACC"):
+                text[start + c] = letter if rng.random() < 0.8 else str(rng.choice(list("ACGT")))
+        texts.append("".join(text))
+    first, second = search(texts)
+    assert first.n_sites > 200
+    assert second.log_e_value > np.log(0.05)
+
+
+def test_one_start_for_each_number_of_sites_that_may_be_expected() -> None:
+    sequences = encode(planted(64, 16, [("TGATAAGACC", 0.25), ("CCGTGCATTA", 0.6)], seed=11))
+    data = SearchData.of(sequences, np.full(4, 0.25), 8, False, False)
+    assert data.numbers.tolist() == [2, 4, 8, 16, 32, 64]
+    windows = Windows.of(data, 10, np.ones(sequences.letters.shape))
+    words = encode(["TGATAAGACC", "CCGTGCATTA", "GGGGGGGGGG"]).letters
+    aligned = search_data.answer(Align(windows, words))
+    assert isinstance(aligned, Aligned)
+    matrices, fractions = most_promising(windows, words, aligned)
+    starts = {word_of_matrix(m): f for m, f in zip(matrices, fractions, strict=True)}
+    assert starts["CCGTGCATTA"] == pytest.approx(0.95)  # the largest number that it is best at
+    assert set(starts) <= {"CCGTGCATTA", "TGATAAGACC"}
+    np.testing.assert_allclose(matrices.sum(axis=2), 1.0)
+    np.testing.assert_allclose(matrices.max(axis=2), 2 / 3 + 1 / 12)
 
 
 def test_expectation_maximization_equals_plain_numpy() -> None:
