@@ -1,9 +1,10 @@
 """What each part of the default recipe adds: one change at a time, three seeds.
 
-    python benchmarks/sae_ablation.py --work FOLDER [--case FOLDER] [--positions 400000]
+    python benchmarks/sae_ablation.py --work FOLDER [--case FOLDER] [--full] [--only-case]
 
-On a smaller known dictionary (128 channels, 256 features, 8 active of k = 12), and where --case
-names the hg38 case, on its real activations. Prints the two Markdown tables of `sae.md`.
+On a known dictionary, and where --case names the hg38 case, on its real activations: 400,000
+positions and 128 channels (256 features, 8 active of k = 12), or with --full 3M positions and the
+608 channels of `sae_quality.py`. Prints the Markdown tables of `sae.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from saeborzoi.sae.recipe import RECIPES, TrainingRecipe
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings import Layer, ShardSet, Training
 
-KNOWN = KnownDictionary(n_channels=128, n_features=256, n_active=8)
+SMALL = KnownDictionary(n_channels=128, n_features=256, n_active=8)
 DEFAULT, PUBLISHED = RECIPES["default"], RECIPES["published"]
 
 
@@ -79,7 +80,12 @@ def hg38(case: Path) -> TrainingData:
 
 
 def table(
-    data: TrainingData, topk: float, n_positions: int, seeds: int, rows: list[str], known: bool
+    data: TrainingData,
+    topk: float,
+    settings: Training,
+    seeds: int,
+    rows: list[str],
+    known: KnownDictionary | None = None,
 ) -> None:
     """Train every row with every seed and print one Markdown row each, mean ± deviation."""
     columns = [
@@ -90,9 +96,6 @@ def table(
         "CPU s",
     ]
     print(f"| recipe | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    settings = Training(
-        n_positions=n_positions, batch_size=1024, buffer_mb=256, validate_every_positions=10**9
-    )
     for name in rows:
         recipe, changes = ROWS[name]
         figures = []
@@ -107,7 +110,7 @@ def table(
             cpu = time.process_time() - began
             found = evaluate(sae, loop.validation_batches())
             dead = evaluate(sae, in_batches(data.train, 4096, 300_000)).dead_fraction
-            recovery = tuple(KNOWN.recovery(sae)) if known else ()
+            recovery = tuple(known.recovery(sae)) if known else ()
             figures.append((found.fvu, found.l0, dead, *recovery, cpu))
         mean, spread = np.mean(figures, 0), np.std(figures, 0)
         cells = [f"{mean[0]:.4f} ± {spread[0]:.4f}", f"{mean[1]:.2f}"]
@@ -122,17 +125,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--case", type=Path)
-    parser.add_argument("--positions", type=int, default=400_000)
+    parser.add_argument("--full", action="store_true", help="3M positions, 608 channels")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--only-case", action="store_true", help="no known dictionary")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"known dictionary, oracle FVU {KNOWN.oracle_fvu(2048):.4f}\n")
-    data = data_of(options.work, KNOWN, options.positions)
-    table(data, 0.094, options.positions, options.seeds, options.rows, known=True)
+    known, topk = (KnownDictionary(), 0.05) if options.full else (SMALL, 0.094)
+    n_positions, batch_size = (3_000_000, 4096) if options.full else (400_000, 1024)
+    settings = Training(
+        n_positions=n_positions, batch_size=batch_size, buffer_mb=256,
+        validate_every_positions=10**9,
+    )  # fmt: skip
+    if not options.only_case:
+        print(f"known dictionary, oracle FVU {known.oracle_fvu(2048):.4f}\n")
+        data = data_of(options.work, known, n_positions)
+        table(data, topk, settings, options.seeds, options.rows, known)
     if options.case:
         print("\nhg38 case\n")
-        table(hg38(options.case), 0.05, options.positions, options.seeds, options.rows, known=False)
+        # of so few positions the product makes smaller batches
+        own = settings.model_copy(update={"batch_size": None}) if options.full else settings
+        table(hg38(options.case), 0.05, own, options.seeds, options.rows)
 
 
 if __name__ == "__main__":
