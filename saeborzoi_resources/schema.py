@@ -43,7 +43,7 @@ _SUMMARY = (
     ("topk", "DOUBLE", "active nodes as a fraction of the channels"),
     ("learning_rate", "DOUBLE", "peak learning rate"),
     ("seed", "INTEGER", "seed of initialization and data order"),
-    ("variant", "VARCHAR", "topk, batch_topk, matryoshka or jumprelu"),
+    ("variant", "VARCHAR", "topk, batch_topk or matryoshka"),
     ("recipe", "VARCHAR", "default or published"),
     ("fvu", "DOUBLE", "fraction of variance unexplained, training data"),
     ("validation_fvu", "DOUBLE", "fraction of variance unexplained, validation data"),
