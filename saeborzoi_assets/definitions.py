@@ -23,6 +23,7 @@ from saeborzoi_assets import (
     normalization_constants,
     sae_comparison,
     seqlets,
+    stale_results,
     tomtom_matches,
     top_activations,
     trained_sae,
@@ -86,7 +87,12 @@ def build_definitions(
     return dg.Definitions(
         assets=[input_files.build(partitions), *(module.build(partitions) for module in ARTIFACTS)],
         resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},
-        sensors=[*automation.sensors(partitions), input_files.sensor()],
+        asset_checks=[stale_results.check()],
+        sensors=[
+            *automation.sensors(partitions),
+            input_files.sensor(),
+            stale_results.sensor(),
+        ],
         executor=dg.multi_or_in_process_executor,
         loggers={"console": console},
     )

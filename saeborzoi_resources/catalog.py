@@ -216,6 +216,16 @@ class Catalog:
             versions.setdefault(owner, {})[version] = int(n)
         return versions
 
+    def files_made_from(self) -> pd.DataFrame:
+        """Fingerprint of the user's files that standing rows were made from, where they were: a
+        row for each asset, owner and fingerprint, with n_partitions."""
+        return self.frame(
+            "SELECT asset, owner, files, sum(n)::BIGINT AS n_partitions FROM (SELECT asset, "
+            "split_part(partition_key, '|', 1) AS owner, count(*) AS n, "
+            "any_value(made_from)->>'$.files' AS files FROM materialization "
+            "GROUP BY asset, owner, data_version) WHERE files IS NOT NULL GROUP BY ALL ORDER BY ALL"
+        )
+
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
         """What made an asset's standing rows of one layer or SAE: a row for each run and version.
 
