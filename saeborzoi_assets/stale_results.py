@@ -67,24 +67,23 @@ def _fingerprint(platform: Platform, asset: ChainAsset, owner: str) -> str | Non
 
 
 def outcome(stale: Mapping[str, Mapping[str, int]]) -> dg.AssetCheckEvaluation:
-    """The check's outcome, with what is stale as a table."""
-    lines = ["| made from other files | partitions | of |", "| --- | --- | --- |"]
+    """The check's outcome, with a line for each asset that has stale results."""
+    metadata: dict[str, str] = {}
     for asset, owners in stale.items():
         more = f" and {len(owners) - _SHOWN} more" if len(owners) > _SHOWN else ""
-        named = ", ".join(f"`{owner}`" for owner in list(owners)[:_SHOWN])
-        lines.append(f"| {asset} | {sum(owners.values()):,} | {named}{more} |")
-    metadata: dict[str, dg.MetadataValue] = {
-        "stale": dg.MetadataValue.md("\n".join(lines)),
-        "what_to_do": dg.MetadataValue.md(
-            "Materialize them and what rests on them again; `saeborzoi trace KEY` says what changed"
-        ),
-    }
+        named = ", ".join(list(owners)[:_SHOWN])
+        metadata[asset] = f"{sum(owners.values()):,} partitions, of {named}{more}"
+    if stale:
+        metadata["what_to_do"] = (
+            "materialize them again, and then what rests on them; `saeborzoi trace KEY` says "
+            "what changed"
+        )
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(input_files.NAME),
         check_name=CHECK,
         passed=not stale,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=metadata if stale else {},
+        metadata=metadata,
         description="made from other files: " + ", ".join(stale) if stale else None,
     )
 
