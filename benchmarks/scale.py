@@ -100,7 +100,13 @@ def make_instance(folder: Path, storage: str) -> None:
         own = (
             []
             if storage == "plain"
-            else ["storage:", "  postgres:", f"    postgres_url: {storage}"]
+            else [
+                "storage:",
+                "  custom:",
+                "    module: saeborzoi_resources.event_log_postgres",
+                "    class: PostgresStorage",
+                f"    config: {{postgres_url: '{storage}'}}",
+            ]
         )
         (home / "dagster.yaml").write_text("\n".join(lines[:first] + own + lines[first + 1 + n :]))
     keys = [h.key for h in load_settings(folder / "dagster_project.toml").wanted()]
@@ -246,7 +252,7 @@ def pages(pid: int) -> None:
         queries: dict[str, bytes] = {}
 
         def note(request: Request, queries: dict[str, bytes] = queries) -> None:
-            if request.url.endswith("/graphql") and request.post_data:
+            if "/graphql" in request.url and request.post_data:
                 operation = json.loads(request.post_data)["operationName"]
                 queries.setdefault(operation, request.post_data.encode())
 
