@@ -218,8 +218,10 @@ def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str
     """
     try:
         figures: Figures = stage(job, reporter)
-        if not job.output.exists():
-            raise ComputeError(f"the stage ended without writing {job.output}")
+        outputs = [own.output for own in job.each()]
+        for output in outputs:
+            if not output.exists():
+                raise ComputeError(f"the stage ended without writing {output}")
     except StageInterrupted as error:
         print(f"interrupted: {error}", flush=True)
         return EXIT_INTERRUPTED, {"status": "interrupted", "progress": reporter.last}
@@ -233,7 +235,7 @@ def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str
     return 0, {
         "status": "success",
         "figures": figures,
-        "output_inode": job.output.stat().st_ino,
+        "output_inodes": [output.stat().st_ino for output in outputs],
     }
 
 

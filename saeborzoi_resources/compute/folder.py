@@ -38,9 +38,10 @@ class JobFolder:
     def __init__(self, jobs_folder: Path, job: Job) -> None:
         self.job = job
         self.path = jobs_folder / job.job_id
-        self._lock = jobs_folder / ".locks" / f"{job.stage}-{job.key}"
-        if job.nodes:
-            self._lock = self.path / "lock"
+        self._locks = [
+            self.path / "lock" if job.nodes else jobs_folder / ".locks" / f"{job.stage}-{own.key}"
+            for own in job.each()
+        ]
         self.fingerprint = fingerprint(job)
 
     @property
@@ -68,10 +69,17 @@ class JobFolder:
         dagster.Failure
             Where another run holds it.
         """
-        for folder in (self.path, self._lock.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock)
-        owner = self._lock.with_name(f"{self._lock.name}.json")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            for lock in self._locks:
+                held.enter_context(self._held(lock, run_id))
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, path: Path, run_id: str) -> Iterator[None]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        owner = path.with_name(f"{path.name}.json")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -108,8 +116,9 @@ class JobFolder:
         document = self.result()
         if document is None or document["status"] != "success":
             return None
-        output = self.job.output
-        if not output.exists() or output.stat().st_ino != document["output_inode"]:
+        outputs = [own.output for own in self.job.each()]
+        inodes = [path.stat().st_ino if path.exists() else 0 for path in outputs]
+        if inodes != document.get("output_inodes"):
             # deleted since, or another job has put its own result there
             return None
         taken = _read_json(self.path / "taken.json")
@@ -171,7 +180,7 @@ class JobFolder:
 
 def used_by(result: dict[str, Any]) -> dict[str, Any]:
     """What a job used and where it ran, of its result document."""
-    others = ("status", "figures", "job_id", "fingerprint", "output_inode")
+    others = ("status", "figures", "job_id", "fingerprint", "output_inodes")
     return {name: value for name, value in result.items() if name not in others}
 
 

@@ -23,6 +23,7 @@ from compute_helpers import (
     wait_for,
 )
 
+from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.job import Job
 from saeborzoi_resources.compute import make_compute
 from saeborzoi_resources.compute.folder import JobFolder
@@ -235,3 +236,22 @@ def test_a_killed_dagster_finds_its_job_again(
     assert figures["pid"] == pid
     said = "finished earlier" if meanwhile == "finished" else "still runs"
     assert said in event_messages(instance)
+
+
+def test_a_job_of_several_saes_holds_each_of_them(tmp_path: Path, make_job: MakeJob) -> None:
+    one, other = (f"conv1d_1_x4_k0.25_lr0.003_s{seed}" for seed in (0, 1))
+    several = make_job(
+        "several",
+        hyperparameters=Hyperparameters.from_key(one),
+        together={other: tmp_path / "store" / "other.json"},
+    )
+    alone = make_job("alone", hyperparameters=Hyperparameters.from_key(other))
+    first, second = (JobFolder(tmp_path / "jobs", job) for job in (several, alone))
+    with (
+        first.claimed("run_1"),
+        pytest.raises(dg.Failure, match=r"run run_1 .* works on this partition already"),
+        second.claimed("run_2"),
+    ):
+        pass
+    with second.claimed("run_2"):
+        pass
