@@ -15,7 +15,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.sql import create_engine
 
-from saeborzoi_assets.common import check, check_specs, node_result
+from saeborzoi_assets.common import check, check_specs, run_result
 from saeborzoi_assets.instance import ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
 from saeborzoi_resources.event_log import EVENT_DEFAULTS, BatchedSqliteEventLogStorage
@@ -41,7 +41,7 @@ def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     n = len(context.partition_keys)
     figures = {str(key): {"state": f"motif of {key}", "more": 1} for key in context.partition_keys}
     checks = [check("all_there", n == N_NODES, n=n)]
-    return node_result(context, ["v1"], {"n_nodes": n}, figures, checks)
+    return run_result(context, ["v1"], {"n_nodes": n}, figures, checks)
 
 
 @pytest.fixture
