@@ -1,7 +1,7 @@
 """Built-in motif discovery against recorded MEME runs: the same motifs, the same E-values, and the
-ratio of CPU time.
+ratio of CPU time. With --scaling, what a second core brings to a batch of nodes instead.
 
-    python benchmarks/motifs_parity.py CASE [SET ...]
+    python benchmarks/motifs_parity.py CASE [SET ...] [--scaling NODES]
 
 CASE is a folder with `truth.json` (per set: MEME's motifs with width, sites, llr, log10 of the
 E-value, matrix; `meme_cpu`: wall s, CPU s, peak KiB of that run) and `sets/<set>.fa`. Asserts
@@ -15,23 +15,35 @@ import json
 import re
 import statistics
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from saeborzoi.motifs.builtin import Motif, find_motifs
+from saeborzoi.motifs.discovery import discover
 from saeborzoi.motifs.properties import aligned_correlation, consensus
 from saeborzoi.motifs.sequences import encode, letter_frequencies
+from saeborzoi.settings import Motifs
 
 LOG10_E = np.log10(0.05)
 NODES = (2432, 4224)
+ROUNDS = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", type=Path)
     parser.add_argument("sets", nargs="*", help="some of the sets; all where left out")
+    parser.add_argument("--scaling", type=int, metavar="NODES")
     arguments = parser.parse_args()
+    if arguments.scaling:
+        scaling(arguments.case, arguments.scaling)
+        return
     truth = json.loads((arguments.case / "truth.json").read_text())
     names = arguments.sets or sorted(truth)
     search(arguments.case, names[0])  # compiles
@@ -93,6 +105,67 @@ def main() -> None:
             mean = statistics.mean(own_seconds)
             minutes = " | ".join(f"{n * mean / 2 / 60:.1f} min" for n in NODES)
             print(f"| {width} | {mean:.2f} | {minutes} |")
+
+
+def scaling(case: Path, n_nodes: int) -> None:
+    """Wall and CPU time of one batch with one thread, with two, and with two processes that share
+    nothing, in turn: the last is what other load on the machine leaves to be had."""
+    print(
+        f"{n_nodes} nodes of 1,000 seqlets, medians of {ROUNDS} rounds in turn\n\n"
+        "| seqlet width | wall s: 1 thread | 2 threads | 2 processes | gain of 2 threads "
+        "| gain of 2 processes | CPU time, 2 threads / 1 |\n|---|---|---|---|---|---|---|"
+    )
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        for width in (18, 34):
+            seqlets = batch(case, width, n_nodes)
+            halves = [seqlets[seqlets["node"] % 2 == half] for half in (0, 1)]
+            arms = (
+                partial(find, seqlets, 1),
+                partial(find, seqlets, 2),
+                partial(find_apart, pool, halves),
+            )
+            measured = np.array([[timed(arm) for arm in arms] for _ in range(ROUNDS + 1)])[1:]
+            one, two, apart = measured[:, :, 0].T  # without the first round, which compiles
+            cpu = measured[:, 1, 1] / measured[:, 0, 1]
+            columns = (one, two, apart, one / two, one / apart, cpu)
+            values = " | ".join(f"{np.median(column):.2f}" for column in columns)
+            print(f"| {width} | {values} |")
+
+
+def find(seqlets: pd.DataFrame, threads: int) -> None:
+    discover(seqlets, Motifs(device="cpu"), "scaling", threads=threads)
+
+
+def find_apart(pool: ProcessPoolExecutor, halves: list[pd.DataFrame]) -> None:
+    list(pool.map(find, halves, (1, 1)))
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def batch(case: Path, width: int, n_nodes: int) -> pd.DataFrame:
+    """Seqlets of nodes, each a draw with replacement from a set of this width."""
+    names = sorted(path.stem for path in (case / "sets").glob(f"w{width}_*.fa"))
+    generator = np.random.default_rng(0)
+    frames = []
+    for node in range(n_nodes):
+        sequences = np.array(sequences_of(case, names[node % len(names)]))
+        own = generator.choice(sequences, len(sequences))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "node": node,
+                    "rank": np.arange(len(own)),
+                    "activation": np.linspace(2, 1, len(own)),
+                    "sequence": own,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
 
 
 def sequences_of(case: Path, name: str) -> list[str]:
