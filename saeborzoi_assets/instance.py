@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,11 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_PARTITION_TAGS = ("dagster/partition", "dagster/asset_partition_range_start")
+_PARTITION_TAGS = (
+    "dagster/partition",
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
 
 _CONFIGURATION = """\
 # Dagster instance of this project. https://docs.dagster.io/deployment/oss/dagster-yaml
@@ -79,11 +83,17 @@ def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
         if instance is None:
             return []
         unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
-    return [
-        run.run_id
-        for run in unfinished
-        if {run.tags.get(tag, "").partition("|")[0] for tag in _PARTITION_TAGS} & set(owners)
-    ]
+        order = list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+    return [run.run_id for run in unfinished if _owners_of(run, order) & set(owners)]
+
+
+def _owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
+    """Layers or SAEs of a run's partitions; `order` are the SAEs as Dagster has them, by which a
+    range of them is meant."""
+    named = [run.tags[tag].partition("|")[0] for tag in _PARTITION_TAGS if tag in run.tags]
+    places = [order.index(key) for key in named if key in order]
+    between = order[min(places) : max(places) + 1] if places else []
+    return {*named, *between}
 
 
 class Forgotten(NamedTuple):

@@ -26,6 +26,7 @@ from saeborzoi_resources.store_files import (
     children,
     delete,
     is_held,
+    is_locked,
     job_of,
     nodes_of_work,
     owner_of_lock,
@@ -242,12 +243,18 @@ def require_idle(store: Store, removal: Removal) -> None:
     """
     for folder in (*removal.folders, *(folder for folder, _ in removal.cut)):
         require_inside(folder, store.root)
-    for folder in children(store.jobs):
-        if job_of(folder).owner in removal.owners and is_held(folder):
-            raise StoreError(
-                f"{folder.name}: a run works on this job; terminate it or wait for its end, then "
-                "clean again. Nothing was removed"
-            )
+    # a job of several SAEs has the folder of the first, and locks of each
+    held = [f for f in children(store.jobs) if job_of(f).owner in removal.owners and is_held(f)]
+    held += [
+        lock
+        for lock in children(store.jobs / LOCKS)
+        if owner_of_lock(lock) in removal.owners and lock.suffix != ".json" and is_locked(lock)
+    ]
+    if held:
+        raise StoreError(
+            f"{held[0].name}: a run works on this job; terminate it or wait for its end, then "
+            "clean again. Nothing was removed"
+        )
 
 
 def remove(store: Store, catalog: Catalog, removal: Removal) -> None:

@@ -103,7 +103,7 @@ def is_held(job: Path) -> bool:
     """
     name = job_of(job)
     locks = (job / "lock", job.parent / LOCKS / f"{name.stage}-{name.owner}")
-    return any(_is_locked(lock) for lock in locks if lock.exists())
+    return any(is_locked(lock) for lock in locks if lock.exists())
 
 
 def owner_of_lock(lock: Path) -> str:
@@ -115,7 +115,8 @@ def owner_of_lock(lock: Path) -> str:
     return lock.name.partition("-")[2].removesuffix(".json")
 
 
-def _is_locked(lock: Path) -> bool:
+def is_locked(lock: Path) -> bool:
+    """Whether a process holds a lock."""
     try:
         with FileLock(lock, timeout=0):
             return False

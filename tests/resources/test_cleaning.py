@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -93,6 +94,14 @@ def test_an_sae_at_work_is_refused(project: Project, lock: str) -> None:
     assert project.plan().rows["node_embedding"] == 2
     with FileLock(path):
         cleaning.remove(project.store, project.catalog, project.plan(LONGER))
+
+
+def test_an_sae_in_a_job_of_several_is_refused(project: Project) -> None:
+    path = project.put(project.store.jobs / ".locks" / f"trained_sae-{KEY}")
+    for folder in project.store.jobs.glob(f"*-{KEY}-*"):
+        shutil.rmtree(folder)
+    with FileLock(path), pytest.raises(StoreError, match="a run works on this job"):
+        cleaning.remove(project.store, project.catalog, project.plan())
 
 
 def test_nothing_goes_where_the_catalogue_cannot_be_read(project: Project) -> None:
@@ -285,6 +294,11 @@ def seqlets() -> None:
     """An asset of the name of one of the project's."""
 
 
+@dg.asset
+def training() -> None:
+    """An asset of any kind."""
+
+
 def _made_in_dagster(instance: dg.DagsterInstance) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, LONGER])
     for key in (KEY, LONGER):
@@ -325,6 +339,25 @@ def test_the_command_says_first_and_then_forgets_the_partition(project: Project)
     start_page = (project.store.browser / "index.html").read_text()
     assert KEY not in start_page.replace(LONGER, "")
     assert not any(KEY in file.replace(LONGER, "") for file in project.files())
+
+
+def test_an_sae_within_the_range_of_a_run_is_refused(project: Project) -> None:
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, ["a", KEY, "b", LONGER])
+        instance.create_run_for_job(
+            dg.define_asset_job("job").resolve(
+                asset_graph=dg.Definitions(assets=[training]).resolve_asset_graph()
+            ),
+            tags={
+                "dagster/asset_partition_range_start": "a",
+                "dagster/asset_partition_range_end": "b",
+            },
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        with pytest.raises(ComputeError, match="is not finished"):
+            removal.remove(project.file, KEY, for_good=True)
+        assert "1 of Dagster's partitions" in removal.remove(project.file, LONGER, for_good=True)
 
 
 def test_a_partition_that_only_dagster_knows_can_be_removed(project: Project) -> None:
