@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from saeborzoi.settings import Settings
 from saeborzoi_resources.catalog import Catalog
 from saeborzoi_resources.platform import Sae
 from saeborzoi_resources.scope import PROJECT, Scope
-from saeborzoi_resources.store import Store, batch_name
+from saeborzoi_resources.store import Store
 from saeborzoi_resources.store_files import (
     LOCKS,
     children,
@@ -305,9 +306,7 @@ def _lines(removal: Removal) -> Iterator[str]:
     what = removal.target
     nodes = removal.scopes[0].nodes
     if nodes is not None:
-        what += (
-            f", {len(nodes)} nodes: {batch_name(nodes)}" if nodes[1:] else f", {batch_name(nodes)}"
-        )
+        what += f", nodes {_ranges(nodes)}"
     elif removal.saes != [what]:
         what += f", layer with {len(removal.saes)} SAEs"
     yield f"{what}: {removal.n_files} files, {size_text(removal.n_bytes)}"
@@ -327,3 +326,15 @@ def _lines(removal: Removal) -> Iterator[str]:
             f"made from these nodes, too, and kept: {', '.join(removal.resting_on)}; stale until "
             "made again after the nodes"
         )
+
+
+def _ranges(nodes: Collection[int]) -> str:
+    """Sorted nodes as `--nodes` takes them.
+
+    >>> _ranges([3, 7, 8, 9])
+    '3,7-9'
+    """
+    # neighbours have the same distance from their place
+    runs = groupby(enumerate(nodes), lambda placed: placed[1] - placed[0])
+    spans = [[node for _, node in run] for _, run in runs]
+    return ",".join(f"{s[0]}-{s[-1]}" if s[1:] else f"{s[0]}" for s in spans)

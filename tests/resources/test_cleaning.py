@@ -189,7 +189,7 @@ def test_nodes_go_and_the_others_of_their_batch_stay(project: Project) -> None:
     assert plan.folders == (whole,)
     assert plan.cut == ((shared, (2, 3)),)
     text = cleaning.removal_as_text(plan)
-    assert f"{KEY}, 3 nodes: n0002-n0007" in text
+    assert f"{KEY}, nodes 2-3,7: " in text
     assert f"rows of 2 nodes out of the tables in {shared}" in text
     cleaning.remove(project.store, project.catalog, plan)
     assert not whole.exists()
