@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,8 @@ def dagster_dev(settings_file: Path, host: str, port: int) -> NoReturn:
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     ensure_home(settings_file.parent)
     print(f"http://{host}:{port} shows {settings_file}; Ctrl-C ends it", flush=True)
+    # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [
         sys.executable, "-m", "dagster", "dev", "-m", "saeborzoi_assets.definitions",
         "--host", host, "--port", str(port),

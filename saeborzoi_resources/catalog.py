@@ -373,8 +373,8 @@ class Catalog:
                 message = str(error)
                 if "lock" not in message and "different configuration" not in message:
                     raise CatalogError(
-                        f"catalogue {self.path} cannot be opened: {message}. Move it away and "
-                        "run `saeborzoi rebuild` to make it again from the store"
+                        f"catalogue {self.path} cannot be opened: {message}. Put a copy of it in "
+                        "its place, or move it away and `saeborzoi run`"
                     ) from error
                 if time.monotonic() > deadline:
                     raise CatalogError(
@@ -390,7 +390,7 @@ class Catalog:
         if version != SCHEMA_VERSION:
             raise CatalogError(
                 f"catalogue {self.path} has schema version {version}, this code needs "
-                f"{SCHEMA_VERSION}; move it away and run `saeborzoi rebuild`"
+                f"{SCHEMA_VERSION}; move it away and `saeborzoi run`, or install that version"
             )
 
 
