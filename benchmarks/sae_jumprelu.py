@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from saeborzoi.activations.loader import to_float32
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.steps import Selector, StepResult, array

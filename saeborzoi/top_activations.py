@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import SlabPlan, to_float32
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.sae.kernels import by_node
 from saeborzoi.sae.model import SparseAutoencoder

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from saeborzoi.activations.shards import Raw, Reader, ShardFolder
+from saeborzoi.activations.reader import Raw, Reader
+from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.errors import SettingsError
 from saeborzoi.hyperparameters import derived_seed
 
@@ -85,6 +86,17 @@ class SlabPlan:
             np.repeat(pieces[:, 4], pieces[:, 3] - pieces[:, 2]),
             _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
         )
+
+    def scatter(self, reader: Reader, slab: int, pool: Raw, target: NDArray[np.int64]) -> None:
+        """Read the kept positions of one slab into rows `target` of an array."""
+        pieces = self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
+        if not reader.is_plain(int(pieces[0, 0])):
+            pool[target] = self.read(reader, slab).activation
+            return
+        done = 0
+        for place, row, first, last, _ in pieces.tolist():
+            reader.scatter(place, row, first, pool, target[done : done + last - first])
+            done += last - first
 
     def in_order(self) -> Iterator[Slab]:
         """Every slab in order of the files, read ahead by one thread."""
@@ -205,12 +217,13 @@ class TrainingStream:
         pool = next(memory)[: ends[-1]]
 
         def fill(slab: int, end: int) -> None:
-            rows = self._kept.get(slab)
-            if rows is None:
-                rows = self._plan.read(reader, slab).activation
-                if self._keeps:
-                    self._kept[slab] = rows
-            pool[target[end - len(rows) : end]] = rows
+            place = target[end - int(self._plan.sizes[slab]) : end]
+            if not self._keeps:
+                self._plan.scatter(reader, slab, pool, place)
+                return
+            if slab not in self._kept:
+                self._kept[slab] = self._plan.read(reader, slab).activation
+            pool[place] = self._kept[slab]
 
         list(self._threads.map(fill, slabs[i].tolist(), ends))
         return pool

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,21 +18,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from saeborzoi.activations.reader import Reader
 from saeborzoi.errors import InputError
 from saeborzoi.genome import Windows, kept_positions, read_windows
 from saeborzoi.settings import Layer, ShardSet
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
 _DTYPES = ("float16", "float32", "uint16")
-_EXPONENT: dict[str, np.uint16 | np.uint32] = {
-    "float16": np.uint16(0x7C00),
-    "uint16": np.uint16(0x7F80),
-    "float32": np.uint32(0x7F800000),
-}
 _SAMPLED_BYTES = 1 << 16
-
-Raw = NDArray[np.generic]
-"""Activations as stored: float16, float32, or uint16 that holds bfloat16 bits."""
 
 
 @dataclass(frozen=True)
@@ -204,55 +196,6 @@ class ShardFolder:
         return digest.hexdigest()
 
 
-class Reader:
-    """Reads hyperslabs of one folder; several threads may ask, HDF5 serves one at a time."""
-
-    def __init__(self, folder: ShardFolder) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._files: dict[int, h5py.File] = {}
-
-    def close(self) -> None:
-        """Close every file."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-
-    def read(self, place: int, rows: slice, positions: slice) -> Raw:
-        """One hyperslab, every channel, as stored.
-
-        Parameters
-        ----------
-        place
-            Index into `ShardFolder.shards`.
-        rows, positions
-            Ranges of the shard's first two axes.
-
-        Returns
-        -------
-        ndarray
-            (n_rows, n_positions, n_channels) float16, float32, or uint16 (bfloat16 bits).
-
-        Raises
-        ------
-        InputError
-            Where the file cannot be read there, or a value is NaN or infinite.
-        """
-        shard = self._folder.shards[place]
-        try:
-            with self._lock:
-                if place not in self._files:
-                    self._files[place] = h5py.File(shard.path, "r")
-                block = self._files[place][shard.dataset][rows, positions]
-        except (OSError, KeyError) as error:
-            raise InputError(
-                f"{shard.path}: rows {rows.start} to {rows.stop - 1} cannot be read ({error}); "
-                "the file is damaged: copy or make it again"
-            ) from None
-        _require_finite(block, shard, rows.start, positions.start)
-        return block
-
-
 def check_shards(layer: Layer, shard_set: ShardSet, n_sampled: int = 4) -> ShardFolder:
     """Check a shard set as far as seconds allow: shapes, windows, and values of a few slabs.
 
@@ -277,7 +220,8 @@ def check_shards(layer: Layer, shard_set: ShardSet, n_sampled: int = 4) -> Shard
         for place, shard in enumerate(folder.shards):
             for row in np.unique(np.linspace(0, shard.n_sequences - 1, n_sampled).astype(int)):
                 start = int(row) * 97 % max(1, folder.n_positions - 255)
-                reader.read(place, slice(row, row + 1), slice(start, start + 256))
+                end = min(start + 256, folder.n_positions)
+                reader.read(place, slice(row, row + 1), slice(start, end))
     return folder
 
 
@@ -337,20 +281,3 @@ def _describe(path: Path, index: int) -> tuple[Shard, tuple[int, int, int]]:
         raise InputError(
             f"{path}: not a complete HDF5 file ({error}); copy or make it again"
         ) from None
-
-
-def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: int) -> None:
-    """NaN and infinity have every exponent bit set; integer arithmetic finds them fastest."""
-    from saeborzoi.activations.kernels import largest_masked  # numba is slow to import
-
-    exponent = _EXPONENT[block.dtype.name]
-    bits = block.view(exponent.dtype)
-    if largest_masked(bits.ravel(), exponent) < exponent:
-        return
-    bad = (bits & exponent) == exponent
-    row, position, channel = (int(i) for i in np.argwhere(bad)[0])
-    raise InputError(
-        f"{shard.path}: the activation at row {first_row + row}, position "
-        f"{first_position + position}, channel {channel} is NaN or infinite; every value must be "
-        "finite: make this shard again (float16 overflows above 65504)"
-    )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 
 if TYPE_CHECKING:
     from saeborzoi.sae.steps import StepResult

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import to_float32
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.steps import Selector, array
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from saeborzoi.activations.loader import to_float32
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.model import EPS, SparseAutoencoder

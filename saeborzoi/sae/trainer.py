@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 from saeborzoi.errors import TrainingError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.sae.distributed import Group

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import SlabPlan, TrainingStream, to_float32
-from saeborzoi.activations.shards import Raw
+from saeborzoi.activations.reader import Raw
 from saeborzoi.errors import TrainingError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
@@ -135,6 +135,8 @@ class TrainingLoop:
         ------
         TrainingError
             Where the loss is not finite, or the SAEs differ in layer or seed.
+        InputError
+            Where the data is not finite.
         StageInterrupted
             Where `job.stop_requested` was set; the state is saved, and the next run goes on.
         """
@@ -204,7 +206,11 @@ class TrainingLoop:
             if not running:
                 break
             for trainer in running:
-                trainer.train_step(raw)
+                try:
+                    trainer.train_step(raw)
+                except TrainingError:
+                    self._require_finite(raw)
+                    raise
             done += 1
             seen = done * batch_size
             if done % log_every == 0 or done == n_steps:
@@ -229,6 +235,15 @@ class TrainingLoop:
             if time.monotonic() - saved > self.settings.checkpoint_every_s:
                 save()
                 saved = time.monotonic()
+
+    def _require_finite(self, raw: Raw) -> None:
+        """Where a batch has values that are not finite, name the first of the data.
+
+        Looked for only now, as that takes as long as reading.
+        """
+        if not torch.isfinite(to_float32(raw)).all():
+            for _ in self.data.train.in_order():
+                pass
 
     def _trainers(
         self,

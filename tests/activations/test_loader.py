@@ -10,8 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from saeborzoi.activations import reader
 from saeborzoi.activations.loader import SlabPlan, TrainingStream
-from saeborzoi.activations.shards import Reader, ShardFolder
+from saeborzoi.activations.reader import Reader
+from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.errors import InputError, SettingsError
 
 
@@ -124,6 +126,55 @@ def test_small_data_is_read_once_and_ordered_as_ever(
     passes.close()  # type: ignore[attr-defined]
     monkeypatch.setattr(Reader, "read", None)
     np.testing.assert_array_equal(next(small.batches(500, 2 * n)), again)
+
+
+def test_positions_put_where_they_belong_are_those_that_hdf5_reads(
+    numbered: ShardFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past HDF5 where that can be, in calls of a few positions, with one that is cut short."""
+    plan = SlabPlan(numbered, PIECES)
+    kept, direct = (TrainingStream(plan, seed=0, buffer_mb=1, threads=n) for n in (1, 3))
+    assert kept._keeps
+    direct._keeps = False
+    monkeypatch.setattr(reader, "_AT_ONCE", 100)
+    plain = reader._read_into
+    calls = itertools.count()
+    monkeypatch.setattr(reader, "_read_into", lambda *given: next(calls) != 2 and plain(*given))
+    n = 2 * plan.n_positions // 100
+    for ours, theirs in zip(
+        itertools.islice(direct.batches(100), n), kept.batches(100), strict=False
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    with numbered.reader() as opened:
+        assert (next(calls) > 100) == opened.is_plain(0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "userblock"), [("<f2", 0), ("<f4", 512), (">f2", 0), ("<u2", 1024)]
+)
+def test_any_file_that_hdf5_reads(tmp_path: Path, dtype: str, userblock: int) -> None:
+    data = np.arange(2 * 3000 * 4).reshape(2, 3000, 4).astype(dtype)
+    with h5py.File(tmp_path / "activations_0.h5", "w", userblock_size=userblock) as file:
+        file.create_dataset("a", data=data)
+    pieces = np.array([(0, row, 5, 2995, row) for row in range(2)])
+    stream = TrainingStream(SlabPlan(ShardFolder.open(tmp_path), pieces), seed=0, buffer_mb=1)
+    stream._keeps = False
+    seen = next(stream.batches(2 * 2990))
+    assert sorted(map(tuple, seen)) == sorted(map(tuple, data[:, 5:2995].reshape(-1, 4)))
+
+
+def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "activations_0.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.ones((1, 50_000, 4), np.float16))
+    folder = ShardFolder.open(tmp_path)
+    stream = TrainingStream(SlabPlan(folder, np.array([(0, 0, 0, 50_000, 0)])), 0, buffer_mb=1)
+    stream._keeps = False
+    with folder.reader() as opened, path.open("rb+") as file:
+        opened.is_plain(0)
+        file.truncate(100_000)
+        with pytest.raises(InputError, match=r"activations_0\.h5: .* is damaged: copy"):
+            opened.scatter(0, 0, 20_000, np.empty((9, 4), np.float16), np.arange(9))
 
 
 def test_a_buffer_below_one_chunk_is_refused(tmp_path: Path) -> None:

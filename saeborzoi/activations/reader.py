@@ -1,0 +1,197 @@
+"""Reads shards: how bytes get from a file into memory, and whether each value is finite.
+
+Which files there are belongs to `shards.py`, which positions are read when to `loader.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from saeborzoi.errors import InputError
+
+if TYPE_CHECKING:
+    from saeborzoi.activations.shards import Shard, ShardFolder
+
+_EXPONENT: dict[str, np.uint16 | np.uint32] = {
+    "float16": np.uint16(0x7C00),
+    "uint16": np.uint16(0x7F80),
+    "float32": np.uint32(0x7F800000),
+}
+
+Raw = NDArray[np.generic]
+"""Activations as stored: float16, float32, or uint16 that holds bfloat16 bits."""
+
+
+_PREADV = getattr(ctypes.CDLL(None, use_errno=True), "preadv", None)
+_AT_ONCE = 1024
+"""Buffers that one call of preadv takes, at least."""
+if _PREADV is not None:
+    _PREADV.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_longlong)
+    _PREADV.restype = ctypes.c_ssize_t
+
+
+class _Opened(NamedTuple):
+    """An open shard; `offset` is where its values begin in the file, if they lie there as they
+    are needed: uncompressed, in one piece, in this machine's byte order."""
+
+    dataset: h5py.Dataset
+    descriptor: int
+    offset: int | None
+
+
+class Reader:
+    """Reads from the shards of one folder; for several threads at once."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._opened: dict[int, _Opened] = {}
+
+    def close(self) -> None:
+        """Close every file."""
+        for opened in self._opened.values():
+            opened.dataset.file.close()
+            os.close(opened.descriptor)
+        self._opened.clear()
+
+    def is_plain(self, place: int) -> bool:
+        """Whether `scatter` can read a shard."""
+        return self._open(place).offset is not None
+
+    def read(self, place: int, rows: slice, positions: slice) -> Raw:
+        """One hyperslab, every channel, as stored.
+
+        Parameters
+        ----------
+        place
+            Index into `ShardFolder.shards`.
+        rows, positions
+            Ranges of the shard's first two axes.
+
+        Returns
+        -------
+        ndarray
+            (n_rows, n_positions, n_channels) float16, float32, or uint16 (bfloat16 bits).
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be read there, or a value is NaN or infinite.
+        """
+        shard = self._folder.shards[place]
+        try:
+            dataset = self._open(place).dataset
+            with self._lock:  # HDF5 serves one thread at a time
+                block = dataset[rows, positions]
+            block = block.astype(block.dtype.newbyteorder("="), copy=False)
+        except (OSError, KeyError) as error:
+            raise InputError(
+                f"{shard.path}: rows {rows.start} to {rows.stop - 1} cannot be read ({error}); "
+                "the file is damaged: copy or make it again"
+            ) from None
+        _require_finite(block, shard, rows.start, positions.start)
+        return block
+
+    def scatter(
+        self, place: int, row: int, first: int, pool: Raw, target: NDArray[np.int64]
+    ) -> None:
+        """Read consecutive positions of a sequence into rows of an array, wherever each belongs.
+
+        The system puts each position where it belongs, past HDF5: a copy less, and threads do not
+        wait for each other. Whether the values are finite is not looked at, which would take a
+        third of the time; `read` does.
+
+        Parameters
+        ----------
+        place, row, first
+            Shard, for which `is_plain`, sequence in it and first position.
+        pool
+            (any, n_channels), of the type of the shards, contiguous.
+        target
+            (n,) int64, row of `pool` for each position.
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be read there.
+        """
+        opened, folder = self._open(place), self._folder
+        assert opened.offset is not None
+        row_bytes = pool.shape[1] * pool.itemsize
+        for start in range(0, len(target), _AT_ONCE):
+            own = target[start : start + _AT_ONCE]
+            at = first + start
+            offset = opened.offset + (row * folder.n_positions + at) * row_bytes
+            if not _read_into(opened.descriptor, offset, pool, own):
+                # a call was cut short, as by a signal; past a file's end HDF5 would read zeros
+                if os.fstat(opened.descriptor).st_size < offset + len(own) * row_bytes:
+                    path = folder.shards[place].path
+                    raise InputError(
+                        f"{path}: ends within row {row}; the file is damaged: copy or make it again"
+                    )
+                pool[own] = self.read(place, slice(row, row + 1), slice(at, at + len(own)))[0]
+
+    def _open(self, place: int) -> _Opened:
+        """An open shard, kept: to look a dataset up takes as long as to read 500 positions.
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be opened.
+        """
+        shard = self._folder.shards[place]
+        with self._lock:
+            if place not in self._opened:
+                try:
+                    dataset = h5py.File(shard.path, "r")[shard.dataset]
+                    descriptor = os.open(shard.path, os.O_RDONLY)
+                except (OSError, KeyError) as error:
+                    raise InputError(
+                        f"{shard.path}: cannot be opened ({error}); the file is damaged: copy or "
+                        "make it again"
+                    ) from None
+                is_plain = (
+                    _PREADV is not None
+                    and dataset.chunks is None
+                    and not dataset.external
+                    and dataset.dtype.isnative
+                )
+                offset = dataset.id.get_offset() if is_plain else None
+                self._opened[place] = _Opened(dataset, descriptor, offset)
+            return self._opened[place]
+
+
+def _read_into(descriptor: int, offset: int, pool: Raw, target: NDArray[np.int64]) -> bool:
+    """Read consecutive rows from a file into rows of an array; whether all of it came."""
+    assert _PREADV is not None
+    assert pool.flags.c_contiguous
+    row_bytes = pool.shape[1] * pool.itemsize
+    buffers = np.empty((len(target), 2), np.uintp)  # `struct iovec`
+    buffers[:, 0] = target * row_bytes + pool.ctypes.data
+    buffers[:, 1] = row_bytes
+    n_read: int = _PREADV(descriptor, buffers.ctypes.data, len(target), offset)
+    return n_read == len(target) * row_bytes
+
+
+def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: int) -> None:
+    """NaN and infinity have every exponent bit set; integer arithmetic finds them fastest."""
+    from saeborzoi.activations.kernels import largest_masked  # numba is slow to import
+
+    exponent = _EXPONENT[block.dtype.name]
+    bits = block.view(exponent.dtype)
+    if largest_masked(bits.ravel(), exponent) < exponent:
+        return
+    bad = (bits & exponent) == exponent
+    row, position, channel = (int(i) for i in np.argwhere(bad)[0])
+    raise InputError(
+        f"{shard.path}: the activation at row {first_row + row}, position "
+        f"{first_position + position}, channel {channel} is NaN or infinite; every value must be "
+        "finite: make this shard again (float16 overflows above 65504)"
+    )
