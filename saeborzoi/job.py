@@ -88,7 +88,6 @@ class Job(BaseModel):
         """Partition key of the SAE; the layer's name for a stage of the layer."""
         return self.hyperparameters.key if self.hyperparameters else self.layer
 
-
     def each(self) -> list[Job]:
         """The job as it would be for each of its SAEs alone."""
         first = self.model_copy(update={"together": {}})

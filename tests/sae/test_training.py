@@ -12,14 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import safetensors
 import torch
-from small_known import SMALL
+from small_known import SMALL, data_in
 
 from saeborzoi import job
-from saeborzoi.errors import TrainingError
+from saeborzoi.errors import InputError, TrainingError
 from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.job import StageInterrupted
 from saeborzoi.sae.evaluation import evaluate
@@ -267,6 +268,14 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_state(
         loop.run([h])
     with safetensors.safe_open(tmp_path / "training.safetensors", "pt") as file:
         assert torch.isfinite(file.get_tensor("0.sae.decoder_weight")).all()
+
+
+def test_data_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    data = data_in(tmp_path)
+    with h5py.File(tmp_path / "train" / "activations_1.h5", "a") as file:
+        file[next(iter(file))][2, 77, 5] = np.inf
+    with pytest.raises(InputError, match=r"activations_1\.h5: .* row 2, position 77, channel 5"):
+        TrainingLoop(data, SHORT).run([H])
 
 
 def test_validation_that_stops_improving_stops_the_training(small_data: TrainingData) -> None:
