@@ -209,7 +209,7 @@ class TrainingLoop:
                 try:
                     trainer.train_step(raw)
                 except TrainingError:
-                    self._require_finite(raw)
+                    self._require_finite(to_float32(raw))
                     raise
             done += 1
             seen = done * batch_size
@@ -236,12 +236,12 @@ class TrainingLoop:
                 save()
                 saved = time.monotonic()
 
-    def _require_finite(self, raw: Raw) -> None:
-        """Where a batch has values that are not finite, name the first of the data.
+    def _require_finite(self, x: torch.Tensor) -> None:
+        """Where some positions have values that are not finite, name the first of the data.
 
         Looked for only now, as that takes as long as reading.
         """
-        if not torch.isfinite(to_float32(raw)).all():
+        if not torch.isfinite(x).all():
             for _ in self.data.train.in_order():
                 pass
 
@@ -254,6 +254,7 @@ class TrainingLoop:
     ) -> list[Trainer]:
         n_channels = self.data.train.folder.n_channels
         sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
+        self._require_finite(sample)
         moments = Moments(n_channels)
         moments.add(sample / torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)
