@@ -88,11 +88,12 @@ def test_an_array_keeps_order_and_throttle(
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    jobs = [make_job(f"batch{i}", 100 + i) for i in range(5)]
-    figures = in_run(instance, compute("touch", max_parallel=2, mem="50M"), jobs)
+    # each counts for a second, so that it is seen running
+    jobs = [make_job(f"batch{i}", 10 + i) for i in range(5)]
+    figures = in_run(instance, compute("count", max_parallel=2, mem="50M"), jobs)
     done.set()
     watcher.join()
-    assert [f["first_node"] for f in figures] == [100, 101, 102, 103, 104]
+    assert [f["counted"] for f in figures] == [10, 11, 12, 13, 14]
     ids = [f["compute"]["slurm_job_id"] for f in figures]
     parent = ids[0].partition("_")[0]
     assert ids == [f"{parent}_{i}" for i in range(5)]
