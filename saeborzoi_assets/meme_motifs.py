@@ -25,7 +25,7 @@ from saeborzoi_assets.seqlets import NAME as SEQLETS
 from saeborzoi_resources.platform import Platform, Version
 
 NAME = "meme_motifs"
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:

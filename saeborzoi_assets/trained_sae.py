@@ -27,7 +27,7 @@ from saeborzoi_resources.platform import Platform, Sae, Version
 from saeborzoi_resources.scope import Scope
 
 NAME = "trained_sae"
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
