@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from saeborzoi.errors import InputError
 
@@ -31,20 +32,39 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
     InputError
         Where a file is missing.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    seen = []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; mend its path in dagster_project.toml")
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
-            if not file.is_file():
-                continue
-            status = file.stat()
-            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-            with file.open("rb") as stream:
-                for offset in sorted({0, status.st_size // 2, max(0, status.st_size - _BLOCK)}):
-                    stream.seek(offset)
-                    digest.update(stream.read(_BLOCK))
+            if file.is_file():
+                status = file.stat()
+                # a file that was written to has another change time, whatever else was kept
+                changed = (status.st_ctime_ns, status.st_ino)
+                seen.append(_Seen(file, status.st_size, status.st_mtime_ns, changed))
+    return _digest(tuple(seen))
+
+
+class _Seen(NamedTuple):
+    """A file as it is now."""
+
+    path: Path
+    size: int
+    modified_ns: int
+    changed: tuple[int, int]
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(files: tuple[_Seen, ...]) -> str:
+    """Kept, as sensors ask for the same files every minute, once for each asset made from them."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        digest.update(f"{file.path.name}\0{file.size}\0{file.modified_ns}\0".encode())
+        with file.path.open("rb") as stream:
+            for offset in sorted({0, file.size // 2, max(0, file.size - _BLOCK)}):
+                stream.seek(offset)
+                digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
 
 
