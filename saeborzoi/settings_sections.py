@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,6 +39,13 @@ class Section(BaseModel):
     """A part of the settings; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say how a result is made, and leave it as it is."""
+
+    def of_result(self) -> dict[str, Any]:
+        """What a result depends on, for its version."""
+        return self.model_dump(exclude=set(self.without_effect))
 
 
 class Project(Section):
@@ -163,6 +170,8 @@ class SaeGrid(Section):
 class Training(Section):
     """`[training]`: how long and how large, the same for every SAE of the project."""
 
+    without_effect: ClassVar[frozenset[str]] = frozenset({"saes_per_pass"})
+
     n_positions: PositiveInt | None = None
     """Positions to train on, over as many passes as that takes; left out: `n_epochs` passes."""
     n_epochs: PositiveInt | None = None
@@ -204,6 +213,8 @@ class Selection(Section):
 
 class Motifs(Section):
     """`[motifs]`: motif discovery."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"device"})
 
     engine: Literal["builtin", "meme", "streme"] = "builtin"
     executable: Path | None = None

@@ -35,7 +35,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
         NAME,
         CODE_VERSION,
         key,
-        sections={"motifs": settings.motifs.model_dump(exclude={"device"})},
+        sections={"motifs": settings.motifs.of_result()},
         files=[settings.data.genome] if settings.motifs.background == "genome" else [],
         inputs=[SEQLETS],
         nodes=nodes,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saeborzoi.errors import PartitionKeyError, SettingsError
-from saeborzoi.settings import Training, find_settings_file, load_settings
+from saeborzoi.settings import Motifs, Training, find_settings_file, load_settings
 
 _GOOD = """
 [project]
@@ -120,3 +120,9 @@ def test_small_data_is_passed_over_again() -> None:
     assert Training().total_positions(10**9) == 10**9
     assert Training(n_epochs=1).total_positions(1000) == 1000
     assert Training(n_positions=5000, n_epochs=3).total_positions(1000) == 5000
+
+
+def test_what_leaves_a_result_as_it_is_is_not_in_its_version() -> None:
+    assert Training(saes_per_pass=6).of_result() == Training().of_result()
+    assert Motifs(device="cpu").of_result() == Motifs().of_result()
+    assert Training(n_epochs=2).of_result() != Training().of_result()

@@ -44,7 +44,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     seqlets = seqlets[seqlets["node"].isin(job.nodes)] if job.nodes else seqlets
     what = fingerprint_of(
         [
-            settings.model_dump(mode="json", exclude={"device"}),
+            settings.of_result(),
             engine,
             job.key,
             pd.util.hash_pandas_object(seqlets, index=False).sum().item(),
