@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import dagster as dg
 import pandas as pd
@@ -39,7 +38,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
         NAME,
         CODE_VERSION,
         key,
-        sections={"training": settings.training.model_dump(exclude={"saes_per_pass"})},
+        sections={"training": settings.training.of_result()},
         files=[
             *(file for shards in shard_sets for file in (shards.shards, shards.windows)),
             *([checkpoint] if checkpoint else []),
@@ -83,9 +82,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             for group, own in zip(groups, platform.compute.run(context, jobs), strict=True):
                 others = own.pop("together", {})
                 figures |= {group[0].key: own, **others}
-            for sae in saes:
-                _catalogue(context, platform, sae, versions[sae.key], figures[sae.key])
-        shown = {sae.key: _shown(platform, sae, figures[sae.key]) for sae in saes}
+            logs = {
+                sae.key: _catalogue(context, platform, sae, versions[sae.key], figures[sae.key])
+                for sae in saes
+            }
+        shown = {sae.key: _shown(platform, sae, figures[sae.key], logs[sae.key]) for sae in saes}
         digests = [version.digest for version in versions.values()]
         return run_result(context, digests, {}, shown, _checks(figures, platform.settings.checks))
 
@@ -133,8 +134,10 @@ def _catalogue(
     sae: Sae,
     version: Version,
     figures: Figures,
-) -> None:
+) -> pd.DataFrame:
+    """Catalogue a trained SAE; its training log."""
     output = platform.store.sae_artifact(sae.key, NAME)
+    log = pd.read_parquet(output / "training_log.parquet")
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
     )  # fmt: skip
@@ -149,24 +152,20 @@ def _catalogue(
     platform.record(
         made_by(context, version, output),
         Scope(hyperparameters=sae.key),
-        {"sae": pd.DataFrame([row]), "training_log": _log(output)},
+        {"sae": pd.DataFrame([row]), "training_log": log},
     )
+    return log
 
 
-def _log(artifact: Path) -> pd.DataFrame:
-    return pd.read_parquet(artifact / "training_log.parquet")
-
-
-def _shown(platform: Platform, sae: Sae, figures: Figures) -> dict[str, object]:
+def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) -> dict[str, object]:
     """What an SAE's partition shows."""
     from saeborzoi.plots import training_curves
 
-    output = platform.store.sae_artifact(sae.key, NAME)
     return {
         **{name: value for name, value in figures.items() if value is not None},
         "n_nodes": sae.n_nodes,
-        "training_curves": image(training_curves(_log(output))),
-        "files": path(output),
+        "training_curves": image(training_curves(log)),
+        "files": path(platform.store.sae_artifact(sae.key, NAME)),
     }
 
 

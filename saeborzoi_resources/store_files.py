@@ -134,6 +134,13 @@ def require_inside(path: Path, root: Path) -> None:
 
 
 def delete(path: Path, root: Path) -> None:
+    """Remove a file, link or folder of the store.
+
+    Raises
+    ------
+    StoreError
+        Where it lies outside of the store or cannot be removed.
+    """
     require_inside(path, root)
     try:
         if path.is_dir() and not path.is_symlink():

@@ -74,7 +74,7 @@ class SlabPlan:
 
     def read(self, reader: Reader, slab: int) -> Slab:
         """Read one slab and cut out its kept positions."""
-        pieces = self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
+        pieces = self._pieces_of(slab)
         row, first = int(pieces[:, 1].min()), int(pieces[:, 2].min())
         block = reader.read(
             int(pieces[0, 0]),
@@ -89,7 +89,7 @@ class SlabPlan:
 
     def scatter(self, reader: Reader, slab: int, pool: Raw, target: NDArray[np.int64]) -> None:
         """Read the kept positions of one slab into rows `target` of an array."""
-        pieces = self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
+        pieces = self._pieces_of(slab)
         if not reader.is_plain(int(pieces[0, 0])):
             pool[target] = self.read(reader, slab).activation
             return
@@ -97,6 +97,9 @@ class SlabPlan:
         for place, row, first, last, _ in pieces.tolist():
             reader.scatter(place, row, first, pool, target[done : done + last - first])
             done += last - first
+
+    def _pieces_of(self, slab: int) -> NDArray[np.int64]:
+        return self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
 
     def in_order(self) -> Iterator[Slab]:
         """Every slab in order of the files, read ahead by one thread."""

@@ -29,7 +29,7 @@ Raw = NDArray[np.generic]
 """Activations as stored: float16, float32, or uint16 that holds bfloat16 bits."""
 
 
-_PREADV = getattr(ctypes.CDLL(None, use_errno=True), "preadv", None)
+_PREADV = getattr(ctypes.CDLL(None), "preadv", None)
 _AT_ONCE = 1024
 """Buffers that one call of preadv takes, at least."""
 if _PREADV is not None:
@@ -86,16 +86,15 @@ class Reader:
             Where the file cannot be read there, or a value is NaN or infinite.
         """
         shard = self._folder.shards[place]
+        dataset = self._open(place).dataset
         try:
-            dataset = self._open(place).dataset
             with self._lock:  # HDF5 serves one thread at a time
                 block = dataset[rows, positions]
-            block = block.astype(block.dtype.newbyteorder("="), copy=False)
-        except (OSError, KeyError) as error:
-            raise InputError(
-                f"{shard.path}: rows {rows.start} to {rows.stop - 1} cannot be read ({error}); "
-                "the file is damaged: copy or make it again"
+        except OSError as error:
+            raise _damaged(
+                shard, f"rows {rows.start} to {rows.stop - 1} cannot be read ({error})"
             ) from None
+        block = block.astype(block.dtype.newbyteorder("="), copy=False)
         _require_finite(block, shard, rows.start, positions.start)
         return block
 
@@ -132,10 +131,7 @@ class Reader:
             if not _read_into(opened.descriptor, offset, pool, own):
                 # a call was cut short, as by a signal; past a file's end HDF5 would read zeros
                 if os.fstat(opened.descriptor).st_size < offset + len(own) * row_bytes:
-                    path = folder.shards[place].path
-                    raise InputError(
-                        f"{path}: ends within row {row}; the file is damaged: copy or make it again"
-                    )
+                    raise _damaged(folder.shards[place], f"ends within row {row}")
                 pool[own] = self.read(place, slice(row, row + 1), slice(at, at + len(own)))[0]
 
     def _open(self, place: int) -> _Opened:
@@ -153,10 +149,7 @@ class Reader:
                     dataset = h5py.File(shard.path, "r")[shard.dataset]
                     descriptor = os.open(shard.path, os.O_RDONLY)
                 except (OSError, KeyError) as error:
-                    raise InputError(
-                        f"{shard.path}: cannot be opened ({error}); the file is damaged: copy or "
-                        "make it again"
-                    ) from None
+                    raise _damaged(shard, f"cannot be opened ({error})") from None
                 is_plain = (
                     _PREADV is not None
                     and dataset.chunks is None
@@ -166,6 +159,10 @@ class Reader:
                 offset = dataset.id.get_offset() if is_plain else None
                 self._opened[place] = _Opened(dataset, descriptor, offset)
             return self._opened[place]
+
+
+def _damaged(shard: Shard, what: str) -> InputError:
+    return InputError(f"{shard.path}: {what}; the file is damaged: copy or make it again")
 
 
 def _read_into(descriptor: int, offset: int, pool: Raw, target: NDArray[np.int64]) -> bool:
