@@ -16,13 +16,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# in the place of this folder, whose `browser.py` would be taken for the tests' `browser`
-sys.path[0] = str(Path(__file__).parents[1] / "tests")
-
-from browser.conftest import ARGUMENTS, wait_until  # noqa: E402
-from browser.made_tables import make  # noqa: E402
+# in the place of this folder: the tests are a package beside it
+sys.path[0] = str(Path(__file__).parents[1])
 
 from saeborzoi.browser import write_site  # noqa: E402
+from tests.browser.conftest import ARGUMENTS, wait_until  # noqa: E402
+from tests.browser.made_tables import make  # noqa: E402
 
 N_REPEATS = 7
 SEARCHES = ("CTCF", "family:zinc", "class:Alu", "motif:CACGTG", "")

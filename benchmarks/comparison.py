@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from saeborzoi import stability
+from saeborzoi.comparison import stability
 
 
 def main(n_nodes: int = 4224, n_channels: int = 1056, n_top: int = 1000) -> None:

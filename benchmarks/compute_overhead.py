@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "compute")]
+sys.path[:0] = [str(ROOT)]
 os.environ["PYTHONPATH"] = str(ROOT)
 
 import dagster as dg  # noqa: E402
-from compute_helpers import in_run, tiny_settings  # noqa: E402
-from slurm_cluster import running_cluster, why_not  # noqa: E402
 
-from saeborzoi.job import Job  # noqa: E402
+from saeborzoi.jobs.job import Job  # noqa: E402
 from saeborzoi_resources.compute import Compute  # noqa: E402
 from saeborzoi_resources.compute.local import LocalCompute  # noqa: E402
 from saeborzoi_resources.compute.slurm import SlurmCompute  # noqa: E402
+from tests.compute.compute_helpers import in_run, tiny_settings  # noqa: E402
+from tests.compute.slurm_cluster import running_cluster, why_not  # noqa: E402
 
 STAGE = "benchmarks.compute_stage:touch"
 N_NODES = 2432

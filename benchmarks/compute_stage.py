@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from saeborzoi.artifacts import write_json
-from saeborzoi.job import Figures, Job, Progress
+from saeborzoi.files import write_json
+from saeborzoi.jobs.job import Figures, Job, Progress
 
 
 def touch(job: Job, progress: Progress) -> Figures:

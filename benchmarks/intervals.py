@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saeborzoi.genome import Genome, Windows
-from saeborzoi.jaccard import node_jaccard
-from saeborzoi.overlaps import annotation_overlaps
-from saeborzoi.settings import Layer, ShardSet
+from saeborzoi.genome.coordinates import Genome, Windows
+from saeborzoi.nodes.jaccard import node_jaccard
+from saeborzoi.nodes.overlaps import annotation_overlaps
+from saeborzoi.settings.sections import Layer, ShardSet
 
 N_NODES, N_SEQLETS, WIDTH_BP = 2432, 1000, 14
 N_REGIONS, N_CLASSES = 1_000_000, 60

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from saeborzoi.motifs.discovery import discover
-from saeborzoi.settings import Motifs
+from saeborzoi.settings.sections import Motifs
 
 WHOLE = (2432, 4224)
 """Nodes of the narrowest and of the widest published SAE."""

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saeborzoi.motifs.builtin import Motif, find_motifs
 from saeborzoi.motifs.discovery import discover
+from saeborzoi.motifs.engine.builtin import Motif, find_motifs
 from saeborzoi.motifs.properties import aligned_correlation, consensus
 from saeborzoi.motifs.sequences import encode, letter_frequencies
-from saeborzoi.settings import Motifs
+from saeborzoi.settings.sections import Motifs
 
 LOG10_E = np.log10(0.05)
 NODES = (2432, 4224)

@@ -15,8 +15,8 @@ import numpy as np
 import pyjaspar
 from numpy.typing import NDArray
 
-from saeborzoi.motifs import starts
-from saeborzoi.motifs.builtin import Motif, find_motifs
+from saeborzoi.motifs.engine import starts
+from saeborzoi.motifs.engine.builtin import Motif, find_motifs
 from saeborzoi.motifs.sequences import encode, letter_frequencies
 
 NAMES = (

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saeborzoi.genome import Genome
+from saeborzoi.genome.coordinates import Genome
 from saeborzoi.motifs.databases import load_databases
 from saeborzoi.motifs.discovery import discover
 from saeborzoi.motifs.fan_in import MAX_FDR, MIN_ODDS_RATIO, fan_in_evidence
 from saeborzoi.motifs.matching import match
-from saeborzoi.settings import Data, Matching, Motifs
+from saeborzoi.settings.sections import Data, Matching, Motifs
 
 
 def main() -> None:

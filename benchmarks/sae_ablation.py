@@ -22,14 +22,14 @@ import torch
 from sae_jumprelu import JumpReluLoop
 from sae_quality import data_of, plans_of
 
+from saeborzoi.activations.normalization import channel_max
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.normalization import channel_max
+from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.evaluation import evaluate
-from saeborzoi.sae.known_dictionary import KnownDictionary
 from saeborzoi.sae.recipe import RECIPES, TrainingRecipe
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
-from saeborzoi.settings import Layer, ShardSet, Training
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sections import Layer, ShardSet, Training
 
 SMALL = KnownDictionary(n_channels=128, n_features=256, n_active=8)
 DEFAULT, PUBLISHED = RECIPES["default"], RECIPES["published"]

@@ -12,12 +12,12 @@ import time
 
 import torch
 
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.sae.known_dictionary import KnownDictionary
+from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
 from saeborzoi.sae.steps import make_step
 from saeborzoi.sae.trainer import Trainer
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 PRODUCTS = 5
 """Dense matrix products of a step: encode, decode, and three of the backward pass."""

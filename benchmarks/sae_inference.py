@@ -25,12 +25,12 @@ from sae_dense_step import PublishedSae
 from sae_quality import plans_of
 
 from saeborzoi.activations.loader import SlabPlan
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.normalization import channel_max
-from saeborzoi.sae.known_dictionary import KnownDictionary
+from saeborzoi.activations.normalization import channel_max
+from saeborzoi.demo.known_dictionary import KnownDictionary
+from saeborzoi.nodes.top_activations import top_activations
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
-from saeborzoi.top_activations import top_activations
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 N_SEQUENCES, N_POSITIONS, N_QUARTERS, N_TOP_OF_CHUNK = 16, 65_536, 4, 16
 

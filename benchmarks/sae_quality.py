@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.normalization import channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.normalization import channel_max
+from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.evaluation import evaluate
-from saeborzoi.sae.known_dictionary import KnownDictionary
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
-from saeborzoi.settings import Layer, ShardSet, Training
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sections import Layer, ShardSet, Training
 
 N_POSITIONS = 16_384
 

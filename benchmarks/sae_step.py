@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from sae_dense_step import PublishedSae, dense_step
 
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.sae.known_dictionary import KnownDictionary
+from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
 from saeborzoi.sae.steps import SparseStep
 from saeborzoi.sae.trainer import Trainer
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 N_CHANNELS, N_NODES, K = 608, 2432, 30
 

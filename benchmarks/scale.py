@@ -56,8 +56,8 @@ def make_project(folder: Path) -> str:
         'train = { shards = "shards", windows = "shards/train_seqs.bed" }\n'
         f'[[sae]]\nlayer = "conv1d_4"\nexpansion = {EXPANSION}\nseed = {list(range(N_SAES))}\n'
     )
+    from saeborzoi.catalog.scope import Made, Scope
     from saeborzoi_resources.platform import Platform
-    from saeborzoi_resources.scope import Made, Scope
 
     platform = Platform(settings_file=str(folder / "dagster_project.toml"))
     key = platform.settings.wanted()[0].key
@@ -85,8 +85,8 @@ def make_instance(folder: Path, storage: str) -> None:
     """The Dagster instance in `folder`, with a partition for each SAE."""
     import dagster as dg
 
-    from saeborzoi.settings import load_settings
-    from saeborzoi_assets.instance import ensure_home
+    from saeborzoi.settings.load import load_settings
+    from saeborzoi_assets.commands.instance import ensure_home
 
     os.environ.pop("DAGSTER_HOME", None)
     os.environ["SAEBORZOI_PROJECT"] = str(folder)

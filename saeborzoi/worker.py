@@ -30,9 +30,9 @@ from typing import Any
 from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 from pydantic import ValidationError
 
-from saeborzoi.artifacts import write_json
 from saeborzoi.errors import ComputeError, SaeBorzoiError
-from saeborzoi.job import Figures, Job, Stage, StageInterrupted, stop_requested
+from saeborzoi.files import write_json
+from saeborzoi.jobs.job import Figures, Job, Stage, StageInterrupted, stop_requested
 
 RESULT = "result.json"
 EXIT_ERROR = 1

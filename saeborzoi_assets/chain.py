@@ -1,6 +1,6 @@
 """The assets of the chain for `saeborzoi trace`: what one partition of each is."""
 
-from saeborzoi_assets import (
+from saeborzoi_assets.assets import (
     annotation_overlaps,
     feature_browser,
     jaccard_matrix,
@@ -14,7 +14,7 @@ from saeborzoi_assets import (
     trained_sae,
     umap_embedding,
 )
-from saeborzoi_resources.trace import ChainAsset
+from saeborzoi_resources.upkeep.trace import ChainAsset
 
 CHAIN = (
     ChainAsset(normalization_constants.NAME, "layer", normalization_constants.version_of),

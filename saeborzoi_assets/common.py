@@ -14,13 +14,14 @@ from dagster._core.execution.context.metadata_logging import (
     OutputMetadataAccumulator,
 )
 
-from saeborzoi.artifacts import PROVENANCE, provenance, write_file, write_json
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import SaeBorzoiError
-from saeborzoi.hyperparameters import parse_node_key
+from saeborzoi.files import write_file, write_json
+from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.settings.hyperparameters import parse_node_key
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
-from saeborzoi_resources.schema import TABLE
-from saeborzoi_resources.scope import Made, Scope
-from saeborzoi_resources.store import batch_name
 
 OWNERS = ["team:saeborzoi"]
 _FEW_PARTITIONS = 20

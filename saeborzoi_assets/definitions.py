@@ -11,10 +11,9 @@ from typing import Any
 
 import dagster as dg
 
-from saeborzoi.settings import find_settings_file, load_settings
-from saeborzoi_assets import (
+from saeborzoi.settings.load import find_settings_file, load_settings
+from saeborzoi_assets.assets import (
     annotation_overlaps,
-    automation,
     feature_browser,
     input_files,
     jaccard_matrix,
@@ -23,13 +22,13 @@ from saeborzoi_assets import (
     normalization_constants,
     sae_comparison,
     seqlets,
-    stale_results,
     tomtom_matches,
     top_activations,
     trained_sae,
     umap_embedding,
 )
 from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.sensors import automation, stale_results
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.platform import Platform
 

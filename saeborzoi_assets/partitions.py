@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import dagster as dg
 
-from saeborzoi.hyperparameters import node_key
-from saeborzoi.settings import Settings
+from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.load import Settings
 
 HYPERPARAMETERS = "hyperparameters"
 NODE = "node"

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from saeborzoi.hyperparameters import Hyperparameters, node_key
-from saeborzoi.settings import Settings
-from saeborzoi_resources.catalog import Catalog
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.settings.hyperparameters import Hyperparameters, node_key
+from saeborzoi.settings.load import Settings
 
 
 class Step(NamedTuple):

@@ -17,16 +17,18 @@ from typing import Any, NamedTuple
 import dagster as dg
 import pandas as pd
 
-from saeborzoi.artifacts import PROVENANCE, provenance, write_folder
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.scope import PROJECT, Made, Scope
+from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
-from saeborzoi.fingerprint import fingerprint_files, fingerprint_of
-from saeborzoi.hyperparameters import Hyperparameters, node_key
-from saeborzoi.job import Job
-from saeborzoi.settings import Layer, Settings, load_settings
-from saeborzoi_resources.catalog import Catalog
+from saeborzoi.files import write_folder
+from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
+from saeborzoi.jobs.job import Job
+from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.settings.hyperparameters import Hyperparameters, node_key
+from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.settings.sections import Layer
 from saeborzoi_resources.compute import Compute, make_compute
-from saeborzoi_resources.scope import PROJECT, Made, Scope
-from saeborzoi_resources.store import Store, batch_name
 
 
 class Sae(NamedTuple):

@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 import pytest
-from browser.made_tables import make
 from PIL import Image
 
 from saeborzoi import plots
+from tests.browser.made_tables import make
 
 DRAWN = {
     "training_curves": ("training_log",),

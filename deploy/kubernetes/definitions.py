@@ -5,7 +5,7 @@ SAEBORZOI_IMAGE names the image, SAEBORZOI_PROJECT the project on the shared vol
 
 import os
 
-from saeborzoi.settings import load_settings
+from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_resources.compute.executors import kubernetes_steps, on_kubernetes
 from saeborzoi_resources.event_log import set_event_defaults

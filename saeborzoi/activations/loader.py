@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from saeborzoi.activations.reader import Raw, Reader
 from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.errors import SettingsError
-from saeborzoi.hyperparameters import derived_seed
+from saeborzoi.settings.hyperparameters import derived_seed
 
 SLAB_POSITIONS = 2048
 """Positions of one read, about; rounded to whole HDF5 chunks."""

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Reader
 from saeborzoi.errors import InputError
-from saeborzoi.genome import Windows, kept_positions, read_windows
-from saeborzoi.settings import Layer, ShardSet
+from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
+from saeborzoi.settings.sections import Layer, ShardSet
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
 _DTYPES = ("float16", "float32", "uint16")

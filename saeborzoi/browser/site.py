@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.artifacts import write_file, write_folder
 from saeborzoi.browser import node_pages
 from saeborzoi.browser.encoding import number, pack_matrix, script
 from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_decoder
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
+from saeborzoi.files import write_file, write_folder
 from saeborzoi.motifs.properties import as_matrix
 
 if TYPE_CHECKING:

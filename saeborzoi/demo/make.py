@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.artifacts import write_file
 from saeborzoi.demo.genome import CHROM_SIZES, DemoGenome, make_genome
 from saeborzoi.demo.motifs import PlantedMotif, planted_motifs
 from saeborzoi.errors import SettingsError
-from saeborzoi.job import Progress, silent
-from saeborzoi.settings import FILE_NAME
+from saeborzoi.files import write_file
+from saeborzoi.jobs.job import Progress, silent
+from saeborzoi.settings.load import FILE_NAME
 
 if TYPE_CHECKING:  # imports torch
     from saeborzoi.demo.network import DemoNetwork

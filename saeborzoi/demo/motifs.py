@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs.databases import Target, load_database
-from saeborzoi.settings import MotifDatabase
+from saeborzoi.settings.sections import MotifDatabase
 
 DATABASE = MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.errors import InputError
-from saeborzoi.intervals import covered_bp, merge, on_one_axis
+from saeborzoi.genome.intervals import covered_bp, merge, on_one_axis
 from saeborzoi.motifs.matching import best_matches
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
 from saeborzoi.motifs.meme_format import read_meme
-from saeborzoi.settings import MotifDatabase
+from saeborzoi.settings.sections import MotifDatabase
 
 _JASPAR_ID = re.compile(r"(?:MA|UN)[0-9]{4}\.[0-9]+")
 _ARCHETYPE = re.compile(r"(?P<id>AC[0-9]{4}):(?P<name>[^:]+):(?P<family>.+)")

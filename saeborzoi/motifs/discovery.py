@@ -19,19 +19,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.hyperparameters import derived_seed
-from saeborzoi.job import Progress, silent
+from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.motifs import properties
+from saeborzoi.motifs.engine.lockstep import gpu_for, in_lockstep
+from saeborzoi.motifs.engine.search_data import Steps, run
 from saeborzoi.motifs.evidence import node_evidence
-from saeborzoi.motifs.lockstep import gpu_for, in_lockstep
 from saeborzoi.motifs.meme import run_program
 from saeborzoi.motifs.programs import find_program, program_version
-from saeborzoi.motifs.search_data import Steps, run
 from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
-from saeborzoi.settings import Motifs
+from saeborzoi.settings.hyperparameters import derived_seed
+from saeborzoi.settings.sections import Motifs
 
 if TYPE_CHECKING:
-    from saeborzoi.motifs.batched import BatchedExecutor
+    from saeborzoi.motifs.engine.batched import BatchedExecutor
 
 _NODES_ON_GPU = 128
 """Nodes of a batch on a GPU, at most; their tables take 2 MB each."""
@@ -87,7 +87,7 @@ def check_engine(settings: Motifs) -> str:
         Where an external engine is asked for and cannot be run.
     """
     if settings.engine == "builtin":
-        from saeborzoi.motifs.builtin import VERSION
+        from saeborzoi.motifs.engine.builtin import VERSION
 
         return f"builtin {VERSION}"
     program = find_program(settings.engine, settings.executable, "[motifs]", "builtin")
@@ -175,7 +175,7 @@ def discover_nodes(
             alone = (partial(_alone, search, wall) for search in searches)
             yield from _in_parallel(alone, workers, threads, stop)
             return
-        from saeborzoi.motifs.batched import BatchedExecutor
+        from saeborzoi.motifs.engine.batched import BatchedExecutor
 
         executor = BatchedExecutor(device)
         size = min(_NODES_ON_GPU, -(-n_nodes // 2))
@@ -282,7 +282,7 @@ def _search(
 def _builtin(
     sequences: Sequences, settings: Motifs, background: NDArray[np.float64], seed: int
 ) -> Steps[list[Found]]:
-    from saeborzoi.motifs.builtin import search
+    from saeborzoi.motifs.engine.builtin import search
 
     longest = int(sequences.lengths.max())
     widest = min(settings.max_width or MAX_WIDTH, longest)

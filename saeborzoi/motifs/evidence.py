@@ -17,7 +17,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from saeborzoi.hyperparameters import derived_seed
 from saeborzoi.motifs import evidence_kernels as kernels
 from saeborzoi.motifs.matching import benjamini_hochberg
 from saeborzoi.motifs.properties import as_matrix
@@ -28,6 +27,7 @@ from saeborzoi.motifs.sequences import (
     letter_frequencies,
     reverse_complement,
 )
+from saeborzoi.settings.hyperparameters import derived_seed
 
 N_SHUFFLES = 5
 """Shuffled copies of each seqlet."""

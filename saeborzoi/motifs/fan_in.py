@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from saeborzoi.hyperparameters import node_key
 from saeborzoi.motifs.discovery import scans_both_strands
 from saeborzoi.motifs.evidence import across_nodes
 from saeborzoi.motifs.families import motif_families
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.properties import as_matrix
-from saeborzoi.settings import Motifs
+from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.sections import Motifs
 
 MAX_FDR = 0.05
 MIN_ODDS_RATIO = 2.0

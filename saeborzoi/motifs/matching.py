@@ -28,7 +28,7 @@ from saeborzoi.motifs.databases import Database
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.programs import find_program, program_version
 from saeborzoi.motifs.properties import as_matrix
-from saeborzoi.settings import Matching
+from saeborzoi.settings.sections import Matching
 
 PSEUDOCOUNT = 0.1
 """TomTom's `-motif-pseudo` default: letters added to each column."""

@@ -18,7 +18,7 @@ from saeborzoi.errors import MissingProgramError
 from saeborzoi.motifs.meme_format import parse_meme
 from saeborzoi.motifs.programs import find_program
 from saeborzoi.motifs.sequences import Found
-from saeborzoi.settings import Motifs
+from saeborzoi.settings.sections import Motifs
 
 _SEED_RANGE = 2**31 - 1
 

@@ -20,9 +20,8 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from saeborzoi.artifacts import write_json
 from saeborzoi.errors import InputError
-from saeborzoi.hyperparameters import Hyperparameters
+from saeborzoi.files import write_json
 from saeborzoi.sae.layouts import (
     SAELENS_NAMES,
     SAELENS_WEIGHTS,
@@ -36,6 +35,7 @@ from saeborzoi.sae.layouts import (
     sparsify_weights,
 )
 from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 CONFIG = "cfg.json"
 WEIGHTS = SPARSIFY_WEIGHTS

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from saeborzoi.hyperparameters import Variant
+from saeborzoi.settings.hyperparameters import Variant
 
 EPS = 1e-5
 """Added to the standard deviation before dividing by it, as published."""

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from saeborzoi.hyperparameters import Hyperparameters, derived_seed
 from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.settings.hyperparameters import Hyperparameters, derived_seed
 
 
 @dataclass(frozen=True)

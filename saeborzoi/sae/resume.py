@@ -13,9 +13,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from saeborzoi.artifacts import write_file
 from saeborzoi.errors import TrainingError
-from saeborzoi.job import Progress, silent
+from saeborzoi.files import write_file
+from saeborzoi.jobs.job import Progress, silent
 
 if TYPE_CHECKING:
     from saeborzoi.sae.trainer import Trainer

@@ -13,12 +13,12 @@ import torch
 
 from saeborzoi.activations.reader import Raw
 from saeborzoi.errors import TrainingError
-from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Evaluation
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import TrainingRecipe, normalize_decoder, project_decoder_gradient
 from saeborzoi.sae.steps import Step, StepResult
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 THRESHOLD_STEPS = 100
 """Steps that the running threshold of a `batch_topk` SAE remembers (a 30th of the training where

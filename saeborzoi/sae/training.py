@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from saeborzoi.activations.loader import SlabPlan, TrainingStream, to_float32
 from saeborzoi.activations.reader import Raw
 from saeborzoi.errors import TrainingError
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Moments, evaluate
 from saeborzoi.sae.model import SparseAutoencoder
@@ -35,7 +34,8 @@ from saeborzoi.sae.resume import load_state, save_state
 from saeborzoi.sae.steps import make_step
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
-from saeborzoi.settings import Training
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sections import Training
 
 SAMPLE_POSITIONS = 65_536
 """Positions that centring and the total variance are estimated from."""

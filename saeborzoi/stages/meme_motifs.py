@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from saeborzoi.artifacts import write_file
-from saeborzoi.fingerprint import fingerprint_of
-from saeborzoi.job import Figures, Job, Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.files import write_file
+from saeborzoi.jobs.fingerprint import fingerprint_of
+from saeborzoi.jobs.job import Figures, Job, Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.motifs.discovery import NodeMotifs, check_engine, discover_nodes, motif_frame
 
 _DONE = "motifs.jsonl"

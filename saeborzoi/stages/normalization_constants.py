@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
-from saeborzoi.job import Figures, Job, Progress, silent
-from saeborzoi.normalization import channel_max, read_channel_max
+from saeborzoi.files import write_folder, write_json
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
+from saeborzoi.jobs.provenance import PROVENANCE, provenance
 
 FILE = "channel_max.json"
 

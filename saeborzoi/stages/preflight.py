@@ -11,8 +11,8 @@ import platform
 import sys
 
 import saeborzoi
-from saeborzoi.artifacts import write_json
-from saeborzoi.job import Figures, Job, Progress
+from saeborzoi.files import write_json
+from saeborzoi.jobs.job import Figures, Job, Progress
 
 LIBRARIES = ("dagster-pipes", "h5py", "numpy", "pandas", "pydantic", "pyarrow", "torch")
 """Libraries whose versions should be the same where Dagster runs and where jobs run."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from saeborzoi.artifacts import write_file
-from saeborzoi.job import Figures, Job, Progress, silent
+from saeborzoi.files import write_file
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.motifs.databases import load_databases
 from saeborzoi.motifs.matching import check_engine, match
 

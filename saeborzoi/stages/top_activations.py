@@ -6,14 +6,15 @@ import scipy.sparse
 import torch
 
 from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
-from saeborzoi.job import Figures, Job, Progress, silent
-from saeborzoi.normalization import read_channel_max
+from saeborzoi.files import write_folder, write_json
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
+from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.nodes.top_activations import top_activations
 from saeborzoi.sae.checkpoint import load_checkpoint, require_fits
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.stages.normalization_constants import FILE
-from saeborzoi.top_activations import top_activations
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:

@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 
 from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.artifacts import PROVENANCE, provenance, write_folder, write_json
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.job import Figures, Job, Progress, silent
-from saeborzoi.normalization import read_channel_max
+from saeborzoi.files import write_folder, write_json
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
+from saeborzoi.jobs.provenance import PROVENANCE, provenance
 from saeborzoi.sae import distributed
 from saeborzoi.sae.checkpoint import (
     import_published,
@@ -29,7 +29,8 @@ from saeborzoi.sae.data_fit import identity_of
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
-from saeborzoi.settings import Layer, ShardSet
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sections import Layer, ShardSet
 from saeborzoi.stages.normalization_constants import FILE
 
 LOG_COLUMNS = {

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from saeborzoi.job import Figures, Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.settings.load import Settings
 
 if TYPE_CHECKING:
     from saeborzoi_resources.compute.follow import Context

@@ -25,8 +25,8 @@ from typing import Any
 from dagster import Failure, MetadataValue
 from filelock import FileLock, Timeout
 
-from saeborzoi.artifacts import write_file, write_json
-from saeborzoi.job import Job
+from saeborzoi.files import write_file, write_json
+from saeborzoi.jobs.job import Job
 from saeborzoi.worker import RESULT, fingerprint
 
 LOG_TAIL_BYTES = 6_000

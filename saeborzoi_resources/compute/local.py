@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 from dagster import DagsterExecutionInterruptedError
 
-from saeborzoi.job import Figures, Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.settings.load import Settings
 from saeborzoi.worker import EXIT_INTERRUPTED
 from saeborzoi.worker import command as worker_command
 from saeborzoi_resources.compute.ends import end_of_error, end_of_exit_code

@@ -16,10 +16,11 @@ from typing import NamedTuple
 import dagster as dg
 
 import saeborzoi
-from saeborzoi.artifacts import write_file
 from saeborzoi.errors import SaeBorzoiError
-from saeborzoi.job import Figures, Job
-from saeborzoi.settings import STAGES, Profile, Settings
+from saeborzoi.files import write_file
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import STAGES, Profile
 from saeborzoi.stages.preflight import versions
 from saeborzoi_resources.compute import Compute
 from saeborzoi_resources.compute.local import LocalCompute

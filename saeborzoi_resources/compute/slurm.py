@@ -19,10 +19,10 @@ from typing import Any
 
 from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue
 
-from saeborzoi.artifacts import write_file
 from saeborzoi.errors import MissingProgramError, SettingsError
-from saeborzoi.job import Figures, Job
-from saeborzoi.settings import Settings
+from saeborzoi.files import write_file
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
 from saeborzoi_resources.compute.slurm_commands import NoAnswer, Refused, Slurm

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from saeborzoi.artifacts import write_file
 from saeborzoi.errors import SettingsError
-from saeborzoi.settings import Profile
+from saeborzoi.files import write_file
+from saeborzoi.settings.sections import Profile
 from saeborzoi.worker import command
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm_commands import limit_seconds

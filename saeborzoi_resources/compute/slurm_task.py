@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from saeborzoi.job import Figures
+from saeborzoi.jobs.job import Figures
 from saeborzoi_resources.compute.ends import End, end_of_error
 from saeborzoi_resources.compute.folder import JobFolder, used_by
 from saeborzoi_resources.compute.follow import Follower

@@ -10,8 +10,8 @@ import pytest
 
 from saeborzoi.activations.shards import ShardFolder, check_shards, kept_pieces
 from saeborzoi.errors import InputError
-from saeborzoi.genome import read_windows
-from saeborzoi.settings import Layer, ShardSet
+from saeborzoi.genome.coordinates import read_windows
+from saeborzoi.settings.sections import Layer, ShardSet
 
 
 def write(path: Path, data: np.ndarray, name: str = "anything", **options: object) -> None:

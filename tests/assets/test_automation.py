@@ -10,15 +10,15 @@ import dagster as dg
 import pandas as pd
 import pytest
 from dagster import DagsterRunStatus
-from small_project import KEY, N_NODES, make_small_project
 
-from saeborzoi.settings import load_settings
-from saeborzoi_assets import sae_comparison
-from saeborzoi_assets.automation import TAG, in_hours, n_gpus, sensors
+from saeborzoi.catalog.scope import PROJECT, Made, Scope
+from saeborzoi.settings.load import load_settings
+from saeborzoi_assets.assets import sae_comparison
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import next_step, steps
+from saeborzoi_assets.sensors.automation import TAG, in_hours, n_gpus, sensors
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.scope import PROJECT, Made, Scope
+from tests.assets.small_project import KEY, N_NODES, make_small_project
 
 OTHER = KEY.replace("_s0", "_s1")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from small_project import make_small_project
 
-from saeborzoi.artifacts import write_folder
 from saeborzoi.errors import StoreError
-from saeborzoi_assets.cli import main
+from saeborzoi.files import write_folder
+from saeborzoi_assets.commands.cli import main
+from tests.assets.small_project import make_small_project
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from browser.made_tables import KEY, make
 
-from saeborzoi_assets import feature_browser
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi_assets.assets import feature_browser
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.schema import TABLE
-from saeborzoi_resources.scope import Made, Scope
+from tests.browser.made_tables import KEY, make
 
 SETTINGS = """
 [project]

@@ -10,8 +10,8 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from saeborzoi.settings import load_settings
-from saeborzoi_assets import input_files
+from saeborzoi.settings.load import load_settings
+from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform

@@ -10,12 +10,12 @@ import dagster as dg
 import h5py
 import numpy as np
 import pytest
-from small_project import KEY, MOTIFS, N_NODES, make_small_project
 
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step, next_step, steps
 from saeborzoi_resources.platform import Platform
+from tests.assets.small_project import KEY, MOTIFS, N_NODES, make_small_project
 
 
 class Project:

@@ -8,14 +8,14 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
-from small_project import KEY, N_NODES, make_small_project
-from test_pipeline import Project, failure_of
 
-from saeborzoi_assets import removal
-from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
+from saeborzoi.catalog.schema import NODE_TABLES
+from saeborzoi_assets.commands import removal
+from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step, next_step, steps
-from saeborzoi_resources.schema import NODE_TABLES
+from tests.assets.small_project import KEY, N_NODES, make_small_project
+from tests.assets.test_pipeline import Project, failure_of
 
 GONE = [3, 7, 8]
 

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from saeborzoi import stability
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi_assets import sae_comparison
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.comparison import stability
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi_assets.assets import sae_comparison
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.schema import TABLE
-from saeborzoi_resources.scope import Made, Scope
 
 N_CHANNELS = 16
 KEYS = [f"conv_x{x}_k0.25_lr0.003_s{s}" for x in (2, 3) for s in (0, 1)]

@@ -15,8 +15,8 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.sql import create_engine
 
+from saeborzoi_assets.commands.instance import ensure_home
 from saeborzoi_assets.common import check, check_specs, run_result
-from saeborzoi_assets.instance import ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
 from saeborzoi_resources.event_log import EVENT_DEFAULTS, BatchedSqliteEventLogStorage
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from small_project import KEY, make_small_project
 
-from saeborzoi_assets import input_files, normalization_constants, seqlets, stale_results
-from saeborzoi_assets import trained_sae as training
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi_assets.assets import input_files, normalization_constants, seqlets
+from saeborzoi_assets.assets import trained_sae as training
 from saeborzoi_assets.definitions import build_definitions
+from saeborzoi_assets.sensors import stale_results
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.scope import Made, Scope
+from tests.assets.small_project import KEY, make_small_project
 
 CHECK_KEY = dg.AssetCheckKey(dg.AssetKey(input_files.NAME), stale_results.CHECK)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import safetensors.numpy
-from small_project import make_small_project
 
+from saeborzoi_assets.assets.trained_sae import passes
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.trained_sae import passes
 from saeborzoi_resources.platform import Platform
+from tests.assets.small_project import make_small_project
 
 GRID = """
 [[sae]]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from browser.made_tables import KEY, MadeSite, make
 
 from saeborzoi.browser import write_site, write_start_page
+from tests.browser.made_tables import KEY, MadeSite, make
 
 ARGUMENTS = (
     "--no-sandbox",

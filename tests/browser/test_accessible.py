@@ -6,7 +6,8 @@ import itertools
 from pathlib import Path
 
 import pytest
-from browser.conftest import visit, wait_until
+
+from tests.browser.conftest import visit, wait_until
 
 pytestmark = pytest.mark.browser
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from browser.made_tables import motif_matrix
 from safetensors.numpy import save_file
 
 from saeborzoi.browser.neighbours import N_NEAREST, by_decoder, by_jaccard, by_motif, read_decoder
 from saeborzoi.errors import InputError
+from tests.browser.made_tables import motif_matrix
 
 
 def test_decoder_neighbours_are_those_of_brute_force():

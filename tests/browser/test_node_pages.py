@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from browser.conftest import visit, wait_until
-from browser.made_tables import FACTORS, HOSTILE_CHROM, KEY, states
 
 from saeborzoi.browser import write_site
+from tests.browser.conftest import visit, wait_until
+from tests.browser.made_tables import FACTORS, HOSTILE_CHROM, KEY, states
 
 pytestmark = pytest.mark.browser
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from browser.conftest import wait_until
-from browser.made_tables import ANNOTATION_CLASSES, FACTORS
+
+from tests.browser.conftest import wait_until
+from tests.browser.made_tables import ANNOTATION_CLASSES, FACTORS
 
 pytestmark = pytest.mark.browser
 

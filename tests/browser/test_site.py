@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser.made_tables import KEY, make, states
 
 from saeborzoi.browser import assembly_of, write_site, write_start_page
 from saeborzoi.browser.node_pages import BANDS, NODES_PER_SHARD, SEQLETS_PER_BAND
 from saeborzoi.errors import InputError
+from tests.browser.made_tables import KEY, make, states
 
 LETTER = {
     "matched": "m",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser.made_tables import HOSTILE_CHROM, KEY
 
 from saeborzoi.motifs.meme_format import read_meme
+from tests.browser.made_tables import HOSTILE_CHROM, KEY
 
 pytestmark = pytest.mark.browser
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from saeborzoi.job import Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import make_compute
 from saeborzoi_resources.compute.executors import on_celery
 

@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from saeborzoi.job import Figures, Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import Compute
 
 HERE = Path(__file__).parent

@@ -12,11 +12,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from compute_helpers import HERE, tiny_settings
-from slurm_cluster import Cluster, running_cluster, why_not
 
-from saeborzoi.job import Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.load import Settings
+from tests.compute.compute_helpers import HERE, tiny_settings
+from tests.compute.slurm_cluster import Cluster, running_cluster, why_not
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-from compute_helpers import in_run
 
-from saeborzoi.job import Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import make_compute
+from tests.compute.compute_helpers import in_run
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from compute_helpers import HERE, tiny_settings, wait_for
-from slurm_cluster import Cluster
 
-from saeborzoi.job import Job
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute.executors import celery_settings
+from tests.compute.compute_helpers import HERE, tiny_settings, wait_for
+from tests.compute.slurm_cluster import Cluster
 
 MakeJob = Callable[..., Job]
 DEPLOY = HERE.parents[1] / "deploy" / "celery"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from compute_helpers import HERE, tiny_settings
 
 from saeborzoi_resources.compute.executors import kubernetes_steps, on_kubernetes
+from tests.compute.compute_helpers import HERE, tiny_settings
 
 DEPLOY = HERE.parents[1] / "deploy" / "kubernetes"
 

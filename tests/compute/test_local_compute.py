@@ -13,7 +13,13 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
-from compute_helpers import (
+
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi_resources.compute import make_compute
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.local import LocalCompute
+from tests.compute.compute_helpers import (
     event_messages,
     failure_of,
     in_run,
@@ -22,12 +28,6 @@ from compute_helpers import (
     tiny_settings,
     wait_for,
 )
-
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.job import Job
-from saeborzoi_resources.compute import make_compute
-from saeborzoi_resources.compute.folder import JobFolder
-from saeborzoi_resources.compute.local import LocalCompute
 
 MakeJob = Callable[..., Job]
 

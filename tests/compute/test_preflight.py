@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compute_helpers import tiny_settings
-from slurm_cluster import Cluster
 
 from saeborzoi_resources.compute.preflight import preflight
+from tests.compute.compute_helpers import tiny_settings
+from tests.compute.slurm_cluster import Cluster
 
 
 def on_slurm(tmp_path: Path, wait_s: float = 60, **profile: Any) -> dict[str, tuple[bool, str]]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from compute_helpers import in_run, tiny_settings, wait_for
-from slurm_cluster import Cluster, running_cluster, why_no_accounting, why_not
 
-from saeborzoi.job import Job
+from saeborzoi.jobs.job import Job
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from saeborzoi_resources.compute.slurm_commands import Slurm
 from saeborzoi_resources.compute.slurm_task import Task
+from tests.compute.compute_helpers import in_run, tiny_settings, wait_for
+from tests.compute.slurm_cluster import Cluster, running_cluster, why_no_accounting, why_not
 
 pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]

@@ -9,7 +9,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from compute_helpers import (
+
+from saeborzoi.jobs.job import Job
+from saeborzoi_resources.compute import slurm_task
+from saeborzoi_resources.compute.slurm import RUN_TAG, SlurmCompute
+from tests.compute.compute_helpers import (
     event_messages,
     failure_of,
     in_run,
@@ -17,11 +21,7 @@ from compute_helpers import (
     tiny_settings,
     wait_for,
 )
-from slurm_cluster import Cluster, has_memory_cgroup
-
-from saeborzoi.job import Job
-from saeborzoi_resources.compute import slurm_task
-from saeborzoi_resources.compute.slurm import RUN_TAG, SlurmCompute
+from tests.compute.slurm_cluster import Cluster, has_memory_cgroup
 
 pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]

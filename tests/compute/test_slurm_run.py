@@ -13,7 +13,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from compute_helpers import (
+
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.load import Settings
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.slurm import SlurmCompute
+from tests.compute.compute_helpers import (
     event_messages,
     failure_of,
     in_run,
@@ -21,12 +26,7 @@ from compute_helpers import (
     tiny_settings,
     wait_for,
 )
-from slurm_cluster import Cluster
-
-from saeborzoi.job import Job
-from saeborzoi.settings import Settings
-from saeborzoi_resources.compute.folder import JobFolder
-from saeborzoi_resources.compute.slurm import SlurmCompute
+from tests.compute.slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]

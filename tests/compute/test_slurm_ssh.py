@@ -12,12 +12,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from compute_helpers import failure_of, in_run, metadata_of, tiny_settings, wait_for
-from slurm_cluster import Cluster
 
-from saeborzoi.job import Job
+from saeborzoi.jobs.job import Job
 from saeborzoi_resources.compute import slurm as slurm_module
 from saeborzoi_resources.compute.slurm import SlurmCompute
+from tests.compute.compute_helpers import failure_of, in_run, metadata_of, tiny_settings, wait_for
+from tests.compute.slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compute_helpers import tiny_settings
 
-from saeborzoi.job import Job
+from saeborzoi.jobs.job import Job
 from saeborzoi.worker import Reporter, fingerprint
+from tests.compute.compute_helpers import tiny_settings
 
 
 @pytest.fixture

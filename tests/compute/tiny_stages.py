@@ -10,9 +10,9 @@ import os
 import signal
 import time
 
-from saeborzoi.artifacts import write_json
 from saeborzoi.errors import InputError
-from saeborzoi.job import Figures, Job, Progress, StageInterrupted, stop_requested
+from saeborzoi.files import write_json
+from saeborzoi.jobs.job import Figures, Job, Progress, StageInterrupted, stop_requested
 
 
 def count(job: Job, progress: Progress) -> Figures:

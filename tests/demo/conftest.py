@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from saeborzoi.demo import make_demo
-from saeborzoi.settings import Settings, load_settings
+from saeborzoi.settings.load import Settings, load_settings
 
 
 @pytest.fixture(scope="session")

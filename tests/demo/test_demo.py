@@ -17,7 +17,7 @@ from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recove
 from saeborzoi.demo.motifs import planted_motifs
 from saeborzoi.demo.network import N_CHANNELS
 from saeborzoi.errors import InputError, SettingsError
-from saeborzoi.genome import (
+from saeborzoi.genome.coordinates import (
     Genome,
     kept_positions,
     position_intervals,
@@ -25,8 +25,8 @@ from saeborzoi.genome import (
     read_windows,
     require_inside,
 )
-from saeborzoi.job import silent
-from saeborzoi.settings import Settings
+from saeborzoi.jobs.job import silent
+from saeborzoi.settings.load import Settings
 
 
 def checksums(folder: Path) -> dict[str, str]:

@@ -10,11 +10,11 @@ import pytest
 
 from saeborzoi.demo import DATA, read_planted, recovery_table
 from saeborzoi.demo.recovery import seqlets_on_instances
-from saeborzoi.genome import Genome, read_bed, read_windows
-from saeborzoi.job import Job
-from saeborzoi.overlaps import annotation_overlaps
-from saeborzoi.seqlets import make_seqlets
-from saeborzoi.settings import Settings
+from saeborzoi.genome.coordinates import Genome, read_bed, read_windows
+from saeborzoi.jobs.job import Job
+from saeborzoi.nodes.overlaps import annotation_overlaps
+from saeborzoi.nodes.seqlets import make_seqlets
+from saeborzoi.settings.load import Settings
 from saeborzoi.stages import (
     meme_motifs,
     normalization_constants,

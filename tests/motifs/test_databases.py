@@ -9,7 +9,7 @@ import pytest
 
 from saeborzoi.errors import InputError
 from saeborzoi.motifs.databases import check_databases, database_files, load_database
-from saeborzoi.settings import MotifDatabase
+from saeborzoi.settings.sections import MotifDatabase
 
 MATRIX = "letter-probability matrix: alength= 4 w= 2 nsites= 20 E= 0\n0.2 0.8 0 0\n0 0 0.5 0.5\n"
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from test_properties import matrix_of
 
 from saeborzoi.motifs import evidence
-from saeborzoi.motifs.builtin import find_motifs
+from saeborzoi.motifs.engine.builtin import find_motifs
 from saeborzoi.motifs.evidence_kernels import best_log_odds, shuffle_dinucleotides
 from saeborzoi.motifs.sequences import encode, four_mers, reverse_complement
+from tests.motifs.test_properties import matrix_of
 
 UNIFORM = np.full(4, 0.25)
 

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from test_evidence import seqlets_with
-from test_properties import matrix_of
 
+from saeborzoi.catalog.schema import TABLE
 from saeborzoi.motifs.databases import load_database
 from saeborzoi.motifs.families import cluster_families, motif_families, node_families
 from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
 from saeborzoi.motifs.meme_format import parse_meme
-from saeborzoi.settings import MotifDatabase, Motifs
-from saeborzoi_resources.schema import TABLE
+from saeborzoi.settings.sections import MotifDatabase, Motifs
+from tests.motifs.test_evidence import seqlets_with
+from tests.motifs.test_properties import matrix_of
 
 
 def motif_rows(entries: list[tuple[int, np.ndarray, float]]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from saeborzoi.catalog.schema import TABLE
 from saeborzoi.errors import MissingProgramError
 from saeborzoi.motifs.databases import Database, Target, load_database
 from saeborzoi.motifs.matching import (
@@ -21,8 +22,7 @@ from saeborzoi.motifs.matching import (
     match,
     with_pseudocount,
 )
-from saeborzoi.settings import Matching, MotifDatabase
-from saeborzoi_resources.schema import TABLE
+from saeborzoi.settings.sections import Matching, MotifDatabase
 
 
 @pytest.fixture(scope="module")

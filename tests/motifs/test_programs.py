@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_matching import player
 
 from saeborzoi.errors import InputError, MissingProgramError
 from saeborzoi.motifs.discovery import check_engine, discover
 from saeborzoi.motifs.meme_format import text_of_log10
-from saeborzoi.settings import Motifs
+from saeborzoi.settings.sections import Motifs
+from tests.motifs.test_matching import player
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "meme_parity.json").read_text())
 NAME = "w14_CTCF_both_75"

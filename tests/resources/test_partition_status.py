@@ -12,7 +12,7 @@ from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
 
-from saeborzoi_assets.instance import HOME_VARIABLE, ensure_home
+from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
 from saeborzoi_resources.event_log import EVENT_DEFAULTS
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from small_known import data_in
 
 from saeborzoi.sae.training import TrainingData
+from tests.sae.small_known import data_in
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from saeborzoi.activations.loader import SlabPlan
+from saeborzoi.activations.normalization import channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.normalization import channel_max
-from saeborzoi.sae.known_dictionary import KnownDictionary
+from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.training import TrainingData
 
 SMALL = KnownDictionary(n_channels=32, n_features=48, n_active=3, noise=0.05)

@@ -11,7 +11,6 @@ import safetensors.torch
 import torch
 
 from saeborzoi.errors import InputError
-from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.sae.checkpoint import (
     export_published,
     import_published,
@@ -20,6 +19,7 @@ from saeborzoi.sae.checkpoint import (
     save_checkpoint,
 )
 from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 
 @pytest.fixture

@@ -11,19 +11,19 @@ from typing import get_args
 import pytest
 import safetensors.torch
 import torch
-from test_training import SHORT, H
 
-from saeborzoi.hyperparameters import Variant
 from saeborzoi.sae import training
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.steps import DenseStep, Step, make_step
 from saeborzoi.sae.training import TrainingData, TrainingLoop
+from saeborzoi.settings.hyperparameters import Variant
+from tests.sae.test_training import SHORT, H
 
 _RANK = """
 import sys
 from pathlib import Path
-from small_known import data_at
-from test_distributed import train_all
+from tests.sae.small_known import data_at
+from tests.sae.test_distributed import train_all
 from saeborzoi.sae import distributed
 group = distributed.join()
 assert group.size == 2
@@ -62,7 +62,7 @@ def folder(small_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          str(script), str(small_data.train.folder.folder.parent), str(folder)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip
     return folder

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from small_known import SMALL
 
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.job import Job
-from saeborzoi.settings import Data, Project, Settings, Training
+from saeborzoi.jobs.job import Job
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Data, Project, Training
 from saeborzoi.stages import normalization_constants
 from saeborzoi.worker import command
+from tests.sae.small_known import SMALL
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saeborzoi.hyperparameters import Hyperparameters
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
 from saeborzoi.sae.steps import DenseStep, Selector, SparseStep
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 
 def made(

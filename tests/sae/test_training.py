@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from small_known import SMALL, data_in
 
-from saeborzoi import job
 from saeborzoi.errors import InputError, TrainingError
-from saeborzoi.hyperparameters import Hyperparameters
-from saeborzoi.job import StageInterrupted
+from saeborzoi.jobs import job
+from saeborzoi.jobs.job import StageInterrupted
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
-from saeborzoi.settings import Training
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sections import Training
+from tests.sae.small_known import SMALL, data_in
 
 SHORT = Training(n_positions=60_000, batch_size=500, validate_every_positions=20_000, buffer_mb=1)
 H = Hyperparameters(layer="known", topk=0.12)
@@ -124,8 +124,8 @@ def test_a_request_to_stop_saves_and_the_next_run_ends_the_same(
 _KILLED = """
 import sys
 from pathlib import Path
-from small_known import data_in
-from test_training import H, SHORT
+from tests.sae.small_known import data_in
+from tests.sae.test_training import H, SHORT
 from saeborzoi.sae.training import TrainingLoop
 work = Path(sys.argv[1])
 data = data_in(work / "data")
@@ -141,7 +141,7 @@ def test_a_killed_training_ends_with_the_same_weights(
     uninterrupted: Trained, small_data: TrainingData, tmp_path: Path
 ) -> None:
     """SIGKILL while every step writes its state: whatever file is there is whole."""
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, "-c", _KILLED, str(tmp_path)],
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": here},

@@ -1,0 +1,119 @@
+"""Normalization constants of a layer: the maximum of each channel over every position.
+
+How they are found, and how sae-borzoi's `<layer>_max.json` is read. What divides by them is the
+SAE's business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.errors import InputError
+from saeborzoi.jobs.job import Progress, silent
+
+
+class ChannelMax(NamedTuple):
+    """Normalization constants of a layer.
+
+    Attributes
+    ----------
+    used
+        (n_channels,) float32, all > 0: what activations are divided by; 1 where `seen` is <= 0,
+        as such a maximum would flip the sign or divide by zero.
+    seen
+        (n_channels,) float32, the maximum over all positions.
+    """
+
+    used: NDArray[np.float32]
+    seen: NDArray[np.float32]
+
+    @property
+    def replaced(self) -> list[int]:
+        """Channels whose maximum was <= 0."""
+        return np.flatnonzero(self.seen <= 0).tolist()
+
+    def table(self) -> pd.DataFrame:
+        """One row a channel: channel, activation_max (used), activation_max_seen."""
+        return pd.DataFrame(
+            {
+                "channel": np.arange(len(self.used), dtype=np.int32),
+                "activation_max": self.used.astype(float),
+                "activation_max_seen": self.seen.astype(float),
+            }
+        )
+
+    def published_json(self) -> dict[str, float]:
+        """sae-borzoi's form, `{"0": max, ...}`."""
+        return {str(channel): float(value) for channel, value in enumerate(self.used)}
+
+
+def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
+    """Maximum of each channel over all positions of all shards, padding included.
+
+    sae-borzoi's definition, but that a maximum <= 0 is replaced by 1.
+
+    Raises
+    ------
+    InputError
+        Where a shard cannot be read or holds NaN or infinity.
+    """
+    from saeborzoi.activations.loader import SlabPlan, to_float32  # torch: only where used
+
+    everything = np.array(
+        [
+            (place, row, 0, folder.n_positions, 0)
+            for place, shard in enumerate(folder.shards)
+            for row in range(shard.n_sequences)
+        ],
+        np.int64,
+    )
+    plan = SlabPlan(folder, everything)
+    largest = np.full(folder.n_channels, -np.inf, np.float32)
+    done = 0
+    for slab in plan.in_order():
+        np.maximum(largest, to_float32(slab.activation).amax(0).numpy(), out=largest)
+        done += len(slab.position)
+        progress("channel maxima", done, plan.n_positions)
+    return _usable(largest)
+
+
+def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
+    """Read sae-borzoi's `<layer>_max.json`: `{"0": max, "1": max, ...}`, in any order.
+
+    Raises
+    ------
+    InputError
+        Where the file is not such a document, or its channels are not 0 ... n_channels-1.
+    """
+    try:
+        document = json.loads(path.read_text())
+        seen = np.full(n_channels, np.nan, np.float32)
+        for key, value in document.items():
+            if not 0 <= int(key) < n_channels or not math.isfinite(value):
+                raise ValueError(f"channel {key!r}: {value!r}")
+            seen[int(key)] = value
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend channel_max") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: not the normalization constants of {n_channels} channels ({error}); needed "
+            'is {"0": maximum, "1": maximum, ...}, finite numbers; mend channel_max or n_channels'
+        ) from None
+    if np.isnan(seen).any():
+        raise InputError(
+            f"{path}: channel {int(np.isnan(seen).argmax())} is missing of {n_channels}; bring the "
+            "file of this layer, or leave channel_max out to have it made"
+        )
+    return _usable(seen)
+
+
+def _usable(seen: NDArray[np.float32]) -> ChannelMax:
+    return ChannelMax(np.where(seen > 0, seen, np.float32(1)).astype(np.float32), seen)

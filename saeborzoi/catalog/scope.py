@@ -1,0 +1,121 @@
+"""Which rows of the catalogue belong together, what made them, and whether they fit a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from saeborzoi.catalog.schema import NODE_TABLES, TABLE, TABLES
+from saeborzoi.errors import CatalogError
+from saeborzoi.settings.hyperparameters import node_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROJECT = "project"
+"""Owner, and partition key in `materialization`, of what belongs to the whole project."""
+
+
+class Scope(NamedTuple):
+    """Which rows belong together: a layer's, an SAE's, those of some nodes of an SAE, or, where
+    nothing is given, whole tables."""
+
+    layer: str | None = None
+    hyperparameters: str | None = None
+    nodes: tuple[int, ...] | None = None
+
+    @property
+    def owner(self) -> str:
+        """The layer or SAE, as in a partition key; `PROJECT` for whole tables."""
+        return self.hyperparameters or self.layer or PROJECT
+
+    @property
+    def partition_keys(self) -> list[str]:
+        """Dagster partition keys of the scope."""
+        if self.nodes is None:
+            return [self.owner]
+        return [f"{self.owner}|{node_key(node)}" for node in self.nodes]
+
+
+class Made(NamedTuple):
+    """What made the rows: one line of the table `materialization`."""
+
+    asset: str
+    run_id: str
+    code_version: str
+    data_version: str
+    artifact: Path
+    made_from: Mapping[str, Any] | None = None
+
+
+def fitted(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
+    """The frame with the scope's own column, refused where it does not fit the table."""
+    own = {"layer": scope.layer, "hyperparameters": scope.hyperparameters}
+    whole = frame.assign(**{column: value for column, value in own.items() if value is not None})
+    expected = [column.name for column in TABLE[name].columns]
+    missing = sorted(set(expected) - set(whole.columns))
+    unknown = sorted(set(whole.columns) - set(expected))
+    if missing or unknown:
+        raise CatalogError(
+            f"table {name}: columns missing {missing}, unknown {unknown}; needed are {expected}"
+        )
+    if scope.nodes is not None:
+        outside = sorted(set(whole["node"]) - set(scope.nodes))
+        if outside:
+            raise CatalogError(f"table {name}: nodes {outside[:5]} are not of this partition")
+    key = list(TABLE[name].key)
+    twice = whole.duplicated(key)
+    if twice.any():
+        first = whole.loc[twice, key].iloc[0].to_dict()
+        raise CatalogError(f"table {name}: {int(twice.sum())} rows stand twice, first {first}")
+    return whole
+
+
+def where_of(scope: Scope) -> tuple[str, list[Any]]:
+    """SQL condition and parameters for the rows of a scope."""
+    if scope.hyperparameters is None:
+        return ("TRUE", []) if scope.layer is None else ("layer = ?", [scope.layer])
+    if scope.nodes is None:
+        return "hyperparameters = ?", [scope.hyperparameters]
+    return (
+        "hyperparameters = ? AND list_contains(?, node)",
+        [scope.hyperparameters, list(scope.nodes)],
+    )
+
+
+def belonging_to(scopes: Iterable[Scope]) -> dict[str, tuple[str, list[Any]]]:
+    """Table to the SQL condition and parameters of the rows that go with layers, SAEs or nodes of
+    SAEs when they are removed.
+
+    With nodes go the rows of the assets that have a partition a node; what an asset of the SAE
+    says of them belongs to the SAE.
+    """
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for scope in scopes:
+        for table, condition, parameters in _belonging_to(scope):
+            conditions, before = found.get(table, ("", []))
+            joined = f"{conditions} OR {condition}" if conditions else condition
+            found[table] = joined, [*before, *parameters]
+    return found
+
+
+def _belonging_to(scope: Scope) -> Iterator[tuple[str, str, list[Any]]]:
+    made = "materialization"
+    if scope.hyperparameters is None:
+        yield made, "partition_key = ?", [scope.layer]
+        for table in TABLES:
+            if table.key[0] == "layer":
+                yield table.name, "layer = ?", [scope.layer]
+    elif scope.nodes is None:
+        key = scope.hyperparameters
+        yield made, "partition_key = ? OR starts_with(partition_key, ?)", [key, f"{key}|"]
+        for table in TABLES:
+            for column in table.key:
+                if column.startswith("hyperparameters"):
+                    yield table.name, f"{column} = ?", [key]
+    else:
+        yield made, "list_contains(?, partition_key)", [scope.partition_keys]
+        condition, parameters = where_of(scope)
+        for name in NODE_TABLES:
+            yield name, f"({condition})", parameters

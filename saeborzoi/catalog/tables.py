@@ -1,0 +1,61 @@
+"""Making the catalogue's tables and views in a DuckDB file, and adding what it lacks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
+from saeborzoi.catalog.views import VIEW_COMMENTS, VIEWS
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def missing_parts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
+    """Columns of this release's tables that are not there, as (table, column), and views, as
+    (view, "")."""
+    found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
+    there = set(found) | {(name, "") for name, _ in found}
+    wanted = [(table.name, column.name) for table in TABLES for column in table.columns]
+    return [name for name in [*wanted, *((view, "") for view in VIEWS)] if name not in there]
+
+
+def make_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tables, columns, views and their comments, where they are not there yet.
+
+    A catalogue of the same version that an earlier release made gains what came since; a column
+    that is new is NULL in the rows that stand.
+    """
+    missing = missing_parts(connection)
+    if not missing:
+        return
+    found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    tables = {name for (name,) in found}
+    if "schema_version" not in tables:
+        connection.execute("CREATE TABLE schema_version (version INTEGER)")
+        connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
+    absent = set(missing)
+    columns = [(table, column) for table in TABLES for column in table.columns]
+    for table, column in columns:
+        if (table.name, column.name) not in absent:
+            continue
+        # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the check
+        # of each incoming frame, and rows are only ever replaced by whole partitions
+        connection.execute(
+            f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
+            if table.name in tables
+            else f"CREATE TABLE {table.name} ({column.name} {column.type})"
+        )
+        tables.add(table.name)
+        connection.execute(
+            f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
+        )
+        grain = f"{table.grain}; unique: {', '.join(table.key)}"
+        connection.execute(f"COMMENT ON TABLE {table.name} IS {_quoted(grain)}")
+    for name, sql in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
+        connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(VIEW_COMMENTS[name])}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

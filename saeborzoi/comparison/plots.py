@@ -1,0 +1,130 @@
+"""Plots of the comparison of SAEs, in the style of `plots.py`: small PNGs from its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saeborzoi.comparison.table import fvu_column
+from saeborzoi.plots import PALETTE, _figure, _png
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MAX_LABELS = 14
+_MAX_BARS = 24
+_MAX_LAYERS = 6
+
+
+def short_label(key: str, layer: str) -> str:
+    """A partition key without its layer.
+
+    >>> short_label("conv1d_1_x4_k0.05_lr0.003_s0", "conv1d_1")
+    'x4 k0.05 lr0.003 s0'
+    """
+    return key.removeprefix(f"{layer}_").replace("_", " ")
+
+
+def reconstruction(comparison: pd.DataFrame) -> bytes:
+    """FVU against L0 of each layer's SAEs, coloured by dead share, the Pareto front as a line;
+    PNG bytes.
+
+    Parameters
+    ----------
+    comparison
+        Table `sae_comparison`.
+    """
+    layers = [rows for _, rows in comparison.groupby("layer")][:_MAX_LAYERS]
+    columns = min(len(layers), 3)
+    n_rows = -(-len(layers) // columns)
+    figure, axes = _figure(2.6 + 2.3 * columns, 2.9 * n_rows, columns=columns, rows=n_rows)
+    most_dead = max(float(comparison["dead_fraction"].max()), 0.01)
+    points = None
+    for axis in axes[len(layers) :]:
+        axis.set_axis_off()
+    for axis, rows in zip(axes, layers, strict=False):
+        fvu = fvu_column(rows)
+        front = rows[rows["is_pareto"]].sort_values(["l0", fvu])
+        axis.plot(front["l0"], front[fvu], color=PALETTE[1], lw=1, zorder=1)
+        points = axis.scatter(
+            rows["l0"], rows[fvu], c=rows["dead_fraction"], cmap="viridis", vmin=0, vmax=most_dead,
+            s=34, zorder=2, lw=1,
+            edgecolors=[PALETTE[1] if best else "white" for best in rows["is_pareto"]],
+        )  # fmt: skip
+        layer = rows["layer"].iloc[0]
+        # labels of the front only: SAEs of one L0 lie on top of each other
+        for row in front.head(_MAX_LABELS).to_dict("records"):
+            axis.annotate(
+                short_label(row["hyperparameters"], layer), (row["l0"], row[fvu]),
+                xytext=(0, -9), textcoords="offset points", fontsize=6.5, ha="center",
+            )  # fmt: skip
+        axis.set(
+            xlabel="L0 (nodes a position)",
+            ylabel="FVU, validation" if fvu == "validation_fvu" else "FVU, training",
+            title=f"{layer}: {len(rows)} SAEs, {len(front)} on the front",
+        )
+        axis.margins(0.25, 0.15)
+    if points is not None:
+        figure.colorbar(points, ax=axes, label="share of dead nodes", shrink=0.9)
+    return _png(figure)
+
+
+def findings(comparison: pd.DataFrame) -> bytes:
+    """Nodes with a significant motif and distinct factors of each SAE, the most first; PNG bytes.
+
+    Parameters
+    ----------
+    comparison
+        Table `sae_comparison`; the SAEs with most factors are shown.
+    """
+    rows = comparison.sort_values(["n_factors", "n_nodes_with_motif"], ascending=False)
+    rows = rows.head(_MAX_BARS)[::-1]
+    figure, axes = _figure(7.2, 1.0 + 0.22 * max(len(rows), 1), columns=2)
+    place = np.arange(len(rows))
+    for axis, column, title, colour in (
+        (axes[0], "n_nodes_with_motif", "nodes with a significant motif", PALETTE[0]),
+        (axes[1], "n_factors", "distinct factors matched", PALETTE[2]),
+    ):
+        axis.barh(place, rows[column], color=colour, height=0.7)
+        axis.set(title=title, xlim=(0, 1.05 * max(rows[column].max(), 1)))
+        axis.set_yticks(place, rows["hyperparameters"] if axis is axes[0] else [""] * len(rows))
+        axis.tick_params(axis="y", labelsize=6)
+    return _png(figure)
+
+
+def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> bytes:
+    """Share of the nodes of each SAE (row) that another (column) has too; PNG bytes.
+
+    Parameters
+    ----------
+    comparison
+        Table `sae_comparison`: the order of rows and columns.
+    pairs
+        Table `sae_stability`; SAEs of different layers are not compared and stay empty.
+    """
+    ordered = comparison.sort_values(["layer", "hyperparameters"])
+    keys = ordered["hyperparameters"].tolist()
+    place = {key: i for i, key in enumerate(keys)}
+    values = np.full((len(keys), len(keys)), np.nan)
+    np.fill_diagonal(values, 1.0)
+    for row in pairs.to_dict("records"):
+        a, b = place[row["hyperparameters_a"]], place[row["hyperparameters_b"]]
+        values[a, b], values[b, a] = row["share_a"], row["share_b"]
+    figure, (axis,) = _figure(6.2, 4.6)
+    image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axis, label="share of the row's nodes found in the column")
+    if len(keys) <= _MAX_BARS:
+        several = comparison["layer"].nunique() > 1
+        labels = [
+            key if several else short_label(key, layer)
+            for key, layer in zip(keys, ordered["layer"], strict=True)
+        ]
+        axis.set_yticks(range(len(keys)), labels)
+        axis.set_xticks(range(len(keys)), labels, rotation=90)
+        axis.tick_params(labelsize=6)
+    else:
+        axis.set_yticks([])
+        axis.set_xticks([])
+    axis.set(title="nodes that recur")
+    return _png(figure)

@@ -1,0 +1,381 @@
+"""Genomic intervals: the one place where coordinates are converted.
+
+Everything inside is 0-based and half-open. Which positions of which windows count, and which
+interval of the genome a position stands for, is decided here; what happens at those intervals
+is not.
+"""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import gzip
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from saeborzoi.errors import InputError
+from saeborzoi.genome.fasta import Genome, is_gzipped
+
+__all__ = [
+    "Genome",
+    "Int64s",
+    "Windows",
+    "kept_positions",
+    "position_intervals",
+    "read_bed",
+    "read_windows",
+    "require_inside",
+]
+
+Int64s = NDArray[np.int64]
+
+_REMARK = re.compile(r"#|track\b|browser\b")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Sequences that the model saw, in the order of the file; one entry a sequence.
+
+    Attributes
+    ----------
+    path
+        The file that they were read from.
+    chrom
+        (n_sequences,) object, chromosome names.
+    start_bp, end_bp
+        (n_sequences,) int64, the window *without* the padding on either side.
+    shard, row
+        (n_sequences,) int64, the shard and the row in it that hold the sequence's activations.
+        Where the file does not say, shard is -1 and row is i: the i-th row over all shards in
+        numeric order.
+    line
+        (n_sequences,) int64, 1-based line of the file, for messages.
+    """
+
+    path: Path
+    chrom: NDArray[np.object_]
+    start_bp: Int64s
+    end_bp: Int64s
+    shard: Int64s
+    row: Int64s
+    line: Int64s
+
+    def __len__(self) -> int:
+        return len(self.start_bp)
+
+
+def read_windows(path: Path) -> Windows:
+    """Read the windows of a shard folder.
+
+    Either the published `train_seqs.bed` (tab-separated, a header line
+    ``'' 0 1 2 chunk_ind inner_ind``) or plain BED with at least three columns.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, has no row, or a row is no interval; names the line.
+    """
+    n_skipped, header = _skip_remarks(path)
+    if "chunk_ind" in header or "inner_ind" in header:
+        names = ["0", "1", "2", "chunk_ind", "inner_ind"]
+        missing = [name for name in names if name not in header]
+        if missing:
+            raise InputError(
+                f"{path}: the header lacks {missing[0]!r}; needed are {', '.join(names)} "
+                "(sae-borzoi's train_seqs.bed), or plain BED without a header"
+            )
+        table = _read_table(path, {name: header.index(name) for name in names}, n_skipped + 1)
+        table.columns = pd.Index(["chrom", "start_bp", "end_bp", "shard", "row"])
+        shard = _integers(path, table, "shard")
+        row = _integers(path, table, "row")
+        repeated = pd.DataFrame({"shard": shard, "row": row}).duplicated().to_numpy()
+        if repeated.any():
+            i = int(repeated.argmax())
+            raise InputError(
+                f"{path}, line {table.index[i]}: row {row[i]} of shard {shard[i]} stands in an "
+                "earlier line too; each row of a shard needs one line"
+            )
+    else:
+        table = _read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2}, n_skipped)
+        shard = np.full(len(table), -1, np.int64)
+        row = np.arange(len(table), dtype=np.int64)
+    start_bp, end_bp = _interval_columns(path, table)
+    return Windows(
+        path=path,
+        chrom=table["chrom"].to_numpy(object),
+        start_bp=start_bp,
+        end_bp=end_bp,
+        shard=shard,
+        row=row,
+        line=table.index.to_numpy(np.int64),
+    )
+
+
+def read_bed(path: Path, class_column: int) -> pd.DataFrame:
+    """Read an annotation.
+
+    Parameters
+    ----------
+    path
+        Tab-separated BED, plain or gzipped; comment, track and browser lines are passed over.
+    class_column
+        1-based column that holds the class, 6 as in sae-borzoi.
+
+    Returns
+    -------
+    DataFrame
+        chrom (str), start_bp, end_bp (int64), annotation_class (str); the index is the 1-based
+        line of the file.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, has no row, or a row is no interval or lacks the class;
+        names the line.
+    """
+    columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
+    table = _read_table(path, columns, _skip_remarks(path)[0])
+    start_bp, end_bp = _interval_columns(path, table)
+    return table.assign(start_bp=start_bp, end_bp=end_bp)
+
+
+def require_inside(
+    path: Path,
+    chrom: Iterable[str],
+    start_bp: ArrayLike,
+    end_bp: ArrayLike,
+    line: ArrayLike,
+    chrom_sizes: dict[str, int],
+) -> None:
+    """Refuse intervals that do not lie inside the genome.
+
+    Parameters
+    ----------
+    path, line
+        Where the intervals come from, for the message.
+    chrom, start_bp, end_bp
+        (n,) the intervals.
+    chrom_sizes
+        Length of every chromosome, `Genome.chrom_sizes`.
+
+    Raises
+    ------
+    InputError
+        Names the first line whose chromosome is missing or whose end is beyond it.
+    """
+    names = pd.Series(chrom, dtype=object)
+    size = names.map(chrom_sizes).to_numpy(float)
+    beyond = (np.asarray(end_bp) > size) | (np.asarray(start_bp) < 0)
+    bad = np.isnan(size) | beyond
+    if not bad.any():
+        return
+    i = int(bad.argmax())
+    where = f"{path}, line {np.asarray(line)[i]}"
+    if np.isnan(size[i]):
+        there = ", ".join(list(chrom_sizes)[:5])
+        raise InputError(
+            f"{where}: chromosome {names[i]!r} is not in the genome, which has {there}"
+            f"{', ...' if len(chrom_sizes) > 5 else ''}; use the FASTA of the same assembly and "
+            "naming, or leave those rows out"
+        )
+    raise InputError(
+        f"{where}: {names[i]}:{np.asarray(start_bp)[i]}-{np.asarray(end_bp)[i]} reaches beyond "
+        f"the chromosome of {int(size[i])} bp; use the FASTA of the same assembly, or leave "
+        "those rows out"
+    )
+
+
+def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad_bp: int) -> Int64s:
+    """The positions that count: padding cropped, each locus once.
+
+    A position counts where its centre lies in the window without padding, and in no such window
+    of an earlier line of the file.
+
+    Parameters
+    ----------
+    windows
+        The sequences.
+    n_positions
+        Positions of each sequence in the shards.
+    bp_per_position
+        Base pairs that one position covers.
+    pad_bp
+        Base pairs that the model saw on either side of each window.
+
+    Returns
+    -------
+    ndarray
+        (n_ranges, 3) int64: sequence, first position, last position (exclusive), in ascending
+        order; a sequence has none, one or several ranges.
+
+    Raises
+    ------
+    InputError
+        Where a window's length does not fit the number of positions.
+    """
+    seen_bp = windows.end_bp - windows.start_bp + 2 * pad_bp
+    misfit = seen_bp != n_positions * bp_per_position
+    if misfit.any():
+        i = int(misfit.argmax())
+        raise InputError(
+            f"{windows.path}, line {windows.line[i]}: the window of "
+            f"{windows.end_bp[i] - windows.start_bp[i]} bp with 2 x {pad_bp} bp of padding is "
+            f"{seen_bp[i]} bp, but {n_positions} positions of {bp_per_position} bp are "
+            f"{n_positions * bp_per_position} bp; mend bp_per_position or pad_bp of the layer, "
+            "or bring the windows of these shards"
+        )
+    covered: dict[str, list[tuple[int, int]]] = {}
+    ranges: list[tuple[int, int, int]] = []
+    for i, (chrom, start, end) in enumerate(
+        zip(windows.chrom, windows.start_bp.tolist(), windows.end_bp.tolist(), strict=True)
+    ):
+        # twice the centre of position 0, so that odd bp_per_position stays in whole numbers
+        centre2 = 2 * (start - pad_bp) + bp_per_position
+        for low, high in _claim(covered.setdefault(chrom, []), start, end):
+            first = -((centre2 - 2 * low) // (2 * bp_per_position))
+            last = -((centre2 - 2 * high) // (2 * bp_per_position))
+            if first < last:
+                ranges.append((i, first, last))
+    return np.array(ranges, np.int64).reshape(-1, 3)
+
+
+def position_intervals(
+    windows: Windows,
+    sequence: ArrayLike,
+    position: ArrayLike,
+    width_bp: int,
+    bp_per_position: int,
+    pad_bp: int,
+) -> tuple[NDArray[np.object_], Int64s, Int64s]:
+    """Intervals of a fixed width, centred on positions.
+
+    The centre is the middle of the base pairs that the position covers, rounded down; the
+    interval starts `width_bp // 2` before it. For even widths this is sae-borzoi's interval. An
+    odd width, which that code drops, is exactly centred where `bp_per_position` is odd too and
+    otherwise takes its extra base on the right.
+
+    Parameters
+    ----------
+    windows
+        The sequences.
+    sequence, position
+        (n,) int, row of `windows` and index along the shard's position axis.
+    width_bp
+        Width of every interval.
+    bp_per_position, pad_bp
+        Geometry of the layer.
+
+    Returns
+    -------
+    tuple
+        chrom (n,) object, start_bp (n,) int64, end_bp (n,) int64. May reach beyond the
+        chromosome's ends.
+    """
+    sequence = np.asarray(sequence, np.int64)
+    first_bp = windows.start_bp[sequence] - pad_bp
+    centre = first_bp + np.asarray(position, np.int64) * bp_per_position + bp_per_position // 2
+    start_bp = centre - width_bp // 2
+    return windows.chrom[sequence], start_bp, start_bp + width_bp
+
+
+def _claim(covered: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """The parts of [start, end) that `covered` does not hold, which it then holds too.
+
+    `covered` is sorted, and its intervals do not touch.
+    """
+    first = bisect.bisect_left(covered, start, key=lambda interval: interval[1])
+    last = bisect.bisect_right(covered, end, key=lambda interval: interval[0])
+    free, at = [], start
+    for low, high in covered[first:last]:
+        if at < low:
+            free.append((at, low))
+        at = max(at, high)
+    if at < end:
+        free.append((at, end))
+    touched = [*covered[first:last], (start, end)]
+    covered[first:last] = [(min(low for low, _ in touched), max(high for _, high in touched))]
+    return free
+
+
+def _skip_remarks(path: Path) -> tuple[int, list[str]]:
+    """Number of remarks and blank lines that a table begins with, and the next line's fields."""
+    try:
+        with gzip.open(path, "rt") if is_gzipped(path) else path.open() as text:
+            for n_skipped, line in enumerate(text):
+                if line.strip() and not _REMARK.match(line):
+                    return n_skipped, line.rstrip("\r\n").split("\t")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error})") from None
+    raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
+
+
+def _read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFrame:
+    """Columns of a tab-separated file as text; the index is the 1-based line."""
+    by_place = sorted(columns, key=lambda name: columns[name])
+    try:
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            header=None,
+            names=by_place,
+            usecols=sorted(columns.values()),
+            skiprows=n_skipped,
+            dtype=str,
+            keep_default_na=False,
+            quoting=csv.QUOTE_NONE,
+            skip_blank_lines=False,
+            compression="gzip" if is_gzipped(path) else None,
+        )
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=by_place, dtype=str)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a table of {max(columns.values()) + 1} columns separated "
+            f"by tabs ({str(error).strip()})"
+        ) from None
+    table.index = pd.RangeIndex(n_skipped + 1, n_skipped + 1 + len(table), name="line")
+    first = table[by_place[0]]
+    blank = (table == "").all(axis=1)
+    table = table.loc[~(blank | first.str.match(_REMARK.pattern)), list(columns)]
+    if table.empty:
+        raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
+    missing = (table == "").to_numpy()
+    if missing.any():
+        i, j = np.argwhere(missing)[0]
+        raise InputError(
+            f"{path}, line {table.index[i]}: column {list(columns.values())[j] + 1} "
+            f"({table.columns[j]}) is empty or missing; columns are separated by tabs"
+        )
+    return table
+
+
+def _integers(path: Path, table: pd.DataFrame, column: str) -> Int64s:
+    numbers = pd.to_numeric(table[column], errors="coerce")
+    bad = (numbers.isna() | (numbers % 1 != 0) | (numbers < 0)).to_numpy()
+    if bad.any():
+        i = int(bad.argmax())
+        raise InputError(
+            f"{path}, line {table.index[i]}: {column} is {table[column].iloc[i]!r}; needed is a "
+            "whole number of at least 0"
+        )
+    return numbers.to_numpy(np.int64)
+
+
+def _interval_columns(path: Path, table: pd.DataFrame) -> tuple[Int64s, Int64s]:
+    start_bp = _integers(path, table, "start_bp")
+    end_bp = _integers(path, table, "end_bp")
+    bad = end_bp <= start_bp
+    if bad.any():
+        i = int(bad.argmax())
+        raise InputError(
+            f"{path}, line {table.index[i]}: start {start_bp[i]} is not before end {end_bp[i]}; "
+            "BED intervals are 0-based and half-open"
+        )
+    return start_bp, end_bp

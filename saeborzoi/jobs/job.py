@@ -1,0 +1,120 @@
+"""Jobs: everything that one heavy stage needs to know, as one JSON document.
+
+A job is made by an asset, carried by the compute resource and run by `saeborzoi.worker`, in a
+process on this machine or in a SLURM job. It refers to nothing in the process that made it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Layer
+
+Figures = dict[str, Any]
+"""Small JSON-able results of a stage: counts and key figures."""
+
+
+stop_requested = threading.Event()
+"""Set by the worker on SIGTERM or SIGUSR1. A long stage looks at it at every step, saves what it
+has in `job.work` and raises `StageInterrupted`; the same job run again goes on from there."""
+
+
+class StageInterrupted(SaeBorzoiError):
+    """The stage was asked to stop and saved its state; run the same job again to go on."""
+
+
+class Job(BaseModel):
+    """One stage for one partition, or for a batch of nodes of one SAE.
+
+    Attributes
+    ----------
+    job_id
+        Unique and readable; also the name of the job's folder in the store.
+    stage
+        Name of the artifact that it makes; where it is a job of its own, of `settings.STAGES`.
+    settings
+        The whole project's settings, resolved.
+    layer
+        Layer that the stage works on.
+    hyperparameters
+        The SAE; None for a stage of the layer.
+    nodes
+        Nodes of the batch; empty where the stage is about the whole SAE or layer.
+    inputs
+        Artifact name to the file or folder that holds it.
+    output
+        Where the stage's artifact goes: a folder, or a file for a batch of nodes. The stage
+        writes it through `artifacts.write_folder` or `write_file`: whole or not at all.
+    work
+        Folder for what survives a killed job (training checkpoints, restartable batches).
+    threads
+        Cores that the stage may use.
+    run_id
+        Dagster run that asked for it.
+    together
+        Further SAEs that a training makes in the same pass over the data: partition key to where
+        each goes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    stage: str
+    settings: Settings
+    layer: str
+    hyperparameters: Hyperparameters | None = None
+    nodes: tuple[int, ...] = ()
+    inputs: dict[str, Path] = {}
+    output: Path
+    work: Path
+    threads: int = 1
+    run_id: str = ""
+    together: dict[str, Path] = {}
+
+    @property
+    def layer_settings(self) -> Layer:
+        """Settings of the job's layer."""
+        return self.settings.layer_named(self.layer)
+
+    @property
+    def key(self) -> str:
+        """Partition key of the SAE; the layer's name for a stage of the layer."""
+        return self.hyperparameters.key if self.hyperparameters else self.layer
+
+    def each(self) -> list[Job]:
+        """The job as it would be for each of its SAEs alone."""
+        first = self.model_copy(update={"together": {}})
+        return [
+            first,
+            *(
+                first.model_copy(
+                    update={"hyperparameters": Hyperparameters.from_key(key), "output": output}
+                )
+                for key, output in self.together.items()
+            ),
+        ]
+
+
+class Progress(Protocol):
+    """How a stage tells that it is alive: `progress("training", 2048, 3_000_000, "fvu 0.31")`.
+
+    `total` is 0 where it is not known. Called as often as convenient; the receiver throttles.
+    """
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None: ...
+
+
+def silent(what: str, done: int, total: int, note: str = "") -> None:
+    """A `Progress` that says nothing."""
+
+
+Stage = Callable[[Job, Progress], Figures]
+"""`run(job, progress)` of `saeborzoi.stages.<stage>`: writes `job.output`, returns figures."""

@@ -1,0 +1,1 @@
+"""What is computed of an SAE's nodes: strongest positions, seqlets, overlaps, embedding."""

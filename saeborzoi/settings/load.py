@@ -1,0 +1,260 @@
+"""The one settings file, `dagster_project.toml`: found, read, checked, made into `Settings`.
+
+Unknown keys are refused with the allowed ones; relative paths are relative to the file. What each
+section holds is in `settings_sections.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from saeborzoi.errors import PartitionKeyError, SettingsError
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sections import (
+    PUBLISHED_SEQLET_WIDTHS,
+    RECEPTIVE_FIELDS,
+    STAGES,
+    Annotation,
+    Automation,
+    Checks,
+    Comparison,
+    Compute,
+    Data,
+    Embedding,
+    Layer,
+    Matching,
+    MotifDatabase,
+    Motifs,
+    Overlaps,
+    Profile,
+    Project,
+    SaeGrid,
+    Section,
+    Selection,
+    ShardSet,
+    Training,
+)
+
+__all__ = [
+    "BACKEND_VARIABLE",
+    "FILE_NAME",
+    "PROJECT_VARIABLE",
+    "PUBLISHED_SEQLET_WIDTHS",
+    "RECEPTIVE_FIELDS",
+    "STAGES",
+    "Annotation",
+    "Automation",
+    "Checks",
+    "Comparison",
+    "Compute",
+    "Data",
+    "Embedding",
+    "Layer",
+    "Matching",
+    "MotifDatabase",
+    "Motifs",
+    "Overlaps",
+    "Profile",
+    "Project",
+    "SaeGrid",
+    "Section",
+    "Selection",
+    "Settings",
+    "ShardSet",
+    "Training",
+    "find_settings_file",
+    "load_settings",
+]
+
+FILE_NAME = "dagster_project.toml"
+PROJECT_VARIABLE = "SAEBORZOI_PROJECT"
+BACKEND_VARIABLE = "SAEBORZOI_BACKEND"
+
+
+class Settings(Section):
+    """A whole `dagster_project.toml`, resolved: every path absolute."""
+
+    project: Project
+    data: Data
+    layer: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    sae: tuple[SaeGrid, ...] = ()
+    training: Training = Training()
+    selection: Selection = Selection()
+    motifs: Motifs = Motifs()
+    matching: Matching = Matching()
+    embedding: Embedding = Embedding()
+    overlaps: Overlaps = Overlaps()
+    comparison: Comparison = Comparison()
+    checks: Checks = Checks()
+    compute: Compute = Compute()
+    automation: Automation = Automation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        names = [layer.name for layer in self.layer]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"layer {name!r} stands twice; give each layer its own name")
+        for what, entries in (
+            ("annotation", self.data.annotation),
+            ("motif_database", self.data.motif_database),
+        ):
+            labels = [entry.name for entry in entries]
+            if len(set(labels)) < len(labels):
+                raise ValueError(f"two [[data.{what}]] share a name: {labels}")
+        for grid in self.sae:
+            for hyperparameters in grid.expand():
+                self.require_fits(hyperparameters)
+        return self
+
+    def layer_named(self, name: str) -> Layer:
+        """The layer of that name.
+
+        Raises
+        ------
+        PartitionKeyError
+            Where the settings have no such layer.
+        """
+        for layer in self.layer:
+            if layer.name == name:
+                return layer
+        raise PartitionKeyError(
+            f"layer {name!r} is not in the settings; there: "
+            f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or mend the name"
+        )
+
+    def require_fits(self, hyperparameters: Hyperparameters) -> Layer:
+        """The layer of these hyperparameters, refused where they keep no active node."""
+        layer = self.layer_named(hyperparameters.layer)
+        if hyperparameters.k(layer.n_channels) < 1:
+            raise PartitionKeyError(
+                f"topk {hyperparameters.topk:g} of {layer.n_channels} channels keeps no node; "
+                f"needed is at least {1 / layer.n_channels:.3g}"
+            )
+        return layer
+
+    def parse_key(self, key: str) -> Hyperparameters:
+        """Hyperparameters of a partition key, refused where the settings cannot serve it."""
+        hyperparameters = Hyperparameters.from_key(key, known=[h.key for h in self.wanted()])
+        self.require_fits(hyperparameters)
+        return hyperparameters
+
+    def wanted(self) -> list[Hyperparameters]:
+        """Every SAE that `[[sae]]` asks for, each once, in order of writing."""
+        return list(dict.fromkeys(h for grid in self.sae for h in grid.expand()))
+
+    def checkpoint_of(self, hyperparameters: Hyperparameters) -> Path | None:
+        """The file that this SAE is imported from, if it is not to be trained."""
+        for grid in self.sae:
+            if grid.checkpoint is not None and grid.expand() == [hyperparameters]:
+                return grid.checkpoint
+        return None
+
+
+def find_settings_file(start: Path | None = None) -> Path:
+    """`dagster_project.toml` from `SAEBORZOI_PROJECT` (a file or folder), else from the working
+    directory or one of its parents."""
+    named = os.environ.get(PROJECT_VARIABLE)
+    if start is None and named:
+        path = Path(named).expanduser()
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
+        return path.resolve()
+    folder = (start or Path.cwd()).resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / FILE_NAME).is_file():
+            return candidate / FILE_NAME
+    raise SettingsError(
+        f"no {FILE_NAME} in {folder} or above it; `make demo` makes one, or set {PROJECT_VARIABLE}"
+    )
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Read and check a settings file; every path in the result is absolute.
+
+    Raises
+    ------
+    SettingsError
+        Where the file is missing, is not TOML, or a value does not fit; names each place.
+    """
+    path = path or find_settings_file()
+    try:
+        document = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+    backend = os.environ.get(BACKEND_VARIABLE)
+    if backend:
+        document.setdefault("compute", {})["backend"] = backend
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_explain(error)}") from None
+    except PartitionKeyError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    return _resolved(settings, path.parent)
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a problem: where, what was seen, what is allowed."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            allowed = ", ".join(_allowed_keys(problem["loc"][:-1]))
+            lines.append(f"unknown key {place!r}; allowed there: {allowed}")
+        elif problem["type"] == "missing":
+            lines.append(f"{place!r} is missing")
+        elif problem["loc"] and not isinstance(problem["input"], dict):
+            lines.append(f"{place} = {problem['input']!r}: {problem['msg']}")
+        else:
+            lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model at a place of the document."""
+    model: Any = Settings
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = _inner_model(model.model_fields[str(part)].annotation)
+    return sorted(model.model_fields)
+
+
+def _inner_model(annotation: Any) -> Any:
+    """The settings model inside `tuple[Model, ...]`, `Model | None` or `dict[str, Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _resolved(value: Any, folder: Path) -> Any:
+    """A copy of a settings model with every path absolute, relative ones from `folder`."""
+    if isinstance(value, Path):
+        return Path(os.path.normpath(folder / value.expanduser()))
+    if isinstance(value, tuple):
+        return tuple(_resolved(item, folder) for item in value)
+    if isinstance(value, dict):
+        return {name: _resolved(item, folder) for name, item in value.items()}
+    if isinstance(value, MotifDatabase):
+        if value.file is None:
+            return value
+        return value.model_copy(update={"source": str(_resolved(value.file, folder))})
+    if isinstance(value, BaseModel):
+        resolved = {name: _resolved(item, folder) for name, item in value}
+        return value.model_copy(
+            # only what changed: a profile must go on knowing which fields were left out
+            update={name: item for name, item in resolved.items() if item != getattr(value, name)}
+        )
+    return value

@@ -1,0 +1,115 @@
+"""Seqlets of each selected node against genomic annotation, with a shuffled control."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from saeborzoi.settings.hyperparameters import derived_seed
+from saeborzoi_assets.assets import input_files
+from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    image,
+    keep,
+    path,
+    say,
+    selected_seqlets,
+    table,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.platform import Platform, Version
+
+NAME = "annotation_overlaps"
+CODE_VERSION = "1"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's overlaps are made from now."""
+    settings = platform.settings
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={
+            "overlaps": settings.overlaps.model_dump(),
+            "annotation": [annotation.model_dump() for annotation in settings.data.annotation],
+        },
+        files=[annotation.path for annotation in settings.data.annotation],
+        inputs=[SEQLETS],
+    )
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition an SAE."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.sae,
+        deps=[SEQLETS, input_files.of_group(input_files.ANNOTATION)],
+        group_name="comparison",
+        kinds={"parquet", "python"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("annotation_overlap"),
+        check_specs=check_specs(
+            NAME,
+            counts_possible="no class overlaps more seqlets than the node has",
+            annotation_met="each annotation overlaps at least one seqlet",
+        ),
+    )
+    def annotation_overlaps(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """Overlaps of seqlets with cCREs, repeats and other annotation: counts, expectation under
+        shuffling, z over nodes, odds ratio with its confidence interval."""
+        from saeborzoi.genome.coordinates import read_bed, read_windows
+        from saeborzoi.nodes import overlaps
+
+        settings = platform.settings
+        with explained():
+            sae = platform.sae(context.partition_key)
+            platform.store.require_writable()
+            seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
+            wanted = settings.data.annotation
+            version = version_of(platform, sae.key)
+            say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
+            frame = overlaps.annotation_overlaps(
+                seqlets,
+                {a.name: read_bed(a.path, a.class_column) for a in wanted},
+                read_windows(sae.layer.train.windows),
+                sae.layer,
+                settings.overlaps.n_shuffles,
+                derived_seed(sae.key, NAME),
+            )
+            tables = {"annotation_overlap": frame}
+            output = keep(context, platform, version, sae, tables)
+        from saeborzoi.plots import annotation_heatmap
+
+        met = frame.groupby("annotation")["n_overlapping"].sum()
+        unmet = [a.name for a in wanted if met.get(a.name, 0) == 0]
+        top = frame.sort_values("z_shuffled", ascending=False).groupby("annotation_class").head(3)
+        return dg.MaterializeResult(
+            metadata={
+                "n_nodes": int(frame["node"].nunique()),
+                "n_classes": int(frame["annotation_class"].nunique()),
+                "top_nodes_by_class": table(
+                    top[
+                        ["annotation_class", "node", "n_overlapping", "n_expected", "odds_ratio"]
+                    ].sort_values("annotation_class", kind="stable"),
+                    30,
+                ),
+                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version.digest),
+            check_results=[
+                check("counts_possible", (frame["n_overlapping"] <= frame["n_seqlets"]).all()),
+                check("annotation_met", not unmet, without_overlap=str(unmet)),
+            ],
+        )
+
+    return annotation_overlaps

@@ -1,0 +1,139 @@
+"""Motifs discovered in each selected node's seqlets."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    image,
+    node_batches,
+    path,
+    run_node_stage,
+    run_result,
+    table,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.platform import Platform, Version
+
+NAME = "meme_motifs"
+CODE_VERSION = "2"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What the motifs of some nodes are made from now."""
+    settings = platform.settings
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={"motifs": settings.motifs.of_result()},
+        files=[settings.data.genome] if settings.motifs.background == "genome" else [],
+        inputs=[SEQLETS],
+        nodes=nodes,
+    )
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition a node; many in one run."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.node,
+        deps=[SEQLETS],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="motifs",
+        kinds={"python", "parquet"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("motif"),
+        pool=NAME,
+        check_specs=check_specs(
+            NAME,
+            matrices_sum_to_one="each column of each matrix is a distribution",
+            e_values_finite="log10 E-values are numbers",
+        ),
+    )
+    def meme_motifs(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        """Motifs of each selected node, by the built-in engine, MEME or STREME."""
+        settings = platform.settings
+        versions, frames, figures, outputs = [], [], {}, []
+        with explained():
+            from saeborzoi.motifs.discovery import check_engine
+
+            batches = node_batches(context, platform)
+            platform.store.require_writable()
+            check_engine(settings.motifs)
+            for sae, nodes in batches:
+                platform.catalog.require_made(SEQLETS, sae.key, nodes)
+                selection = platform.catalog.rows("node_selection", sae.key, nodes=nodes)
+                selected = selection.loc[selection["selected"], "node"].tolist()
+                version = version_of(platform, sae.key, nodes)
+                result = run_node_stage(
+                    context,
+                    platform,
+                    version,
+                    sae,
+                    nodes,
+                    selected,
+                    "seqlet",
+                    "motif",
+                )
+                versions.append(version.digest)
+                frames.append(result.frame)
+                outputs.append(result.output)
+                for row in selection.itertuples():
+                    figures[f"{sae.key}|{node_key(row.node)}"] = _figures(row, result.frame)
+        from saeborzoi.plots import motif_logos
+
+        motifs = pd.concat(frames)
+        significant = motifs[motifs["is_significant"].astype(bool)]
+        summary = {
+            "n_motifs": len(motifs),
+            "n_significant": len(significant),
+            "n_nodes_with_motif": int(significant["node"].nunique()),
+            "best": table(
+                significant.nsmallest(10, "log10_e_value")[
+                    ["node", "motif", "consensus", "width_bp", "n_sites", "log10_e_value"]
+                ]
+            ),
+            "logos": image(motif_logos(motifs)),
+            "files": path(outputs[0]),
+        }
+        return run_result(context, versions, summary, figures, _checks(motifs))
+
+    return meme_motifs
+
+
+def _figures(row: object, motifs: pd.DataFrame) -> dict[str, object]:
+    """What a node's own partition shows."""
+    if not row.selected:  # type: ignore[attr-defined]
+        return {"state": f"not selected: {row.reason}"}  # type: ignore[attr-defined]
+    own = motifs[(motifs["node"] == row.node) & motifs["is_significant"]]  # type: ignore[attr-defined]
+    if own.empty:
+        return {"state": "no significant motif"}
+    best = own.nsmallest(1, "log10_e_value").iloc[0]
+    return {
+        "state": "motif",
+        "consensus": best["consensus"],
+        "log10_e_value": float(best["log10_e_value"]),
+    }
+
+
+def _checks(motifs: pd.DataFrame) -> list[dg.AssetCheckResult]:
+    off = [
+        bool(np.abs(np.vstack(matrix).sum(axis=1) - 1).max() > 1e-6) for matrix in motifs["matrix"]
+    ]
+    finite = np.isfinite(motifs["log10_e_value"].to_numpy(float))
+    return [
+        check("matrices_sum_to_one", not any(off), n_wrong=sum(off), n_motifs=len(motifs)),
+        check("e_values_finite", finite.all(), n_wrong=int((~finite).sum())),
+    ]

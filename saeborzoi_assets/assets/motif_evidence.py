@@ -1,0 +1,114 @@
+"""What only all motifs of an SAE together say: evidence over nodes, and families of like motifs."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
+from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    keep,
+    path,
+    say,
+    selected_seqlets,
+    table,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.platform import Platform, Version
+
+NAME = "motif_evidence"
+CODE_VERSION = "1"
+MOTIFS_FILE = "motifs.meme"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE's evidence is made from now."""
+    strands = platform.settings.motifs.strands
+    return platform.version(
+        NAME, CODE_VERSION, key, sections={"strands": strands}, inputs=[SEQLETS, MEME_MOTIFS]
+    )
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition an SAE."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.sae,
+        deps=[SEQLETS, MEME_MOTIFS],
+        group_name="motifs",
+        kinds={"python", "parquet"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("motif_evidence"),
+        check_specs=check_specs(
+            NAME,
+            every_motif_judged="each motif of the SAE has a row, and no other",
+            fdr_in_range="false discovery rates lie in [0, 1]",
+        ),
+    )
+    def motif_evidence(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """Each motif against the seqlets of other nodes, its false discovery rate over all motifs,
+        families of motifs that are alike, and all significant motifs as a MEME-format database."""
+        from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
+
+        with explained():
+            sae = platform.sae(context.partition_key)
+            platform.store.require_writable()
+            seqlets = selected_seqlets(platform, sae, "node, rank, sequence")
+            platform.catalog.require_made(MEME_MOTIFS, sae.key, range(sae.n_nodes))
+            motifs = platform.catalog.rows("motif", sae.key)
+            version = version_of(platform, sae.key)
+            say(context, f"evidence of {len(motifs)} motifs")
+            frame = fan_in_evidence(
+                motifs, seqlets, sae.key, platform.settings.motifs, platform.threads(NAME)
+            ).rename(columns={"q_value": "family_q_value"})
+            tables = {"motif_evidence": frame}
+            significant = motifs[motifs["is_significant"].astype(bool)]
+            database = {MOTIFS_FILE: motifs_as_meme(significant).encode()}
+            output = keep(context, platform, version, sae, tables, more=database)
+        supported = frame[frame["is_supported"].astype(bool)]
+        return dg.MaterializeResult(
+            metadata={
+                "n_motifs": len(frame),
+                "n_supported": len(supported),
+                "n_nodes_supported": int(supported["node"].nunique()),
+                "n_families": int(supported["family_id"].nunique()),
+                "largest_families": table(_largest(supported, motifs), 15),
+                "motifs_file": path(output / MOTIFS_FILE),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version.digest),
+            check_results=[
+                check(
+                    "every_motif_judged",
+                    set(zip(frame["node"], frame["motif"], strict=True))
+                    == set(zip(motifs["node"], motifs["motif"], strict=True)),
+                    n_motifs=len(motifs),
+                    n_judged=len(frame),
+                ),
+                check("fdr_in_range", frame["fdr"].dropna().between(0, 1).all()),
+            ],
+        )
+
+    return motif_evidence
+
+
+def _largest(supported: pd.DataFrame, motifs: pd.DataFrame) -> pd.DataFrame:
+    """Families by their founders' consensus, those of most nodes first."""
+    founders = supported.drop_duplicates("family_id").merge(
+        motifs[["node", "motif", "consensus"]],
+        left_on=["founder_node", "founder_motif"],
+        right_on=["node", "motif"],
+        suffixes=("", "_of_founder"),
+    )
+    columns = ["family_id", "n_family_nodes", "n_family_motifs", "founder_node", "consensus"]
+    return founders.sort_values("family_id")[columns]

@@ -1,0 +1,200 @@
+"""Every trained SAE of the project against the others: which is best, which nodes come back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import dagster as dg
+
+from saeborzoi.catalog.scope import PROJECT, Scope
+from saeborzoi.comparison import stability
+from saeborzoi.comparison import table as comparison
+from saeborzoi.errors import CatalogError
+from saeborzoi.files import write_file
+from saeborzoi.jobs.fingerprint import fingerprint_of
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
+from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
+from saeborzoi_assets.assets.tomtom_matches import NAME as TOMTOM_MATCHES
+from saeborzoi_assets.assets.top_activations import NAME as TOP_ACTIVATIONS
+from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    image,
+    made_by,
+    path,
+    say,
+    table,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.platform import Platform, Version, write_tables
+
+NAME = "sae_comparison"
+CODE_VERSION = "1"
+PAGE = "comparison.html"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What the comparison is made from now; `key` is `PROJECT`."""
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        PROJECT,
+        sections={"comparison": platform.settings.comparison.model_dump()},
+        inputs=[TRAINED_SAE, TOP_ACTIVATIONS, SEQLETS, MEME_MOTIFS, TOMTOM_MATCHES],
+    )
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset; not partitioned: it is about all SAEs."""
+
+    @dg.asset(
+        name=NAME,
+        deps=[TRAINED_SAE, TOP_ACTIVATIONS, SEQLETS, MEME_MOTIFS, TOMTOM_MATCHES],
+        group_name="comparison",
+        kinds={"parquet", "python"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("sae_comparison", "sae_stability", "node_recurrence"),
+        pool=NAME,
+        check_specs=check_specs(
+            NAME,
+            every_sae_compared="each trained SAE has one row",
+            matched_at_most_once="no SAE has more nodes in pairs than it has",
+            recurs_in_itself="an SAE compared with itself finds all of its nodes",
+        ),
+    )
+    def sae_comparison(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """FVU, L0, dead nodes, what the nodes found and what it cost, for every trained SAE; the
+        Pareto front; nodes that recur between seeds and between hyperparameters."""
+        from saeborzoi.comparison import plots as comparison_plots
+        from saeborzoi.comparison.page import comparison_page
+
+        with explained():
+            platform.store.require_writable()
+            version = version_of(platform, PROJECT)
+            saes = sorted(version.made_from["inputs"][TRAINED_SAE])
+            if not saes:
+                raise CatalogError(
+                    "no SAE is trained yet, so there is nothing to compare; materialize trained_sae"
+                )
+            pairs, nodes = stability.summarize(_matches(context, platform, version))
+            factors = platform.catalog.whole("factor_by_sae")
+            compared = comparison.comparison_table(
+                platform.catalog.whole("sae_summary"), factors, pairs
+            )
+            tables = {
+                "sae_comparison": compared,
+                "sae_stability": pairs,
+                "node_recurrence": nodes,
+            }
+            plots = {
+                "reconstruction": comparison_plots.reconstruction(compared),
+                "findings": comparison_plots.findings(compared),
+                "stability": comparison_plots.stability(compared, pairs),
+            }
+            only = comparison.factors_by_settings(factors)
+            output = platform.store.project_artifact(NAME)
+            page = comparison_page(platform.settings.project.name, compared, pairs, only, plots)
+            write_tables(output, tables, None, {PAGE: page.encode()})
+            platform.record(made_by(context, version, output), Scope(), tables)
+        too_many = (pairs["n_matched"] > pairs[["n_nodes_a", "n_nodes_b"]].min(axis=1)).sum()
+        recurring = _recurring_in_itself(platform, saes)
+        return dg.MaterializeResult(
+            metadata={
+                "n_saes": len(compared),
+                "n_pairs": len(pairs),
+                "n_pareto": int(compared["is_pareto"].sum()),
+                "saes": table(compared[comparison.SHOWN], 100),
+                **{name: image(png) for name, png in plots.items()},
+                "factors_of_settings": table(only, 40),
+                "page": path(output / PAGE),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version.digest),
+            check_results=[
+                check(
+                    "every_sae_compared",
+                    sorted(compared["hyperparameters"]) == saes,
+                    n_saes=len(saes),
+                ),
+                check("matched_at_most_once", too_many == 0, n_wrong=int(too_many)),
+                check("recurs_in_itself", recurring >= 0.99, share=recurring),
+            ],
+        )
+
+    return sae_comparison
+
+
+def _files(platform: Platform, key: str) -> tuple[Path, Path]:
+    """Weights and top positions of an SAE."""
+    return (
+        platform.store.sae_artifact(key, TRAINED_SAE) / "sae.safetensors",
+        platform.store.sae_artifact(key, TOP_ACTIVATIONS) / "top_activations.parquet",
+    )
+
+
+def _comparable(platform: Platform, inputs: Mapping[str, Mapping[str, object]]) -> list[list[str]]:
+    """SAEs with top positions, by layer."""
+    layers: dict[str, list[str]] = {}
+    for key in sorted(set(inputs[TRAINED_SAE]) & set(inputs[TOP_ACTIVATIONS])):
+        layers.setdefault(Hyperparameters.from_key(key).layer, []).append(key)
+    return list(layers.values())
+
+
+def _matches(
+    context: dg.AssetExecutionContext, platform: Platform, version: Version
+) -> Iterator[tuple[str, str, stability.Matches]]:
+    """Every pair of SAEs of a layer; pairs of SAEs that did not change are not compared again.
+
+    A pair's result is kept in the store's work folder, named by what it was made from.
+    """
+    inputs = version.made_from["inputs"]
+    wanted = platform.settings.comparison
+    work = platform.store.work(PROJECT, NAME)
+    read = lru_cache(2 * stability.TILE)(
+        lambda key: stability.read_dictionary(*_files(platform, key))
+    )
+    used = set()
+    n_made = 0
+    for layer in _comparable(platform, inputs):
+        for a, b in stability.tiled_pairs(layer):
+            made_from = [
+                [inputs[asset][key] for asset in (TRAINED_SAE, TOP_ACTIVATIONS)] for key in (a, b)
+            ]
+            name = fingerprint_of([a, b, made_from, wanted.model_dump(), CODE_VERSION])
+            file = work / f"{name}.npz"
+            used.add(file.name)
+            if file.exists():
+                matches = stability.load_matches(file)
+            else:
+                matches = stability.match_nodes(
+                    read(a), read(b), wanted.min_cosine, wanted.min_jaccard
+                )
+                with write_file(file) as temporary:
+                    stability.save_matches(matches, temporary)
+                n_made += 1
+                if n_made % 25 == 1:
+                    say(context, f"comparing {a} with {b}: pair {len(used)}")
+            yield a, b, matches
+    for file in work.glob("*.npz"):
+        if file.name not in used:
+            file.unlink()
+    say(context, f"{len(used)} pairs of SAEs, {n_made} compared anew")
+
+
+def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:
+    """Share of an SAE's nodes that it finds in itself; 1 where no SAE has top positions yet."""
+    for key in saes:
+        if all(file.exists() for file in _files(platform, key)):
+            own = stability.read_dictionary(*_files(platform, key))
+            wanted = platform.settings.comparison
+            matches = stability.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)
+            return len(matches.node_a) / max(matches.n_a, 1)
+    return 1.0

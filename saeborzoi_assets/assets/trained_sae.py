@@ -1,0 +1,197 @@
+"""The trained (or imported) sparse autoencoder of one set of hyperparameters."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi.catalog.scope import Scope
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Checks
+from saeborzoi_assets.assets import input_files
+from saeborzoi_assets.assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
+from saeborzoi_assets.common import (
+    OWNERS,
+    check,
+    check_specs,
+    column_schema,
+    explained,
+    image,
+    made_by,
+    path,
+    run_result,
+)
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_resources.platform import Platform, Sae, Version
+
+NAME = "trained_sae"
+CODE_VERSION = "2"
+
+
+def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
+    """What an SAE is trained or imported from now."""
+    settings, sae = platform.settings, platform.sae(key)
+    checkpoint = settings.checkpoint_of(sae.hyperparameters)
+    shard_sets = [shards for shards in (sae.layer.train, sae.layer.validation) if shards]
+    return platform.version(
+        NAME,
+        CODE_VERSION,
+        key,
+        sections={"training": settings.training.of_result()},
+        files=[
+            *(file for shards in shard_sets for file in (shards.shards, shards.windows)),
+            *([checkpoint] if checkpoint else []),
+        ],
+        inputs=[NORMALIZATION_CONSTANTS],
+    )
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition an SAE; where several train in one pass, many in one run."""
+
+    @dg.asset(
+        name=NAME,
+        partitions_def=partitions.sae,
+        deps=[
+            dg.AssetDep(NORMALIZATION_CONSTANTS, partition_mapping=dg.AllPartitionMapping()),
+            input_files.of_every_layer(partitions),
+        ],
+        backfill_policy=partitions.training,
+        group_name="sae",
+        kinds={"torch", "safetensors"},
+        owners=OWNERS,
+        code_version=CODE_VERSION,
+        metadata=column_schema("sae", "training_log"),
+        pool=NAME,
+        check_specs=check_specs(
+            NAME,
+            fvu_below_threshold="validation FVU is at most [checks] max_fvu",
+            dead_fraction_below_threshold="dead nodes are at most [checks] max_dead_fraction",
+        ),
+    )
+    def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
+        with explained():
+            saes = [platform.sae(key) for key in context.partition_keys]
+            platform.store.require_writable()
+            versions = {sae.key: version_of(platform, sae.key) for sae in saes}
+            groups = passes(saes, platform.settings)
+            jobs = [_job(context, platform, group, versions) for group in groups]
+            figures: dict[str, Figures] = {}
+            for group, own in zip(groups, platform.compute.run(context, jobs), strict=True):
+                others = own.pop("together", {})
+                figures |= {group[0].key: own, **others}
+            logs = {
+                sae.key: _catalogue(context, platform, sae, versions[sae.key], figures[sae.key])
+                for sae in saes
+            }
+        shown = {sae.key: _shown(platform, sae, figures[sae.key], logs[sae.key]) for sae in saes}
+        digests = [version.digest for version in versions.values()]
+        return run_result(context, digests, {}, shown, _checks(figures, platform.settings.checks))
+
+    return trained_sae
+
+
+def passes(saes: Sequence[Sae], settings: Settings) -> list[list[Sae]]:
+    """SAEs that one job makes: of one layer and seed, `saes_per_pass` at most; imported ones are
+    alone."""
+    alike: dict[tuple[str, ...], list[Sae]] = {}
+    for sae in saes:
+        h = sae.hyperparameters
+        is_imported = settings.checkpoint_of(h) is not None
+        alike.setdefault((h.key,) if is_imported else (h.layer, str(h.seed)), []).append(sae)
+    size = settings.training.saes_per_pass
+    return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
+
+
+def _job(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    group: Sequence[Sae],
+    versions: Mapping[str, Version],
+) -> Job:
+    first, *others = group
+    constants = platform.store.require_artifact(
+        platform.store.layer_artifact(first.layer.name, NORMALIZATION_CONSTANTS),
+        NORMALIZATION_CONSTANTS,
+        first.layer.name,
+    )
+    return platform.job(
+        versions[first.key],
+        context.run.run_id,
+        output=platform.store.sae_artifact(first.key, NAME),
+        layer=first.layer,
+        sae=first,
+        inputs={NORMALIZATION_CONSTANTS: constants},
+        together={sae.key: versions[sae.key] for sae in others},
+    )
+
+
+def _catalogue(
+    context: dg.AssetExecutionContext,
+    platform: Platform,
+    sae: Sae,
+    version: Version,
+    figures: Figures,
+) -> pd.DataFrame:
+    """Catalogue a trained SAE; its training log."""
+    output = platform.store.sae_artifact(sae.key, NAME)
+    log = pd.read_parquet(output / "training_log.parquet")
+    measured = (
+        "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
+    )  # fmt: skip
+    row = {
+        **sae.hyperparameters.model_dump(),
+        "n_channels": sae.layer.n_channels,
+        "n_nodes": sae.n_nodes,
+        "k": sae.hyperparameters.k(sae.layer.n_channels),
+        **{name: figures.get(name) for name in measured},
+        "artifact": str(output),
+    }
+    platform.record(
+        made_by(context, version, output),
+        Scope(hyperparameters=sae.key),
+        {"sae": pd.DataFrame([row]), "training_log": log},
+    )
+    return log
+
+
+def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) -> dict[str, object]:
+    """What an SAE's partition shows."""
+    from saeborzoi.plots import training_curves
+
+    return {
+        **{name: value for name, value in figures.items() if value is not None},
+        "n_nodes": sae.n_nodes,
+        "training_curves": image(training_curves(log)),
+        "files": path(platform.store.sae_artifact(sae.key, NAME)),
+    }
+
+
+def _checks(figures: Mapping[str, Figures], wanted: Checks) -> list[dg.AssetCheckResult]:
+    """The worst SAE of the run decides."""
+    compared = {
+        key: own["fvu"] if own.get("validation_fvu") is None else own["validation_fvu"]
+        for key, own in figures.items()
+    }
+    worst_fvu = max(compared, key=lambda key: (not math.isfinite(compared[key]), compared[key]))
+    worst_dead = max(figures, key=lambda key: figures[key]["dead_fraction"])
+    fvu, dead = compared[worst_fvu], figures[worst_dead]["dead_fraction"]
+    return [
+        check(
+            "fvu_below_threshold",
+            math.isfinite(fvu) and fvu <= wanted.max_fvu,
+            fvu=float(fvu),
+            max_fvu=wanted.max_fvu,
+            sae=worst_fvu,
+        ),
+        check(
+            "dead_fraction_below_threshold",
+            dead <= wanted.max_dead_fraction,
+            dead_fraction=float(dead),
+            max_dead_fraction=wanted.max_dead_fraction,
+            sae=worst_dead,
+        ),
+    ]

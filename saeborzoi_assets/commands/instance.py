@@ -1,0 +1,155 @@
+"""The Dagster instance of a project: where its history lies, and its default configuration."""
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import dagster as dg
+
+from saeborzoi.files import write_file
+from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_resources.event_log import set_event_defaults
+
+HOME_VARIABLE = "DAGSTER_HOME"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+_PARTITION_TAGS = (
+    "dagster/partition",
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
+
+_CONFIGURATION = """\
+# Dagster instance of this project. https://docs.dagster.io/deployment/oss/dagster-yaml
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+event_log_storage:
+  # SQLite, the events of thousands of nodes written at once; docs/scale.md says when PostgreSQL
+  # is better, and how to change
+  module: saeborzoi_resources.event_log
+  class: BatchedSqliteEventLogStorage
+concurrency:
+  runs:
+    max_concurrent_runs: 4
+  pools:
+    # a pool is a stage: one training and one pass over the shards at a time, so that a laptop
+    # is not drowned; on a cluster raise them: `dagster instance concurrency set trained_sae 8`.
+    # Whole runs wait in the queue: a step that waits inside a run keeps a core busy with asking
+    default_limit: 1
+    granularity: run
+"""
+
+
+def home_of(project: Path) -> Path:
+    """The instance's folder: DAGSTER_HOME, else `.dagster` beside the settings file."""
+    return Path(os.environ.get(HOME_VARIABLE) or project / ".dagster").resolve()
+
+
+def ensure_home(project: Path) -> Path:
+    """The instance's folder: DAGSTER_HOME, else `.dagster` beside the settings file.
+
+    Makes the folder and its `dagster.yaml` where they are missing, and sets DAGSTER_HOME for
+    this process and those that it starts.
+    """
+    home = home_of(project)
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        with write_file(home / "dagster.yaml") as temporary:
+            temporary.write_text(_CONFIGURATION)
+    os.environ[HOME_VARIABLE] = str(home)
+    set_event_defaults()
+    return home
+
+
+def known_partitions(project: Path) -> list[str]:
+    """Partition keys of the SAEs that Dagster knows; none where there is no instance."""
+    with _existing(project) as instance:
+        return [] if instance is None else list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+
+
+def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
+    """Runs of partitions of some layers and SAEs that wait or work; none where there is no
+    instance."""
+    with _existing(project) as instance:
+        if instance is None:
+            return []
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+        order = list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+    return [run.run_id for run in unfinished if _owners_of(run, order) & set(owners)]
+
+
+def _owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
+    """Layers or SAEs of a run's partitions; `order` are the SAEs as Dagster has them, by which a
+    range of them is meant."""
+    named = [run.tags[tag].partition("|")[0] for tag in _PARTITION_TAGS if tag in run.tags]
+    places = [order.index(key) for key in named if key in order]
+    between = order[min(places) : max(places) + 1] if places else []
+    return {*named, *between}
+
+
+class Forgotten(NamedTuple):
+    """What an instance forgot: partitions of SAEs, and how often one was made.
+
+    `shows_made` names assets whose partitions go on showing as made, since the event log of the
+    instance cannot forget single ones.
+    """
+
+    n_partitions: int
+    n_made: int
+    shows_made: tuple[str, ...]
+
+
+def forget(
+    project: Path, saes: Collection[str], assets: Iterable[str], goes: Callable[[str], bool]
+) -> Forgotten:
+    """Make an instance forget SAEs' partitions, and that partitions of assets were made.
+
+    Parameters
+    ----------
+    project
+        Folder of the settings file.
+    saes
+        Partition keys that go as a whole.
+    assets
+        Assets that may have been made.
+    goes
+        Whether a partition key of an asset is to be forgotten.
+    """
+    n_made, shows_made = 0, []
+    with _existing(project) as instance:
+        if instance is None:
+            return Forgotten(0, 0, ())
+        known = [key for key in saes if instance.has_dynamic_partition(HYPERPARAMETERS, key)]
+        # the partitions first: a sensor that looks in between starts nothing for them
+        for key in known:
+            instance.delete_dynamic_partition(HYPERPARAMETERS, key)
+        for asset in assets:
+            made = instance.get_materialized_partitions(dg.AssetKey(asset))
+            gone = sorted(filter(goes, made))
+            if not gone:
+                continue
+            try:
+                instance.wipe_asset_partitions(dg.AssetKey(asset), gone)
+                n_made += len(gone)
+            except NotImplementedError:
+                shows_made.append(asset)
+    return Forgotten(len(known), n_made, tuple(shows_made))
+
+
+@contextlib.contextmanager
+def _existing(project: Path) -> Iterator[dg.DagsterInstance | None]:
+    """The project's instance, None where it has none; none is made."""
+    if not (home_of(project) / "dagster.yaml").exists():
+        yield None
+        return
+    with dg.DagsterInstance.from_config(str(ensure_home(project))) as instance:
+        yield instance

@@ -1,0 +1,1 @@
+"""What happens by itself: sensors that register, launch and watch."""

@@ -1,0 +1,130 @@
+"""Results made from other files than there are now, said where people look first.
+
+Dagster marks a partition as unsynced on the partition's own page only, and only where it had looked
+at the files before the result was made. A check of `input_files` says it on the lineage, in the
+catalogue of assets and for every result, by the fingerprints in the project's catalogue. It starts
+nothing.
+"""
+
+import json
+from collections.abc import Mapping
+
+import dagster as dg
+
+from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi_assets.assets import input_files
+from saeborzoi_assets.chain import CHAIN
+from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.trace import ChainAsset
+
+CHECK = "results_are_of_these_files"
+_SHOWN = 20
+
+
+def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
+    """Asset to its layers or SAEs whose results were made from other files than there are now,
+    and the number of their partitions.
+
+    What rests on them, as it was made from results, is not named again.
+    """
+    if not platform.catalog.path.exists():
+        return {}
+    found: dict[str, dict[str, int]] = {}
+    with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
+        standing = platform.catalog.files_made_from()
+        for asset in CHAIN:
+            now: dict[object, str | None] = {}
+            own = standing[standing["asset"] == asset.name]
+            for owner, files, n in own[["owner", "files", "n_partitions"]].itertuples(index=False):
+                group = _readers(platform, owner)
+                if group not in now:
+                    now[group] = _fingerprint(platform, asset, owner)
+                if now[group] not in (None, files):
+                    of_asset = found.setdefault(asset.name, {})
+                    of_asset[owner] = of_asset.get(owner, 0) + int(n)
+    return found
+
+
+def _readers(platform: Platform, owner: str) -> object:
+    """What tells apart layers and SAEs that read other files in the same asset: the layer, and
+    the checkpoint that an SAE is imported from."""
+    try:
+        hyperparameters = platform.settings.parse_key(owner)
+    except SaeBorzoiError:
+        return owner
+    return hyperparameters.layer, platform.settings.checkpoint_of(hyperparameters)
+
+
+def _fingerprint(platform: Platform, asset: ChainAsset, owner: str) -> str | None:
+    """Fingerprint of the files that an asset would be made from now, None where there are none."""
+    try:
+        files: str | None = asset.version_of(platform, owner, None).made_from["files"]
+    except InputError:
+        return "missing"
+    except SaeBorzoiError:  # a layer or SAE that the settings no longer have
+        return None
+    return files
+
+
+def outcome(stale: Mapping[str, Mapping[str, int]]) -> dg.AssetCheckEvaluation:
+    """The check's outcome, with a line for each asset that has stale results."""
+    metadata: dict[str, str] = {}
+    for asset, owners in stale.items():
+        more = f" and {len(owners) - _SHOWN} more" if len(owners) > _SHOWN else ""
+        named = ", ".join(list(owners)[:_SHOWN])
+        metadata[asset] = f"{sum(owners.values()):,} partitions, of {named}{more}"
+    if stale:
+        metadata["what_to_do"] = (
+            "materialize them again, and then what rests on them; `saeborzoi trace KEY` says "
+            "what changed"
+        )
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(input_files.NAME),
+        check_name=CHECK,
+        passed=not stale,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+        description="made from other files: " + ", ".join(stale) if stale else None,
+    )
+
+
+def check() -> dg.AssetChecksDefinition:
+    """The check, which can be executed by hand, too."""
+
+    @dg.asset_check(
+        asset=input_files.NAME,
+        name=CHECK,
+        description="Every result was made from the files as they are now.",
+    )
+    def results_are_of_these_files(platform: Platform) -> dg.AssetCheckResult:
+        found = outcome(stale_results(platform))
+        return dg.AssetCheckResult(
+            passed=found.passed,
+            severity=found.severity,
+            metadata=found.metadata,
+            description=found.description,
+        )
+
+    return results_are_of_these_files
+
+
+def sensor() -> dg.SensorDefinition:
+    """Tells the check's outcome when it is another than before."""
+
+    @dg.sensor(
+        name="compare_results_with_files",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Looks whether results were made from the files as they are now, and says so "
+        "in the check of input_files. Starts no run.",
+    )
+    def compare_results_with_files(
+        context: dg.SensorEvaluationContext, platform: Platform
+    ) -> dg.SensorResult | dg.SkipReason:
+        stale = stale_results(platform)
+        cursor = json.dumps(stale, sort_keys=True)
+        if cursor == context.cursor:
+            return dg.SkipReason("as before")
+        return dg.SensorResult(asset_events=[outcome(stale)], cursor=cursor)
+
+    return compare_results_with_files

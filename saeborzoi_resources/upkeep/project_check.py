@@ -1,0 +1,171 @@
+"""Checks of a whole project, in seconds and before any work: what `saeborzoi check` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from saeborzoi.catalog.store import Store
+from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: what, whether it is usable, and what was seen or is wrong."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def check_project(settings: Settings) -> Iterator[Finding]:
+    """Look at everything that the settings name; each finding comes as soon as it is known.
+
+    Nothing is written but a test file in the store and the genome's index in its cache.
+    """
+    store = Store(settings.project.store)
+    writable = _finding("store", partial(_store, store))
+    yield writable
+    # without a store the genome's index goes to a temporary folder
+    cache = store.genome_cache if writable.ok else None
+    sizes: dict[str, int] = {}
+    yield _finding("genome", partial(_genome, settings.data.genome, cache, sizes))
+    for layer in settings.layer:
+        for name, shard_set in (("train", layer.train), ("validation", layer.validation)):
+            if shard_set is not None:
+                yield _finding(
+                    f"layer {layer.name}, {name} shards",
+                    partial(_shards, layer, shard_set),
+                )
+                yield _finding(
+                    f"layer {layer.name}, {name} windows",
+                    partial(_windows, shard_set.windows, sizes),
+                )
+        if layer.channel_max is not None:
+            yield _finding(
+                f"layer {layer.name}, channel_max",
+                partial(_channel_max, layer.channel_max, layer.n_channels),
+            )
+    for hyperparameters in settings.wanted():
+        checkpoint = settings.checkpoint_of(hyperparameters)
+        if checkpoint is not None:
+            yield _finding(
+                f"checkpoint of {hyperparameters.key}",
+                partial(_checkpoint, settings, hyperparameters, checkpoint),
+            )
+    for annotation in settings.data.annotation:
+        yield _finding(
+            f"annotation {annotation.name}",
+            partial(_annotation, annotation, sizes),
+        )
+    for database in settings.data.motif_database:
+        yield _finding(
+            f"motif database {database.name}",
+            partial(_database, database),
+        )
+    yield _finding(f"motif engine {settings.motifs.engine}", partial(_engines, settings))
+
+
+def _finding(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except SaeBorzoiError as error:
+        return Finding(what, False, str(error))
+
+
+def _store(store: Store) -> str:
+    store.require_writable()
+    return f"{store.root} can be written"
+
+
+def _genome(path: Path, cache: Path | None, sizes: dict[str, int]) -> str:
+    from saeborzoi.genome.coordinates import Genome
+
+    with Genome(path, cache=cache) as genome:
+        sizes.update(genome.chrom_sizes)
+    return f"{len(sizes)} sequences, {sum(sizes.values()):,} bp"
+
+
+def _shards(layer: Layer, shard_set: ShardSet) -> str:
+    from saeborzoi.activations.shards import check_shards
+
+    folder = check_shards(layer, shard_set)
+    return (
+        f"{len(folder.shards)} shards, {folder.n_sequences} sequences of {folder.n_positions} "
+        f"positions, {folder.dtype}"
+    )
+
+
+def _windows(path: Path, sizes: dict[str, int]) -> str:
+    from saeborzoi.genome.coordinates import read_windows, require_inside
+
+    windows = read_windows(path)
+    if sizes:
+        require_inside(path, windows.chrom, windows.start_bp, windows.end_bp, windows.line, sizes)
+    return f"{len(windows)} windows" + ("" if sizes else "; not compared with the genome")
+
+
+def _channel_max(path: Path, n_channels: int) -> str:
+    from saeborzoi.activations.normalization import read_channel_max
+
+    constants = read_channel_max(path, n_channels)
+    return f"{len(constants)} channels"
+
+
+def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path) -> str:
+    from saeborzoi.sae.checkpoint import import_published, load_checkpoint
+
+    n_channels = settings.layer_named(hyperparameters.layer).n_channels
+    if path.is_dir():
+        sae = load_checkpoint(path, n_channels)
+    else:
+        sae = import_published(path, hyperparameters.k(n_channels), n_channels)
+    wanted = hyperparameters.n_nodes(n_channels)
+    if sae.n_nodes != wanted:
+        raise InputError(
+            f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
+            f"{n_channels} channels is {wanted}; mend expansion in its [[sae]]"
+        )
+    return f"{sae.n_nodes} nodes"
+
+
+def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
+    from saeborzoi.genome.coordinates import read_bed, require_inside
+
+    table = read_bed(annotation.path, annotation.class_column)
+    detail = f"{len(table):,} rows, {table['annotation_class'].nunique()} classes"
+    if not sizes:
+        return detail
+    known = table[table["chrom"].isin(sizes)]
+    if known.empty:
+        raise InputError(
+            f"{annotation.path}: none of its chromosomes "
+            f"({', '.join(table['chrom'].unique()[:5])}) is in the genome, which has "
+            f"{', '.join(list(sizes)[:5])}; use the BED of the same assembly and naming"
+        )
+    require_inside(
+        annotation.path, known["chrom"], known["start_bp"], known["end_bp"], known.index, sizes
+    )
+    passed_over = len(table) - len(known)
+    if passed_over:
+        detail += f"; {passed_over:,} rows on chromosomes that the genome lacks are passed over"
+    return detail
+
+
+def _database(database: MotifDatabase) -> str:
+    from saeborzoi.motifs.databases import check_databases
+
+    return f"{check_databases([database])[database.name]:,} motifs"
+
+
+def _engines(settings: Settings) -> str:
+    from saeborzoi.motifs.discovery import check_engine
+    from saeborzoi.motifs.matching import check_engine as check_matching
+
+    check_engine(settings.motifs)
+    check_matching(settings.matching)
+    return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

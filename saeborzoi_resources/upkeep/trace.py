@@ -1,0 +1,264 @@
+"""Where a result comes from: each asset of its chain, what made it, and whether it still holds.
+
+What an asset is made from now is known to the asset; what stands is known to the catalogue. Here
+the two are compared. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from saeborzoi.catalog.scope import PROJECT
+from saeborzoi.errors import InputError
+from saeborzoi.settings.hyperparameters import Hyperparameters, parse_node_key
+from saeborzoi_resources.platform import Platform, Version
+
+Grain = Literal["layer", "sae", "node", "project"]
+State = Literal["current", "stale", "rests on stale", "artifact gone", "not made", "unknown"]
+_SHOWN_CHANGES = 6
+
+
+class ChainAsset(NamedTuple):
+    """An asset of the chain: its name, what one partition is, and what it is made from now.
+
+    `version_of(platform, owner, nodes)` takes the layer's name or the SAE's key as owner.
+    """
+
+    name: str
+    grain: Grain
+    version_of: Callable[[Platform, str, Sequence[int] | None], Version]
+
+
+class Link(NamedTuple):
+    """One asset of the chain, as it stands for one partition or for nodes made together.
+
+    Attributes
+    ----------
+    asset
+        Its name.
+    partition
+        Partition key; ``KEY|n0000 ... KEY|n0399`` for nodes that were made together.
+    state
+        ``current``; ``stale``: made from other code, settings, files or inputs than there are
+        now; ``rests on stale``: itself as it should be, but an input is not; ``artifact gone``:
+        its rows stand, its files do not; ``not made``; ``unknown``: a file that it is made from
+        is missing.
+    reason
+        What differs, empty where current.
+    n_partitions
+        Partitions that were made together.
+    run_id, code_version, data_version, artifact, made_at
+        As in the catalogue's table `materialization`; None where not made.
+    data_fingerprint
+        Fingerprint of the user's files that it was made from; None where it reads none.
+    files
+        Those files, as the settings name them now.
+    """
+
+    asset: str
+    partition: str
+    state: State
+    reason: str = ""
+    n_partitions: int = 0
+    run_id: str | None = None
+    code_version: str | None = None
+    data_version: str | None = None
+    data_fingerprint: str | None = None
+    artifact: Path | None = None
+    made_at: datetime | None = None
+    files: tuple[Path, ...] = ()
+
+
+class Trace(NamedTuple):
+    """The chain of one layer, SAE or node."""
+
+    key: str
+    hyperparameters: Hyperparameters | None
+    links: tuple[Link, ...]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether everything that was made still holds."""
+        return all(link.state in ("current", "not made") for link in self.links)
+
+
+def trace(platform: Platform, key: str, chain: Sequence[ChainAsset]) -> Trace:
+    """Follow a result back to the user's files.
+
+    Parameters
+    ----------
+    platform
+        The project.
+    key
+        A layer's name, an SAE's partition key, or ``KEY|n0003``.
+    chain
+        The assets in the order in which they are made.
+
+    Raises
+    ------
+    PartitionKeyError
+        Where the settings have no such layer or SAE, or it no such node.
+    CatalogError
+        Where the catalogue is missing or cannot be read.
+    """
+    settings = platform.settings
+    if key in [layer.name for layer in settings.layer]:
+        hyperparameters, owners = None, {"layer": key}
+        node = None
+    else:
+        sae_key, bar, node_key = key.partition("|")
+        sae = platform.sae(sae_key)
+        node = sae.require_nodes([parse_node_key(node_key)])[0] if bar else None
+        hyperparameters = sae.hyperparameters
+        owners = {"layer": sae.layer.name, "sae": sae_key, "node": sae_key, "project": PROJECT}
+    links: list[Link] = []
+    with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
+        for asset in chain:
+            if asset.grain in owners:
+                own_key = key if asset.grain == "node" and node is not None else None
+                links += _links(platform, asset, owners[asset.grain], own_key, links)
+    return Trace(key, hyperparameters, tuple(links))
+
+
+def _links(
+    platform: Platform, asset: ChainAsset, owner: str, key: str | None, before: Sequence[Link]
+) -> list[Link]:
+    """Links of an asset: one for each run that made partitions that stand."""
+    standing = platform.catalog.standing(asset.name, owner)
+    if key is not None:
+        standing = standing[[key in made for made in standing["partition_keys"]]]
+    if standing.empty:
+        return [Link(asset.name, key or owner, "not made", "materialize it")]
+    links = []
+    for row in standing.to_dict("records"):
+        made_together = [str(partition) for partition in row["partition_keys"]]
+        made_from = json.loads(row["made_from"]) if isinstance(row["made_from"], str) else {}
+        state, reason, files = _state(platform, asset, owner, key, row, made_from, before)
+        if key is not None or len(made_together) == 1:
+            partition = key or made_together[0]
+        else:
+            partition = f"{made_together[0]} ... {made_together[-1]}"
+        links.append(
+            Link(
+                asset.name,
+                partition,
+                state,
+                reason,
+                len(made_together),
+                row["run_id"],
+                row["code_version"],
+                row["data_version"],
+                made_from.get("files"),
+                Path(row["artifact"]),
+                row["made_at"].to_pydatetime().astimezone(UTC),
+                files,
+            )
+        )
+    return links
+
+
+def _state(
+    platform: Platform,
+    asset: ChainAsset,
+    owner: str,
+    key: str | None,
+    row: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+    before: Sequence[Link],
+) -> tuple[State, str, tuple[Path, ...]]:
+    """Whether a standing result is what would be made now, and why not."""
+    together = [parse_node_key(k.partition("|")[2]) for k in row["partition_keys"] if "|" in k]
+    # inputs count for all nodes that were made together; where some of those were made again
+    # since, the node's own inputs decide
+    batches: list[list[int] | None] = [together or None]
+    if key is not None:
+        batches.append([parse_node_key(key.partition("|")[2])])
+    try:
+        versions = [asset.version_of(platform, owner, nodes) for nodes in batches]
+    except InputError as error:
+        return "unknown", str(error), ()
+    now = versions[0]
+    if not Path(row["artifact"]).exists():
+        return "artifact gone", "materialize it again", now.files
+    if row["data_version"] not in [version.digest for version in versions]:
+        return "stale", _difference(made_from, now.made_from), now.files
+    inputs = now.made_from["inputs"]
+    rests_on = [
+        link.asset if "stale" in link.state else f"{link.asset} ({link.state})"
+        for link in before
+        if link.asset in inputs and link.state != "current"
+    ]
+    if rests_on:
+        return "rests on stale", ", ".join(dict.fromkeys(rests_on)), now.files
+    return "current", "", now.files
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What changed between two documents that results are made from, in words."""
+    if not then:
+        return "made from other code, settings, files or inputs than there are now"
+    changes = []
+    if then["code"] != now["code"]:
+        changes.append(f"code {then['code']} -> {now['code']}")
+    # compared as JSON, which is what was kept: paths are text, tuples are lists
+    old = _flat(then["settings"])
+    new = _flat(json.loads(json.dumps(now["settings"], default=str)))
+    changes += [
+        f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name, "absent") != new.get(name, "absent")
+    ]
+    if then["files"] != now["files"]:
+        changes.append(f"files changed ({then['files']} -> {now['files']})")
+    changes += [
+        f"input {name} changed"
+        for name, versions in now["inputs"].items()
+        if then["inputs"].get(name) != versions
+    ]
+    more = len(changes) - _SHOWN_CHANGES
+    return "; ".join(changes[:_SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _flat(document: Any, name: str = "") -> dict[str, Any]:
+    """Leaves of nested settings by their dotted names.
+
+    >>> _flat({"selection": {"n_top": 5}, "annotation": [{"name": "ccre"}]})
+    {'selection.n_top': 5, 'annotation.0.name': 'ccre'}
+    """
+    if isinstance(document, Mapping):
+        items = document.items()
+    elif isinstance(document, list):
+        items = {str(i): value for i, value in enumerate(document)}.items()
+    else:
+        return {name: document}
+    leaves = {}
+    for key, value in items:
+        leaves.update(_flat(value, f"{name}.{key}" if name else key))
+    return leaves
+
+
+def as_text(found: Trace) -> str:
+    """The chain for a terminal, inputs first."""
+    lines = [found.key]
+    if found.hyperparameters is not None:
+        values = found.hyperparameters.model_dump()
+        lines.append("  " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    for link in found.links:
+        reason = f": {link.reason}" if link.reason else ""
+        lines += ["", f"{link.asset}  {link.partition}", f"  {link.state}{reason}"]
+        if link.made_at is None:
+            continue
+        together = f", {link.n_partitions} partitions together" if link.n_partitions > 1 else ""
+        lines += [
+            f"  made {link.made_at:%Y-%m-%d %H:%M:%S} UTC by run {link.run_id}{together}",
+            f"  code version {link.code_version}, data version {link.data_version}",
+        ]
+        if link.data_fingerprint:
+            lines.append(f"  data fingerprint {link.data_fingerprint}")
+            lines += [f"    {file}" for file in link.files]
+        lines.append(f"  artifact {link.artifact}")
+    return "\n".join(lines)

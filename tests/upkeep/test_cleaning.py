@@ -1,0 +1,425 @@
+"""Cleaning: exactly what belongs to the layer, SAE or nodes goes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.errors import CatalogError, ComputeError, PartitionKeyError, StoreError
+from saeborzoi_assets.commands import removal
+from saeborzoi_assets.commands.cli import main
+from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
+from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
+from saeborzoi_resources.upkeep import cleaning, store_files
+from tests.upkeep.two_saes import KEY, LONGER, Project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv(HOME_VARIABLE, "")  # noted, so that what a test sets is undone after it
+    monkeypatch.delenv(HOME_VARIABLE)
+    return Project(tmp_path)
+
+
+def test_the_plan_names_what_goes_and_changes_nothing(project: Project) -> None:
+    before = project.files()
+    plan = project.plan()
+    assert plan.rows == {"node_embedding": 2, "materialization": 1}
+    assert (plan.n_files, plan.n_bytes) == (5, 25)
+    assert plan.wanted == (KEY,)
+    assert project.plan(LONGER).wanted == ()
+    text = cleaning.removal_as_text(plan)
+    assert "2 rows of node_embedding" in text
+    assert "will be made again" in text
+    assert project.files() == before
+
+
+def test_removing_an_sae_leaves_one_whose_key_begins_the_same(project: Project) -> None:
+    cleaning.remove(project.store, project.catalog, project.plan())
+    assert project.files() != []
+    assert all(LONGER in file for file in project.files())
+    assert len(project.files()) == 5
+    assert project.plan().rows == {}
+    assert project.plan(LONGER).rows == {"node_embedding": 2, "materialization": 1}
+
+
+def test_links_are_removed_and_never_followed(project: Project, tmp_path: Path) -> None:
+    precious = project.put(tmp_path / "elsewhere" / "precious.txt")
+    (project.store.sae_artifact(KEY, "linked")).symlink_to(precious.parent)
+    (project.store.browser / KEY / "index.html").unlink()
+    (project.store.browser / KEY).rmdir()
+    (project.store.browser / KEY).symlink_to(precious.parent)
+    cleaning.remove(project.store, project.catalog, project.plan())
+    assert precious.exists()
+    assert not (project.store.browser / KEY).is_symlink()
+
+
+def test_a_folder_that_lies_elsewhere_through_a_link_is_refused(
+    project: Project, tmp_path: Path
+) -> None:
+    outside = tmp_path / "big_disk"
+    (project.store.root / "saes").rename(outside)
+    (project.store.root / "saes").symlink_to(outside)
+    with pytest.raises(StoreError, match="lies outside of the store"):
+        cleaning.remove(project.store, project.catalog, project.plan())
+    assert project.plan().rows["node_embedding"] == 2
+    assert (outside / KEY).is_dir()
+
+
+def test_a_store_that_is_a_link_itself_is_cleaned(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "store").rename(tmp_path / "big_disk")
+    (tmp_path / "store").symlink_to(tmp_path / "big_disk")
+    cleaning.remove(project.store, project.catalog, project.plan())
+    assert not (tmp_path / "big_disk" / "saes" / KEY).exists()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [f"seqlets-{KEY}-n0000-n0003.0a1b2c3d-0123/lock", f".locks/trained_sae-{KEY}"],
+    ids=["batch", "whole"],
+)
+def test_an_sae_at_work_is_refused(project: Project, lock: str) -> None:
+    path = project.put(project.store.jobs / lock)
+    for plan in (project.plan(), project.plan("conv1d_1"), project.plan(nodes=[3])):
+        with FileLock(path), pytest.raises(StoreError, match="a run works on this job"):
+            cleaning.remove(project.store, project.catalog, plan)
+    assert len(project.files()) > 10
+    assert project.plan().rows["node_embedding"] == 2
+    with FileLock(path):
+        cleaning.remove(project.store, project.catalog, project.plan(LONGER))
+
+
+def test_an_sae_in_a_job_of_several_is_refused(project: Project) -> None:
+    path = project.put(project.store.jobs / ".locks" / f"trained_sae-{KEY}")
+    for folder in project.store.jobs.glob(f"*-{KEY}-*"):
+        shutil.rmtree(folder)
+    with FileLock(path), pytest.raises(StoreError, match="a run works on this job"):
+        cleaning.remove(project.store, project.catalog, project.plan())
+
+
+def test_nothing_goes_where_the_catalogue_cannot_be_read(project: Project) -> None:
+    before = project.files()
+    project.catalog.path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(CatalogError, match="cannot be opened"):
+        project.plan()
+    project.catalog.path.unlink()
+    with pytest.raises(CatalogError, match="there is no catalogue"):
+        project.plan()
+    assert project.files() == before
+
+
+@pytest.mark.parametrize(
+    ("target", "nearest"),
+    [
+        (KEY.replace("_s1", "_s3"), KEY),
+        (KEY.replace("_k", "-k"), KEY),
+        ("conv1d1", "conv1d_1"),
+        ("../../etc", "conv1d_1"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_nearest(
+    project: Project, target: str, nearest: str
+) -> None:
+    with pytest.raises(PartitionKeyError, match=f"there is no layer or SAE .* nearest .*{nearest}"):
+        project.plan(target)
+
+
+def test_a_layer_goes_with_its_saes(project: Project) -> None:
+    project.put(project.store.layer_artifact("conv1d_1", "normalization_constants") / "x.parquet")
+    project.catalog.replace(
+        Made("normalization_constants", "run", "1", "v", project.store.root),
+        Scope(layer="conv1d_1"),
+        {
+            "channel_normalization": pd.DataFrame(
+                {"channel": [0, 1], "activation_max": 1.0, "activation_max_seen": 1.0}
+            )
+        },
+    )
+    other = "conv1d_2_x4_k0.05_lr0.003_s1"
+    project.make(other, "umap_embedding")
+    plan = project.plan("conv1d_1")
+    assert plan.saes == [KEY, LONGER]
+    assert plan.rows == {"node_embedding": 4, "materialization": 3, "channel_normalization": 2}
+    assert plan.wanted == (KEY,)
+    assert "conv1d_1, layer with 2 SAEs: 11 files" in cleaning.removal_as_text(plan)
+    cleaning.remove(project.store, project.catalog, plan)
+    assert all(other in file for file in project.files())
+    assert project.catalog.whole("materialization")["partition_key"].tolist() == [other]
+
+
+def test_a_layer_that_the_settings_no_longer_have_can_be_removed(project: Project) -> None:
+    project.make("conv1d_9_x4_k0.05_lr0.003_s1", "umap_embedding")
+    plan = project.plan("conv1d_9")
+    assert plan.saes == ["conv1d_9_x4_k0.05_lr0.003_s1"]
+    cleaning.remove(project.store, project.catalog, plan)
+    assert not any("conv1d_9" in file for file in project.files())
+
+
+def test_a_pair_of_saes_of_the_layer_counts_once(project: Project) -> None:
+    pair = pd.DataFrame({"hyperparameters_a": [KEY], "hyperparameters_b": [LONGER]})
+    for column in TABLE["sae_stability"].columns[2:]:
+        pair[column.name] = "x" if column.type == "VARCHAR" else 1
+    project.catalog.replace(
+        Made("sae_comparison", "run", "1", "v", project.store.root),
+        Scope(),
+        {"sae_stability": pair},
+    )
+    assert project.plan("conv1d_1").rows["sae_stability"] == 1
+    assert project.plan(LONGER).rows["sae_stability"] == 1
+
+
+# -- nodes -----------------------------------------------------------------------------------
+
+
+def test_nodes_go_and_the_others_of_their_batch_stay(project: Project) -> None:
+    shared = project.batch(KEY, "seqlets", [0, 1, 2, 3], ["seqlet", "node_selection"])
+    whole = project.batch(KEY, "meme_motifs", [2, 3], ["n0002-n0003"])
+    alone = project.batch(KEY, "meme_motifs", [0, 1], ["n0000-n0001"])
+    others = project.batch(LONGER, "seqlets", [2, 3], ["seqlet"])
+    before = alone.stat(), (alone / "n0000-n0001.parquet").read_bytes()
+    plan = project.plan(nodes=[2, 3, 7])
+    assert plan.rows == {"materialization": 4}
+    assert plan.folders == (whole,)
+    assert plan.cut == ((shared, (2, 3)),)
+    text = cleaning.removal_as_text(plan)
+    assert f"{KEY}, nodes 2-3,7: " in text
+    assert f"rows of 2 nodes out of the tables in {shared}" in text
+    cleaning.remove(project.store, project.catalog, plan)
+    assert not whole.exists()
+    for table in ("seqlet", "node_selection"):
+        left = pd.read_parquet(shared / f"{table}.parquet")
+        assert left["node"].tolist() == [0, 0, 1, 1]
+        assert left["node"].dtype == "int32"
+    assert (shared / "provenance.json").exists()
+    assert (alone.stat(), (alone / "n0000-n0001.parquet").read_bytes()) == before
+    assert len(pd.read_parquet(others / "seqlet.parquet")) == 4
+    made = project.catalog.partitions_made("seqlets", KEY)
+    assert made == {f"{KEY}|n0000", f"{KEY}|n0001"}
+    assert project.plan().rows["node_embedding"] == 2
+    assert project.plan(nodes=[2, 3]).rows == {}
+
+
+def test_unfinished_work_and_jobs_of_nothing_but_the_nodes_go(project: Project) -> None:
+    work = project.store.root / "work" / KEY
+    partly = project.put(work / "meme_motifs-n0002-n0009-0123" / "n0002.json")
+    fully = project.put(work / "meme_motifs-n0002-n0003-0123" / "n0002.json")
+    job = project.put(project.store.jobs / f"meme_motifs-{KEY}-n0003-0123" / "log.txt")
+    cleaning.remove(project.store, project.catalog, project.plan(nodes=[2, 3]))
+    assert partly.exists()
+    assert not fully.parent.exists()
+    assert not job.parent.exists()
+    assert (project.store.jobs / f"trained_sae-{KEY}-0123456789abcdef").exists()
+
+
+def test_results_that_rest_on_the_nodes_are_named(project: Project) -> None:
+    project.batch(KEY, "seqlets", [0, 1], ["seqlet"])
+    for asset, inputs in (
+        ("motif_evidence", ["seqlets"]),
+        ("feature_browser", ["motif_evidence"]),
+        ("top_activations", ["trained_sae"]),
+    ):
+        made_from = {"inputs": {name: ["v"] for name in inputs}}
+        project.catalog.replace(
+            Made(asset, "run", "1", "v", project.store.root, made_from),
+            Scope(hyperparameters=KEY),
+            {},
+        )
+    plan = project.plan(nodes=[1])
+    assert plan.resting_on == ("feature_browser", "motif_evidence")
+    text = cleaning.removal_as_text(plan)
+    assert "made from these nodes, too, and kept: feature_browser, motif_evidence" in text
+    assert project.plan(nodes=[2]).resting_on == ()
+
+
+def test_nodes_that_there_are_not_are_refused(project: Project) -> None:
+    with pytest.raises(PartitionKeyError, match="has 2432 nodes"):
+        project.plan(nodes=[0, 2432])
+    with pytest.raises(PartitionKeyError, match=f"is a layer, which has no nodes.*{KEY}"):
+        project.plan("conv1d_1", nodes=[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes", "parsed"),
+    [
+        (KEY, None, (KEY, None)),
+        (KEY, "3, 7-9,11", (KEY, [3, 7, 8, 9, 11])),
+        (f"{KEY}|n0003", None, (KEY, [3])),
+    ],
+)
+def test_targets_as_people_write_them(
+    text: str, nodes: str | None, parsed: tuple[str, list[int] | None]
+) -> None:
+    assert removal.parse_target(text, nodes) == parsed
+
+
+@pytest.mark.parametrize("nodes", ["", "3,", "n0003", "9-7", "3-", "-1"])
+def test_malformed_nodes_are_refused(nodes: str) -> None:
+    with pytest.raises(PartitionKeyError, match=r"write e\.g\. 3,7-9"):
+        removal.parse_target(KEY, nodes)
+    with pytest.raises(PartitionKeyError, match="use one of the two"):
+        removal.parse_target(f"{KEY}|n0003", "4")
+
+
+def test_a_folder_without_rights_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(store_files.shutil, "rmtree", refuse)
+    with pytest.raises(StoreError, match=r"cannot be removed \(Permission denied"):
+        cleaning.remove(project.store, project.catalog, project.plan())
+
+
+# -- with Dagster ----------------------------------------------------------------------------
+
+
+@dg.asset(
+    partitions_def=dg.MultiPartitionsDefinition(
+        {
+            HYPERPARAMETERS: dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS),
+            NODE: dg.StaticPartitionsDefinition([f"n{node:04d}" for node in range(4)]),
+        }
+    ),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def seqlets() -> None:
+    """An asset of the name of one of the project's."""
+
+
+@dg.asset
+def training() -> None:
+    """An asset of any kind."""
+
+
+def _made_in_dagster(instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, LONGER])
+    for key in (KEY, LONGER):
+        dg.materialize(
+            [seqlets],
+            instance=instance,
+            tags={
+                "dagster/asset_partition_range_start": f"{key}|n0000",
+                "dagster/asset_partition_range_end": f"{key}|n0003",
+            },
+        )
+
+
+def test_the_command_says_first_and_then_forgets_the_partition(project: Project) -> None:
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _made_in_dagster(instance)
+        before = project.files()
+        assert "add --yes" in removal.remove(project.file, KEY, for_good=False)
+        assert project.files() == before
+        run = instance.create_run_for_job(
+            dg.define_asset_job("job").resolve(
+                asset_graph=dg.Definitions(assets=[seqlets]).resolve_asset_graph()
+            ),
+            tags={"dagster/partition": f"{KEY}|n0001"},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        for target, nodes in ((KEY, None), ("conv1d_1", None), (KEY, [3])):
+            with pytest.raises(ComputeError, match=f"run {run.run_id} of .* is not finished"):
+                removal.remove(project.file, target, nodes, for_good=True)
+        assert project.files() == before
+        instance.report_run_failed(run)
+        told = removal.remove(project.file, KEY, for_good=True)
+        assert "with 1 of Dagster's partitions and 4 marks in Dagster" in told
+        assert list(instance.get_dynamic_partitions(HYPERPARAMETERS)) == [LONGER]
+        left = {f"{LONGER}|n{node:04d}" for node in range(4)}
+        assert instance.get_materialized_partitions(seqlets.key) == left
+    start_page = (project.store.browser / "index.html").read_text()
+    assert KEY not in start_page.replace(LONGER, "")
+    assert not any(KEY in file.replace(LONGER, "") for file in project.files())
+
+
+def test_an_sae_within_the_range_of_a_run_is_refused(project: Project) -> None:
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, ["a", KEY, "b", LONGER])
+        instance.create_run_for_job(
+            dg.define_asset_job("job").resolve(
+                asset_graph=dg.Definitions(assets=[training]).resolve_asset_graph()
+            ),
+            tags={
+                "dagster/asset_partition_range_start": "a",
+                "dagster/asset_partition_range_end": "b",
+            },
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        with pytest.raises(ComputeError, match="is not finished"):
+            removal.remove(project.file, KEY, for_good=True)
+        assert "1 of Dagster's partitions" in removal.remove(project.file, LONGER, for_good=True)
+
+
+def test_a_partition_that_only_dagster_knows_can_be_removed(project: Project) -> None:
+    added = "conv1d_1_x8_k0.05_lr0.003_s0"
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, [added])
+        assert "1 of Dagster's partitions" in removal.remove(project.file, added, for_good=True)
+        assert list(instance.get_dynamic_partitions(HYPERPARAMETERS)) == []
+
+
+def test_nodes_show_as_missing_in_dagster(project: Project) -> None:
+    project.batch(KEY, "seqlets", [0, 1, 2, 3], ["seqlet"])
+    home = ensure_home(project.file.parent)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _made_in_dagster(instance)
+        told = removal.remove(project.file, KEY, [1, 2], for_good=True)
+        assert "removed, with 2 marks in Dagster that a partition is made" in told
+        made = instance.get_materialized_partitions(seqlets.key)
+        assert {key for key in made if key.startswith(f"{KEY}|")} == {
+            f"{KEY}|n0000",
+            f"{KEY}|n0003",
+        }
+        assert KEY in instance.get_dynamic_partitions(HYPERPARAMETERS)
+
+
+def test_an_event_log_that_cannot_forget_is_told_of(project: Project) -> None:
+    project.batch(KEY, "seqlets", [0, 1, 2, 3], ["seqlet"])
+    home = ensure_home(project.file.parent)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        _made_in_dagster(instance)
+        told = removal.remove(project.file, KEY, [1, 2], for_good=True)
+    assert "Dagster goes on showing seqlets as made" in told
+    assert project.catalog.partitions_made("seqlets", KEY) == {f"{KEY}|n0000", f"{KEY}|n0003"}
+
+
+def test_the_command_works_without_an_instance_and_makes_none(project: Project) -> None:
+    assert removal.remove(project.file, KEY, for_good=True).endswith("removed")
+    assert not (project.file.parent / ".dagster").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["conv1d1"], "there is no layer or SAE"),
+        ([KEY, "--nodes", "x"], "write e.g. 3,7-9"),
+        (["--orphans", "--nodes", "3"], "--nodes goes with an SAE"),
+    ],
+)
+def test_the_command_line_refuses_in_words(
+    project: Project, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--project", str(project.file), "clean", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_command_line_shows_what_would_go(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--project", str(project.file), "clean", "conv1d_1"]) == 0
+    assert main(["--project", str(project.file), "clean", f"{KEY}|n0003"]) == 0
+    out = capsys.readouterr().out
+    assert "conv1d_1, layer with 2 SAEs" in out
+    assert out.count("add --yes to remove it") == 2
