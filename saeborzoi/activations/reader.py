@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -30,7 +30,7 @@ Raw = NDArray[np.generic]
 
 
 # not `os.pread` and a copy: 1.2 to 1.5 times the CPU time (benchmarks/sae.md, loader)
-_PREADV = getattr(ctypes.CDLL(None), "preadv", None)
+_PREADV: Any = getattr(ctypes.CDLL(None), "preadv", None)
 _AT_ONCE = 1024
 """Buffers that one call of preadv takes, at least."""
 if _PREADV is not None:
