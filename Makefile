@@ -6,7 +6,7 @@ INSTALLED_DEV := .venv/installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt
 
-.PHONY: demo ui test lint system-packages clean
+.PHONY: demo ui test lint docs system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer
 	$(BIN)/saeborzoi demo
@@ -23,13 +23,16 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(INSTALLED_DEV)  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable '.[platform]'
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) --editable '.[platform,celery,k8s,postgres,dev]'
+	$(PIP) --editable '.[platform,celery,k8s,postgres,docs,dev]'
 	touch $@
 
 # SLURM, Redis, sshd and Chromium are real in the tests; a test skips, with words, what is not there
