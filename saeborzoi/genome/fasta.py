@@ -3,11 +3,10 @@ here; which intervals are asked for is decided in `genome.py`."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import shutil
 import tempfile
 import weakref
-import zlib
 from pathlib import Path
 from types import TracebackType
 
@@ -18,21 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_file
 from saeborzoi.genome.fasta_index import read_index, scan_fasta, write_index
+from saeborzoi.reading import is_gzipped, opened
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _BGZF_MARK = b"BC\x02\x00"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _COPIED_BYTES = 1 << 22
-_MAX_EXPANSION = 500
-"""Times its size that a gzip may grow to, from 64 MiB on; DNA grows four- to fivefold."""
 _FETCH_ROWS = 1 << 16
 _UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
-
-
-def is_gzipped(path: Path) -> bool:
-    """Whether a file is gzipped, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
 
 
 class Genome:
@@ -71,7 +62,7 @@ class Genome:
             compressed = is_gzipped(path)
         except OSError as error:
             raise InputError(
-                f"genome {path}: cannot be read ({error.strerror}); mend [data] genome"
+                f"genome {path}: cannot be read ({error.strerror}); fix [data] genome"
             ) from None
         if cache is None:
             temporary = tempfile.TemporaryDirectory(prefix="saeborzoi-genome-")
@@ -189,20 +180,9 @@ def _decompress(path: Path, target: Path) -> None:
                 f"genome {path}: the bgzip is truncated: its end mark is missing; bring it whole "
                 f"(`bgzip -t {path.name}` tests it)"
             )
-    most = max(1 << 26, size * _MAX_EXPANSION)
-    n_bytes = 0
-    try:
-        with write_file(target) as temporary, temporary.open("wb") as out, gzip.open(path) as file:
-            while piece := file.read(_COPIED_BYTES):
-                n_bytes += len(piece)
-                if n_bytes > most:
-                    raise InputError(
-                        f"genome {path}: {size:,} bytes of gzip grow to more than {most:,}, which "
-                        "no genome does; bring the FASTA decompressed"
-                    )
-                out.write(piece)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"genome {path}: the gzip is truncated or damaged ({error}); bring it whole "
-            f"(`gzip -t {path.name}` tests it)"
-        ) from None
+    with (
+        opened(path) as file,
+        write_file(target) as temporary,
+        temporary.open("wb") as out,
+    ):
+        shutil.copyfileobj(file, out, _COPIED_BYTES)

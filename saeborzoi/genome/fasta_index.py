@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
-from saeborzoi.file_kinds import HEAD_BYTES, kind_of
 from saeborzoi.files import write_file
+from saeborzoi.reading import HEAD_BYTES, kind_of
 
 BLOCK_BYTES = 1 << 24
 """Bytes that are looked at at once."""
@@ -224,8 +224,8 @@ class _Scan:
         hint = _HINTS.get(letter.upper(), "no base")
         raise self._refused(
             line,
-            f"{letter!r} (byte {i}, the first of {count:,} near it) is {hint}. Needed are the letters "
-            "A, C, G, T, N and IUPAC's other codes of DNA",
+            f"{letter!r} (byte {i}, the first of {count:,} near it) is {hint}. Needed are the "
+            "letters A, C, G, T, N and IUPAC's other codes of DNA",
         )
 
     def _uneven(self, line: int) -> InputError:
@@ -242,9 +242,7 @@ class _Scan:
 
 def write_index(path: Path, records: dict[str, Record]) -> None:
     """Keep an index, with its own digest in the first line."""
-    body = "".join(
-        "\t".join((name, *map(str, record))) + "\n" for name, record in records.items()
-    )
+    body = "".join("\t".join((name, *map(str, record))) + "\n" for name, record in records.items())
     with write_file(path) as temporary:
         temporary.write_text(f"{_digest(body)}\n{body}", newline="\n")
 
