@@ -242,11 +242,11 @@ def keep(
     return output
 
 
-def image(png: bytes) -> dg.MarkdownMetadataValue:
-    """A plot for the UI's metadata."""
-    from saeborzoi.plots import as_markdown_image
+def image(figure: Any) -> dg.MarkdownMetadataValue:
+    """A Matplotlib figure as a PNG for the UI's metadata."""
+    from saeborzoi.figures import as_markdown_image
 
-    return dg.MetadataValue.md(as_markdown_image(png))
+    return dg.MetadataValue.md(as_markdown_image(figure))
 
 
 def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
