@@ -6,7 +6,7 @@ INSTALLED_DEV := .venv/installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt
 
-.PHONY: demo ui test test-newest-dagster lint docs system-packages clean
+.PHONY: demo ui test code-versions test-newest-dagster lint docs system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer
 	$(BIN)/saeborzoi demo
@@ -16,6 +16,10 @@ ui: $(INSTALLED)  ## Dagster's web interface and daemon on http://127.0.0.1:3000
 
 test: $(INSTALLED_DEV) system-packages lint  ## everything that CI runs
 	$(BIN)/python -m pytest $(PYTEST)
+
+# after a code version was bumped; WHY="..." where changed source leaves every result as it is
+code-versions: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.code_versions $(if $(WHY),--no-effect "$(WHY)")
 
 # the newest Dagster that the index has, over everything else of .venv
 NEWEST := .venv-newest-dagster
