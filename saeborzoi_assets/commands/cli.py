@@ -3,12 +3,13 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from saeborzoi import __version__
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import FILE_NAME, find_settings_file, load_settings
 
 
@@ -63,13 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert.set_defaults(run=_convert)
 
     add = commands.add_parser("add", help="ask for one more SAE in the settings file")
-    add.add_argument("layer")
-    add.add_argument("--expansion", type=int, help="nodes for each channel")
-    add.add_argument("--topk", type=float, help="active nodes as a fraction of the channels")
-    add.add_argument("--lr", type=float, dest="learning_rate", help="peak learning rate")
-    add.add_argument("--seed", type=int)
-    add.add_argument("--variant", help="topk, batch_topk or matryoshka")
-    add.add_argument("--recipe", help="default or published")
+    for name, field in Hyperparameters.model_fields.items():
+        flags = [f"--{name.replace('_', '-')}", *(["--lr"] if name == "learning_rate" else [])]
+        kinds: dict[object, Callable[[str], object]] = {int: int, float: float}
+        add.add_argument(
+            *([name] if field.is_required() else flags),
+            type=kinds.get(field.annotation, str),
+            help=field.description,
+        )
     add.set_defaults(run=_add)
 
     trace = commands.add_parser("trace", help="what a result was made from, and does it still hold")
@@ -213,8 +215,7 @@ def _trace(options: argparse.Namespace) -> int:
 def _add(options: argparse.Namespace) -> None:
     from saeborzoi.settings.edit import add_sae, make_hyperparameters
 
-    names = ("layer", "expansion", "topk", "learning_rate", "seed", "variant", "recipe")
-    given = {name: getattr(options, name) for name in names}
+    given = {name: getattr(options, name) for name in Hyperparameters.model_fields}
     hyperparameters = make_hyperparameters(**{k: v for k, v in given.items() if v is not None})
     settings_file = _settings_file(options)
     block = add_sae(settings_file, hyperparameters)

@@ -111,7 +111,10 @@ def test_own_index_beside_the_fasta_is_enough(tmp_path: Path) -> None:
         (b">a\nACGT\n>a\nACGT\n", "Duplicate key"),
         (b">a\nACGT\nAC\nACGT\n", "lines of one length"),
         (gzip.compress(b">a\n" + b"ACGTTGCAAT\n" * 5000)[:-20], "truncated"),
-        (gzip.compress(b">a\nACGT\n", mtime=0)[:12] + b"garbage garbage garbage", "truncated or damaged"),
+        (
+            gzip.compress(b">a\nACGT\n", mtime=0)[:12] + b"garbage garbage garbage",
+            "truncated or damaged",
+        ),
     ],
 )
 def test_unusable_fasta_is_named(tmp_path: Path, content: bytes, said: str) -> None:
