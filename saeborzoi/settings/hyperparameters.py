@@ -71,8 +71,8 @@ class Hyperparameters(BaseModel):
     seed: int = Field(
         default=0, ge=0, lt=2**31, description="seed of initialization and data order"
     )
-    variant: Variant = Field(default="topk", description="topk, batch_topk or matryoshka")
-    recipe: Recipe = Field(default="default", description="default or published")
+    variant: Variant = Field(default="topk", description="sparsity: topk, batch_topk or matryoshka")
+    recipe: Recipe = Field(default="default", description="training recipe: default or published")
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import StoreError
+from saeborzoi.files import old_pattern
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_resources.upkeep.store_files import (
     children,
@@ -31,7 +32,7 @@ from saeborzoi_resources.upkeep.store_files import (
 
 DAY_S = 86_400.0
 """What was written to within a day may be work in progress, and is no orphan."""
-_OLD_FOLDER = re.compile(r"\.(?P<name>.+)\.old-[0-9]+")
+_OLD_FOLDER = re.compile(old_pattern("(?P<name>.+)"))
 
 
 class Leftover(NamedTuple):
@@ -148,7 +149,7 @@ def _unreferenced_in(artifact: Path, standing: set[Path], why: str) -> Iterator[
 
 
 def _killed_writes(store: Store) -> Iterator[tuple[Path, str]]:
-    """What a killed process had not yet put in its place. `.<name>.old-<pid>` is the last good
+    """What a killed process had not yet put in its place. `.<name>.old-<digits>` is the last good
     artifact where `<name>` itself is missing, and then stays."""
     folders = [
         store.root, store.jobs, store.browser, store.genome_cache, store.root / PROJECT,
