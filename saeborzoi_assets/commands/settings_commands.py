@@ -34,7 +34,7 @@ def init(
 
     Example: cd my_borzoi && saeborzoi init && saeborzoi check
     """
-    from saeborzoi.settings.init import draft_settings
+    from saeborzoi_resources.upkeep.draft import draft_settings
 
     where = (folder or terminal_of(context).project or Path.cwd()).resolve()
     path = output or where / FILE_NAME

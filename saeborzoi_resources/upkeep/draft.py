@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.errors import InputError
-from saeborzoi.genome.fasta import is_gzipped
+from saeborzoi.reading import is_gzipped
 
 _WINDOW_BP, _SEQUENCE_BP = 196_608, 524_288
 _DEPTH = 3
