@@ -28,7 +28,9 @@ test-newest-dagster: $(INSTALLED_DEV)  ## does what Dagster promises nobody stil
 	$(BIN)/python -c "import site; print('import site; site.addsitedir(%r)' % site.getsitepackages()[0])" \
 		> $$($(NEWEST)/bin/python -c "import site; print(site.getsitepackages()[0])")/over.pth
 	$(NEWEST)/bin/python -m pip install --disable-pip-version-check --progress-bar off --quiet \
-		--prefer-binary --upgrade dagster dagster-pipes dagster-webserver 'dagster-postgres>=0.29'
+		--prefer-binary --upgrade dagster dagster-pipes dagster-webserver
+	$(NEWEST)/bin/python -m pip install --disable-pip-version-check --progress-bar off --quiet \
+		--no-deps --upgrade dagster-postgres
 	$(NEWEST)/bin/python -c "import dagster; print('Dagster', dagster.__version__, dagster.__file__)"
 	$(NEWEST)/bin/python -m pytest tests/resources tests/assets/test_scale.py
 

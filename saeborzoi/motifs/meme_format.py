@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,12 +206,26 @@ def _is_number(word: str) -> bool:
 
 
 def format_meme(
-    motifs: Iterable[MemeMotif], background: tuple[float, float, float, float] = (0.25,) * 4
+    motifs: Iterable[MemeMotif],
+    background: Sequence[float] = (0.25,) * 4,
+    both_strands: bool = True,
 ) -> str:
-    """MEME-format text of some motifs."""
+    """MEME-format text of some motifs.
+
+    The feature browser writes the same text in JavaScript (`export.js`), tested byte for byte.
+
+    Parameters
+    ----------
+    motifs
+        In the order of the text.
+    background
+        Frequencies of A C G T.
+    both_strands
+        Whether sites may lie on either strand.
+    """
     frequencies = " ".join(f"{a} {p:.5f}" for a, p in zip("ACGT", background, strict=True))
     parts = [
-        "MEME version 5\n\nALPHABET= ACGT\n\nstrands: + -\n\n"
+        f"MEME version 5\n\nALPHABET= ACGT\n\nstrands: {'+ -' if both_strands else '+'}\n\n"
         f"Background letter frequencies\n{frequencies}\n"
     ]
     for motif in motifs:

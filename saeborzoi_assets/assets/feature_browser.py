@@ -35,7 +35,7 @@ from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform, Version
 
 NAME = "feature_browser"
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 INPUTS = (
     TRAINED_SAE,
     TOP_ACTIVATIONS,
@@ -91,6 +91,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         """A folder of static pages that opens from a file, without a server or network. What is
         not yet computed shows as that: materialize it and then these pages again."""
         from saeborzoi.browser import assembly_of, write_site
+        from saeborzoi.motifs.background import genome_frequencies
+        from saeborzoi.motifs.discovery import scans_both_strands
 
         settings = platform.settings
         with explained():
@@ -117,6 +119,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 known_motifs=known_motifs(settings.data.motif_database),
                 assembly=assembly_of(settings.data.genome),
                 start_page="../index.html",
+                background=genome_frequencies(settings.data.genome).tolist()
+                if settings.motifs.background == "genome"
+                else None,
+                both_strands=scans_both_strands(settings.motifs),
             )
             platform.record(
                 made_by(context, version, output), Scope(hyperparameters=sae.key), tables={}
