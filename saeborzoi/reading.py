@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,3 +161,35 @@ def decoded(path: Path, data: bytes) -> str:
             "UTF-8, or bring it again"
         )
     return text
+
+
+def read_json(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> Any:
+    """A JSON document; each key of an object stands once, and numbers are finite.
+
+    Raises
+    ------
+    InputError
+        As `read_text`, and where the text is no such document; names line and column.
+    """
+    text = read_text(path, most_bytes)
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError:
+        raise InputError(
+            f"{path}: not JSON of use: nested too deeply; bring the file again"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}; bring the file again") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number of JSON")
