@@ -1,6 +1,8 @@
 """The command `saeborzoi`: thin words around the platform. What the words do stands elsewhere."""
 
 import argparse
+import os
+import secrets
 import shutil
 import sys
 from collections.abc import Sequence
@@ -41,13 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ui = commands.add_parser("ui", help="Dagster's web interface and daemon for this project")
     ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=3000)
+    ui.add_argument("--port", type=int, default=3000, help="0 takes a free one")
+    ui.add_argument("--token", action="store_true", help="ask for a token on loopback, too")
+    ui.add_argument(
+        "--i-know", action="store_true", help="ask for no token, whoever reaches --host"
+    )
     ui.set_defaults(run=_ui)
 
     browse = commands.add_parser("browse", help="open the feature browser's pages")
     browse.add_argument("key", nargs="?", help="partition key; default: the list of all SAEs")
     browse.add_argument("--serve", action="store_true", help="over loopback, not from the file")
     browse.add_argument("--port", type=int, default=0, help="with --serve; default: a free one")
+    browse.add_argument("--token", action="store_true", help="with --serve: ask for a token")
     browse.set_defaults(run=_browse)
 
     query = commands.add_parser("query", help="run SQL on the catalogue and print the result")
@@ -147,20 +154,29 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    from saeborzoi_assets.commands.runner import dagster_dev
+    from saeborzoi_assets.commands.ui import serve_ui
 
-    dagster_dev(_settings_file(options), options.host, options.port)
+    serve_ui(
+        _settings_file(options), options.host, options.port,
+        with_token=options.token, knows_the_risk=options.i_know,
+    )  # fmt: skip
 
 
 def _browse(options: argparse.Namespace) -> None:
+    from saeborzoi.browser.door import tunnel
     from saeborzoi.browser.serve import make_server, open_file, require_pages
 
     folder = Store(load_settings(_settings_file(options)).project.store).browser
     page = require_pages(folder / (options.key or "") / "index.html")
     if options.serve:
-        with make_server(folder, options.port) as server:
+        token = secrets.token_urlsafe(24) if options.token else ""
+        with make_server(folder, options.port, token) as server:
             host, port = server.server_address[:2]
-            print(f"http://{host!s}:{port}/{options.key or ''}; Ctrl-C ends it", flush=True)
+            query = f"?token={token}" if token else ""
+            place = f"{options.key}/index.html" if options.key else ""
+            print(f"http://{host!s}:{port}/{place}{query}; Ctrl-C ends it", flush=True)
+            if line := tunnel(int(port), dict(os.environ)):
+                print(f"From your own machine: {line}", flush=True)
             server.serve_forever()
     elif not open_file(page):
         print("no browser could be started here; open this file in one:")
