@@ -1,4 +1,4 @@
-"""Plots are Matplotlib figures: shown by a notebook, light as PNGs, drawn from whatever there is."""
+"""Plots are Matplotlib figures: a notebook shows them, they are light, whatever there is."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
     return _usable(largest)
 
 
-def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
+def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
     """Read sae-borzoi's `<layer>_max.json`: `{"0": max, "1": max, ...}`, in any order.
 
     Raises
@@ -93,6 +93,7 @@ def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
     InputError
         Where the file is not such a document, or its channels are not 0 ... n_channels-1.
     """
+    path = Path(path)
     try:
         document = json.loads(path.read_text())
         seen = np.full(n_channels, np.nan, np.float32)

@@ -40,7 +40,7 @@ class Shard:
     chunks: tuple[int, int, int] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShardFolder:
     """A checked folder of shards, in numeric order.
 
@@ -60,7 +60,7 @@ class ShardFolder:
     n_channels: int
 
     @classmethod
-    def open(cls, folder: Path, n_channels: int | None = None) -> ShardFolder:
+    def open(cls, folder: Path | str, n_channels: int | None = None) -> ShardFolder:
         """Read the shapes of a folder of shards; no activation is read.
 
         Parameters
@@ -76,6 +76,7 @@ class ShardFolder:
         InputError
             Where the folder is missing or empty, a file is no complete HDF5, or shapes differ.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; needed is a folder of shards activations_<i>.h5; "
@@ -111,6 +112,12 @@ class ShardFolder:
                 "n_channels of the layer, or `shards`"
             )
         return cls(folder, tuple(shard for shard, _ in described), n_positions, channels)
+
+    def __repr__(self) -> str:
+        return (
+            f"ShardFolder({self.folder}: {len(self.shards):,} shards, {self.n_sequences:,} windows "
+            f"x {self.n_positions:,} positions x {self.n_channels:,} channels, {self.dtype})"
+        )
 
     @property
     def n_sequences(self) -> int:

@@ -7,6 +7,7 @@ and hold it for one short transaction; readers open read-only and retry for a mo
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import filelock
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
 from saeborzoi.catalog.scope import PROJECT, Made, Scope, belonging_to, fitted, where_of
 from saeborzoi.catalog.tables import make_tables, missing_parts
+from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError
 from saeborzoi.settings.hyperparameters import node_key
 
@@ -43,8 +45,16 @@ class Catalog:
         The DuckDB file; made with all tables and views when first written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        if not self.path.exists():
+            return f"Catalog({self.path}, not made yet)"
+        return (
+            f"Catalog({self.path}, {self.path.stat().st_size / 1e6:,.1f} MB, {len(TABLE)} tables, "
+            f"{len(VIEWS)} views)"
+        )
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -85,8 +95,31 @@ class Catalog:
         columns: str = "*",
         nodes: Sequence[int] | None = None,
     ) -> pd.DataFrame:
-        """Rows of one SAE, or of some of its nodes, in key order, without `hyperparameters`."""
-        order = ", ".join(TABLE[table].key)
+        """Rows of one SAE, or of some of its nodes, in key order, without `hyperparameters`.
+
+        Parameters
+        ----------
+        table
+            Table or view.
+
+        Raises
+        ------
+        CatalogError
+            Where there is no such table (names the nearest), or its rows are of no single SAE or
+            node.
+        """
+        self.require_table(table)
+        order = ", ".join(TABLE[table].key) if table in TABLE else "ALL"
+        if table in TABLE:
+            there = [column.name for column in TABLE[table].columns]
+        else:
+            there = self.frame(f"SELECT * FROM {table} LIMIT 0").columns.tolist()
+        for column, wanted in (("hyperparameters", True), ("node", nodes is not None)):
+            if wanted and column not in there:
+                raise CatalogError(
+                    f"{table} has no column {column!r}, so rows of it cannot be chosen by that; "
+                    f"take all of them: whole({table!r})"
+                )
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
             Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
@@ -96,8 +129,26 @@ class Catalog:
         )
 
     def whole(self, table: str) -> pd.DataFrame:
-        """Every row of a table or view."""
+        """Every row of a table or view; raises as `rows`."""
+        self.require_table(table)
         return self.frame(f"SELECT * FROM {table}")
+
+    @staticmethod
+    def require_table(name: str) -> None:
+        """Refuse a name that is no table or view.
+
+        Raises
+        ------
+        CatalogError
+            Names the nearest, and all that there are.
+        """
+        known = [*TABLE, *VIEWS]
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise CatalogError(
+                f"the catalogue has no table or view {name!r}; the nearest is {nearest[0]!r}; "
+                f"there are {', '.join(sorted(known))}"
+            )
 
     def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
         """Refuse to go on without an asset's partition, or those of some nodes.

@@ -13,8 +13,9 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,10 @@ from saeborzoi.genome.fasta import Genome, is_gzipped
 __all__ = [
     "Genome",
     "Int64s",
+    "Region",
     "Windows",
     "kept_positions",
+    "parse_region",
     "position_intervals",
     "read_bed",
     "read_windows",
@@ -36,7 +39,57 @@ __all__ = [
 
 Int64s = NDArray[np.int64]
 
+_REGION = re.compile(r"(?P<chrom>\S+):(?P<first>[0-9,]+)(?:-(?P<last>[0-9,]+))?")
 _REMARK = re.compile(r"#|track\b|browser\b")
+
+
+class Region(NamedTuple):
+    """One interval of the genome, 0-based and half-open."""
+
+    chrom: str
+    start_bp: int
+    end_bp: int
+
+    def __str__(self) -> str:
+        return f"{self.chrom}:{self.start_bp + 1:,}-{self.end_bp:,}"
+
+
+def parse_region(text: str | tuple[str, int, int]) -> Region:
+    """A region as genome browsers write it: counted from 1, both ends included.
+
+    Parameters
+    ----------
+    text
+        `"chr1:1,000,000-1,030,000"`, with or without commas; `"chr1:1,000,000"` is one base pair.
+        A tuple (chrom, start_bp, end_bp) is taken as 0-based and half-open, as in the tables.
+
+    Raises
+    ------
+    InputError
+        Where it is no such region, or holds no base pair.
+
+    Examples
+    --------
+    >>> parse_region("chr1:1,001-2,000")
+    Region(chrom='chr1', start_bp=1000, end_bp=2000)
+    >>> str(parse_region(("chr1", 1000, 2000)))
+    'chr1:1,001-2,000'
+    """
+    if isinstance(text, tuple):
+        region = Region(str(text[0]), int(text[1]), int(text[2]))
+    else:
+        match = _REGION.fullmatch(text.strip())
+        if match is None:
+            raise InputError(
+                f"region {text!r}: needed is 'chr1:1,000,000-1,030,000' (counted from 1, both "
+                "ends included), or a tuple (chrom, start_bp, end_bp), 0-based and half-open"
+            )
+        first = int(match["first"].replace(",", ""))
+        last = first if match["last"] is None else int(match["last"].replace(",", ""))
+        region = Region(match["chrom"], first - 1, last)
+    if not 0 <= region.start_bp < region.end_bp:
+        raise InputError(f"region {text!r} holds no base pair; fix its ends")
+    return region
 
 
 @dataclass(frozen=True)
@@ -70,8 +123,13 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start_bp)
 
+    def only(self, row: ArrayLike) -> Windows:
+        """Some of the windows, in ascending order of rows of the file."""
+        columns = ("chrom", "start_bp", "end_bp", "shard", "row", "line")
+        return replace(self, **{name: getattr(self, name)[row] for name in columns})
 
-def read_windows(path: Path) -> Windows:
+
+def read_windows(path: Path | str) -> Windows:
     """Read the windows of a shard folder.
 
     Either the published `train_seqs.bed` (tab-separated, a header line
@@ -82,6 +140,7 @@ def read_windows(path: Path) -> Windows:
     InputError
         Where the file cannot be read, has no row, or a row is no interval; names the line.
     """
+    path = Path(path)
     n_skipped, header = _skip_remarks(path)
     if "chunk_ind" in header or "inner_ind" in header:
         names = ["0", "1", "2", "chunk_ind", "inner_ind"]
@@ -118,7 +177,7 @@ def read_windows(path: Path) -> Windows:
     )
 
 
-def read_bed(path: Path, class_column: int) -> pd.DataFrame:
+def read_bed(path: Path | str, class_column: int = 6) -> pd.DataFrame:
     """Read an annotation.
 
     Parameters
@@ -140,6 +199,7 @@ def read_bed(path: Path, class_column: int) -> pd.DataFrame:
         Where the file cannot be read, has no row, or a row is no interval or lacks the class;
         names the line.
     """
+    path = Path(path)
     columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
     table = _read_table(path, columns, _skip_remarks(path)[0])
     start_bp, end_bp = _interval_columns(path, table)

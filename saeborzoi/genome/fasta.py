@@ -59,8 +59,8 @@ class Genome:
         Where the cache cannot be written.
     """
 
-    def __init__(self, path: Path, cache: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, cache: Path | str | None = None) -> None:
+        self.path = path = Path(path)
         try:
             stat = path.stat()
             compressed = is_gzipped(path)
@@ -71,7 +71,8 @@ class Genome:
         if cache is None:
             temporary = tempfile.TemporaryDirectory(prefix="saeborzoi-genome-")
             self._cleanup = weakref.finalize(self, temporary.cleanup)
-            cache = Path(temporary.name)
+            cache = temporary.name
+        cache = Path(cache)
         # size and time in the name: a FASTA that changes gets a new copy and a new index
         identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
         stem = f"{path.name.split('.')[0]}-{hashlib.blake2b(identity, digest_size=8).hexdigest()}"

@@ -14,7 +14,7 @@ from saeborzoi.errors import InputError
 _CHUNK = 1 << 22
 
 
-def genome_frequencies(path: Path) -> NDArray[np.float64]:
+def genome_frequencies(path: Path | str) -> NDArray[np.float64]:
     """Frequencies of A C G T over both strands of a FASTA, plain or gzipped: (4,) float64.
 
     Raises
@@ -22,7 +22,7 @@ def genome_frequencies(path: Path) -> NDArray[np.float64]:
     InputError
         Where it cannot be read or holds no base.
     """
-    return np.array(_frequencies(path))
+    return np.array(_frequencies(Path(path)))
 
 
 @functools.lru_cache(maxsize=2)

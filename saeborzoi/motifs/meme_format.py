@@ -77,7 +77,7 @@ def text_of_log10(log10: float) -> str:
     return f"{mantissa}e{exponent:+04d}"
 
 
-def read_meme(path: Path) -> list[MemeMotif]:
+def read_meme(path: Path | str) -> list[MemeMotif]:
     """Motifs of a MEME-format file, plain or gzipped.
 
     Raises
@@ -85,6 +85,7 @@ def read_meme(path: Path) -> list[MemeMotif]:
     InputError
         Where the file is missing, unreadable, truncated, holds no motif or a malformed one.
     """
+    path = Path(path)
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
