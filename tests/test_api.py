@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 import saeborzoi
 from saeborzoi.activations.region import region_of_shards
 from saeborzoi.errors import CatalogError, InputError, PartitionKeyError, SettingsError
-from saeborzoi.genome.coordinates import parse_region, read_windows
+from saeborzoi.genome.coordinates import read_windows
+from saeborzoi.genome.regions import parse_region
 from saeborzoi.project import Project
 from saeborzoi.sae.checkpoint import export_published, load_checkpoint, save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder

@@ -1,4 +1,4 @@
-"""Plots are Matplotlib figures: a notebook shows them, they are light, whatever there is."""
+"""Plots are Matplotlib figures: a notebook shows them, PNGs are light, odd data is drawn, too."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.genome.coordinates import Region, Windows, kept_positions, read_windows
+from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
+from saeborzoi.genome.regions import Region
 
 
 class LayerRegion(NamedTuple):

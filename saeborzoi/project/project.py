@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from saeborzoi.comparison.stability import Matches
-    from saeborzoi.nodes.region import NodeRegion
+    from saeborzoi.project.region import NodeRegion
 
 _SUMMARY_COLUMNS = (
     "hyperparameters, n_nodes, fvu, validation_fvu, l0, dead_fraction, n_selected, "

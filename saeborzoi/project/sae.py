@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from saeborzoi.activations.region import LayerRegion
     from saeborzoi.comparison.stability import Dictionary
-    from saeborzoi.genome.coordinates import Region
-    from saeborzoi.nodes.region import NodeRegion
+    from saeborzoi.genome.regions import Region
+    from saeborzoi.project.region import NodeRegion
     from saeborzoi.sae.model import SparseAutoencoder
 
 
@@ -137,8 +137,8 @@ class Sae:
         InputError
             Where the region is malformed, or no window of the layer's shards covers all of it.
         """
-        from saeborzoi.genome.coordinates import parse_region
-        from saeborzoi.nodes.region import node_region
+        from saeborzoi.genome.regions import parse_region
+        from saeborzoi.project.region import node_region
 
         layer = self.settings.layer_named(self.hyperparameters.layer)
         where = parse_region(region)
@@ -167,7 +167,8 @@ def layer_region(layer: Layer, region: Region) -> LayerRegion:
         Where none does; says which parts its windows cover.
     """
     from saeborzoi.activations.region import covered, region_of_shards
-    from saeborzoi.genome.coordinates import Region, read_windows
+    from saeborzoi.genome.coordinates import read_windows
+    from saeborzoi.genome.regions import Region
 
     shard_sets = [shard_set for shard_set in (layer.train, layer.validation) if shard_set]
     for shard_set in shard_sets:

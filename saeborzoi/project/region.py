@@ -12,7 +12,7 @@ from scipy import sparse
 
 from saeborzoi.activations.region import LayerRegion
 from saeborzoi.errors import PartitionKeyError
-from saeborzoi.genome.coordinates import Region
+from saeborzoi.genome.regions import Region
 from saeborzoi.sae.model import SparseAutoencoder
 
 if TYPE_CHECKING:
