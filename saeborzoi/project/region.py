@@ -108,7 +108,7 @@ def node_region(
     """What an SAE makes of a layer's activations over a region."""
     value, node = sae.encode(layer.activation)
     fires = value > 0
-    row = np.repeat(np.arange(len(value)), fires.sum(axis=1))
+    row = np.repeat(np.arange(len(value)), fires.sum(1))
     matrix = sparse.csr_array(
         (value[fires], (row, node[fires])), shape=(len(value), sae.n_nodes), dtype=np.float32
     )

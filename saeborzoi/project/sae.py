@@ -177,8 +177,7 @@ def layer_region(layer: Layer, region: Region) -> LayerRegion:
             shard_set.windows,
             region,
             n_channels=layer.n_channels,
-            bp_per_position=layer.bp_per_position,
-            pad_bp=layer.pad_bp,
+            **layer.geometry,
         )
         if found is not None:
             return found
