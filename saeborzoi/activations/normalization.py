@@ -84,7 +84,7 @@ def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
     return _usable(largest)
 
 
-def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
+def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
     """Read sae-borzoi's `<layer>_max.json`: `{"0": max, "1": max, ...}`, in any order.
 
     Raises
@@ -92,7 +92,7 @@ def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
     InputError
         Where the file is not such a document, or its channels are not 0 ... n_channels-1.
     """
-    document = read_json(path)
+    document = read_json(Path(path))
     seen = np.full(n_channels, np.nan, np.float32)
     try:
         if not isinstance(document, dict):

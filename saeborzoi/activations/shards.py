@@ -42,7 +42,7 @@ class Shard:
     chunks: tuple[int, int, int] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShardFolder:
     """A checked folder of shards, in numeric order.
 
@@ -62,7 +62,7 @@ class ShardFolder:
     n_channels: int
 
     @classmethod
-    def open(cls, folder: Path, n_channels: int | None = None) -> ShardFolder:
+    def open(cls, folder: Path | str, n_channels: int | None = None) -> ShardFolder:
         """Read the shapes of a folder of shards; no activation is read.
 
         Parameters
@@ -79,6 +79,7 @@ class ShardFolder:
             Where the folder is missing or empty, two files have one number, a file is no complete
             HDF5 or its values are not there, or shapes differ.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; needed is a folder of shards activations_<i>.h5; "
@@ -120,6 +121,12 @@ class ShardFolder:
                 "n_channels of the layer, or `shards`"
             )
         return cls(folder, tuple(shard for shard, _ in described), n_positions, channels)
+
+    def __repr__(self) -> str:
+        return (
+            f"ShardFolder({self.folder}: {len(self.shards):,} shards, {self.n_sequences:,} windows "
+            f"x {self.n_positions:,} positions x {self.n_channels:,} channels, {self.dtype})"
+        )
 
     @property
     def n_sequences(self) -> int:

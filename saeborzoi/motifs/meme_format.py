@@ -81,7 +81,7 @@ def text_of_log10(log10: float) -> str:
     return f"{mantissa}e{exponent:+04d}"
 
 
-def read_meme(path: Path) -> list[MemeMotif]:
+def read_meme(path: Path | str) -> list[MemeMotif]:
     """Motifs of a MEME-format file, plain or gzipped.
 
     Raises
@@ -89,6 +89,7 @@ def read_meme(path: Path) -> list[MemeMotif]:
     InputError
         Where the file is missing, unreadable, truncated, holds no motif or a malformed one.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError(
             f"motif file {path}: not there; fix the path in [[data.motif_database]] source"

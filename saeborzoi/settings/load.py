@@ -177,7 +177,7 @@ class Settings(Section):
         return None
 
 
-def find_settings_file(start: Path | None = None) -> Path:
+def find_settings_file(start: Path | str | None = None) -> Path:
     """`dagster_project.toml` from `SAEBORZOI_PROJECT` (a file or folder), else from the working
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
@@ -187,7 +187,7 @@ def find_settings_file(start: Path | None = None) -> Path:
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
         return path.resolve()
-    folder = (start or Path.cwd()).resolve()
+    folder = Path(start or Path.cwd()).resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
@@ -197,15 +197,22 @@ def find_settings_file(start: Path | None = None) -> Path:
     )
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | str | None = None) -> Settings:
     """Read and check a settings file; every path in the result is absolute.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds `dagster_project.toml`; left out: as
+        `find_settings_file` finds it.
 
     Raises
     ------
     SettingsError
         Where the file is missing, is not TOML, or a value does not fit; names each place.
     """
-    path = path or find_settings_file()
+    path = find_settings_file() if path is None else Path(path).expanduser()
+    path = path / FILE_NAME if path.is_dir() else path
     document = _read(path)
     backend = os.environ.get(BACKEND_VARIABLE)
     if backend and isinstance(document.setdefault("compute", {}), dict):

@@ -160,6 +160,12 @@ class Layer(Section):
         return self.seqlet_width_bp or PUBLISHED_SEQLET_WIDTHS.get(self.name)
 
     @property
+    def geometry(self) -> dict[str, Any]:
+        """How positions lie on the genome, by the names that the science takes them:
+        bp_per_position, pad_bp."""
+        return {"bp_per_position": self.bp_per_position, "pad_bp": self.pad_bp}
+
+    @property
     def seqlet_width(self) -> int:
         """Width of this layer's seqlets in bp."""
         width = self._seqlet_width()
