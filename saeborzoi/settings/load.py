@@ -18,7 +18,6 @@ from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.sections import (
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
-    STAGES,
     Annotation,
     Automation,
     Checks,
@@ -46,7 +45,6 @@ __all__ = [
     "PROJECT_VARIABLE",
     "PUBLISHED_SEQLET_WIDTHS",
     "RECEPTIVE_FIELDS",
-    "STAGES",
     "Annotation",
     "Automation",
     "Checks",
