@@ -17,6 +17,7 @@ from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file, write_json
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
 from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_resources import markdown
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 
@@ -252,11 +253,13 @@ def image(figure: Any) -> dg.MarkdownMetadataValue:
 
 def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
     """The first rows of a table for the UI's metadata."""
-    lines = [" | ".join(map(str, frame.columns)), " | ".join("---" for _ in frame.columns)]
-    for row in frame.head(n).itertuples(index=False):
-        cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
-        lines.append(" | ".join(cell.replace("|", "\\|") for cell in cells))
-    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
+    return markdown.table(
+        frame.columns,
+        (
+            (f"{cell:.3g}" if isinstance(cell, float) else cell for cell in row)
+            for row in frame.head(n).itertuples(index=False)
+        ),
+    )
 
 
 def path(value: Any) -> dg.PathMetadataValue:

@@ -29,7 +29,7 @@ def letter_shares(sequences: Iterable[str], both_strands: bool) -> NDArray[np.fl
     return letters / total if total else np.full(4, 0.25)
 
 
-def genome_frequencies(path: Path) -> NDArray[np.float64]:
+def genome_frequencies(path: Path | str) -> NDArray[np.float64]:
     """Frequencies of A C G T over both strands of a FASTA, plain or gzipped: (4,) float64.
 
     Raises
@@ -37,7 +37,7 @@ def genome_frequencies(path: Path) -> NDArray[np.float64]:
     InputError
         Where it cannot be read or holds no base.
     """
-    return np.array(_frequencies(path))
+    return np.array(_frequencies(Path(path)))
 
 
 @functools.lru_cache(maxsize=2)

@@ -98,9 +98,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 seqlets,
                 annotations,
                 read_windows(sae.layer.train.windows),
-                sae.layer,
-                settings.overlaps.n_shuffles,
-                derived_seed(sae.key, NAME),
+                width_bp=sae.layer.seqlet_width,
+                **sae.layer.geometry,
+                **settings.overlaps.model_dump(),
+                seed=derived_seed(sae.key, NAME),
             )
             tables = {"annotation_overlap": frame}
             output = keep(context, platform, version, sae, tables)

@@ -99,8 +99,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         statistics.set_index("node")["n_nonzero"],
                         read_windows(sae.layer.train.windows),
                         genome,
-                        sae.layer,
-                        settings.selection,
+                        width_bp=sae.layer.seqlet_width,
+                        **sae.layer.geometry,
+                        **settings.selection.model_dump(),
                     )
                     output = keep(
                         context,

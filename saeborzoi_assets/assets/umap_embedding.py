@@ -78,7 +78,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             version = version_of(platform, sae.key)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
-            embedding = embed_nodes(nodes, matrix, settings.embedding)
+            embedding = embed_nodes(nodes, matrix, **settings.embedding.model_dump())
             embedding["motif_family"] = embedding["node"].map(family)
             clusters = cluster_families(embedding, matches)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
