@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saeborzoi.catalog.views import BEST_FIRST
 from saeborzoi.errors import MissingProgramError
 from saeborzoi.motifs.databases import Database
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
@@ -183,16 +184,17 @@ def aligned_similarity(
 
 
 def best_matches(matches: pd.DataFrame) -> pd.DataFrame:
-    """The significant match that names each node, one row a node, as the view `best_match` has
-    it: of the first motif that has any, the smallest p.
+    """The significant match that names each node, one row a node, by the order of the view
+    `best_match`.
 
     Parameters
     ----------
     matches
-        node, motif, target_id, p_value, is_significant and whatever else of table `motif_match`.
+        node, motif, database, target_id, p_value, is_significant and whatever else of table
+        `motif_match`.
     """
     rows = matches[matches["is_significant"].astype(bool)]
-    rows = rows.sort_values(["node", "motif", "p_value", "target_id"], kind="stable")
+    rows = rows.sort_values(["node", *BEST_FIRST], kind="stable")
     return rows.drop_duplicates("node").reset_index(drop=True)
 
 

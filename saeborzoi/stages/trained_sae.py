@@ -15,6 +15,7 @@ from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.activations.values import require_plausible, unnamed_shards
+from saeborzoi.catalog.store import TRAINING_LOG
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.genome.coordinates import read_windows
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
@@ -143,7 +144,7 @@ def _measured_and_written(
             data_files=data_files,
             **origin,
         )
-        _log_table(trained).to_parquet(output / "training_log.parquet", index=False)
+        _log_table(trained).to_parquet(output / TRAINING_LOG, index=False)
         write_json(
             output / "metrics.json",
             {**figures, "channel_explained_variance": _plain(explained)},
