@@ -45,7 +45,7 @@ def load_keras_h5(path: Path, tracks: list[str] | None = None) -> LoadedModel:
     """
     try:
         with h5py.File(path, "r") as file:
-            weights = file["model_weights"] if "model_weights" in file else file
+            weights = file.get("model_weights", file)
             config = file.attrs.get("model_config")
             if config is None:
                 return LoadedModel(_borzoi_stem(weights, path), 524_288)

@@ -189,9 +189,7 @@ def _loaded(loader: str, weights: Path | None, arguments: dict[str, Any]) -> Loa
     return _called(function, loader, arguments)
 
 
-def _called(
-    function: Callable[..., object], loader: str, arguments: dict[str, Any]
-) -> LoadedModel:
+def _called(function: Callable[..., object], loader: str, arguments: dict[str, Any]) -> LoadedModel:
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:
@@ -275,7 +273,7 @@ def _device(name: str) -> torch.device:
         ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            f"[model] device = {name!r}, but PyTorch sees no GPU here; set device = \"auto\", or "
+            f'[model] device = {name!r}, but PyTorch sees no GPU here; set device = "auto", or '
             "run the stage where there is one"
         )
     return device
