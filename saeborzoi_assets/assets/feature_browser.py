@@ -1,6 +1,6 @@
 """Static pages that show what each node of an SAE is, from the catalogue as it stands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
-from saeborzoi.settings.sections import MotifDatabase
 from saeborzoi_assets.assets.annotation_overlaps import NAME as ANNOTATION_OVERLAPS
 from saeborzoi_assets.assets.jaccard_matrix import NAME as JACCARD_MATRIX
 from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
@@ -52,8 +51,6 @@ _MAX_MB = 40
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
     """What an SAE's pages are made from now."""
-    from saeborzoi.motifs.databases import database_files
-
     settings = platform.settings
     return platform.version(
         NAME,
@@ -63,7 +60,7 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
             "genome": settings.data.genome.name,
             "motif_database": [each.model_dump() for each in settings.data.motif_database],
         },
-        files=database_files(settings.data.motif_database),
+        files=[base.file for base in settings.data.motif_database if base.file],
         inputs=INPUTS,
     )
 
@@ -114,7 +111,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "made_from": version.made_from,
                 },
-                known_motifs=known_motifs(settings.data.motif_database),
+                known_motifs=known_motifs(settings.data.motif_sources),
                 assembly=assembly_of(settings.data.genome),
                 start_page="../index.html",
             )
@@ -181,13 +178,13 @@ def write_list(platform: Platform) -> Path:
 
 
 def known_motifs(
-    wanted: Sequence[MotifDatabase],
+    sources: Mapping[str, str],
 ) -> dict[tuple[str, str], NDArray[np.float64]]:
     """Matrix of every motif of the databases, by database and identifier."""
     from saeborzoi.motifs.databases import load_databases
 
     return {
         (database.name, target.identifier): target.matrix
-        for database in load_databases(wanted)
+        for database in load_databases(sources)
         for target in database.motifs
     }
