@@ -7,8 +7,6 @@ modules of this package, which are there without a further import: `saeborzoi.pl
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,6 +49,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _HOME:
         home = importlib.import_module(_HOME[name])
         return getattr(home, "open_project" if name == "open" else name)
@@ -68,4 +68,6 @@ def __dir__() -> list[str]:
 
 
 def _modules() -> list[str]:
+    import pkgutil
+
     return [module.name for module in pkgutil.iter_modules(__path__)]

@@ -18,7 +18,7 @@ _REQUIRED = ("activations_path", "layer_name", "input_channels", "seq_len")
 _WINDOWS = "train_seqs.bed"
 
 
-def convert_config(path: Path, genome: Path) -> str:
+def convert_config(path: Path | str, genome: Path | str) -> str:
     """Settings that do with sae-borzoi's files what its scripts did.
 
     Parameters
@@ -40,6 +40,7 @@ def convert_config(path: Path, genome: Path) -> str:
     InputError
         Where the file cannot be read, or lacks a key that the settings need.
     """
+    path = Path(path)
     config = _read(path)
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Made from {path.name}. `saeborzoi check` looks at every input."))

@@ -107,6 +107,11 @@ class Data(Section):
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )
 
+    @property
+    def motif_sources(self) -> dict[str, str]:
+        """Name of each motif database to its source."""
+        return {database.name: database.source for database in self.motif_database}
+
 
 class ShardSet(Section):
     """A folder of HDF5 shards `activations_<i>.h5` and the BED that says where each row lies."""

@@ -147,9 +147,9 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
 
 
 def _database(database: MotifDatabase) -> str:
-    from saeborzoi.motifs.databases import check_databases
+    from saeborzoi.motifs.databases import load_database
 
-    return f"{check_databases([database])[database.name]:,} motifs"
+    return f"{len(load_database(database.name, database.source).motifs):,} motifs"
 
 
 def _engines(settings: Settings) -> str:
@@ -157,5 +157,5 @@ def _engines(settings: Settings) -> str:
     from saeborzoi.motifs.matching import check_engine as check_matching
 
     check_engine(settings.motifs)
-    check_matching(settings.matching)
+    check_matching(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"
