@@ -33,6 +33,7 @@ from saeborzoi.catalog.scope import (
 from saeborzoi.catalog.tables import make_tables, missing_parts, require_columns, require_table
 from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError
+from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -219,9 +220,9 @@ class Catalog:
             return 0.0
         found = self.frame(
             "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
-            "JOIN materialization ON asset = 'trained_sae' AND owner = hyperparameters "
+            "JOIN materialization ON asset = ? AND owner = hyperparameters "
             "WHERE made_at >= ?",
-            [moment],
+            [MAKER["sae"], moment],
         )
         return float(found["hours"].iloc[0])
 

@@ -13,20 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.hyperparameters import (
     LAYER_NAME,
     Hyperparameters,
     make_hyperparameters,
 )
-
-STAGES = (
-    "normalization_constants",
-    "trained_sae",
-    "top_activations",
-    "meme_motifs",
-    "tomtom_matches",
-)
-"""Stages that run as a job of their own, and can have a profile; the others are light."""
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
 """Seqlet width in bp of each Borzoi layer in sae-borzoi."""
@@ -415,10 +407,11 @@ class Compute(Section):
         if unknown:
             raise ValueError(f"no stage {unknown[0]!r}; allowed: default, {', '.join(STAGES)}")
         for stage, profile in self.profile.items():
-            if profile.processes > 1 and stage != "trained_sae":
+            able = [name for name in STAGES if ARTIFACT[name].has_processes]
+            if profile.processes > 1 and stage not in able:
                 raise ValueError(
                     f"processes = {profile.processes} in [compute.profile.{stage}]; only "
-                    "trained_sae is worked on by several processes; remove it there"
+                    f"{' and '.join(able)} is worked on by several processes; remove it there"
                 )
         return self
 
