@@ -322,7 +322,7 @@ def test_a_token_is_asked_for_beyond_loopback(tmp_path: Path) -> None:
             if pid.isdigit() and one.token in _shown_by(Path(f"/proc/{pid}"), "cmdline")
         ]
         assert knowing == []
-        daemons = [p for p in _processes() if "dagster._daemon" in _shown_by(p, "cmdline")]
+        daemons = [p for p in _processes() if "_daemon run" in _shown_by(p, "cmdline")]
         mine = [p for p in daemons if "SAEBORZOI_TRY=1" in _shown_by(p, "environ")]
         assert mine
         assert not any(one.token in _shown_by(p, "environ") for p in mine)
