@@ -16,6 +16,7 @@ import pytest
 
 from saeborzoi.jobs.job import Job
 from saeborzoi.settings.load import Settings
+from saeborzoi_resources.compute import slurm_task
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from tests.compute.compute_helpers import (
@@ -232,8 +233,11 @@ def test_an_id_that_is_given_again_is_another_job(
     start_host: StartHost,
     make_job: MakeJob,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
+    # somebody's job comes first
+    monkeypatch.setattr(slurm_task, "_SETTLE_S", 30.0)
     job = make_job("a", 60)
     if when == "while Dagster is down":
         host = start_host(settings, "count", job)
