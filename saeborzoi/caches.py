@@ -95,7 +95,9 @@ def _can_write(folder: str) -> bool:
     try:
         while not path.exists():
             path = path.parent
-        return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
+        # by doing: modes do not tell of read-only mounts, nor of what root may not
+        with tempfile.TemporaryFile(dir=path):
+            return True
     except OSError:
         return False
 
