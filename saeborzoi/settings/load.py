@@ -180,7 +180,7 @@ def find_settings_file(start: Path | str | None = None) -> Path:
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
     if start is None and named:
-        path = Path(os.path.expanduser(named))
+        path = _expanded(Path(named))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
@@ -323,10 +323,21 @@ def _inner_model(annotation: Any) -> Any:
     return None
 
 
+def _expanded(path: Path) -> Path:
+    """A path with `~` as a home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError(
+            f"{path}: whose home folder that is cannot be told here (no such user, or HOME is not "
+            "set); fix: write the whole path"
+        ) from None
+
+
 def _resolved(value: Any, folder: Path) -> Any:
     """A copy of a settings model with every path absolute, relative ones from `folder`."""
     if isinstance(value, Path):
-        return Path(os.path.normpath(folder / os.path.expanduser(value)))
+        return Path(os.path.normpath(folder / _expanded(value)))
     if isinstance(value, tuple):
         return tuple(_resolved(item, folder) for item in value)
     if isinstance(value, dict):

@@ -143,9 +143,8 @@ def ui(
     """Dagster's web interface and daemon for this project, until Ctrl-C."""
     from saeborzoi_assets.commands.ui import serve_ui
 
-    serve_ui(
-        terminal_of(context).settings_file, host, port, with_token=token, knows_the_risk=i_know
-    )
+    settings_file = terminal_of(context).settings_file
+    serve_ui(settings_file, host, port, with_token=token, knows_the_risk=i_know)
 
 
 def browse(
@@ -157,7 +156,9 @@ def browse(
         bool, typer.Option("--serve", help="Over loopback, not from the file.")
     ] = False,
     port: Annotated[int, typer.Option(help="With --serve; default: a free one.")] = 0,
-    token: Annotated[bool, typer.Option("--token", help="With --serve: ask for a token.")] = False,
+    token: Annotated[
+        bool, typer.Option("--token", help="With --serve: ask other users for a token.")
+    ] = False,
 ) -> None:
     """Open the feature browser's pages."""
     from saeborzoi.browser.door import tunnel
@@ -168,11 +169,11 @@ def browse(
     if serve:
         secret = secrets.token_urlsafe(24) if token else ""
         with make_server(folder, port, secret) as server:
-            address, number = server.server_address[:2]
-            query = f"?token={secret}" if secret else ""
+            host, port = server.server_address[:2]  # type: ignore[assignment]
             place = f"{key}/index.html" if key else ""
-            print(f"http://{address!s}:{number}/{place}{query}; Ctrl-C ends it", flush=True)
-            if line := tunnel(int(number), dict(os.environ)):
+            query = f"?token={secret}" if secret else ""
+            print(f"http://{host!s}:{port}/{place}{query}; Ctrl-C ends it", flush=True)
+            if line := tunnel(port, dict(os.environ)):
                 print(f"From your own machine: {line}", flush=True)
             server.serve_forever()
     elif not open_file(page):
