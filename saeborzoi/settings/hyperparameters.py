@@ -273,8 +273,8 @@ class PartitionKey(NamedTuple):
             return cls(owner, parse_node_key(node))
         except PartitionKeyError:
             raise PartitionKeyError(
-                f"partition key {text!r}: {node!r} is not of the form 'n0003'; write e.g. "
-                f"'{owner}|n0003'"
+                f"partition key {text[:200]!r}: {node[:80]!r} is not of the form 'n0003'; write e.g. "
+                f"'{owner[:200]}|n0003'"
             ) from None
 
 
@@ -298,8 +298,8 @@ def parse_node_key(key: str) -> int:
     PartitionKeyError
         Where the key is not ``n`` and digits in canonical form.
     """
-    if not re.fullmatch(r"n[0-9]{4,}", key) or node_key(int(key[1:])) != key:
-        raise PartitionKeyError(f"node key {key!r} is not of the form 'n0003'")
+    if not re.fullmatch(r"n[0-9]{4,9}", key) or node_key(int(key[1:])) != key:
+        raise PartitionKeyError(f"node key {key[:80]!r} is not of the form 'n0003'")
     return int(key[1:])
 
 

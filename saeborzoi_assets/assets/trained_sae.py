@@ -21,6 +21,7 @@ from saeborzoi_assets.common import (
     image,
     made_by,
     path,
+    require_partitions,
     run_result,
 )
 from saeborzoi_assets.partitions import Partitions
@@ -74,7 +75,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
         with explained():
-            saes = [platform.sae(key) for key in context.partition_keys]
+            saes = [platform.sae(key) for key in require_partitions(context)]
             platform.store.require_writable()
             versions = {sae.key: version_of(platform, sae.key) for sae in saes}
             groups = passes(saes, platform.settings)
