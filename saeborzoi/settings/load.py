@@ -19,8 +19,8 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
 from saeborzoi.reading import read_text
 from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.section import MAX_NODES, Section
 from saeborzoi.settings.sections import (
-    MAX_NODES,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
     Annotation,
@@ -38,7 +38,6 @@ from saeborzoi.settings.sections import (
     Profile,
     Project,
     SaeGrid,
-    Section,
     Selection,
     ShardSet,
     Training,
@@ -275,7 +274,11 @@ def _explain(error: ValidationError) -> str:
             if any(place[:-1] == location[:-1] and place != location for place in places):
                 continue  # one value or a list of them: the complaint about one value is enough
         elif is_list and any(
-            place[:-1] == location[:-1] and str(place[-1]).startswith("tuple[") for place in places
+            len(place) >= len(location)
+            and place[: len(location) - 1] == location[:-1]
+            and str(place[len(location) - 1]).startswith("tuple[")
+            for place in places
+            if place != location
         ):
             continue
         place = ".".join(str(part) for part in location if not _BRANCH.match(str(part)))

@@ -6,18 +6,27 @@ is found, read and made into one `Settings` is in `settings.py`.
 
 from __future__ import annotations
 
-import itertools
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.hyperparameters import (
     LAYER_NAME,
     Hyperparameters,
-    make_hyperparameters,
+    every_combination,
+)
+from saeborzoi.settings.section import (
+    CLOCK,
+    ENGINE_WIDTHS,
+    MAX_CHANNELS,
+    MAX_SEQLET_BP,
+    Fraction,
+    Name,
+    PositiveFraction,
+    PositiveInt,
+    Section,
 )
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
@@ -27,42 +36,6 @@ RECEPTIVE_FIELDS = {"conv1d_1": 24, "conv1d_2": 42, "conv1d_3": 78, "conv1d_4": 
 
 FEWEST_POSITIONS = 3_000_000
 """Positions after which the default recipe has converged on data from a known dictionary."""
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1, le=10**15)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-"""Goes into names of files."""
-MAX_COMBINATIONS = 10_000
-MAX_CHANNELS = 100_000
-MAX_NODES = 1_000_000
-"""Of an SAE: Dagster lists the partition of each."""
-MAX_SEQLET_BP = 100_000
-
-
-class Section(BaseModel):
-    """A part of the settings; unknown keys are refused, and true and false where a number is
-    wanted, inf and nan too."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    without_effect: ClassVar[frozenset[str]] = frozenset()
-    """Settings that say how a result is made, and leave it as it is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_truth_for_numbers(cls, values: Any) -> Any:
-        for name, value in values.items() if isinstance(values, dict) else ():
-            field = cls.model_fields.get(name)
-            items = value if isinstance(value, list | tuple) else (value,)
-            truth = next((item for item in items if isinstance(item, bool)), None)
-            if truth is not None and field is not None and "bool" not in str(field.annotation):
-                raise ValueError(f"{name} = {str(truth).lower()}; needed is a number or text")
-        return values
-
-    def of_result(self) -> dict[str, Any]:
-        """What a result depends on, for its version."""
-        return self.model_dump(exclude=set(self.without_effect))
 
 
 class Project(Section):
@@ -126,6 +99,7 @@ class Layer(Section):
     name: str = Field(pattern=rf"^{LAYER_NAME}$", max_length=100)
     n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
     bp_per_position: Annotated[int, Field(ge=1, le=10**6)]
+    """Base pairs that one position covers."""
     pad_bp: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Base pairs that the model saw on either side of each window of the BED."""
     seqlet_width_bp: PositiveInt | Literal["receptive_field"] | None = None
@@ -187,16 +161,7 @@ class _SaeGrid(Section):
             for name, value in self
             if name != "checkpoint" and value is not None
         }
-        n_combinations = math.prod(len(values) for values in axes.values())
-        if n_combinations > MAX_COMBINATIONS:
-            raise ValueError(
-                f"[[sae]] asks for {n_combinations:,} SAEs; needed are at most "
-                f"{MAX_COMBINATIONS:,}: shorten its lists"
-            )
-        combinations = [
-            make_hyperparameters(**dict(zip(axes, values, strict=True)))
-            for values in itertools.product(*axes.values())
-        ]
+        combinations = every_combination(axes)
         if self.checkpoint is not None and len(combinations) != 1:
             raise ValueError("a checkpoint needs single values, not lists")
         return combinations
@@ -277,10 +242,6 @@ class Selection(Section):
         return self
 
 
-_ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
-"""Narrowest and widest motif that each engine takes."""
-
-
 class Motifs(Section):
     """`[motifs]`: motif discovery."""
 
@@ -315,7 +276,7 @@ class Motifs(Section):
                 f"max_width = {self.max_width} is less than min_width = {self.min_width}, so that "
                 "no motif can be found; raise max_width or lower min_width"
             )
-        lowest, highest = _ENGINE_WIDTHS[self.engine]
+        lowest, highest = ENGINE_WIDTHS[self.engine]
         widest = self.max_width or max(self.min_width, lowest)
         if self.min_width < lowest or widest > highest:
             raise ValueError(
@@ -427,14 +388,11 @@ class Compute(Section):
         return base.model_copy(update=own.model_dump(exclude_unset=True))
 
 
-_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-
-
 class Automation(Section):
     """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
 
     max_saes_in_flight: PositiveInt = 1
-    hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
+    hours: str | None = Field(default=None, pattern=rf"^{CLOCK}-{CLOCK}$")
     """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
     gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
     """No training is launched once those that ended today took so much."""

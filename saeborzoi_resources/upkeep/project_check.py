@@ -120,17 +120,18 @@ def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path
     from saeborzoi.sae.checkpoint import import_published, load_checkpoint
 
     n_channels = settings.layer_named(hyperparameters.layer).n_channels
+    notes: list[str] = []
     if path.is_dir():
         sae = load_checkpoint(path, n_channels)
     else:
-        sae = import_published(path, hyperparameters.k(n_channels), n_channels)
+        sae = import_published(path, hyperparameters.k(n_channels), n_channels, notes)
     wanted = hyperparameters.n_nodes(n_channels)
     if sae.n_nodes != wanted:
         raise InputError(
             f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
-            f"{n_channels} channels is {wanted}; mend expansion in its [[sae]]"
+            f"{n_channels} channels is {wanted}; fix expansion in its [[sae]]"
         )
-    return f"{sae.n_nodes} nodes"
+    return "; ".join([f"{sae.n_nodes} nodes", *notes])
 
 
 def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
