@@ -37,12 +37,7 @@ def groups(settings: Settings) -> dict[str, list[Path]]:
     }
     for layer in settings.layer:
         found[activations(layer.name)] = [
-            *(
-                file
-                for shards in (layer.train, layer.validation)
-                if shards
-                for file in (shards.shards, shards.windows)
-            ),
+            *settings.activation_files(layer, layer.sets),
             *([layer.channel_max] if layer.channel_max else []),
         ]
     return found

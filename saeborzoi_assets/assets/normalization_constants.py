@@ -1,11 +1,14 @@
 """Maximum of each channel of a layer over all shards: what its activations are divided by."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Layer
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
@@ -30,9 +33,24 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
         NAME,
         CODE_VERSION,
         layer.name,
-        sections={"n_channels": layer.n_channels},
-        files=[layer.channel_max or layer.train.shards],
+        sections={
+            "n_channels": layer.n_channels,
+            **(
+                {}
+                if layer.channel_max
+                else platform.settings.activation_settings(layer, [layer.train])
+            ),
+        },
+        files=_files(platform.settings, layer),
     )
+
+
+def _files(settings: Settings, layer: Layer) -> list[Path]:
+    if layer.channel_max is not None:
+        return [layer.channel_max]
+    if layer.train.shards is not None:
+        return [layer.train.shards]  # which of its positions count makes no difference
+    return settings.activation_files(layer, [layer.train])
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:

@@ -28,13 +28,16 @@ CODE_VERSION = "1"
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
     """What an SAE's top activations are made from now."""
-    train = platform.sae(key).layer.train
+    settings, layer = platform.settings, platform.sae(key).layer
     return platform.version(
         NAME,
         CODE_VERSION,
         key,
-        sections={"selection": platform.settings.selection.model_dump()},
-        files=[train.shards, train.windows],
+        sections={
+            "selection": settings.selection.model_dump(),
+            **settings.activation_settings(layer, [layer.train]),
+        },
+        files=settings.activation_files(layer, [layer.train]),
         inputs=[TRAINED_SAE],
     )
 

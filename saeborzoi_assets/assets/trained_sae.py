@@ -34,14 +34,16 @@ def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None)
     """What an SAE is trained or imported from now."""
     settings, sae = platform.settings, platform.sae(key)
     checkpoint = settings.checkpoint_of(sae.hyperparameters)
-    shard_sets = [shards for shards in (sae.layer.train, sae.layer.validation) if shards]
     return platform.version(
         NAME,
         CODE_VERSION,
         key,
-        sections={"training": settings.training.of_result()},
+        sections={
+            "training": settings.training.of_result(),
+            **settings.activation_settings(sae.layer, sae.layer.sets),
+        },
         files=[
-            *(file for shards in shard_sets for file in (shards.shards, shards.windows)),
+            *settings.activation_files(sae.layer, sae.layer.sets),
             *([checkpoint] if checkpoint else []),
         ],
         inputs=[NORMALIZATION_CONSTANTS],
