@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from saeborzoi.activations.live import LiveSource, Places
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.activations.values import require_plausible, unnamed_shards
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_folder
-from saeborzoi.genome.coordinates import Genome, require_inside
+from saeborzoi.genome.coordinates import Genome, read_windows, require_inside
 from saeborzoi.genome.windows import windows_of
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.models.layer import LayerGeometry
@@ -65,14 +66,23 @@ def plans_of(
         plans: list[SlabPlan] = []
         for shard_set in sets:
             if shard_set.shards is not None:
-                folder = ShardFolder.open(shard_set.shards, layer.n_channels)
-                plans.append(SlabPlan(folder, kept_pieces(folder, layer, shard_set)))
+                plans.append(_of_shards(layer, shard_set, progress))
                 continue
             if opened is None:
                 opened = _Live(settings, layer)
                 genome = stack.enter_context(Genome(settings.data.genome, cache=genome_cache))
             plans.append(opened.plan(shard_set, genome, progress))
         yield plans[0], plans[1] if len(plans) > 1 else None
+
+
+def _of_shards(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPlan:
+    shards, windows = shard_set.folder_and_windows
+    folder = ShardFolder.open(shards, layer.n_channels)
+    require_plausible(folder)
+    unnamed = unnamed_shards(folder, read_windows(windows))
+    if unnamed:
+        progress("reading shards", 0, 0, unnamed)
+    return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
 
 
 def load_settings_model(settings: Model) -> SequenceModel:

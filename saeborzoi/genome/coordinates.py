@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +83,15 @@ class Windows:
         rows = np.asarray(sequence, np.int64)
         return np.zeros(rows.shape, bool) if self.is_reverse is None else self.is_reverse[rows]
 
+    def only(self, row: ArrayLike) -> Windows:
+        """Some of the windows, in ascending order of rows of the file."""
+        columns = ["chrom", "start_bp", "end_bp", "shard", "row", "line"]
+        if self.is_reverse is not None:
+            columns.append("is_reverse")
+        return replace(self, **{name: getattr(self, name)[row] for name in columns})
 
-def read_windows(path: Path) -> Windows:
+
+def read_windows(path: Path | str) -> Windows:
     """Read the windows of a shard folder.
 
     Either the published `train_seqs.bed` (tab-separated, a header line
@@ -96,6 +103,7 @@ def read_windows(path: Path) -> Windows:
     InputError
         Where the file cannot be read, has no row, or a row is no interval; names the line.
     """
+    path = Path(path)
     n_skipped, header = skip_remarks(path)
     is_reverse = None
     if "chunk_ind" in header or "inner_ind" in header:

@@ -394,7 +394,7 @@ def test_paths_of_the_model_start_at_the_settings_file(folder: Path) -> None:
     assert settings.model.loader == f"{folder}/net.py:load"
     assert settings.model.files == [folder / "net.py", folder / "w.pth"]
     layer = settings.layer[0]
-    assert settings.activation_files(layer, [layer.train]) == [
+    assert settings.activation_files([layer.train]) == [
         folder / "windows.bed", folder / "genome.fa", folder / "net.py", folder / "w.pth",
     ]  # fmt: skip
     other = settings_of(folder, 'loader = "tests.models.nets:padded"', 'loader = "keras-h5:m.h5"')
