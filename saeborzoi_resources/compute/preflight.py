@@ -228,7 +228,8 @@ def _gpu(label: str, profile: Profile, figures: Figures) -> Finding:
     return Finding(
         what,
         False,
-        f"asked for {profile.n_gpus} GPUs, CUDA_VISIBLE_DEVICES={figures['cuda_visible_devices']}, but "
+        f"asked for {profile.n_gpus} GPUs, "
+        f"CUDA_VISIBLE_DEVICES={figures['cuda_visible_devices']}, but "
         f"torch {figures['versions']['torch']} sees no GPU; install a CUDA build of torch in the "
         "worker's environment that fits the node's driver",
     )
