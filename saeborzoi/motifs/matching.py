@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from saeborzoi.catalog.views import BEST_FIRST
 from saeborzoi.errors import MissingProgramError
@@ -262,21 +263,6 @@ def align(
     )
 
 
-def benjamini_hochberg(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """q-values along the last axis: the smallest false discovery rate at which each passes.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5])).round(4).tolist()
-    [0.04, 0.0533, 0.0533, 0.5]
-    """
-    n = p_values.shape[-1]
-    order = np.argsort(p_values, axis=-1, kind="stable")
-    ranked = np.take_along_axis(p_values, order, axis=-1) * n / np.arange(1, n + 1)
-    ranked = np.minimum.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1]
-    q = np.empty_like(ranked)
-    np.put_along_axis(q, order, np.minimum(ranked, 1.0), axis=-1)
-    return q
-
-
 def _passes(
     p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], below: Thresholds
 ) -> NDArray[np.bool_]:
@@ -287,7 +273,7 @@ def _reported(
     rows: pd.DataFrame, database: Database, found: Alignments, thresholds: Thresholds
 ) -> pd.DataFrame:
     p = found.p_value
-    q = benjamini_hochberg(p)
+    q = stats.false_discovery_control(p, axis=-1)
     e = p * len(database.motifs)
     passes = _passes(p, q, e, thresholds)
     keep = passes.copy()

@@ -204,6 +204,7 @@ def match(node: int, motif: int, name: str, family: str, p: float, ok: bool = Tr
     return {
         "node": node,
         "motif": motif,
+        "database": "known",
         "target_id": f"id.{name}",
         "target_name": name,
         "target_family": family,
