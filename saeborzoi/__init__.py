@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from saeborzoi.sae.model import SparseAutoencoder
     from saeborzoi.settings.load import load_settings
 
+from saeborzoi.caches import find_caches
+
 __version__ = "0.1.0"
+
+# before numba is imported, which reads its variable then
+find_caches()
 
 __all__ = [
     "Catalog",

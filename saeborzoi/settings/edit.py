@@ -7,6 +7,7 @@ settings is `settings.py`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -61,9 +62,17 @@ def add_sae(settings_file: Path | str, hyperparameters: Hyperparameters) -> str:
         mode = path.stat().st_mode
         newline = "\r\n" if "\r\n" in text else "\n"
         block = newline.join(_block(hyperparameters))
-        with write_file(path) as temporary:
-            temporary.write_bytes(_inserted(text, block, newline).encode())
-            _require_added(temporary, path, [*wanted, hyperparameters])
+        try:
+            with write_file(path) as temporary:
+                temporary.write_bytes(_inserted(text, block, newline).encode())
+                _require_added(temporary, path, [*wanted, hyperparameters])
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise SettingsError(
+                f"{path}: is mounted by itself (as by Docker or a ConfigMap) and cannot be "
+                f"replaced; add to it where it comes from:\n\n{block}"
+            ) from None
         path.chmod(mode)
     return block
 
