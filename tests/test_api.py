@@ -418,6 +418,38 @@ def test_a_region_that_windows_cover_in_part_is_not_read(made_project: Path) -> 
     assert read_windows(made_project / "train_seqs.bed").end_bp.max() == 59_600
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected", "rows"),
+    [
+        (["+", "-"], [2, 3, 4], [0, 0, 0]),  # both strands: the forward one
+        (["-", "+"], [102, 103, 104], [1, 1, 1]),
+        (["-"], [7, 6, 5], [0, 0, 0]),  # position 0 is the right end
+    ],
+)
+def test_a_locus_that_was_read_on_both_strands_is_there_once(
+    tmp_path: Path, lines: list[str], expected: list[int], rows: list[int]
+) -> None:
+    (tmp_path / "w.bed").write_text(
+        "".join(f"chr1\t1000\t1040\t.\t0\t{strand}\n" for strand in lines)
+    )
+    (tmp_path / "shards").mkdir()
+    x = np.arange(10)[None, :, None] + 100 * np.arange(len(lines))[:, None, None]
+    with h5py.File(tmp_path / "shards" / "activations_0.h5", "w") as file:
+        file["x"] = x.astype(np.float32)
+    found = region_of_shards(
+        tmp_path / "shards",
+        tmp_path / "w.bed",
+        parse_region("chr1:1,009-1,020"),
+        n_channels=1,
+        bp_per_position=4,
+        pad_bp=0,
+    )
+    assert found is not None
+    assert found.start_bp.tolist() == [1008, 1012, 1016]
+    assert found.activation[:, 0].tolist() == expected
+    assert found.window.tolist() == rows
+
+
 # -- a network ------------------------------------------------------------------------------------
 
 
