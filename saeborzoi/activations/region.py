@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
+from saeborzoi.genome.coordinates import (
+    Windows,
+    kept_positions,
+    position_intervals,
+    read_windows,
+)
 from saeborzoi.genome.regions import Region
 
 
@@ -78,15 +83,20 @@ def region_of_shards(
     parts = []
     with folder.reader() as reader:
         for i, first, last in kept_positions(some, folder.n_positions, bp_per_position, pad_bp):
-            origin_bp = int(some.start_bp[i]) - pad_bp
-            first = max(first, (region.start_bp - origin_bp) // bp_per_position)
-            last = min(last, -((origin_bp - region.end_bp) // bp_per_position))
-            if first >= last:
+            position = np.arange(first, last)
+            _, start_bp, end_bp = position_intervals(
+                some, np.full(len(position), i), position, bp_per_position, bp_per_position, pad_bp
+            )
+            inside = np.flatnonzero((start_bp < region.end_bp) & (end_bp > region.start_bp))
+            if not len(inside):
                 continue
-            own = int(row[near[i]])
-            block = reader.read(int(place[near[i]]), slice(own, own + 1), slice(first, last))[0]
-            start_bp = origin_bp + bp_per_position * np.arange(first, last)
-            parts.append((block, start_bp, np.full(len(block), near[i])))
+            own, chosen = int(row[near[i]]), slice(int(inside[0]), int(inside[-1]) + 1)
+            block = reader.read(
+                int(place[near[i]]),
+                slice(own, own + 1),
+                slice(first + chosen.start, first + chosen.stop),
+            )[0]
+            parts.append((block, start_bp[chosen], np.full(len(block), near[i])))
     if not parts:
         return None
     activation, start, window = (np.concatenate(column) for column in zip(*parts, strict=True))
