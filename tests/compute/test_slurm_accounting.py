@@ -47,7 +47,7 @@ def test_accounting_tells_usage_and_what_the_controller_forgot(
     assert used["cpu_s"] > 0.1
 
     one = accounting.client("sbatch", "--parsable", "--wrap", "exit 7").strip()
-    wait_for(lambda: not Slurm().states([one]), "the controller forgets", 90)
+    wait_for(lambda: not Slurm().states({one: "wrap"}), "the controller forgets", 90)
     task = Task(JobFolder(tmp_path / "jobs", make_job("b")), "[compute.profile.x]", 1)
     task.folder.path.mkdir()
     task.submission = "wrap"

@@ -14,6 +14,7 @@ from scipy import stats
 
 from saeborzoi.motifs import evidence
 from saeborzoi.motifs.engine.builtin import find_motifs
+from saeborzoi.motifs.evidence import NodeEvidence
 from saeborzoi.motifs.evidence_kernels import best_log_odds, shuffle_dinucleotides
 from saeborzoi.motifs.sequences import encode, four_mers, reverse_complement
 from tests.motifs.test_properties import matrix_of
@@ -155,7 +156,8 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
 def test_a_motif_of_chance_sites_is_not_enriched() -> None:
     """Sites picked because they are alike: without leaving each out they would look enriched."""
     rng = np.random.default_rng(5)
-    with_all, left_out = [], []
+    with_all: list[NodeEvidence] = []
+    left_out: list[NodeEvidence] = []
     for seed in range(6):
         texts = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(300)]
         sequences = encode(texts)

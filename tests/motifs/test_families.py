@@ -71,7 +71,7 @@ def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
 
 def test_clusters_are_named_by_what_they_are_rich_in() -> None:
     # every cluster holds zinc fingers; the third is rich in GATA though it is not the commonest
-    family = dict.fromkeys(range(60), "zinc finger")
+    family: dict[int, str | None] = dict.fromkeys(range(60), "zinc finger")
     family |= dict.fromkeys(range(60, 66), "GATA")
     embedding = pd.DataFrame({"node": range(80), "cluster": [n % 3 for n in range(80)]})
     embedding.loc[embedding["node"].between(60, 65), "cluster"] = 2
