@@ -147,6 +147,9 @@ class Cluster:
         controller.terminate()
         controller.wait(20)
         if first_job_id:
+            # the last id is kept there, also where all else is to be forgotten
+            shutil.rmtree(self.folder / "state")
+            (self.folder / "state").mkdir()
             with self.config.open("a") as file:
                 file.write(f"FirstJobId={first_job_id}\n")
         self.launch("slurmctld", "-D", *(["-c"] if forgets else []), position=place)
