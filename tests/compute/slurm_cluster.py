@@ -284,7 +284,7 @@ class _Accounting:
             "AccountingStorageType=accounting_storage/slurmdbd\n"
             f"AccountingStorageHost=127.0.0.1\nAccountingStoragePort={self._ports[1]}\n"
             f"AccountingStoragePass={self._folder}/munge/socket\n"
-            "AccountingStorageTRES=gres/gpu\n"
+            "AccountingStorageTRES=gres/gpu\nAccountingStorageEnforce=associations,limits,qos\n"
         )
 
     def start(self) -> None:
@@ -338,7 +338,12 @@ StorageLoc=slurm
                     raise RuntimeError(f"slurmdbd does not answer: {error.stderr}") from None
                 time.sleep(0.3)
             else:
-                return
+                break
+        for added in (
+            "qos one MaxSubmitJobsPerUser=1", "qos short MaxWall=00:01:00", "account lab",
+            "user root account=lab qos=normal,one,short",
+        ):  # fmt: skip
+            self._cluster.client("sacctmgr", "-i", "add", *added.split())
 
 
 @contextlib.contextmanager
