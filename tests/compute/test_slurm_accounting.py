@@ -77,7 +77,7 @@ def test_a_limit_of_submitted_jobs_is_waited_for(
 ) -> None:
     """A QOS that lets a user have one job: jobs come one after the other, none fails."""
     monkeypatch.setattr(slurm_submit, "_LIMIT_PAUSE_S", 1.0)
-    profile = {"time": "5", "mem": "50M", "qos": "one", "max_attempts": 1}
+    profile = {"time": "5", "mem": "50M", "account": "lab", "qos": "one", "max_attempts": 1}
     settings = tiny_settings(backend="slurm", profile={"default": profile})
     compute = SlurmCompute(settings, tmp_path / "jobs", "tiny_stages:touch")
     jobs = [make_job(f"batch{number}", number) for number in range(3)]
