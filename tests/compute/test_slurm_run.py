@@ -206,7 +206,7 @@ def lose_the_state(slurm: Cluster, one: str) -> None:
     def submit() -> str:
         try:
             return slurm.client(
-                "sbatch", "--parsable", "--job-name=somebody_elses", "--mem=20M",
+                "sbatch", "--parsable", "--hold", "--job-name=somebody_elses", "--mem=20M",
                 "--wrap", "sleep 600",
             ).strip()  # fmt: skip
         except subprocess.CalledProcessError:
