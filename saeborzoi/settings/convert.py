@@ -99,7 +99,7 @@ def _checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     folder where they lie there, as the settings may be written elsewhere."""
     values: dict[str, Any] = {}
     for key in (*_WHOLE, *_NUMBERS):
-        value = config.get(key, _DEFAULTS.get(key))
+        value: Any = {**_DEFAULTS, **config}[key]
         # a whole number may come as 4.0; 4.5 nodes for a channel there are none
         if key in _WHOLE and isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -108,14 +108,14 @@ def _checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"{path}: {key} is {_shown(value)}; needed is {kind}: fix it there")
         values[key] = value
     for key in (*_TEXTS, *_PATHS):
-        value = config.get(key)
-        if value is None and key not in _REQUIRED:
+        text = config.get(key)
+        if text is None and key not in _REQUIRED:
             continue
-        if not isinstance(value, str) or (value == "" and key in _REQUIRED):
-            raise InputError(f"{path}: {key} is {_shown(value)}; needed is text: fix it there")
-        if not value.isprintable():
-            raise InputError(f"{path}: {key} is {_shown(value)}, with control characters; fix it")
-        values[key] = os.path.abspath(path.parent / value) if value and key in _PATHS else value
+        if not isinstance(text, str) or (text == "" and key in _REQUIRED):
+            raise InputError(f"{path}: {key} is {_shown(text)}; needed is text: fix it there")
+        if not text.isprintable():
+            raise InputError(f"{path}: {key} is {_shown(text)}, with control characters; fix it")
+        values[key] = os.path.abspath(path.parent / text) if text and key in _PATHS else text
     if _SEQUENCE_BP % values["seq_len"]:
         raise InputError(
             f"{path}: seq_len {values['seq_len']!r} does not divide {_SEQUENCE_BP} bp; needed is "

@@ -47,7 +47,8 @@ def parse_target(text: str, nodes: str | None) -> tuple[str, list[int] | None]:
         last = int(found[2] or found[1]) if found else -1
         if found is None or last < int(found[1]):
             raise PartitionKeyError(
-                f"--nodes {nodes[:80]!r}: {part[:80]!r} is no node and no range of nodes; write e.g. 3,7-9"
+                f"--nodes {nodes[:80]!r}: {part[:80]!r} is no node and no range of "
+                "nodes; write e.g. 3,7-9"
             )
         if last >= MAX_NODES or len(wanted) >= MAX_NODES:  # before any memory is taken
             raise PartitionKeyError(
