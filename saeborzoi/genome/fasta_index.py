@@ -232,8 +232,8 @@ class _Scan:
         return self._refused(
             line,
             f"sequence {shown(self.name)} has lines of {self.line_bases} letters, but not here; "
-            "needed are sequence lines of one length, the last may be shorter: `seqtk seq -l 60` or "
-            "`fold` write them so",
+            "needed are sequence lines of one length, the last may be shorter: `seqtk seq -l 60` "
+            "or `fold` write them so",
         )
 
     def _refused(self, line: int, what: str) -> InputError:

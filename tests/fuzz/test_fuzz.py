@@ -187,8 +187,8 @@ def config_json(path: Path) -> None:
     ("kind", "look", "n"),
     [
         ("fasta", fasta, 800),
-        ("bed", bed, 400),
-        ("windows", windows, 400),
+        ("bed", bed, 250),
+        ("windows", windows, 250),
         ("meme", meme, 1000),
         ("settings", settings, 800),
         ("keys", keys, 1000),

@@ -328,7 +328,7 @@ def test_odd_width_on_odd_position_is_centred() -> None:
 
 
 def test_a_row_that_ends_after_its_number_is_not_passed_over(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 5: column 2 \(chrom\) is empty or missing"):
+    with pytest.raises(InputError, match=r"line 5: column 2 \(0\) is empty or missing"):
         read_windows(write(tmp_path / "w.bed", PUBLISHED + "3\n"))
     remarked = PUBLISHED + "# 3\tchr1\t1\t65\t0\t2\n\n"
     assert len(read_windows(write(tmp_path / "w.bed", remarked))) == 3
