@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.source import Source
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.reading import is_number, read_json
@@ -56,25 +56,20 @@ class ChannelMax(NamedTuple):
         return {str(channel): float(value) for channel, value in enumerate(self.used)}
 
 
-def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
-    """Maximum of each channel over all positions of all shards, padding included.
+def channel_max(source: Source, progress: Progress = silent) -> ChannelMax:
+    """Maximum of each channel over all positions of a source; of shards, padding included.
 
     sae-borzoi's definition, but that a maximum <= 0 is replaced by 1.
 
     Raises
     ------
     InputError
-        Where a shard cannot be read or holds NaN or infinity.
+        Where it cannot be read, or holds NaN or infinity.
     """
     from saeborzoi.activations.loader import SlabPlan, to_float32  # torch: only where used
 
-    sizes = [shard.n_sequences for shard in folder.shards]
-    everything = np.zeros((folder.n_sequences, 5), np.int64)
-    everything[:, 0] = np.repeat(np.arange(len(sizes)), sizes)
-    everything[:, 1] = np.concatenate([np.arange(size) for size in sizes])
-    everything[:, 3] = folder.n_positions
-    plan = SlabPlan(folder, everything)
-    largest = np.full(folder.n_channels, -np.inf, np.float32)
+    plan = SlabPlan(source, source.everything())
+    largest = np.full(source.n_channels, -np.inf, np.float32)
     done = 0
     for slab in plan.in_order():
         np.maximum(largest, to_float32(slab.activation).amax(0).numpy(), out=largest)
@@ -83,7 +78,7 @@ def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
     return _usable(largest)
 
 
-def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
+def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
     """Read sae-borzoi's `<layer>_max.json`: `{"0": max, "1": max, ...}`, in any order.
 
     Raises
@@ -91,7 +86,7 @@ def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
     InputError
         Where the file is not such a document, or its channels are not 0 ... n_channels-1.
     """
-    document = read_json(path)
+    document = read_json(Path(path))
     seen = np.full(n_channels, np.nan, np.float32)
     try:
         if not isinstance(document, dict):

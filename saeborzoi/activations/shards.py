@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.activations.hdf5 import datasets, require_values, unreadable
-from saeborzoi.activations.reader import Reader
+from saeborzoi.activations.reader import Reader, Shard
+from saeborzoi.activations.source import SLAB_POSITIONS
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
 from saeborzoi.settings.sections import Layer, ShardSet
@@ -31,18 +33,7 @@ _SAMPLED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One HDF5 file: `index` is the number in its name, `chunks` its HDF5 chunk shape."""
-
-    path: Path
-    index: int
-    dataset: str
-    n_sequences: int
-    dtype: str
-    chunks: tuple[int, int, int] | None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShardFolder:
     """A checked folder of shards, in numeric order.
 
@@ -62,7 +53,7 @@ class ShardFolder:
     n_channels: int
 
     @classmethod
-    def open(cls, folder: Path, n_channels: int | None = None) -> ShardFolder:
+    def open(cls, folder: Path | str, n_channels: int | None = None) -> ShardFolder:
         """Read the shapes of a folder of shards; no activation is read.
 
         Parameters
@@ -79,6 +70,7 @@ class ShardFolder:
             Where the folder is missing or empty, two files have one number, a file is no complete
             HDF5 or its values are not there, or shapes differ.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; needed is a folder of shards activations_<i>.h5; "
@@ -120,6 +112,17 @@ class ShardFolder:
                 "n_channels of the layer, or `shards`"
             )
         return cls(folder, tuple(shard for shard, _ in described), n_positions, channels)
+
+    def __repr__(self) -> str:
+        return (
+            f"ShardFolder({self.folder}: {len(self.shards):,} shards, {self.n_sequences:,} windows "
+            f"x {self.n_positions:,} positions x {self.n_channels:,} channels, {self.dtype})"
+        )
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.folder)
 
     @property
     def n_sequences(self) -> int:
@@ -183,11 +186,37 @@ class ShardFolder:
     @contextlib.contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open files to read from; each file is opened once, at its first use."""
-        reader = Reader(self)
+        reader = Reader(self.shards, self.n_positions)
         try:
             yield reader
         finally:
             reader.close()
+
+    def slab_shape(self, place: int) -> tuple[int, int]:
+        """Rows and positions of one read: whole HDF5 chunks."""
+        chunks = self.shards[place].chunks
+        if chunks is None:
+            return 1, SLAB_POSITIONS
+        return chunks[0], max(1, SLAB_POSITIONS // chunks[1]) * chunks[1]
+
+    def everything(self) -> NDArray[np.int64]:
+        """(n_sequences, 5) int64, as `kept_pieces`: every position, padding included."""
+        return np.array(
+            [
+                (place, row, 0, self.n_positions, 0)
+                for place, shard in enumerate(self.shards)
+                for row in range(shard.n_sequences)
+            ],
+            np.int64,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """`data_fingerprint`, and `data_files`, name to bytes; neither place nor time of a file
+        enters."""
+        return {
+            "data_fingerprint": self.fingerprint(),
+            "data_files": {shard.path.name: shard.path.stat().st_size for shard in self.shards},
+        }
 
     def fingerprint(self) -> str:
         """Short digest of names, sizes and sampled bytes: does a checkpoint belong to this data?
@@ -219,7 +248,7 @@ def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArr
     InputError
         Where windows and shards do not fit each other, or no position is left.
     """
-    windows = read_windows(shard_set.windows)
+    windows = read_windows(shard_set.folder_and_windows[1])
     place, row = folder.locate(windows)
     ranges = kept_positions(windows, folder.n_positions, layer.bp_per_position, layer.pad_bp)
     if not len(ranges):

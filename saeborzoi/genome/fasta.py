@@ -26,6 +26,19 @@ _FETCH_ROWS = 1 << 16
 _UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
 
+_COMPLEMENT = np.arange(256, dtype=np.uint8)
+_COMPLEMENT[np.frombuffer(b"ACGT", np.uint8)] = np.frombuffer(b"TGCA", np.uint8)
+
+
+def reverse_complement(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The other strand of (..., n) upper-case letters; what is none of A, C, G, T stays.
+
+    >>> reverse_complement(np.frombuffer(b"AACGN", np.uint8)).tobytes()
+    b'NCGTT'
+    """
+    return _COMPLEMENT[letters][..., ::-1]
+
+
 class Genome:
     """A FASTA with quick access to many short intervals. Soft-masking is ignored.
 
@@ -55,8 +68,8 @@ class Genome:
         Where the cache cannot be written.
     """
 
-    def __init__(self, path: Path, cache: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, cache: Path | str | None = None) -> None:
+        self.path = path = Path(path)
         try:
             stat = path.stat()
             compressed = is_gzipped(path)
@@ -67,7 +80,8 @@ class Genome:
         if cache is None:
             temporary = tempfile.TemporaryDirectory(prefix="saeborzoi-genome-")
             self._cleanup = weakref.finalize(self, temporary.cleanup)
-            cache = Path(temporary.name)
+            cache = temporary.name
+        cache = Path(cache)
         # size and times in the name: a FASTA that changes gets a new copy and a new index
         identity = "\0".join(
             map(str, (path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ def text_of_log10(log10: float) -> str:
     return f"{mantissa}e{exponent:+04d}"
 
 
-def read_meme(path: Path) -> list[MemeMotif]:
+def read_meme(path: Path | str) -> list[MemeMotif]:
     """Motifs of a MEME-format file, plain or gzipped.
 
     Raises
@@ -89,6 +89,7 @@ def read_meme(path: Path) -> list[MemeMotif]:
     InputError
         Where the file is missing, unreadable, truncated, holds no motif or a malformed one.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError(
             f"motif file {path}: not there; fix the path in [[data.motif_database]] source"
@@ -261,12 +262,26 @@ def _is_number(word: str) -> bool:
 
 
 def format_meme(
-    motifs: Iterable[MemeMotif], background: tuple[float, float, float, float] = (0.25,) * 4
+    motifs: Iterable[MemeMotif],
+    background: Sequence[float] = (0.25,) * 4,
+    both_strands: bool = True,
 ) -> str:
-    """MEME-format text of some motifs."""
+    """MEME-format text of some motifs.
+
+    The feature browser writes the same text in JavaScript (`export.js`), tested byte for byte.
+
+    Parameters
+    ----------
+    motifs
+        In the order of the text.
+    background
+        Frequencies of A C G T.
+    both_strands
+        Whether sites may lie on either strand.
+    """
     frequencies = " ".join(f"{a} {p:.5f}" for a, p in zip("ACGT", background, strict=True))
     parts = [
-        "MEME version 5\n\nALPHABET= ACGT\n\nstrands: + -\n\n"
+        f"MEME version 5\n\nALPHABET= ACGT\n\nstrands: {'+ -' if both_strands else '+'}\n\n"
         f"Background letter frequencies\n{frequencies}\n"
     ]
     for motif in motifs:

@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_json
 from saeborzoi.reading import HEAD_BYTES, is_number, is_whole, kind_of, read_json
@@ -51,7 +52,51 @@ _PUBLISHED = {
 }
 
 
-def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> None:
+def load_sae(
+    path: Path | str, k: int | None = None, channel_max: Path | str | None = None
+) -> SparseAutoencoder:
+    """An SAE from wherever it was kept: saeborzoi, sparsify, SAELens or sae-borzoi.
+
+    Parameters
+    ----------
+    path
+        A folder with `cfg.json` and weights (or one of its files), or sae-borzoi's
+        `best_model.pt`.
+    k, channel_max
+        For `best_model.pt`, which does not hold them: active nodes a position, and sae-borzoi's
+        file `<layer>_max.json` of what activations are divided by.
+
+    Returns
+    -------
+    SparseAutoencoder
+        On the CPU, its parameters frozen.
+
+    Raises
+    ------
+    InputError
+        As `load_checkpoint`, `import_published` and `read_channel_max`; where `k` or
+        `channel_max` is missing for a `best_model.pt`, or given for a folder, which says itself.
+    """
+    path = Path(path)
+    if path.name in (CONFIG, SPARSIFY_WEIGHTS, SAELENS_WEIGHTS):
+        path = path.parent
+    if not path.is_file():
+        if k is not None or channel_max is not None:
+            raise InputError(
+                f"{path}: a folder says k and the channel maxima itself; leave them out"
+            )
+        return load_checkpoint(path).requires_grad_(False)
+    if k is None or channel_max is None:
+        raise InputError(
+            f"{path}: does not hold the number of active nodes and the channel maxima; give both, "
+            'e.g. load_sae("best_model.pt", k=30, channel_max="conv1d_1_max.json")'
+        )
+    sae = import_published(path, k)
+    sae.channel_max.copy_(torch.from_numpy(read_channel_max(channel_max, sae.n_channels).used))
+    return sae.requires_grad_(False)
+
+
+def save_checkpoint(sae: SparseAutoencoder, folder: Path | str, **provenance: Any) -> None:
     """Write `cfg.json`, `sae.safetensors` and `sae_weights.safetensors` into an existing folder.
 
     Parameters
@@ -63,6 +108,7 @@ def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> 
     **provenance
         Goes into `cfg.json`: `data_fingerprint`, `hyperparameters`, `code_version`.
     """
+    folder = Path(folder)
     safetensors.torch.save_file(sparsify_weights(sae), folder / WEIGHTS)
     safetensors.torch.save_file(saelens_weights(sae), folder / SAELENS_WEIGHTS)
     write_json(
@@ -79,7 +125,7 @@ def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> 
     )
 
 
-def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoencoder:
+def load_checkpoint(folder: Path | str, n_channels: int | None = None) -> SparseAutoencoder:
     """Read a folder with `cfg.json` and `sae.safetensors`, or one of SAELens's.
 
     A folder that sparsify or SAELens wrote has no channel maxima; they are 1 then.
@@ -89,6 +135,7 @@ def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoen
     InputError
         Where a file is missing or damaged, or shapes do not fit each other or `n_channels`.
     """
+    folder = Path(folder)
     config = read_config(folder)
     path, names, attributes_of = folder / WEIGHTS, SPARSIFY_NAMES, of_sparsify
     if not path.exists() and (folder / SAELENS_WEIGHTS).exists():
@@ -129,7 +176,7 @@ def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoen
     return sae
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path | str) -> dict[str, Any]:
     """`cfg.json` of a checkpoint.
 
     Raises
@@ -138,7 +185,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         Where it is missing, no JSON, of a later format, of another kind of SAE, or a field holds
         what it cannot; names the field.
     """
-    path = folder / CONFIG
+    path = Path(folder) / CONFIG
     config = read_json(path)
     if not isinstance(config, dict) or "k" not in config:
         raise InputError(
@@ -179,7 +226,7 @@ def _require(path: Path, config: dict[str, Any], field: str, needed: str, fits: 
 
 
 def import_published(
-    path: Path, k: int, n_channels: int | None = None, notes: list[str] | None = None
+    path: Path | str, k: int, n_channels: int | None = None, notes: list[str] | None = None
 ) -> SparseAutoencoder:
     """Read sae-borzoi's `best_model.pt`; only tensors and plain values are unpickled.
 
@@ -199,6 +246,7 @@ def import_published(
     InputError
         Where the file is damaged, holds code, lacks a tensor or has other shapes.
     """
+    path = Path(path)
     document = load_tensors(path)
     state = document
     for name in _STATES if isinstance(document, dict) else ():
@@ -218,7 +266,7 @@ def import_published(
     return _assembled(path, tensors, k, n_channels)
 
 
-def export_published(sae: SparseAutoencoder, path: Path) -> None:
+def export_published(sae: SparseAutoencoder, path: Path | str) -> None:
     """Write a `best_model.pt` that sae-borzoi loads: the same names, shapes and temperature."""
     state = {name: getattr(sae, attribute).detach().cpu() for name, attribute in _PUBLISHED.items()}
     state["decoder.weight"] = state["decoder.weight"].T.contiguous()

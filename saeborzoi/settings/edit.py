@@ -24,7 +24,7 @@ _TABLE = re.compile(r"\s*\[")
 _SAE_TABLE = re.compile(r"\s*\[\[\s*sae\s*\]\]")
 
 
-def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:
+def add_sae(settings_file: Path | str, hyperparameters: Hyperparameters) -> str:
     """Add one `[[sae]]` block to a settings file, after the last one that is there.
 
     Parameters
@@ -47,7 +47,7 @@ def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:
     PartitionKeyError
         Where the settings cannot serve it: no such layer, or no active node.
     """
-    path = settings_file.resolve()
+    path = Path(settings_file).resolve()
     with _one_at_a_time(path.parent):
         settings = load_settings(path)
         settings.require_fits(hyperparameters)

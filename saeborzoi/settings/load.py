@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +21,9 @@ from saeborzoi.reading import read_text, shown
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.section import MAX_NODES, Section
 from saeborzoi.settings.sections import (
+    PATH_LOADERS,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
-    STAGES,
     Annotation,
     Automation,
     Checks,
@@ -33,6 +33,7 @@ from saeborzoi.settings.sections import (
     Embedding,
     Layer,
     Matching,
+    Model,
     MotifDatabase,
     Motifs,
     Overlaps,
@@ -50,7 +51,6 @@ __all__ = [
     "PROJECT_VARIABLE",
     "PUBLISHED_SEQLET_WIDTHS",
     "RECEPTIVE_FIELDS",
-    "STAGES",
     "Annotation",
     "Automation",
     "Checks",
@@ -60,6 +60,7 @@ __all__ = [
     "Embedding",
     "Layer",
     "Matching",
+    "Model",
     "MotifDatabase",
     "Motifs",
     "Overlaps",
@@ -88,6 +89,7 @@ class Settings(Section):
 
     project: Project
     data: Data
+    model: Model | None = None
     layer: Annotated[tuple[Layer, ...], Field(min_length=1)]
     sae: tuple[SaeGrid, ...] = ()
     training: Training = Training()
@@ -115,6 +117,7 @@ class Settings(Section):
             if len(set(labels)) < len(labels):
                 raise ValueError(f"two [[data.{what}]] share a name: {labels}")
         for layer in self.layer:
+            self._require_activations(layer)
             if self.motifs.min_width > layer.seqlet_width:
                 raise ValueError(
                     f"[motifs] min_width = {self.motifs.min_width} is more than the "
@@ -125,6 +128,39 @@ class Settings(Section):
             for hyperparameters in grid.expand():
                 self.require_fits(hyperparameters)
         return self
+
+    def _require_activations(self, layer: Layer) -> None:
+        if layer.is_live and self.model is None:
+            raise ValueError(
+                f"layer {layer.name!r} has windows without `shards`, and there is no [model] to "
+                "compute their activations; add a [model], or name `shards`"
+            )
+        for shard_set in layer.sets:
+            if shard_set.windows == "genome" and shard_set.window_bp % layer.bp_per_position:
+                raise ValueError(
+                    f"layer {layer.name!r}: window_bp = {shard_set.window_bp} is no multiple of "
+                    f"bp_per_position = {layer.bp_per_position}; set one that is"
+                )
+
+    def activation_files(self, sets: Sequence[ShardSet]) -> list[Path]:
+        """Files of the user that activations are made from."""
+        files = [file for shard_set in sets for file in shard_set.files]
+        if any(shard_set.is_live for shard_set in sets):
+            assert self.model is not None, "validated"
+            files += [self.data.genome, *self.model.files]
+        return files
+
+    def activation_settings(self, layer: Layer, sets: Sequence[ShardSet]) -> dict[str, Any]:
+        """Settings that activations depend on beside the files; none where they are shards."""
+        if not any(shard_set.is_live for shard_set in sets):
+            return {}
+        assert self.model is not None, "validated"
+        live = [s.model_dump(include={"window_bp"}) for s in sets if s.windows == "genome"]
+        return {
+            "model": self.model.of_result(),
+            "layer": layer.model_dump(include={"module", "bp_per_position", "pad_bp"}),
+            **({"windows": live} if live else {}),
+        }
 
     def layer_named(self, name: str) -> Layer:
         """The layer of that name.
@@ -176,17 +212,17 @@ class Settings(Section):
         return None
 
 
-def find_settings_file(start: Path | None = None) -> Path:
+def find_settings_file(start: Path | str | None = None) -> Path:
     """`dagster_project.toml` from `SAEBORZOI_PROJECT` (a file or folder), else from the working
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
     if start is None and named:
-        path = Path(os.path.expanduser(named))
+        path = _expanded(Path(named))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
         return path.resolve()
-    folder = (start or Path.cwd()).resolve()
+    folder = Path(start or Path.cwd()).resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
@@ -196,15 +232,22 @@ def find_settings_file(start: Path | None = None) -> Path:
     )
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | str | None = None) -> Settings:
     """Read and check a settings file; every path in the result is absolute.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds `dagster_project.toml`; left out: as
+        `find_settings_file` finds it.
 
     Raises
     ------
     SettingsError
         Where the file is missing, is not TOML, or a value does not fit; names each place.
     """
-    path = path or find_settings_file()
+    path = find_settings_file() if path is None else Path(path).expanduser()
+    path = path / FILE_NAME if path.is_dir() else path
     document = _read(path)
     backend = os.environ.get(BACKEND_VARIABLE)
     if backend and isinstance(document.setdefault("compute", {}), dict):
@@ -318,10 +361,21 @@ def _inner_model(annotation: Any) -> Any:
     return None
 
 
+def _expanded(path: Path) -> Path:
+    """A path with `~` as a home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError(
+            f"{path}: whose home folder that is cannot be told here (no such user, or HOME is not "
+            "set); fix: write the whole path"
+        ) from None
+
+
 def _resolved(value: Any, folder: Path) -> Any:
     """A copy of a settings model with every path absolute, relative ones from `folder`."""
     if isinstance(value, Path):
-        return Path(os.path.normpath(folder / os.path.expanduser(value)))
+        return Path(os.path.normpath(folder / _expanded(value)))
     if isinstance(value, tuple):
         return tuple(_resolved(item, folder) for item in value)
     if isinstance(value, dict):
@@ -330,6 +384,11 @@ def _resolved(value: Any, folder: Path) -> Any:
         if value.file is None:
             return value
         return value.model_copy(update={"source": str(_resolved(value.file, folder))})
+    if isinstance(value, Model):
+        weights = _resolved(value.weights, folder)
+        return value.model_copy(
+            update={"loader": _resolved_loader(value.loader, folder), "weights": weights}
+        )
     if isinstance(value, BaseModel):
         resolved = {name: _resolved(item, folder) for name, item in value}
         return value.model_copy(
@@ -337,3 +396,12 @@ def _resolved(value: Any, folder: Path) -> Any:
             update={name: item for name, item in resolved.items() if item != getattr(value, name)}
         )
     return value
+
+
+def _resolved_loader(loader: str, folder: Path) -> str:
+    """A loader with an absolute path, where it names one."""
+    kind, _, path = loader.partition(":")
+    if kind in PATH_LOADERS and path:
+        return f"{kind}:{_resolved(Path(path), folder)}"
+    code, _, function = loader.rpartition(":")
+    return f"{_resolved(Path(code), folder)}:{function}" if code.endswith(".py") else loader

@@ -1,6 +1,7 @@
 """The Dagster instance of a project: where its history lies, and its default configuration."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from saeborzoi.errors import StoreError
 from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.partitions import HYPERPARAMETERS
@@ -60,9 +62,23 @@ def ensure_home(project: Path) -> Path:
 
     Makes the folder and its `dagster.yaml` where they are missing, and sets DAGSTER_HOME for
     this process and those that it starts.
+
+    Raises
+    ------
+    StoreError
+        Where it cannot be written.
     """
     home = home_of(project)
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written")
+    except OSError as error:
+        raise StoreError(
+            f"{home}: Dagster's history cannot be kept there ({error.strerror}); fix: set "
+            f"{HOME_VARIABLE} to a folder that can be written, or give the project's folder back "
+            "to its owner"
+        ) from error
     if not (home / "dagster.yaml").exists():
         with write_file(home / "dagster.yaml") as temporary:
             temporary.write_text(_CONFIGURATION)

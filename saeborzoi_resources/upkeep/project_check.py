@@ -36,15 +36,17 @@ def check_project(settings: Settings) -> Iterator[Finding]:
     yield _finding("genome", partial(_genome, settings.data.genome, cache, sizes))
     for layer in settings.layer:
         for name, shard_set in (("train", layer.train), ("validation", layer.validation)):
-            if shard_set is not None:
+            if shard_set is None:
+                continue
+            if not shard_set.is_live:
                 yield _finding(
                     f"layer {layer.name}, {name} shards",
                     partial(_shards, layer, shard_set),
                 )
-                yield _finding(
-                    f"layer {layer.name}, {name} windows",
-                    partial(_windows, shard_set.windows, sizes),
-                )
+            yield _finding(
+                f"layer {layer.name}, {name} windows",
+                partial(_windows, shard_set, sizes, settings.data.genome, cache),
+            )
         if layer.channel_max is not None:
             yield _finding(
                 f"layer {layer.name}, channel_max",
@@ -100,9 +102,14 @@ def _shards(layer: Layer, shard_set: ShardSet) -> str:
     )
 
 
-def _windows(path: Path, sizes: dict[str, int]) -> str:
-    from saeborzoi.genome.coordinates import read_windows, require_inside
+def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Path | None) -> str:
+    from saeborzoi.genome.coordinates import Genome, read_windows, require_inside
+    from saeborzoi.genome.windows import windows_of
 
+    if shard_set.windows == "genome":
+        with Genome(genome, cache=cache) as opened:
+            return f"{len(windows_of(shard_set, opened)):,} windows of {shard_set.window_bp:,} bp"
+    path = shard_set.windows
     windows = read_windows(path)
     if sizes:
         require_inside(path, windows.chrom, windows.start_bp, windows.end_bp, windows.line, sizes)
@@ -148,9 +155,9 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
 
 
 def _database(database: MotifDatabase) -> str:
-    from saeborzoi.motifs.databases import check_databases
+    from saeborzoi.motifs.databases import load_database
 
-    return f"{check_databases([database])[database.name]:,} motifs"
+    return f"{len(load_database(database.name, database.source).motifs):,} motifs"
 
 
 def _engines(settings: Settings) -> str:
@@ -158,5 +165,5 @@ def _engines(settings: Settings) -> str:
     from saeborzoi.motifs.matching import check_engine as check_matching
 
     check_engine(settings.motifs)
-    check_matching(settings.matching)
+    check_matching(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

@@ -30,5 +30,5 @@ def data_at(folder: Path) -> TrainingData:
         shard_set = SMALL.shard_set(folder / name)
         shards = ShardFolder.open(shard_set.shards)
         plans.append(SlabPlan(shards, kept_pieces(shards, SMALL.layer(shard_set), shard_set)))
-    maxima = channel_max(plans[0].folder).used
-    return TrainingData(plans[0], plans[1], maxima, plans[0].folder.fingerprint())
+    maxima = channel_max(plans[0].source).used
+    return TrainingData(plans[0], plans[1], maxima, plans[0].source.identity()["data_fingerprint"])

@@ -61,7 +61,7 @@ def folder(small_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -
     script.write_text(_RANK)
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(script), str(small_data.train.folder.folder.parent), str(folder)],
+         str(script), str(small_data.train.source.folder.parent), str(folder)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip

@@ -58,7 +58,11 @@ def test_defaults_grids_and_relative_paths(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("[project]", "[project]\nstor = 1", "unknown key 'project.stor'; allowed there: name, st"),
-        ("n_channels", "channels", "allowed there: bp_per_position, channel_max, n_channels"),
+        (
+            "n_channels",
+            "channels",
+            "allowed there: bp_per_position, channel_max, module",
+        ),
         ("n_channels = 608", "n_channels = 0", "layer.0.n_channels = 0: Input should be greater"),
         ("[project]", "[project", "not TOML"),
         ('name = "test"', "", "'project.name' is missing"),

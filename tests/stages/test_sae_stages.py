@@ -206,7 +206,7 @@ def test_an_sae_of_other_data_is_refused(
     now = ShardFolder.open(tmp_path / "other").fingerprint()
     with pytest.raises(
         InputError,
-        match=rf"other holds now: fingerprint {then} then, {now} now \(the same files by name and "
+        match=rf"other is now: fingerprint {then} then, {now} now \(the same files by name and "
         rf"size, with other contents\); materialize trained_sae of '{H.key}' again.*`checkpoint`",
     ):
         top_activations.run(job_of(other, "top_activations"))
