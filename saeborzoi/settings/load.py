@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
-from saeborzoi.reading import read_text
+from saeborzoi.reading import read_text, shown
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.section import MAX_NODES, Section
 from saeborzoi.settings.sections import (
@@ -174,7 +174,7 @@ class Settings(Section):
             if layer.name == name:
                 return layer
         raise PartitionKeyError(
-            f"layer {name!r} is not in the settings; there: "
+            f"layer {shown(name)} is not in the settings; there: "
             f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or fix the name"
         )
 
@@ -273,7 +273,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     for place, text in _texts(document):
         if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
-            raise SettingsError(f"{path}: {place} = {text!r} holds control characters; remove them")
+            raise SettingsError(
+                f"{path}: {place} = {shown(text)} holds control characters; remove them"
+            )
         if len(text) > MAX_LETTERS:
             raise SettingsError(
                 f"{path}: {place} has {len(text):,} letters; needed are at most {MAX_LETTERS:,}"
@@ -329,7 +331,7 @@ def _explain(error: ValidationError) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
         elif location and not isinstance(seen, dict | BaseModel):
-            lines.append(f"{place} = {_shortened(seen)}: {problem['msg']}")
+            lines.append(f"{place} = {shown(seen)}: {problem['msg']}")
         else:
             lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))
@@ -337,11 +339,6 @@ def _explain(error: ValidationError) -> str:
 
 _BRANCH = re.compile(r"tuple\[|constrained-|literal\[|(int|float|str)$")
 """Parts of a place that name one of several kinds of value, not a key."""
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
