@@ -32,7 +32,6 @@ _DTYPES = ("float16", "float32", "uint16")
 _SAMPLED_BYTES = 1 << 16
 
 
-@dataclass(frozen=True)
 @dataclass(frozen=True, repr=False)
 class ShardFolder:
     """A checked folder of shards, in numeric order.
