@@ -161,9 +161,8 @@ def test_one_mistake_is_one_complaint(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(_write(tmp_path, _GOOD.replace("n_channels", "channels")))
     assert "Tuple" not in str(caught.value)
-    assert (
-        str(caught.value).count("; ") == 2
-    )  # unknown; allowed there; meant (Borzoi's channels are known)
+    # unknown; allowed there; meant: Borzoi's channels are known, so that none are missing
+    assert str(caught.value).count("; ") == 2
     with pytest.raises(SettingsError) as caught:
         load_settings(_write(tmp_path, _GOOD.replace("[4, 8]", '"four"')))
     assert "tuple" not in str(caught.value).lower()
