@@ -23,7 +23,7 @@ genome = "genome.fa"
 name = "conv"
 n_channels = 2
 bp_per_position = 2
-seqlet_width_bp = 4
+seqlet_width_bp = 8
 train = { shards = "shards", windows = "windows.bed" }
 [[sae]]
 layer = "conv"
