@@ -159,7 +159,7 @@ class Hyperparameters(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             raise PartitionKeyError(
-                f"partition key {key!r}: {problem['loc'][0]}: {problem['msg']}; mend that part, "
+                f"partition key {key!r}: {problem['loc'][0]}: {problem['msg']}; fix that part, "
                 f"e.g. {_EXAMPLE!r}"
             ) from None
         if parsed.key != key:
