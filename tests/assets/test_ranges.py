@@ -13,7 +13,7 @@ from saeborzoi_assets.common import require_partitions
 
 @pytest.mark.parametrize("nodes", ["0-999999999", "5,0-1000000", "9" * 5000, "0-999999,0-999999,1"])
 def test_a_range_is_looked_at_before_it_is_expanded(nodes: str) -> None:
-    with pytest.raises(PartitionKeyError, match="beyond the 1,000,000 nodes|no node and no range"):
+    with pytest.raises(PartitionKeyError, match=r"beyond the 1,000,000 nodes|no node and no range"):
         parse_target("conv_x4_k0.05_lr0.003_s0", nodes)
 
 
