@@ -6,6 +6,7 @@ is found, read and made into one `Settings` is in `settings.py`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -462,6 +463,38 @@ class Profile(Section):
     max_parallel: PositiveInt | None = None
     """Tasks of an array that run at once."""
     max_attempts: PositiveInt = 3
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of a job: of `gres`, or of an option for GPUs (`--gpus=2`, `-G 2`, `--gres=...`).
+
+        A kind without a count is one. Where both ask, they ask for the same ones.
+        """
+        words = " ".join(self.options)
+        asked = [f"gpu:{count}" for count in _GPU_OPTION.findall(words)]
+        asked += [self.gres or "", *_GRES_OPTION.findall(words)]
+        return max(map(_gpus_of_gres, asked))
+
+
+_GPU_OPTION = re.compile(
+    r"(?:^|\s)(?:--gpus(?:-per-(?:node|task|socket))?[=\s]\s*|-G[=\s]?\s*)(\S+)"
+)
+_GRES_OPTION = re.compile(r"(?:^|\s)--gres[=\s]\s*(\S+)")
+
+
+def _gpus_of_gres(gres: str) -> int:
+    """GPUs of SLURM's ``gres``: a list of ``name[[:kind]:count]``, each with `gres/` before it or
+    places in parentheses behind it where SLURM itself wrote it.
+
+    >>> [_gpus_of_gres(gres) for gres in ("gpu", "gpu:a100:4,tmp:100G", "gpu:2g.10gb:1", "tmp:9")]
+    [1, 4, 1, 0]
+    """
+    n_gpus = 0
+    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
+        name, *rest = re.split("[:=]", entry.strip().removeprefix("gres/"))
+        if name == "gpu":
+            n_gpus += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+    return n_gpus
 
 
 class Compute(Section):

@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import TRAINING_LOG
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
@@ -92,7 +93,7 @@ def _catalogue(
 ) -> pd.DataFrame:
     """Catalogue a trained SAE; its training log."""
     output = platform.store.sae_artifact(sae.key, "trained_sae")
-    log = pd.read_parquet(output / "training_log.parquet")
+    log = pd.read_parquet(output / TRAINING_LOG)
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
     )  # fmt: skip

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at: what, whether it is usable, and what was seen or is wrong."""
-
-    what: str
-    ok: bool
-    detail: str
+from saeborzoi_resources.finding import Finding
 
 
 def check_project(settings: Settings) -> Iterator[Finding]:

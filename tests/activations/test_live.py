@@ -28,7 +28,7 @@ from saeborzoi.nodes.seqlets import make_seqlets
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings, load_settings
-from saeborzoi.settings.sections import Layer, Selection, ShardSet
+from saeborzoi.settings.sections import Layer, ShardSet
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from tests.models.nets import model_of
 
@@ -81,7 +81,7 @@ def whole(folder: Path, start: int, strand: str) -> np.ndarray:
     model = model_of("padded")
     x = one_hot(np.frombuffer(letters.encode(), np.uint8))
     with torch.no_grad():
-        y = run_to(model.module, model.module.conv, x[None])[0].T
+        y = run_to(model.module, model.module.get_submodule("conv"), x[None])[0].T
     return y[around // BP : around // BP + WINDOW_BP // BP].numpy()
 
 
@@ -147,7 +147,13 @@ def test_seqlets_are_cut_from_the_windows_strand(folder: Path) -> None:
     )  # fmt: skip
     with Genome(folder / "genome.fa") as genome:
         rows = make_seqlets(
-            top, pd.Series({0: 2}), read_windows(folder / "windows.bed"), genome, layer, Selection()
+            top,
+            pd.Series({0: 2}),
+            read_windows(folder / "windows.bed"),
+            genome,
+            width_bp=layer.seqlet_width,
+            bp_per_position=layer.bp_per_position,
+            pad_bp=layer.pad_bp,
         ).seqlets
     text = (folder / "genome.fa").read_text().split("\n")[1].upper()
     assert rows["strand"].tolist() == ["+", "-"]

@@ -123,7 +123,11 @@ def timeouts(
             ("count", 480, "USR1@50"),
         ):
             # one attempt that brings the job no further may fail, another may not
-            profile = {"time": "1", "options": [f"--signal=B:{warning}"], "mem": "50M"}
+            profile: dict[str, Any] = {
+                "time": "1",
+                "options": [f"--signal=B:{warning}"],
+                "mem": "50M",
+            }
             profile["max_attempts"] = 1 if stage == "count" else 2
             settings = tiny_settings(backend="slurm", profile={"default": profile})
             folder = tmp_path_factory.mktemp(stage)
