@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from saeborzoi.activations.live import LiveSource, Places
-from saeborzoi.activations.plan import load_settings_model, settings_geometry
 from saeborzoi.activations.region import LayerRegion, covered, region_of_shards
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Genome, Windows, position_intervals, read_windows
@@ -17,6 +16,7 @@ from saeborzoi.genome.regions import Region
 from saeborzoi.genome.windows import windows_of
 from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.model import SequenceModel
+from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Layer, Model
 

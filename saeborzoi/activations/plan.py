@@ -21,12 +21,9 @@ from saeborzoi.files import write_folder
 from saeborzoi.genome.coordinates import Genome, read_windows, require_inside
 from saeborzoi.genome.windows import windows_of
 from saeborzoi.jobs.job import Progress, silent
-from saeborzoi.models.layer import LayerGeometry
-from saeborzoi.models.loaders import load_model
-from saeborzoi.models.measure import layer_geometry
-from saeborzoi.models.model import SequenceModel
+from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Layer, Model, ShardSet
+from saeborzoi.settings.sections import Layer, ShardSet
 
 CACHE_FILE = "cache.json"
 _ROWS = 16
@@ -83,43 +80,6 @@ def _of_shards(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPla
     if unnamed:
         progress("reading shards", 0, 0, unnamed)
     return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
-
-
-def load_settings_model(settings: Model) -> SequenceModel:
-    """The model of the settings."""
-    return load_model(
-        settings.loader,
-        weights=settings.weights,
-        arguments=settings.arguments,
-        input_bp=settings.input_bp,
-        dtype=settings.dtype,
-        device=settings.device,
-    )
-
-
-def settings_geometry(model: SequenceModel, layer: Layer) -> LayerGeometry:
-    """The layer as measured, refused where the settings say another.
-
-    Raises
-    ------
-    InputError
-        Names every setting that differs, with the measured value.
-    """
-    g = layer_geometry(model, layer.module or layer.name)
-    wrong = [
-        f"{name} = {said} in the settings, measured is {measured}"
-        for name, said, measured in (
-            ("n_channels", layer.n_channels, g.n_channels),
-            ("bp_per_position", layer.bp_per_position, g.bp_per_position),
-            ("receptive_field_bp", layer.receptive_field_bp, g.receptive_field_bp),
-        )
-        if said is not None and said != measured
-    ]
-    if wrong:
-        raise InputError(
-            f"layer {layer.name!r} is module {g.module}: {'; '.join(wrong)}; fix the [[layer]]"
-        )
-    return g
 
 
 class _Live:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
+from saeborzoi.settings.sections import Annotation, Layer, Model, MotifDatabase, ShardSet
 from saeborzoi_resources.finding import Finding
 
 
@@ -44,6 +45,8 @@ def check_project(settings: Settings) -> Iterator[Finding]:
                 f"layer {layer.name}, channel_max",
                 partial(_channel_max, layer.channel_max, layer.n_channels),
             )
+    if settings.model is not None:
+        yield from _model(settings.model, [layer for layer in settings.layer if layer.is_live])
     for hyperparameters in settings.wanted():
         checkpoint = settings.checkpoint_of(hyperparameters)
         if checkpoint is not None:
@@ -106,6 +109,21 @@ def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Pa
     if sizes:
         require_inside(path, windows.chrom, windows.start_bp, windows.end_bp, windows.line, sizes)
     return f"{len(windows)} windows" + ("" if sizes else "; not compared with the genome")
+
+
+def _model(model: Model, layers: Sequence[Layer]) -> Iterator[Finding]:
+    """The model, loaded in a process of its own, and each layer that it computes."""
+    from saeborzoi.models.ask import ask_model
+
+    found: dict[str, Any] = {}
+
+    def look() -> str:
+        found.update(ask_model(model, layers))
+        return f"{found['n_parameters']:,} parameters, fingerprint {found['fingerprint']}"
+
+    yield _finding(f"model {model.loader}", look)
+    for layer in found.get("checked", []):
+        yield Finding(f"layer {layer['name']}, module", layer["ok"], layer["detail"])
 
 
 def _channel_max(path: Path, n_channels: int) -> str:

@@ -28,7 +28,7 @@ from saeborzoi.nodes.seqlets import make_seqlets
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings, load_settings
-from saeborzoi.settings.sections import Layer, ShardSet
+from saeborzoi.settings.sections import Selection
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from tests.models.nets import model_of
 
@@ -141,20 +141,12 @@ def test_seqlets_are_cut_from_the_windows_strand(folder: Path) -> None:
         [(0, 0, 0, 50, 2.0), (0, 1, 1, 50, 1.0)],
         columns=["node", "rank", "sequence", "position", "activation"],
     )
-    layer = Layer(
-        name="l", n_channels=12, bp_per_position=2, seqlet_width_bp=12,
-        train=ShardSet(windows=folder / "windows.bed"),
-    )  # fmt: skip
     with Genome(folder / "genome.fa") as genome:
+        windows = read_windows(folder / "windows.bed")
         rows = make_seqlets(
-            top,
-            pd.Series({0: 2}),
-            read_windows(folder / "windows.bed"),
-            genome,
-            width_bp=layer.seqlet_width,
-            bp_per_position=layer.bp_per_position,
-            pad_bp=layer.pad_bp,
-        ).seqlets
+            top, pd.Series({0: 2}), windows, genome, width_bp=12, bp_per_position=2, pad_bp=0,
+            **Selection().model_dump(),
+        ).seqlets  # fmt: skip
     text = (folder / "genome.fa").read_text().split("\n")[1].upper()
     assert rows["strand"].tolist() == ["+", "-"]
     for row in rows.itertuples():
