@@ -122,7 +122,7 @@ def test_locus_says_which_nodes_fire_where(
 
     store = Store(load_settings(project / "dagster_project.toml").project.store)
     sae = load_checkpoint(store.sae_artifact(KEY, "trained_sae"), 12)
-    value, node = sae.encode(layer)[:2]
+    value, node = (part.detach() for part in sae.encode(layer)[:2])
     expected = {
         (2999 + 2 * i, int(n)): float(v)
         for i, (vs, ns) in enumerate(zip(value, node, strict=True))
