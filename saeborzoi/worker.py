@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from saeborzoi.caches import find_caches
 from saeborzoi.errors import ComputeError, SaeBorzoiError
 from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Stage, StageInterrupted, stop_requested
@@ -274,6 +275,8 @@ def run(path: Path, stage_name: str = "") -> int:
     except ComputeError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_REFUSED
+    # its folder can be written where no temporary directory can
+    find_caches(path.parent)
     is_first = int(os.environ.get("RANK", "0")) == 0
     n_together = int(os.environ.get("WORLD_SIZE", "1"))
     job = job.model_copy(update={"threads": max(1, job.threads // n_together)})

@@ -13,7 +13,7 @@ import pandas as pd
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import batch_name
-from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.errors import PartitionKeyError, SaeBorzoiError
 from saeborzoi.files import write_file, write_json
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
 from saeborzoi.pipeline import ARTIFACT, Artifact
@@ -115,12 +115,32 @@ def explained() -> Iterator[None]:
         ) from error
 
 
+def require_partitions(context: dg.AssetExecutionContext) -> list[str]:
+    """The run's partitions.
+
+    Raises
+    ------
+    PartitionKeyError
+        Where it was started for a range that holds none, as one that ends before it begins.
+    """
+    keys = [str(key) for key in context.partition_keys]
+    if not keys:
+        first, last = (
+            context.run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")
+        )
+        raise PartitionKeyError(
+            f"the range {first}...{last} is empty: {first} comes after {last}; write the earlier "
+            "one first"
+        )
+    return keys
+
+
 def node_batches(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> list[tuple[Sae, tuple[int, ...]]]:
     """The run's node partitions by SAE, each checked against the settings."""
     nodes: dict[str, list[int]] = {}
-    for partition in context.partition_keys:
+    for partition in require_partitions(context):
         owner, node = PartitionKey.parse(str(partition))
         assert node is not None, "assets of nodes have partitions of nodes"
         nodes.setdefault(owner, []).append(node)

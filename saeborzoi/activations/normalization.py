@@ -6,6 +6,7 @@ SAE's business.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +18,7 @@ from numpy.typing import NDArray
 from saeborzoi.activations.source import Source
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.job import Progress, silent
-from saeborzoi.reading import read_json
-
-_LARGEST = float(np.finfo(np.float32).max)
+from saeborzoi.reading import is_number, read_json
 
 
 class ChannelMax(NamedTuple):
@@ -97,10 +96,8 @@ def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
                 raise ValueError(f"no channel {key[:40]!r}")
             if not np.isnan(seen[int(key)]):
                 raise ValueError(f"channel {int(key)} stands twice")
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"channel {key!r}: {str(value)[:40]!r}")
-            if not abs(value) <= _LARGEST:
-                raise ValueError(f"channel {key!r}: {str(value)[:40]} is beyond float32")
+            if not is_number(value):
+                raise ValueError(f"channel {key!r}: {json.dumps(value)[:40]}, no number of float32")
             seen[int(key)] = value
     except ValueError as error:
         raise InputError(

@@ -55,7 +55,8 @@ def region_of_shards(
     """Read a region from a folder of shards; None where its windows do not cover all of it.
 
     A position belongs to the region where it shares a base pair with it. As everywhere, padding
-    is cropped and each locus is read once, from the first window of the file that has it.
+    is cropped and each locus is read once, from the first window of the file that has it, on the
+    forward strand where those windows cover the region.
 
     Parameters
     ----------
@@ -70,12 +71,14 @@ def region_of_shards(
         Where shards or windows cannot be read, or do not fit each other.
     """
     every = read_windows(windows)
-    if covered(every, region) != [(region.start_bp, region.end_bp)]:
+    strand = _strand_that_covers(every, region)
+    if strand is None:
         return None
     folder = ShardFolder.open(shards, n_channels)
     place, row = folder.locate(every)
     near = np.flatnonzero(
-        (every.chrom == region.chrom)
+        strand
+        & (every.chrom == region.chrom)
         & (every.start_bp < region.end_bp + bp_per_position)
         & (every.end_bp > region.start_bp - bp_per_position)
     )
@@ -102,6 +105,17 @@ def region_of_shards(
     activation, start, window = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(start, kind="stable")
     return LayerRegion(activation[order], start[order], window[order], f"shards of {shards}")
+
+
+def _strand_that_covers(windows: Windows, region: Region) -> NDArray[np.bool_] | None:
+    """Which windows to read: the forward ones where they cover all of the region, else those of
+    the reverse strand, else all, so that a locus that was read on both strands is there once."""
+    is_reverse = windows.reverse(np.arange(len(windows)))
+    for strand in (~is_reverse, is_reverse, np.ones(len(windows), bool)):
+        parts = covered(windows.only(np.flatnonzero(strand)), region)
+        if parts == [(region.start_bp, region.end_bp)]:
+            return strand
+    return None
 
 
 def covered(windows: Windows, region: Region) -> list[tuple[int, int]]:

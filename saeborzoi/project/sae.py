@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from saeborzoi.catalog.catalog import Catalog
-from saeborzoi.catalog.store import Store
+from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS, Store
 from saeborzoi.errors import PartitionKeyError
 from saeborzoi.project.node import Node
 from saeborzoi.settings.hyperparameters import Hyperparameters
@@ -160,6 +160,6 @@ class Sae:
         from saeborzoi.comparison.stability import read_dictionary
 
         return read_dictionary(
-            self._artifact("trained_sae") / "sae.safetensors",
-            self._artifact("top_activations") / "top_activations.parquet",
+            self._artifact("trained_sae") / SAE_WEIGHTS,
+            self._artifact("top_activations") / TOP_ACTIVATIONS,
         )

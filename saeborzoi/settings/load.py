@@ -17,10 +17,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
-from saeborzoi.reading import read_text
+from saeborzoi.reading import read_text, shown
 from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.section import MAX_NODES, Section
 from saeborzoi.settings.sections import (
-    MAX_NODES,
     PATH_LOADERS,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
@@ -40,7 +40,6 @@ from saeborzoi.settings.sections import (
     Profile,
     Project,
     SaeGrid,
-    Section,
     Selection,
     ShardSet,
     Training,
@@ -175,7 +174,7 @@ class Settings(Section):
             if layer.name == name:
                 return layer
         raise PartitionKeyError(
-            f"layer {name!r} is not in the settings; there: "
+            f"layer {shown(name)} is not in the settings; there: "
             f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or fix the name"
         )
 
@@ -218,7 +217,7 @@ def find_settings_file(start: Path | str | None = None) -> Path:
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
     if start is None and named:
-        path = Path(os.path.expanduser(named))
+        path = _expanded(Path(named))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
@@ -274,7 +273,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     for place, text in _texts(document):
         if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
-            raise SettingsError(f"{path}: {place} = {text!r} holds control characters; remove them")
+            raise SettingsError(
+                f"{path}: {place} = {shown(text)} holds control characters; remove them"
+            )
         if len(text) > MAX_LETTERS:
             raise SettingsError(
                 f"{path}: {place} has {len(text):,} letters; needed are at most {MAX_LETTERS:,}"
@@ -313,7 +314,11 @@ def _explain(error: ValidationError) -> str:
             if any(place[:-1] == location[:-1] and place != location for place in places):
                 continue  # one value or a list of them: the complaint about one value is enough
         elif is_list and any(
-            place[:-1] == location[:-1] and str(place[-1]).startswith("tuple[") for place in places
+            len(place) >= len(location)
+            and place[: len(location) - 1] == location[:-1]
+            and str(place[len(location) - 1]).startswith("tuple[")
+            for place in places
+            if place != location
         ):
             continue
         place = ".".join(str(part) for part in location if not _BRANCH.match(str(part)))
@@ -326,7 +331,7 @@ def _explain(error: ValidationError) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
         elif location and not isinstance(seen, dict | BaseModel):
-            lines.append(f"{place} = {_shortened(seen)}: {problem['msg']}")
+            lines.append(f"{place} = {shown(seen)}: {problem['msg']}")
         else:
             lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))
@@ -334,11 +339,6 @@ def _explain(error: ValidationError) -> str:
 
 _BRANCH = re.compile(r"tuple\[|constrained-|literal\[|(int|float|str)$")
 """Parts of a place that name one of several kinds of value, not a key."""
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -361,10 +361,21 @@ def _inner_model(annotation: Any) -> Any:
     return None
 
 
+def _expanded(path: Path) -> Path:
+    """A path with `~` as a home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError(
+            f"{path}: whose home folder that is cannot be told here (no such user, or HOME is not "
+            "set); fix: write the whole path"
+        ) from None
+
+
 def _resolved(value: Any, folder: Path) -> Any:
     """A copy of a settings model with every path absolute, relative ones from `folder`."""
     if isinstance(value, Path):
-        return Path(os.path.normpath(folder / os.path.expanduser(value)))
+        return Path(os.path.normpath(folder / _expanded(value)))
     if isinstance(value, tuple):
         return tuple(_resolved(item, folder) for item in value)
     if isinstance(value, dict):

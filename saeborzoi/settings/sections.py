@@ -6,18 +6,28 @@ is found, read and made into one `Settings` is in `settings.py`.
 
 from __future__ import annotations
 
-import itertools
-import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.hyperparameters import (
     LAYER_NAME,
     Hyperparameters,
-    make_hyperparameters,
+    every_combination,
+)
+from saeborzoi.settings.section import (
+    CLOCK,
+    ENGINE_WIDTHS,
+    MAX_CHANNELS,
+    MAX_SEQLET_BP,
+    Fraction,
+    Name,
+    PositiveFraction,
+    PositiveInt,
+    Section,
 )
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
@@ -33,42 +43,6 @@ PATH_LOADERS = ("borzoi-pytorch", "keras-h5")
 
 FEWEST_POSITIONS = 3_000_000
 """Positions after which the default recipe has converged on data from a known dictionary."""
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1, le=10**15)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-"""Goes into names of files."""
-MAX_COMBINATIONS = 10_000
-MAX_CHANNELS = 100_000
-MAX_NODES = 1_000_000
-"""Of an SAE: Dagster lists the partition of each."""
-MAX_SEQLET_BP = 100_000
-
-
-class Section(BaseModel):
-    """A part of the settings; unknown keys are refused, and true and false where a number is
-    wanted, inf and nan too."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    without_effect: ClassVar[frozenset[str]] = frozenset()
-    """Settings that say how a result is made, and leave it as it is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_truth_for_numbers(cls, values: Any) -> Any:
-        for name, value in values.items() if isinstance(values, dict) else ():
-            field = cls.model_fields.get(name)
-            items = value if isinstance(value, list | tuple) else (value,)
-            truth = next((item for item in items if isinstance(item, bool)), None)
-            if truth is not None and field is not None and "bool" not in str(field.annotation):
-                raise ValueError(f"{name} = {str(truth).lower()}; needed is a number or text")
-        return values
-
-    def of_result(self) -> dict[str, Any]:
-        """What a result depends on, for its version."""
-        return self.model_dump(exclude=set(self.without_effect))
 
 
 class Project(Section):
@@ -112,6 +86,11 @@ class Data(Section):
     motif_database: tuple[MotifDatabase, ...] = (
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )
+
+    @property
+    def motif_sources(self) -> dict[str, str]:
+        """Name of each motif database to its source."""
+        return {database.name: database.source for database in self.motif_database}
 
 
 class ShardSet(Section):
@@ -209,6 +188,7 @@ class Layer(Section):
     n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
     """Of Borzoi's layers known by their name; of others as `saeborzoi model` shows it."""
     bp_per_position: Annotated[int, Field(ge=1, le=10**6)]
+    """Base pairs that one position covers."""
     pad_bp: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Base pairs that the model saw on either side of each window of the BED."""
     seqlet_width_bp: PositiveInt | Literal["receptive_field"] | None = None
@@ -288,16 +268,7 @@ class _SaeGrid(Section):
             for name, value in self
             if name != "checkpoint" and value is not None
         }
-        n_combinations = math.prod(len(values) for values in axes.values())
-        if n_combinations > MAX_COMBINATIONS:
-            raise ValueError(
-                f"[[sae]] asks for {n_combinations:,} SAEs; needed are at most "
-                f"{MAX_COMBINATIONS:,}: shorten its lists"
-            )
-        combinations = [
-            make_hyperparameters(**dict(zip(axes, values, strict=True)))
-            for values in itertools.product(*axes.values())
-        ]
+        combinations = every_combination(axes)
         if self.checkpoint is not None and len(combinations) != 1:
             raise ValueError("a checkpoint needs single values, not lists")
         return combinations
@@ -378,10 +349,6 @@ class Selection(Section):
         return self
 
 
-_ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
-"""Narrowest and widest motif that each engine takes."""
-
-
 class Motifs(Section):
     """`[motifs]`: motif discovery."""
 
@@ -416,7 +383,7 @@ class Motifs(Section):
                 f"max_width = {self.max_width} is less than min_width = {self.min_width}, so that "
                 "no motif can be found; raise max_width or lower min_width"
             )
-        lowest, highest = _ENGINE_WIDTHS[self.engine]
+        lowest, highest = ENGINE_WIDTHS[self.engine]
         widest = self.max_width or max(self.min_width, lowest)
         if self.min_width < lowest or widest > highest:
             raise ValueError(
@@ -497,6 +464,38 @@ class Profile(Section):
     """Tasks of an array that run at once."""
     max_attempts: PositiveInt = 3
 
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of a job: of `gres`, or of an option for GPUs (`--gpus=2`, `-G 2`, `--gres=...`).
+
+        A kind without a count is one. Where both ask, they ask for the same ones.
+        """
+        words = " ".join(self.options)
+        asked = [f"gpu:{count}" for count in _GPU_OPTION.findall(words)]
+        asked += [self.gres or "", *_GRES_OPTION.findall(words)]
+        return max(map(_gpus_of_gres, asked))
+
+
+_GPU_OPTION = re.compile(
+    r"(?:^|\s)(?:--gpus(?:-per-(?:node|task|socket))?[=\s]\s*|-G[=\s]?\s*)(\S+)"
+)
+_GRES_OPTION = re.compile(r"(?:^|\s)--gres[=\s]\s*(\S+)")
+
+
+def _gpus_of_gres(gres: str) -> int:
+    """GPUs of SLURM's ``gres``: a list of ``name[[:kind]:count]``, each with `gres/` before it or
+    places in parentheses behind it where SLURM itself wrote it.
+
+    >>> [_gpus_of_gres(gres) for gres in ("gpu", "gpu:a100:4,tmp:100G", "gpu:2g.10gb:1", "tmp:9")]
+    [1, 4, 1, 0]
+    """
+    n_gpus = 0
+    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
+        name, *rest = re.split("[:=]", entry.strip().removeprefix("gres/"))
+        if name == "gpu":
+            n_gpus += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+    return n_gpus
+
 
 class Compute(Section):
     """`[compute]`: where heavy stages run. SAEBORZOI_BACKEND overrides `backend`."""
@@ -528,14 +527,11 @@ class Compute(Section):
         return base.model_copy(update=own.model_dump(exclude_unset=True))
 
 
-_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-
-
 class Automation(Section):
     """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
 
     max_saes_in_flight: PositiveInt = 1
-    hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
+    hours: str | None = Field(default=None, pattern=rf"^{CLOCK}-{CLOCK}$")
     """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
     gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
     """No training is launched once those that ended today took so much."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.plan import plans_of
-from saeborzoi.catalog.store import Store
+from saeborzoi.catalog.store import CHANNEL_NORMALIZATION, Store
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -36,7 +36,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             origin = {"data_fingerprint": plan.source.identity()["data_fingerprint"]}
     with write_folder(job.output) as output:
         write_json(output / FILE, constants.published_json())
-        constants.table().to_parquet(output / "channel_normalization.parquet", index=False)
+        constants.table().to_parquet(output / CHANNEL_NORMALIZATION, index=False)
         write_json(output / PROVENANCE, provenance(job, **origin))
     return {
         "n_channels": layer.n_channels,

@@ -7,7 +7,7 @@ import torch
 
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.plan import plans_of
-from saeborzoi.catalog.store import Store
+from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS, Store
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -51,8 +51,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         fingerprint = plan.source.identity()["data_fingerprint"]
     statistics = found.statistics
     with write_folder(job.output) as output:
-        found.top.to_parquet(output / "top_activations.parquet", index=False)
-        statistics.to_parquet(output / "node_statistics.parquet", index=False)
+        found.top.to_parquet(output / TOP_ACTIVATIONS, index=False)
+        statistics.to_parquet(output / NODE_STATISTICS, index=False)
         if found.coactivation is not None:
             scipy.sparse.save_npz(output / "coactivation.npz", found.coactivation)
         write_json(output / PROVENANCE, provenance(job, data_fingerprint=fingerprint))

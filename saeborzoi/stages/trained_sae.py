@@ -15,7 +15,7 @@ import torch
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.plan import plans_of
-from saeborzoi.catalog.store import Store
+from saeborzoi.catalog.store import TRAINING_LOG, Store
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -145,7 +145,7 @@ def _measured_and_written(
             code_version=document["code_version"],
             **{**identity, **origin},
         )
-        _log_table(trained).to_parquet(output / "training_log.parquet", index=False)
+        _log_table(trained).to_parquet(output / TRAINING_LOG, index=False)
         write_json(
             output / "metrics.json",
             {**figures, "channel_explained_variance": _plain(explained)},

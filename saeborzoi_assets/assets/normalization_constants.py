@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import CHANNEL_NORMALIZATION
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, path
@@ -30,7 +31,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             output = platform.store.layer_artifact(layer.name, "normalization_constants")
             job = platform.job(version, context.run.run_id, output=output, layer=layer)
             figures = platform.compute.run(context, [job])[0]
-            frame = pd.read_parquet(output / "channel_normalization.parquet")
+            frame = pd.read_parquet(output / CHANNEL_NORMALIZATION)
             platform.record(
                 made_by(context, version, output),
                 Scope(layer=layer.name),

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from saeborzoi.catalog.scope import PROJECT, Scope
+from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS
 from saeborzoi.comparison import stability
 from saeborzoi.comparison import table as comparison
 from saeborzoi.errors import CatalogError
@@ -97,8 +98,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:
     """Weights and top positions of an SAE."""
     return (
-        platform.store.sae_artifact(key, "trained_sae") / "sae.safetensors",
-        platform.store.sae_artifact(key, "top_activations") / "top_activations.parquet",
+        platform.store.sae_artifact(key, "trained_sae") / SAE_WEIGHTS,
+        platform.store.sae_artifact(key, "top_activations") / TOP_ACTIVATIONS,
     )
 
 

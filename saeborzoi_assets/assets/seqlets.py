@@ -4,6 +4,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.common import artifact, explained, keep, node_batches, run_result
 from saeborzoi_assets.partitions import Partitions
@@ -44,10 +45,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     )
                     version = platform.version_of("seqlets", sae.key)
                     activations = pd.read_parquet(
-                        top / "top_activations.parquet", filters=[("node", "in", list(nodes))]
+                        top / TOP_ACTIVATIONS, filters=[("node", "in", list(nodes))]
                     )
                     statistics = pd.read_parquet(
-                        top / "node_statistics.parquet", filters=[("node", "in", list(nodes))]
+                        top / NODE_STATISTICS, filters=[("node", "in", list(nodes))]
                     )
                     rows, selection = make_seqlets(
                         activations,

@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import NODE_STATISTICS
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path
@@ -45,7 +46,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 inputs=inputs,
             )
             figures = platform.compute.run(context, [job])[0]
-            node = pd.read_parquet(output / "node_statistics.parquet")
+            node = pd.read_parquet(output / NODE_STATISTICS)
             platform.record(
                 made_by(context, version, output),
                 Scope(hyperparameters=sae.key),

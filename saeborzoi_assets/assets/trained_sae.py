@@ -7,10 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import TRAINING_LOG
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
-from saeborzoi_assets.common import artifact, explained, made_by, run_result
+from saeborzoi_assets.common import artifact, explained, made_by, require_partitions, run_result
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path
 from saeborzoi_resources.platform import Platform, Sae, Version
@@ -28,7 +29,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
         with explained():
-            saes = [platform.sae(key) for key in context.partition_keys]
+            saes = [platform.sae(key) for key in require_partitions(context)]
             platform.store.require_writable()
             versions = {sae.key: platform.version_of("trained_sae", sae.key) for sae in saes}
             groups = passes(saes, platform.settings)
@@ -92,7 +93,7 @@ def _catalogue(
 ) -> pd.DataFrame:
     """Catalogue a trained SAE; its training log."""
     output = platform.store.sae_artifact(sae.key, "trained_sae")
-    log = pd.read_parquet(output / "training_log.parquet")
+    log = pd.read_parquet(output / TRAINING_LOG)
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
     )  # fmt: skip

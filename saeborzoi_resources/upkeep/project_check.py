@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Annotation, Layer, Model, MotifDatabase, ShardSet
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at: what, whether it is usable, and what was seen or is wrong."""
-
-    what: str
-    ok: bool
-    detail: str
+from saeborzoi_resources.finding import Finding
 
 
 def check_project(settings: Settings) -> Iterator[Finding]:
@@ -144,17 +137,18 @@ def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path
     from saeborzoi.sae.checkpoint import import_published, load_checkpoint
 
     n_channels = settings.layer_named(hyperparameters.layer).n_channels
+    notes: list[str] = []
     if path.is_dir():
         sae = load_checkpoint(path, n_channels)
     else:
-        sae = import_published(path, hyperparameters.k(n_channels), n_channels)
+        sae = import_published(path, hyperparameters.k(n_channels), n_channels, notes)
     wanted = hyperparameters.n_nodes(n_channels)
     if sae.n_nodes != wanted:
         raise InputError(
             f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
-            f"{n_channels} channels is {wanted}; mend expansion in its [[sae]]"
+            f"{n_channels} channels is {wanted}; fix expansion in its [[sae]]"
         )
-    return f"{sae.n_nodes} nodes"
+    return "; ".join([f"{sae.n_nodes} nodes", *notes])
 
 
 def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
@@ -171,9 +165,9 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
 
 
 def _database(database: MotifDatabase) -> str:
-    from saeborzoi.motifs.databases import check_databases
+    from saeborzoi.motifs.databases import load_database
 
-    return f"{check_databases([database])[database.name]:,} motifs"
+    return f"{len(load_database(database.name, database.source).motifs):,} motifs"
 
 
 def _engines(settings: Settings) -> str:
@@ -181,5 +175,5 @@ def _engines(settings: Settings) -> str:
     from saeborzoi.motifs.matching import check_engine as check_matching
 
     check_engine(settings.motifs)
-    check_matching(settings.matching)
+    check_matching(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

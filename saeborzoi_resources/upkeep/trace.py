@@ -46,6 +46,8 @@ class Link(NamedTuple):
         Fingerprint of the user's files that it was made from; None where it reads none.
     files
         Those files, as the settings name them now.
+    partitions
+        Keys of the partitions that were made together; of the one that is not made.
     """
 
     asset: str
@@ -60,6 +62,7 @@ class Link(NamedTuple):
     artifact: Path | None = None
     made_at: datetime | None = None
     files: tuple[Path, ...] = ()
+    partitions: tuple[PartitionKey, ...] = ()
 
 
 class Trace(NamedTuple):
@@ -123,7 +126,8 @@ def _links(
     if node is not None:
         rows = [(row, nodes) for row, nodes in rows if nodes is not None and node in nodes]
     if not rows:
-        return [Link(asset.name, str(PartitionKey(owner, node)), "not made", "materialize it")]
+        key = PartitionKey(owner, node)
+        return [Link(asset.name, str(key), "not made", "materialize it", partitions=(key,))]
     links = []
     for row, nodes in rows:
         made_together = partition_keys(owner, nodes)
@@ -147,6 +151,7 @@ def _links(
                 Path(row["artifact"]),
                 row["made_at"].to_pydatetime().astimezone(UTC),
                 files,
+                tuple(made_together if node is None else [PartitionKey(owner, node)]),
             )
         )
     return links

@@ -81,7 +81,7 @@ def whole(folder: Path, start: int, strand: str) -> np.ndarray:
     model = model_of("padded")
     x = one_hot(np.frombuffer(letters.encode(), np.uint8))
     with torch.no_grad():
-        y = run_to(model.module, model.module.conv, x[None])[0].T
+        y = run_to(model.module, model.module.get_submodule("conv"), x[None])[0].T
     return y[around // BP : around // BP + WINDOW_BP // BP].numpy()
 
 
