@@ -29,6 +29,7 @@ from saeborzoi.settings.hyperparameters import Hyperparameters, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.dead_runs import hold_mark
 
 
 class Sae(NamedTuple):
@@ -116,6 +117,11 @@ class Platform(dg.ConfigurableResource):
     def compute(self) -> Compute:
         """Where heavy stages run."""
         return make_compute(self.settings, self.store.jobs)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Mark the run as alive while this process works on it."""
+        if context.run is not None:
+            hold_mark(self.store.jobs, context.run.run_id)
 
     def sae(self, key: str) -> Sae:
         """The SAE of a partition key, refused where the settings cannot serve it."""

@@ -10,6 +10,7 @@ import dagster as dg
 
 from saeborzoi.files import write_file
 from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
 
 HOME_VARIABLE = "DAGSTER_HOME"
@@ -74,6 +75,13 @@ def known_partitions(project: Path) -> list[str]:
     """Partition keys of the SAEs that Dagster knows; none where there is no instance."""
     with _existing(project) as instance:
         return [] if instance is None else list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+
+
+def report_dead_runs(project: Path, jobs_folder: Path) -> None:
+    """Report runs failed of which no process lives, and print which."""
+    with _existing(project) as instance:
+        for dead in [] if instance is None else end_dead_runs(instance, jobs_folder):
+            print(dead, flush=True)
 
 
 def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:

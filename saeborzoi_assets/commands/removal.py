@@ -12,7 +12,13 @@ from saeborzoi.settings.hyperparameters import parse_node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi_assets.assets.feature_browser import write_list
 from saeborzoi_assets.chain import CHAIN
-from saeborzoi_assets.commands.instance import Forgotten, forget, known_partitions, unfinished_runs
+from saeborzoi_assets.commands.instance import (
+    Forgotten,
+    forget,
+    known_partitions,
+    report_dead_runs,
+    unfinished_runs,
+)
 from saeborzoi_assets.commands.runner import command_of
 from saeborzoi_assets.plan import next_step
 from saeborzoi_resources.platform import Platform
@@ -80,6 +86,7 @@ def remove(
     text = cleaning.removal_as_text(plan)
     if not for_good:
         return f"{text}\n{_DRY}"
+    report_dead_runs(project, store.jobs)
     runs = unfinished_runs(project, plan.owners)
     if runs:
         raise ComputeError(

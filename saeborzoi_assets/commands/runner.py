@@ -13,11 +13,12 @@ from typing import NoReturn
 
 import dagster as dg
 
+from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
+from saeborzoi.settings.load import PROJECT_VARIABLE, Settings, load_settings
 from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.commands.instance import ensure_home
+from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step, steps
 
@@ -51,6 +52,7 @@ def dagster_dev(settings_file: Path, host: str, port: int) -> NoReturn:
     """
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     ensure_home(settings_file.parent)
+    report_dead_runs(settings_file.parent, Store(load_settings(settings_file).project.store).jobs)
     print(f"http://{host}:{port} shows {settings_file}; Ctrl-C ends it", flush=True)
     # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,6 +73,7 @@ def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameter
     """
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
+    report_dead_runs(settings_file.parent, Store(settings.project.store).jobs)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
