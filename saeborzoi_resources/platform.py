@@ -162,7 +162,7 @@ class Platform(dg.ConfigurableResource):
             "code": code_version,
             "owner": owner,
             "settings": dict(sections),
-            "files": fingerprint_files(files) if files else None,
+            "files": fingerprint_files(files, self.store.fingerprints) if files else None,
             "inputs": upstream,
         }
         return Version(asset, fingerprint_of(made_from), made_from, tuple(files))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from saeborzoi.activations.reader import Reader
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
+from saeborzoi.jobs.fingerprint import digests_of
 from saeborzoi.settings.sections import Layer, ShardSet
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
@@ -180,11 +181,20 @@ class ShardFolder:
         finally:
             reader.close()
 
-    def fingerprint(self) -> str:
-        """Short digest of names, sizes and sampled bytes: does a checkpoint belong to this data?
+    def fingerprint(self, cache: Path | None = None) -> str:
+        """Digest of names, types and content of the files: does a checkpoint belong to this data?
 
-        The first and last 64 KiB of every file enter; a copy elsewhere has the same digest.
+        A copy elsewhere has the same digest. `cache` is as in `fingerprint_files`.
         """
+        digest = hashlib.blake2b(digest_size=16)
+        contents = digests_of([shard.path for shard in self.shards], cache)
+        for shard, content in zip(self.shards, contents, strict=True):
+            digest.update(f"{shard.path.name} {shard.dtype} {content}\0".encode())
+        return f"x{digest.hexdigest()}"
+
+    def sampled_fingerprint(self) -> str:
+        """What the first release wrote for `fingerprint`, for checkpoints that it made: names,
+        sizes, and the first and last 64 KiB of each file."""
         digest = hashlib.blake2b(digest_size=16)
         for shard in self.shards:
             size = shard.path.stat().st_size

@@ -41,6 +41,11 @@ class Store:
         return self.root / "browser"
 
     @property
+    def fingerprints(self) -> Path:
+        """Folder of the digests of input files, so that each is read once."""
+        return self.root / "fingerprints"
+
+    @property
     def genome_cache(self) -> Path:
         """Folder for a decompressed genome and its index."""
         return self.root / "genome"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.catalog.store import Store
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -26,7 +27,9 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     else:
         folder = ShardFolder.open(layer.train.shards, layer.n_channels)
         constants = channel_max(folder, progress)
-        origin = {"data_fingerprint": folder.fingerprint()}
+        origin = {
+            "data_fingerprint": folder.fingerprint(Store(job.settings.project.store).fingerprints)
+        }
     with write_folder(job.output) as output:
         write_json(output / FILE, constants.published_json())
         constants.table().to_parquet(output / "channel_normalization.parquet", index=False)

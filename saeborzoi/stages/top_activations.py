@@ -8,6 +8,7 @@ import torch
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.catalog.store import Store
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -31,7 +32,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     folder = ShardFolder.open(layer.train.shards, layer.n_channels)
     plan = SlabPlan(folder, kept_pieces(folder, layer, layer.train))
     source = job.inputs["trained_sae"]
-    require_trained_on(source, folder, job.key)
+    cache = Store(job.settings.project.store).fingerprints
+    require_trained_on(source, folder, job.key, cache)
     sae = load_checkpoint(source, layer.n_channels)
     channel_max = read_channel_max(
         job.inputs["normalization_constants"] / FILE, layer.n_channels
@@ -54,7 +56,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         statistics.to_parquet(output / "node_statistics.parquet", index=False)
         if found.coactivation is not None:
             scipy.sparse.save_npz(output / "coactivation.npz", found.coactivation)
-        write_json(output / PROVENANCE, provenance(job, data_fingerprint=folder.fingerprint()))
+        write_json(output / PROVENANCE, provenance(job, data_fingerprint=folder.fingerprint(cache)))
     return {
         "n_positions": plan.n_positions,
         "n_nodes": sae.n_nodes,

@@ -14,6 +14,7 @@ import torch
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.catalog.store import Store
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -67,7 +68,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     layer = job.layer_settings
     train = _plan(layer, layer.train)
     validation = _plan(layer, layer.validation) if layer.validation else None
-    identity = identity_of(train.folder)
+    identity = identity_of(train.folder, Store(job.settings.project.store).fingerprints)
     channel_max = read_channel_max(
         job.inputs["normalization_constants"] / FILE, layer.n_channels
     ).used

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError
-from saeborzoi.jobs.fingerprint import fingerprint_files
+from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, fingerprint_files, within
 from saeborzoi.settings.load import Settings
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform
@@ -51,9 +52,10 @@ def groups(settings: Settings) -> dict[str, list[Path]]:
 def versions(settings: Settings) -> dict[str, str]:
     """Group to the fingerprint of its files; `missing` where one is not there."""
     found = {}
+    cache = Store(settings.project.store).fingerprints
     for group, files in groups(settings).items():
         try:
-            found[group] = fingerprint_files(files)
+            found[group] = fingerprint_files(files, cache)
         except InputError:
             found[group] = _MISSING
     return found
@@ -123,7 +125,11 @@ def sensor() -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, platform: Platform
     ) -> dg.SensorResult | dg.SkipReason:
         before = json.loads(context.cursor) if context.cursor else {}
-        now = versions(platform.settings)
+        try:
+            with within(SENSOR_S):
+                now = versions(platform.settings)
+        except StillReading as error:
+            return dg.SkipReason(str(error))
         changed = {group: version for group, version in now.items() if before.get(group) != version}
         if not changed:
             return dg.SkipReason("no file changed")

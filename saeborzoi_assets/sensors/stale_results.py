@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, within
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.chain import CHAIN
 from saeborzoi_resources.platform import Platform
@@ -61,6 +62,8 @@ def _fingerprint(platform: Platform, asset: ChainAsset, owner: str) -> str | Non
         files: str | None = asset.version_of(platform, owner, None).made_from["files"]
     except InputError:
         return "missing"
+    except StillReading:
+        raise
     except SaeBorzoiError:  # a layer or SAE that the settings no longer have
         return None
     return files
@@ -121,7 +124,11 @@ def sensor() -> dg.SensorDefinition:
     def compare_results_with_files(
         context: dg.SensorEvaluationContext, platform: Platform
     ) -> dg.SensorResult | dg.SkipReason:
-        stale = stale_results(platform)
+        try:
+            with within(SENSOR_S):
+                stale = stale_results(platform)
+        except StillReading as error:
+            return dg.SkipReason(str(error))
         cursor = json.dumps(stale, sort_keys=True)
         if cursor == context.cursor:
             return dg.SkipReason("as before")
