@@ -16,7 +16,7 @@ from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file, write_json
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
-from saeborzoi.settings.hyperparameters import parse_node_key
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 
@@ -63,8 +63,9 @@ def node_batches(
     """The run's node partitions by SAE, each checked against the settings."""
     nodes: dict[str, list[int]] = {}
     for partition in context.partition_keys:
-        key, _, node = str(partition).rpartition("|")
-        nodes.setdefault(key, []).append(parse_node_key(node))
+        owner, node = PartitionKey.parse(str(partition))
+        assert node is not None, "assets of nodes have partitions of nodes"
+        nodes.setdefault(owner, []).append(node)
     batches = []
     for key, wanted in nodes.items():
         sae = platform.sae(key)

@@ -11,7 +11,12 @@ import typer
 
 from saeborzoi import __version__
 from saeborzoi.settings.load import FILE_NAME
-from saeborzoi_assets.commands import project_commands, result_commands, settings_commands
+from saeborzoi_assets.commands import (
+    data_commands,
+    project_commands,
+    result_commands,
+    settings_commands,
+)
 from saeborzoi_assets.commands.terminal import Terminal, run_command
 
 app = typer.Typer(
@@ -21,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (project_commands, result_commands, settings_commands):
+for commands in (project_commands, result_commands, settings_commands, data_commands):
     commands.register(app)
 
 

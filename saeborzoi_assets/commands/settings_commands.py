@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file
+from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands.terminal import terminal_of
 
@@ -32,7 +34,7 @@ def init(
 
     Example: cd my_borzoi && saeborzoi init && saeborzoi check
     """
-    from saeborzoi.settings.init import draft_settings
+    from saeborzoi_resources.upkeep.draft import draft_settings
 
     where = (folder or terminal_of(context).project or Path.cwd()).resolve()
     path = output or where / FILE_NAME
@@ -62,36 +64,50 @@ def convert(
     print(f"{output} is written; look at the lines marked with 'check', then run `saeborzoi check`")
 
 
-def add(
-    context: typer.Context,
-    layer: Annotated[str, typer.Argument(help="Name of a [[layer]].")],
-    expansion: Annotated[int | None, typer.Option(help="Nodes for each channel.")] = None,
-    topk: Annotated[
-        float | None, typer.Option(help="Active nodes as a fraction of the channels.")
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of weights and order.")] = None,
-    variant: Annotated[str | None, typer.Option(help="topk, batch_topk or matryoshka.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="default or published.")] = None,
-) -> None:
+def add(context: typer.Context, **values: object) -> None:
     """Ask for one more SAE in the settings file.
 
     Example: saeborzoi add conv1d_1 --expansion 8 --topk 0.02 --seed 0
     """
     from saeborzoi.settings.edit import add_sae, make_hyperparameters
 
-    given = {
-        "expansion": expansion, "topk": topk, "learning_rate": lr, "seed": seed,
-        "variant": variant, "recipe": recipe,
-    }  # fmt: skip
-    hyperparameters = make_hyperparameters(
-        layer=layer, **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: value for name, value in values.items() if value is not None}
+    hyperparameters = make_hyperparameters(**given)
     settings_file = terminal_of(context).settings_file
     block = add_sae(settings_file, hyperparameters)
     print(f"{settings_file} asks for {hyperparameters.key} now:\n\n{block}\n\nA running "
           "Dagster adds its partition within a minute; without one: "
           f"saeborzoi run {hyperparameters.key}")  # fmt: skip
+
+
+def _parameters_of_add() -> list[inspect.Parameter]:
+    """`add` has an argument or option for each hyperparameter, as the model describes it."""
+    kinds: dict[object, type] = {int: int, float: float}
+    parameters = []
+    for name, field in Hyperparameters.model_fields.items():
+        kind = kinds.get(field.annotation, str)
+        text = f"{str(field.description)[0].upper()}{str(field.description)[1:]}."
+        flags = [f"--{name.replace('_', '-')}", *_SHORTER.get(name, ())]
+        default = inspect.Parameter.empty if field.is_required() else None
+        parameters.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind, typer.Argument(help=text)]
+                if field.is_required()
+                else Annotated[kind | None, typer.Option(*flags, help=text)],
+            )
+        )
+    return parameters
+
+
+_SHORTER = {"learning_rate": ("--lr",)}
+_context = inspect.Parameter(
+    "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+)
+add.__signature__ = inspect.Signature([_context, *_parameters_of_add()])  # type: ignore[attr-defined]
+add.__annotations__ = {p.name: p.annotation for p in (_context, *_parameters_of_add())}
 
 
 def _write_new(path: Path, text: str) -> None:

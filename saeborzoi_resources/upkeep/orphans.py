@@ -10,11 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import StoreError
 from saeborzoi.files import old_pattern
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_resources.upkeep.store_files import (
     children,
     delete,
@@ -41,10 +44,10 @@ class Leftover(NamedTuple):
 
 
 class LostArtifact(NamedTuple):
-    """Rows of the catalogue whose artifact is not there; `first` is a partition key of theirs."""
+    """Rows of the catalogue whose artifact is not there; `first` is a partition of theirs."""
 
     asset: str
-    first: str
+    first: PartitionKey
     n_partitions: int
     artifact: Path
 
@@ -89,8 +92,10 @@ def orphans(store: Store, catalog: Catalog, now: float | None = None) -> Orphans
             )
         standing.add(artifact)
         if not artifact.exists():
-            lost.append(LostArtifact(row.asset, row.first, int(row.n_partitions), artifact))
-    owners = {str(key).partition("|")[0] for key in made["first"]}
+            node = None if pd.isna(row.first_node) else int(row.first_node)
+            first = PartitionKey(row.owner, node)
+            lost.append(LostArtifact(row.asset, first, int(row.n_partitions), artifact))
+    owners = set(made["owner"])
     candidates = [
         *_unreferenced(store, standing),
         *_killed_writes(store),

@@ -6,26 +6,28 @@ fill in. Nothing is read but heads of files and the shapes of shards.
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.errors import InputError
-from saeborzoi.genome.fasta import is_gzipped
+from saeborzoi_resources.upkeep.data_files import (
+    SHARD,
+    Shards,
+    bed_rows,
+    class_column,
+    head,
+    look_at_shards,
+)
 
 _WINDOW_BP, _SEQUENCE_BP = 196_608, 524_288
 _DEPTH = 3
 _FASTA = re.compile(r"\.(fa|fasta|fna)(\.gz|\.bgz)?$", re.IGNORECASE)
 _BED = re.compile(r"\.bed(\.gz)?$", re.IGNORECASE)
 _MEME = re.compile(r"\.(meme|txt)$", re.IGNORECASE)
-_SHARD = re.compile(r"activations_(\d+)\.h5$")
-_VALIDATION = re.compile(r"(^|[_\W])(val|valid|validation|test)([_\W]|$)", re.IGNORECASE)
-_FEW_CLASSES = 200
 _WIDTH = "seqlet_width_bp = 24             # fill in: the receptive field is a good width"
 
 
@@ -35,19 +37,6 @@ class Draft(NamedTuple):
     text: str
     found: list[str]
     missing: list[str]
-
-
-class _Shards(NamedTuple):
-    folder: Path
-    inside: Path
-    n_positions: int
-    n_channels: int
-    windows: Path | None
-    window_bp: int | None
-
-    @property
-    def is_validation(self) -> bool:
-        return any(_VALIDATION.search(part) for part in self.inside.parts)
 
 
 def draft_settings(folder: Path) -> Draft:
@@ -110,19 +99,9 @@ def _quoted(path: Path, folder: Path) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _head(path: Path, n_lines: int = 2000) -> list[str]:
-    """First lines of a text file, plain or gzipped; none where it is no text."""
-    opened = gzip.open if is_gzipped(path) else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            return [line.rstrip("\r\n") for _, line in zip(range(n_lines), file, strict=False)]
-    except (OSError, UnicodeDecodeError, EOFError):
-        return []
-
-
 def _genome(folder: Path, files: list[Path], found: list[str], missing: list[str]) -> list[str]:
-    fasta = [path for path in files if _FASTA.search(path.name) and _head(path, 1)[:1]]
-    fasta = [path for path in fasta if _head(path, 1)[0].startswith(">")]
+    fasta = [path for path in files if _FASTA.search(path.name) and head(path, 1)[:1]]
+    fasta = [path for path in fasta if head(path, 1)[0].startswith(">")]
     if not fasta:
         missing.append("a genome: FASTA, plain or gzipped")
         return ['genome = "hg38.fa.gz"             # fill in: FASTA, plain or gzipped']
@@ -133,22 +112,13 @@ def _genome(folder: Path, files: list[Path], found: list[str], missing: list[str
     return [f"genome = {_quoted(largest, folder)}{note}"]
 
 
-def _bed_rows(path: Path) -> list[list[str]]:
-    rows = [line.split("\t") for line in _head(path) if line and not line.startswith("#")]
-    return [
-        row
-        for row in rows
-        if len(row) >= 3 and row[1].strip().isdigit() and row[2].strip().isdigit()
-    ]
-
-
 def _annotation(folder: Path, files: list[Path], found: list[str]) -> list[str]:
     lines = []
     for path in files:
         if not _BED.search(path.name):
             continue
-        rows = _bed_rows(path)
-        column = _class_column(rows)
+        rows = bed_rows(path)
+        column = class_column(rows)
         if column is None:
             continue
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", path.name.split(".")[0]).strip("_-") or "annotation"
@@ -167,27 +137,13 @@ def _annotation(folder: Path, files: list[Path], found: list[str]) -> list[str]:
     return lines
 
 
-def _class_column(rows: list[list[str]]) -> int | None:
-    """0-based column that holds classes: few different words, repeated; the sixth first."""
-    if len(rows) < 2:
-        return None
-    width = min(len(row) for row in rows)
-    for column in sorted(range(3, width), key=lambda column: (column != 5, column)):
-        values = Counter(row[column].strip() for row in rows)
-        words = [value for value in values if value not in ("", ".", "+", "-")]
-        is_number = all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", word) for word in words)
-        if words and not is_number and len(words) <= min(_FEW_CLASSES, len(rows) / 2):
-            return column
-    return None
-
-
 def _motifs(folder: Path, files: list[Path], found: list[str]) -> list[str]:
     lines = []
     for path in files:
         if not _MEME.search(path.name):
             continue
-        head = _head(path, 20)
-        if not any(line.startswith("MEME version") for line in head):
+        lines_of = head(path, 20)
+        if not any(line.startswith("MEME version") for line in lines_of):
             continue
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem).strip("_-") or "known"
         lines += [
@@ -210,8 +166,8 @@ def _motifs(folder: Path, files: list[Path], found: list[str]) -> list[str]:
 
 def _layers(folder: Path, files: list[Path], found: list[str], missing: list[str]) -> list[str]:
     sets = [
-        _look(shards, folder, files)
-        for shards in sorted({path.parent for path in files if _SHARD.match(path.name)})
+        look_at_shards(shards, folder, files)
+        for shards in sorted({path.parent for path in files if SHARD.match(path.name)})
     ]
     if not sets:
         missing.append("shards: folders with activations_0.h5, activations_1.h5, ...")
@@ -242,48 +198,6 @@ def _layers(folder: Path, files: list[Path], found: list[str], missing: list[str
     return lines
 
 
-def _look(shards: Path, project: Path, files: list[Path]) -> _Shards:
-    import h5py
-
-    first = min(
-        (path for path in files if path.parent == shards and _SHARD.match(path.name)),
-        key=lambda path: int(_SHARD.match(path.name)[1]),  # type: ignore[index]
-    )
-    try:
-        with h5py.File(first) as file:
-            shapes = [data.shape for data in file.values() if isinstance(data, h5py.Dataset)]
-    except OSError as error:
-        raise InputError(f"{first}: no HDF5 file that can be read ({error})") from None
-    shape = next((shape for shape in shapes if len(shape) == 3), None)
-    if shape is None:
-        raise InputError(
-            f"{first}: holds no dataset (n_sequences, n_positions, n_channels), but {shapes}"
-        )
-    inside = shards.relative_to(project)
-    beside = [*sorted(shards.glob("*.bed")), *sorted(shards.parent.glob("*.bed"))]
-    beside.sort(key=lambda path: (path.name != "train_seqs.bed", path.parent != shards))
-    for windows in beside:
-        widths = {end - start for start, end in _intervals(windows)}
-        if len(widths) == 1:
-            return _Shards(shards, inside, shape[1], shape[2], windows, widths.pop())
-    return _Shards(shards, inside, shape[1], shape[2], None, None)
-
-
-def _intervals(path: Path) -> list[tuple[int, int]]:
-    """Intervals of plain BED, or of sae-borzoi's table, whose first column is a row number."""
-    rows = [line.split("\t") for line in _head(path, 200)]
-    rows = [row for row in rows if "chunk_ind" not in row]
-    for first in (1, 2):
-        numbers = [
-            (int(row[first]), int(row[first + 1]))
-            for row in rows
-            if len(row) > first + 1 and row[first].isdigit() and row[first + 1].isdigit()
-        ]
-        if numbers and len(numbers) == len(rows) and all(end > start for start, end in numbers):
-            return numbers
-    return []
-
-
 def _layer_name(shards: Path, folder: Path) -> str:
     parts = [part for part in shards.relative_to(folder).parts if part]
     named = [part for part in parts if part.startswith("conv1d_")]
@@ -296,7 +210,7 @@ def _layer_name(shards: Path, folder: Path) -> str:
 
 
 def _layer_lines(
-    name: str, shards: _Shards | None, validation: _Shards | None, folder: Path, missing: list[str]
+    name: str, shards: Shards | None, validation: Shards | None, folder: Path, missing: list[str]
 ) -> list[str]:
     from saeborzoi.settings.sections import PUBLISHED_SEQLET_WIDTHS
 
@@ -328,7 +242,7 @@ def _layer_lines(
     return lines
 
 
-def _geometry(name: str, shards: _Shards, missing: list[str]) -> list[str]:
+def _geometry(name: str, shards: Shards, missing: list[str]) -> list[str]:
     """Base pairs a position and padding, from the windows' width and the number of positions."""
     width, n = shards.window_bp, shards.n_positions
     if width == _WINDOW_BP and _SEQUENCE_BP % n == 0:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from saeborzoi.errors import InputError
-from saeborzoi.settings.init import draft_settings
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.cli import main
+from saeborzoi_resources.upkeep.draft import draft_settings
 from tests.assets.small_project import make_small_project
 
 
