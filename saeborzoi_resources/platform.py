@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -227,16 +226,15 @@ class Platform(dg.ConfigurableResource):
             return cpus
         return len(os.sched_getaffinity(0)) if self.settings.compute.backend == "local" else 1
 
-    def record(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
-        """Catalogue a result, then remove batches that no row stands on any more."""
-        n_rows = self.catalog.replace(made, scope, tables)
-        if scope.nodes is not None:
-            standing = set(self.catalog.artifacts(made.asset, scope.owner))
-            for folder in self.store.sae_artifact(scope.owner, made.asset).iterdir():
-                # a dot marks a batch that another run is writing just now
-                if folder not in standing and not folder.name.startswith("."):
-                    shutil.rmtree(folder, ignore_errors=True)
-        return n_rows
+    def record(
+        self,
+        made: Made,
+        scope: Scope,
+        tables: Mapping[str, pd.DataFrame],
+        tell: Callable[[str], None] = print,
+    ) -> int:
+        """Catalogue a result; waits as long as somebody else has the catalogue open, and tells."""
+        return self.catalog.replace(made, scope, tables, tell)
 
 
 def write_tables(

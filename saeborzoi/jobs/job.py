@@ -21,6 +21,9 @@ from saeborzoi.settings.sections import Layer
 Figures = dict[str, Any]
 """Small JSON-able results of a stage: counts and key figures."""
 
+Catalogue = Callable[[list[Figures]], None]
+"""Puts the results of jobs, by their figures, where they belong."""
+
 
 stop_requested = threading.Event()
 """Set by the worker on SIGTERM or SIGUSR1. A long stage looks at it at every step, saves what it

@@ -1,11 +1,13 @@
 """Maximum of each channel of a layer over all shards: what its activations are divided by."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.jobs.job import Figures
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
@@ -15,12 +17,14 @@ from saeborzoi_assets.common import (
     explained,
     made_by,
     path,
+    say,
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform, Version
 
 NAME = "normalization_constants"
 CODE_VERSION = "1"
+FILE = "channel_normalization.parquet"
 
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
@@ -65,13 +69,17 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             version = version_of(platform, layer.name)
             output = platform.store.layer_artifact(layer.name, NAME)
             job = platform.job(version, context.run.run_id, output=output, layer=layer)
-            figures = platform.compute.run(context, [job])[0]
-            frame = pd.read_parquet(output / "channel_normalization.parquet")
-            platform.record(
-                made_by(context, version, output),
-                Scope(layer=layer.name),
-                {"channel_normalization": frame},
-            )
+
+            def catalogue(_: list[Figures]) -> None:
+                platform.record(
+                    made_by(context, version, output),
+                    Scope(layer=layer.name),
+                    {"channel_normalization": pd.read_parquet(output / FILE)},
+                    partial(say, context),
+                )
+
+            figures = platform.compute.run(context, [job], catalogue)[0]
+            frame = pd.read_parquet(output / FILE)
         not_alive = frame.loc[frame["activation_max_seen"] <= 0, "channel"].tolist()
         return dg.MaterializeResult(
             metadata={**figures, "files": path(output)},

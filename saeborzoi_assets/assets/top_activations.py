@@ -1,11 +1,13 @@
 """Strongest positions and statistics of every node of an SAE, from one pass over the shards."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.jobs.job import Figures
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
 from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
@@ -18,6 +20,7 @@ from saeborzoi_assets.common import (
     image,
     made_by,
     path,
+    say,
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform, Version
@@ -84,13 +87,17 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 sae=sae,
                 inputs=inputs,
             )
-            figures = platform.compute.run(context, [job])[0]
+
+            def catalogue(_: list[Figures]) -> None:
+                platform.record(
+                    made_by(context, version, output),
+                    Scope(hyperparameters=sae.key),
+                    {"node": pd.read_parquet(output / "node_statistics.parquet")},
+                    partial(say, context),
+                )
+
+            figures = platform.compute.run(context, [job], catalogue)[0]
             node = pd.read_parquet(output / "node_statistics.parquet")
-            platform.record(
-                made_by(context, version, output),
-                Scope(hyperparameters=sae.key),
-                {"node": node},
-            )
         from saeborzoi.plots import activation_frequency
 
         dead = float((node["n_nonzero"] == 0).mean())

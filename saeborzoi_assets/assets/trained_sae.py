@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import relative_to_store
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
@@ -22,6 +24,7 @@ from saeborzoi_assets.common import (
     made_by,
     path,
     run_result,
+    say,
 )
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform, Sae, Version
@@ -80,13 +83,17 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             groups = passes(saes, platform.settings)
             jobs = [_job(context, platform, group, versions) for group in groups]
             figures: dict[str, Figures] = {}
-            for group, own in zip(groups, platform.compute.run(context, jobs), strict=True):
-                others = own.pop("together", {})
-                figures |= {group[0].key: own, **others}
-            logs = {
-                sae.key: _catalogue(context, platform, sae, versions[sae.key], figures[sae.key])
-                for sae in saes
-            }
+            logs: dict[str, pd.DataFrame] = {}
+
+            def catalogue(of_jobs: list[Figures]) -> None:
+                for group, own in zip(groups, of_jobs, strict=True):
+                    others = own.pop("together", {})
+                    figures.update({group[0].key: own, **others})
+                for sae in saes:
+                    key = sae.key
+                    logs[key] = _catalogue(context, platform, sae, versions[key], figures[key])
+
+            platform.compute.run(context, jobs, catalogue)
         shown = {sae.key: _shown(platform, sae, figures[sae.key], logs[sae.key]) for sae in saes}
         digests = [version.digest for version in versions.values()]
         return run_result(context, digests, {}, shown, _checks(figures, platform.settings.checks))
@@ -148,12 +155,13 @@ def _catalogue(
         "n_nodes": sae.n_nodes,
         "k": sae.hyperparameters.k(sae.layer.n_channels),
         **{name: figures.get(name) for name in measured},
-        "artifact": str(output),
+        "artifact": relative_to_store(output, platform.store.root),
     }
     platform.record(
         made_by(context, version, output),
         Scope(hyperparameters=sae.key),
         {"sae": pd.DataFrame([row]), "training_log": log},
+        partial(say, context),
     )
     return log
 

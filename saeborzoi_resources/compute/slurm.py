@@ -12,7 +12,7 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue
 
 from saeborzoi.errors import MissingProgramError, SettingsError
 from saeborzoi.files import write_file
-from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
@@ -64,7 +64,13 @@ class SlurmCompute:
         self._stage = stage
         self._slurm = Slurm(settings.compute.ssh_host)
 
-    def run(self, context: Context, jobs: Sequence[Job]) -> list[Figures]:
+    def run(
+        self,
+        context: Context,
+        jobs: Sequence[Job],
+        catalogue: Catalogue | None = None,
+        lay_out: Callable[[], None] | None = None,
+    ) -> list[Figures]:
         """See `Compute.run`; a job that can be retried is submitted again, from its last state,
         up to the profile's `max_attempts`."""
         run = DagsterRun(context)
@@ -76,6 +82,8 @@ class SlurmCompute:
                 profile = self._settings.profile_of(job.stage)
                 section = f"[compute.profile.{job.stage}]"
                 tasks.append(Task(folder, section, profile.max_attempts))
+            if lay_out is not None:
+                lay_out()
             try:
                 self._bring_to_end(run, tasks)
             except (MissingProgramError, SettingsError) as error:
@@ -83,6 +91,8 @@ class SlurmCompute:
             _raise_failures(tasks)
             accounting = self._accounting(tasks)
             figures = [task.figures(accounting) for task in tasks]
+            if catalogue is not None:
+                catalogue(figures)
             for task in tasks:
                 task.folder.take(run.root_run_id)
             for name in {task.submission for task in tasks} - {""}:
