@@ -51,9 +51,15 @@ def fingerprint(job: Job) -> str:
     """Identity of a job: 16 hex digits over what it is asked to do.
 
     Settings, threads and the asking run are left out: those that change the result are part of
-    `job_id`, and the others may change while the job runs.
+    `job_id`, and the others may change while the job runs. Paths count relative to the store, which
+    may lie elsewhere when the job goes on.
     """
     document = job.model_dump(mode="json", exclude={"settings", "threads", "run_id"})
+    root = f"{job.settings.project.store}{os.sep}"
+    for name in ("inputs", "together"):
+        document[name] = {key: path.removeprefix(root) for key, path in document[name].items()}
+    for name in ("output", "work"):
+        document[name] = document[name].removeprefix(root)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -15,9 +15,9 @@ from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import SaeBorzoiError
-from saeborzoi.files import write_file, write_folder, write_json
+from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
@@ -175,12 +175,8 @@ def run_node_stage(
         frames = [pd.read_parquet(job.output) for job in jobs]
         # without nodes to work on: no rows, but the columns' types
         frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
-        with write_folder(folder) as temporary:
-            frame.to_parquet(temporary / f"{result}.parquet", index=False)
-            documents = [
-                provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)
-            ]
-            write_json(temporary / PROVENANCE, {"jobs": documents})
+        documents = [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]
+        write_tables(folder, {result: frame}, version, {"jobs": documents})
         made = made_by(context, version, folder)
         scope = Scope(hyperparameters=sae.key, nodes=nodes)
         platform.record(made, scope, {result: frame}, partial(say, context))
@@ -254,7 +250,7 @@ def keep(
         nodes=nodes or (),
         inputs=inputs,
     )
-    write_tables(output, tables, job, more)
+    write_tables(output, tables, version, provenance(job), more)
     made = made_by(context, version, output)
     scope = Scope(hyperparameters=sae.key, nodes=nodes)
     platform.record(made, scope, tables, partial(say, context))

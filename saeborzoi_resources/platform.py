@@ -6,9 +6,8 @@ is worked out here; what it makes of that is the asset's business.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +19,9 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
-from saeborzoi.files import write_folder
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
@@ -84,6 +82,10 @@ class Version(NamedTuple):
     digest: str
     made_from: dict[str, Any]
     files: tuple[Path, ...] = ()
+
+
+A_FILE = "a file"
+"""Stands in a version for the place of a file whose content counts."""
 
 
 class Platform(dg.ConfigurableResource):
@@ -160,11 +162,25 @@ class Platform(dg.ConfigurableResource):
             "asset": asset,
             "code": code_version,
             "owner": owner,
-            "settings": dict(sections),
+            "settings": self._portable(dict(sections), set(files)),
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
             "inputs": upstream,
         }
         return Version(asset, fingerprint_of(made_from), made_from, tuple(files))
+
+    def _portable(self, value: Any, files: set[Path]) -> Any:
+        """Settings without the places of files: content tells those that are read, which the
+        version has; others count relative to the settings file."""
+        if isinstance(value, Mapping):
+            return {name: self._portable(item, files) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._portable(item, files) for item in value]
+        if isinstance(value, Path) or (isinstance(value, str) and os.path.isabs(value)):
+            folder = Path(self.settings_file).parent
+            if Path(value) in files:
+                return A_FILE
+            return os.path.relpath(value, folder) if Path(value).is_relative_to(folder) else value
+        return value
 
     def _versions_of(
         self, asset: str, owner: str, nodes: Sequence[int] | None
@@ -217,7 +233,31 @@ class Platform(dg.ConfigurableResource):
             threads=self.threads(stage),
             run_id=run_id,
             together={key: self.store.sae_artifact(key, stage) for key in together or ()},
+            data_versions={
+                owner: version.digest,
+                **{key: other.digest for key, other in (together or {}).items()},
+            },
+            input_versions=self._versions_of_artifacts(inputs or {}, owner),
         )
+
+    def _versions_of_artifacts(self, names: Iterable[str], owner: str) -> dict[str, str]:
+        """Data versions of whole artifacts of an SAE or its layer, as the catalogue has them."""
+        found = {name: self._versions_of(name, owner, None) for name in names}
+        return {name: str(next(iter(own))) for name, own in found.items() if len(own) == 1}
+
+    def artifact(self, asset: str, owner: str) -> Path:
+        """Folder of an artifact of a layer or SAE, to be read.
+
+        Raises
+        ------
+        StoreError
+            Where it was not made yet, a file of it is damaged, or it is another one than the
+            catalogue says.
+        """
+        is_of_layer = owner in [layer.name for layer in self.settings.layer]
+        place = self.store.layer_artifact if is_of_layer else self.store.sae_artifact
+        folder = self.store.require_artifact(place(owner, asset), asset, owner)
+        return require_whole(folder, self._versions_of_artifacts([asset], owner).get(asset))
 
     def threads(self, stage: str) -> int:
         """Cores of a stage: its profile's, else all of this machine, or one of the cluster's."""
@@ -240,15 +280,14 @@ class Platform(dg.ConfigurableResource):
 def write_tables(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
-    job: Job | None,
+    version: Version,
+    document: dict[str, Any],
     more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write an artifact's tables as `<name>.parquet` and more files by their names, whole, with
-    their provenance; the job is None where the artifact is the whole project's."""
-    with write_folder(folder) as temporary:
+    their provenance."""
+    with write_artifact(folder, version.digest, document) as temporary:
         for name, frame in tables.items():
             frame.to_parquet(temporary / f"{name}.parquet", index=False)
         for name, content in (more or {}).items():
             (temporary / name).write_bytes(content)
-        document = json.dumps(provenance(job), indent=1, default=str)
-        (temporary / PROVENANCE).write_text(document + "\n")

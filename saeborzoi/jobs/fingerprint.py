@@ -115,7 +115,7 @@ def digests_of(files: Sequence[Path], cache: Path | None = None, tell: Tell = pr
     def read(i: int) -> str:
         if deadline is not None and reading.n_files > 0 and time.monotonic() > deadline:
             raise StillReading(reading.so_far())
-        digest = _digest(files[i])
+        digest = digest_of(files[i])
         after = _state(files[i])
         is_settled = time.time_ns() - max(after.modified_ns, after.changed_ns) > _SETTLED_NS
         if after == states[i] and is_settled:
@@ -182,7 +182,8 @@ def _state(file: Path) -> _State:
     return _State(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
+    """XXH3-128 of a file's content, read now; 32 hexadecimal digits."""
     digest = xxhash.xxh3_128()
     buffer = memoryview(bytearray(_CHUNK))
     try:

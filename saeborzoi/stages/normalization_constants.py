@@ -5,9 +5,9 @@ from __future__ import annotations
 from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.catalog.store import Store
-from saeborzoi.files import write_folder, write_json
+from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, write_artifact
 
 FILE = "channel_max.json"
 
@@ -30,10 +30,10 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         origin = {
             "data_fingerprint": folder.fingerprint(Store(job.settings.project.store).fingerprints)
         }
-    with write_folder(job.output) as output:
+    document = provenance(job, **origin)
+    with write_artifact(job.output, job.data_version, document) as output:
         write_json(output / FILE, constants.published_json())
         constants.table().to_parquet(output / "channel_normalization.parquet", index=False)
-        write_json(output / PROVENANCE, provenance(job, **origin))
     return {
         "n_channels": layer.n_channels,
         "n_replaced": len(constants.replaced),

@@ -15,9 +15,9 @@ from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.catalog.store import Store
-from saeborzoi.files import write_folder, write_json
+from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.sae import distributed
 from saeborzoi.sae.checkpoint import (
     import_published,
@@ -69,9 +69,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     train = _plan(layer, layer.train)
     validation = _plan(layer, layer.validation) if layer.validation else None
     identity = identity_of(train.folder, Store(job.settings.project.store).fingerprints)
-    channel_max = read_channel_max(
-        job.inputs["normalization_constants"] / FILE, layer.n_channels
-    ).used
+    constants = require_input(job, "normalization_constants") / FILE
+    channel_max = read_channel_max(constants, layer.n_channels).used
     data = TrainingData(train, validation, channel_max, identity["data_fingerprint"])
     torch.set_num_threads(job.threads)
     group = distributed.join()
@@ -133,7 +132,7 @@ def _measured_and_written(
     if source is not None:
         origin |= _brought(source)
     document = provenance(job, **origin)
-    with write_folder(job.output) as output:
+    with write_artifact(job.output, job.data_version, document) as output:
         save_checkpoint(
             trained.sae,
             output,
@@ -147,7 +146,6 @@ def _measured_and_written(
             output / "metrics.json",
             {**figures, "channel_explained_variance": _plain(explained)},
         )
-        write_json(output / PROVENANCE, document)
     return {**figures, **origin}
 
 

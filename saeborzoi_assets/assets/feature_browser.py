@@ -96,8 +96,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            artifact = platform.store.sae_artifact(sae.key, TRAINED_SAE)
-            platform.store.require_artifact(artifact, TRAINED_SAE, sae.key)
+            artifact = platform.artifact(TRAINED_SAE, sae.key)
             platform.catalog.require_made(TRAINED_SAE, sae.key)
             version = version_of(platform, sae.key)
             output = platform.store.browser / sae.key

@@ -8,6 +8,7 @@ import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
 from saeborzoi.jobs.job import Figures
+from saeborzoi.jobs.provenance import require_whole
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.common import (
     OWNERS,
@@ -71,10 +72,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             job = platform.job(version, context.run.run_id, output=output, layer=layer)
 
             def catalogue(_: list[Figures]) -> None:
+                whole = require_whole(output, version.digest)
                 platform.record(
                     made_by(context, version, output),
                     Scope(layer=layer.name),
-                    {"channel_normalization": pd.read_parquet(output / FILE)},
+                    {"channel_normalization": pd.read_parquet(whole / FILE)},
                     partial(say, context),
                 )
 

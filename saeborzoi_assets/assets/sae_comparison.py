@@ -12,6 +12,7 @@ from saeborzoi.comparison import table as comparison
 from saeborzoi.errors import CatalogError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
+from saeborzoi.jobs.provenance import provenance
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
@@ -102,7 +103,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             only = comparison.factors_by_settings(factors)
             output = platform.store.project_artifact(NAME)
             page = comparison_page(platform.settings.project.name, compared, pairs, only, plots)
-            write_tables(output, tables, None, {PAGE: page.encode()})
+            write_tables(output, tables, version, provenance(None), {PAGE: page.encode()})
             platform.record(made_by(context, version, output), Scope(), tables)
         too_many = (pairs["n_matched"] > pairs[["n_nodes_a", "n_nodes_b"]].min(axis=1)).sum()
         recurring = _recurring_in_itself(platform, saes)
@@ -133,10 +134,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:
-    """Weights and top positions of an SAE."""
+    """Weights and top positions of an SAE, as they were written."""
     return (
-        platform.store.sae_artifact(key, TRAINED_SAE) / "sae.safetensors",
-        platform.store.sae_artifact(key, TOP_ACTIVATIONS) / "top_activations.parquet",
+        platform.artifact(TRAINED_SAE, key) / "sae.safetensors",
+        platform.artifact(TOP_ACTIVATIONS, key) / "top_activations.parquet",
     )
 
 
@@ -192,7 +193,7 @@ def _matches(
 def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:
     """Share of an SAE's nodes that it finds in itself; 1 where no SAE has top positions yet."""
     for key in saes:
-        if all(file.exists() for file in _files(platform, key)):
+        if platform.store.sae_artifact(key, TOP_ACTIVATIONS).exists():
             own = stability.read_dictionary(*_files(platform, key))
             wanted = platform.settings.comparison
             matches = stability.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)

@@ -82,11 +82,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
                 for sae, nodes in batches:
-                    top = platform.store.require_artifact(
-                        platform.store.sae_artifact(sae.key, TOP_ACTIVATIONS),
-                        TOP_ACTIVATIONS,
-                        sae.key,
-                    )
+                    top = platform.artifact(TOP_ACTIVATIONS, sae.key)
                     version = version_of(platform, sae.key)
                     activations = pd.read_parquet(
                         top / "top_activations.parquet", filters=[("node", "in", list(nodes))]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
 from saeborzoi.jobs.job import Figures
+from saeborzoi.jobs.provenance import require_whole
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
 from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
@@ -27,6 +28,7 @@ from saeborzoi_resources.platform import Platform, Version
 
 NAME = "top_activations"
 CODE_VERSION = "1"
+FILE = "node_statistics.parquet"
 
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
@@ -71,12 +73,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             inputs = {
-                TRAINED_SAE: platform.store.sae_artifact(sae.key, TRAINED_SAE),
-                NORMALIZATION_CONSTANTS: platform.store.layer_artifact(
-                    sae.layer.name, NORMALIZATION_CONSTANTS
-                ),
+                TRAINED_SAE: platform.artifact(TRAINED_SAE, sae.key),
+                NORMALIZATION_CONSTANTS: platform.artifact(NORMALIZATION_CONSTANTS, sae.layer.name),
             }
-            platform.store.require_artifact(inputs[TRAINED_SAE], TRAINED_SAE, sae.key)
             version = version_of(platform, sae.key)
             output = platform.store.sae_artifact(sae.key, NAME)
             job = platform.job(
@@ -92,12 +91,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 platform.record(
                     made_by(context, version, output),
                     Scope(hyperparameters=sae.key),
-                    {"node": pd.read_parquet(output / "node_statistics.parquet")},
+                    {"node": pd.read_parquet(require_whole(output, version.digest) / FILE)},
                     partial(say, context),
                 )
 
             figures = platform.compute.run(context, [job], catalogue)[0]
-            node = pd.read_parquet(output / "node_statistics.parquet")
+            node = pd.read_parquet(output / FILE)
         from saeborzoi.plots import activation_frequency
 
         dead = float((node["n_nonzero"] == 0).mean())

@@ -10,6 +10,7 @@ import pandas as pd
 from saeborzoi.catalog.scope import Scope
 from saeborzoi.catalog.store import relative_to_store
 from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.provenance import require_whole
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
 from saeborzoi_assets.assets import input_files
@@ -120,11 +121,7 @@ def _job(
     versions: Mapping[str, Version],
 ) -> Job:
     first, *others = group
-    constants = platform.store.require_artifact(
-        platform.store.layer_artifact(first.layer.name, NORMALIZATION_CONSTANTS),
-        NORMALIZATION_CONSTANTS,
-        first.layer.name,
-    )
+    constants = platform.artifact(NORMALIZATION_CONSTANTS, first.layer.name)
     return platform.job(
         versions[first.key],
         context.run.run_id,
@@ -145,7 +142,7 @@ def _catalogue(
 ) -> pd.DataFrame:
     """Catalogue a trained SAE; its training log."""
     output = platform.store.sae_artifact(sae.key, NAME)
-    log = pd.read_parquet(output / "training_log.parquet")
+    log = pd.read_parquet(require_whole(output, version.digest) / "training_log.parquet")
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
     )  # fmt: skip

@@ -71,7 +71,7 @@ def test_another_process_and_another_host_read_nothing_again(
     folder, cache = _folder(tmp_path / "shards"), tmp_path / "store" / "fingerprints"
     first = fingerprint_files([folder], cache)
     monkeypatch.setattr(fingerprint, "_memory", {})
-    monkeypatch.setattr(fingerprint, "_digest", None)
+    monkeypatch.setattr(fingerprint, "digest_of", None)
     assert fingerprint_files([folder], cache) == first
     folder.rename(tmp_path / "moved")
     assert fingerprint_files([tmp_path / "moved"], cache) == first
@@ -130,7 +130,7 @@ def test_progress_is_told_where_it_takes_long(
 def test_a_file_that_changes_while_it_is_read_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, real = tmp_path / "a", fingerprint._digest
+    file, real = tmp_path / "a", fingerprint.digest_of
     file.write_bytes(b"1" * 10)
 
     def read_and_change(path: Path) -> str:
@@ -139,9 +139,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
         path.write_bytes(b"2" * 10)
         return digest
 
-    monkeypatch.setattr(fingerprint, "_digest", read_and_change)
+    monkeypatch.setattr(fingerprint, "digest_of", read_and_change)
     (during,) = digests_of([file])
-    monkeypatch.setattr(fingerprint, "_digest", real)
+    monkeypatch.setattr(fingerprint, "digest_of", real)
     assert digests_of([file]) != [during]
 
 
