@@ -5,48 +5,22 @@ settings file, or with other resources.
 """
 
 import logging
+import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.load import find_settings_file, load_settings
-from saeborzoi_assets.assets import (
-    annotation_overlaps,
-    feature_browser,
-    input_files,
-    jaccard_matrix,
-    meme_motifs,
-    motif_evidence,
-    normalization_constants,
-    sae_comparison,
-    seqlets,
-    tomtom_matches,
-    top_activations,
-    trained_sae,
-    umap_embedding,
-)
+from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.sensors import automation, stale_results
 from saeborzoi_resources.event_log import set_event_defaults
+from saeborzoi_resources.instance_owner import require_owner
 from saeborzoi_resources.platform import Platform
-
-ARTIFACTS = (
-    normalization_constants,
-    trained_sae,
-    top_activations,
-    seqlets,
-    meme_motifs,
-    tomtom_matches,
-    motif_evidence,
-    umap_embedding,
-    annotation_overlaps,
-    jaccard_matrix,
-    feature_browser,
-    sae_comparison,
-)
-"""Modules with an asset each, in the order in which they are made."""
 
 
 @dg.logger(config_schema={"log_level": dg.Field(str, default_value="INFO")})
@@ -84,7 +58,13 @@ def build_definitions(
     settings = load_settings(settings_file)
     partitions = Partitions.of(settings)
     return dg.Definitions(
-        assets=[input_files.build(partitions), *(module.build(partitions) for module in ARTIFACTS)],
+        assets=[
+            input_files.build(partitions),
+            *(
+                import_module(f"saeborzoi_assets.assets.{artifact.name}").build(partitions)
+                for artifact in ARTIFACTS
+            ),
+        ],
         resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},
         asset_checks=[stale_results.check()],
         sensors=[
@@ -102,4 +82,7 @@ def defs() -> dg.Definitions:
     """The project that SAEBORZOI_PROJECT or the working directory names."""
     # for the processes of runs, whatever started them and whichever event log they write
     set_event_defaults()
-    return build_definitions()
+    settings_file = find_settings_file()
+    if home := os.environ.get("DAGSTER_HOME"):
+        require_owner(Path(home), settings_file.parent)
+    return build_definitions(settings_file)

@@ -16,15 +16,17 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
-from saeborzoi.catalog.scope import PROJECT, Made, Scope
+from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.jobs.provenance import require_whole, write_artifact
+from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
+from saeborzoi.settings.user_files import files_of, settings_of
 from saeborzoi_resources.compute import Compute, make_compute
 from saeborzoi_resources.dead_runs import hold_mark
 
@@ -131,42 +133,45 @@ class Platform(dg.ConfigurableResource):
 
     # -- versions: what a result was made from ------------------------------------------------
 
-    def version(
-        self,
-        asset: str,
-        code_version: str,
-        owner: str,
-        *,
-        sections: Mapping[str, Any],
-        files: Sequence[Path] = (),
-        inputs: Sequence[str] = (),
-        nodes: Sequence[int] | None = None,
-    ) -> Version:
-        """Everything that a result depends on, as it is now.
+    def version_of(self, name: str, owner: str, nodes: Sequence[int] | None = None) -> Version:
+        """Everything that a partition of an artifact depends on, as it is now.
 
         Parameters
         ----------
-        asset, code_version, owner
-            The asset, its code version and its layer or SAE.
-        sections
-            The settings that matter to it.
-        files
-            Files of the user that it reads.
-        inputs
-            Assets that it reads, by the versions that stand in the catalogue.
+        name
+            The artifact, as `saeborzoi.pipeline` declares it.
+        owner
+            Its layer or SAE; `PROJECT` for what is of the whole project.
         nodes
-            For inputs by node, only these nodes count.
+            Where it has a partition a node: of its inputs by node, only these nodes count.
         """
-        upstream = {name: self._versions_of(name, owner, nodes) for name in inputs}
+        artifact = ARTIFACT[name]
+        layer, hyperparameters = self._subject(artifact, owner)
+        by_node = nodes if artifact.grain == "node" else None
+        files = files_of(artifact, self.settings, layer, hyperparameters)
         made_from = {
-            "asset": asset,
-            "code": code_version,
+            "asset": name,
+            "code": artifact.code_version,
             "owner": owner,
-            "settings": self._portable(dict(sections), set(files)),
+            "settings": self._portable(settings_of(artifact, self.settings, layer), set(files)),
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
-            "inputs": upstream,
+            "inputs": {
+                each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
+                for each in artifact.inputs
+            },
         }
-        return Version(asset, fingerprint_of(made_from), made_from, tuple(files))
+        return Version(name, fingerprint_of(made_from), made_from, tuple(files))
+
+    def _subject(
+        self, artifact: Artifact, owner: str
+    ) -> tuple[Layer | None, Hyperparameters | None]:
+        """Layer and hyperparameters that a partition of an artifact is about."""
+        if artifact.grain == "project":
+            return None, None
+        if artifact.grain == "layer":
+            return self.settings.layer_named(owner), None
+        sae = self.sae(owner)
+        return sae.layer, sae.hyperparameters
 
     def _portable(self, value: Any, files: set[Path]) -> Any:
         """Settings without the places of files: content tells those that are read, which the
@@ -183,16 +188,14 @@ class Platform(dg.ConfigurableResource):
         return value
 
     def _versions_of(
-        self, asset: str, owner: str, nodes: Sequence[int] | None
+        self, artifact: Artifact, owner: str, layer: Layer | None, nodes: Sequence[int] | None
     ) -> list[str] | dict[str, dict[str, int]]:
-        """Distinct data versions of an asset's standing partitions, of the SAE or its layer; of
+        """Distinct data versions of an artifact's standing partitions, of the SAE or its layer; of
         the whole project, by SAE and with the number of partitions."""
-        if owner == PROJECT:
-            return self.catalog.versions_by_owner(asset)
-        layer = None
-        if asset == "normalization_constants":
-            layer = self.sae(owner).layer.name
-        return self.catalog.data_versions(asset, layer or owner, nodes)
+        if layer is None:
+            return self.catalog.versions_by_owner(artifact.name)
+        standing_of = layer.name if artifact.grain == "layer" else owner
+        return self.catalog.data_versions(artifact.name, standing_of, nodes)
 
     # -- jobs and artifacts -------------------------------------------------------------------
 
@@ -242,8 +245,20 @@ class Platform(dg.ConfigurableResource):
 
     def _versions_of_artifacts(self, names: Iterable[str], owner: str) -> dict[str, str]:
         """Data versions of whole artifacts of an SAE or its layer, as the catalogue has them."""
-        found = {name: self._versions_of(name, owner, None) for name in names}
+        layer = self._layer_of(owner)
+        found = {
+            name: self._versions_of(ARTIFACT[name], owner, layer, None)
+            for name in names
+            if name in ARTIFACT  # else rows that were taken out of the catalogue for the job
+        }
         return {name: str(next(iter(own))) for name, own in found.items() if len(own) == 1}
+
+    def _layer_of(self, owner: str) -> Layer:
+        """The layer that an owner is, or that the SAE reads."""
+        for layer in self.settings.layer:
+            if layer.name == owner:
+                return layer
+        return self.sae(owner).layer
 
     def artifact(self, asset: str, owner: str) -> Path:
         """Folder of an artifact of a layer or SAE, to be read.
@@ -254,7 +269,7 @@ class Platform(dg.ConfigurableResource):
             Where it was not made yet, a file of it is damaged, or it is another one than the
             catalogue says.
         """
-        is_of_layer = owner in [layer.name for layer in self.settings.layer]
+        is_of_layer = ARTIFACT[asset].grain == "layer"
         place = self.store.layer_artifact if is_of_layer else self.store.sae_artifact
         folder = self.store.require_artifact(place(owner, asset), asset, owner)
         return require_whole(folder, self._versions_of_artifacts([asset], owner).get(asset))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# CI=true, as every public CI sets it, looks thoroughly; HYPOTHESIS_PROFILE names another one
+hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "default")
+)
 
 _CASES = Path(os.environ.get("SAEBORZOI_CASES", Path(__file__).parents[2] / "shared" / "cases"))
 
@@ -20,6 +28,14 @@ def hg38_case() -> Path:
 def meme_parity_case() -> Path:
     """Folder of recorded MEME results."""
     return _case("meme_parity")
+
+
+@pytest.fixture(scope="session")
+def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small project with every result; tests do not write into it."""
+    from tests.made_project import make
+
+    return make(tmp_path_factory.mktemp("made") / "project")
 
 
 def _case(name: str) -> Path:

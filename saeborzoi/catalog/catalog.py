@@ -7,8 +7,6 @@ root and names artifacts relative to it, so that a store can be moved, copied, m
 from __future__ import annotations
 
 import contextlib
-import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 from saeborzoi.catalog import access
 from saeborzoi.catalog.access import Tell, connected, writing
 from saeborzoi.catalog.migrations import version_of
+from saeborzoi.catalog.rows import (
+    limit_record,
+    nodes_standing,
+    put_materialization,
+    put_rows,
+    remove_batches,
+    write_record,
+)
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
 from saeborzoi.catalog.scope import (
     PROJECT,
@@ -24,12 +30,13 @@ from saeborzoi.catalog.scope import (
     Scope,
     belonging_to,
     fitted,
-    of_partitions,
     where_of,
 )
 from saeborzoi.catalog.store import relative_to_store
-from saeborzoi.catalog.tables import make_tables, missing_parts
+from saeborzoi.catalog.tables import make_tables, missing_parts, require_columns, require_table
+from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError, StoreError
+from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -46,8 +53,14 @@ class Catalog:
         The DuckDB file; made with all tables and views when first written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        if not self.path.exists():
+            return f"Catalog({self.path}, not made yet)"
+        megabytes = self.path.stat().st_size / 1e6
+        return f"Catalog({self.path}, {megabytes:,.1f} MB, {len(TABLE)} tables, {len(VIEWS)} views)"
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -85,8 +98,21 @@ class Catalog:
         columns: str = "*",
         nodes: Sequence[int] | None = None,
     ) -> pd.DataFrame:
-        """Rows of one SAE, or of some of its nodes, in key order, without `hyperparameters`."""
-        order = ", ".join(TABLE[table].key)
+        """Rows of one SAE, or of some of its nodes, of a table or view; in key order, without
+        `hyperparameters`.
+
+        Raises
+        ------
+        CatalogError
+            Where there is no such table (names the nearest), or its rows are of no single SAE or
+            node.
+        """
+        require_table(table)
+        if table in TABLE:
+            order, there = ", ".join(TABLE[table].key), [c.name for c in TABLE[table].columns]
+        else:
+            order, there = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
+        require_columns(table, there, ["hyperparameters", *([] if nodes is None else ["node"])])
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
             Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
@@ -96,7 +122,8 @@ class Catalog:
         )
 
     def whole(self, table: str) -> pd.DataFrame:
-        """Every row of a table or view."""
+        """Every row of a table or view; raises as `rows`."""
+        require_table(table)
         return self.frame(f"SELECT * FROM {table}")
 
     def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
@@ -193,9 +220,9 @@ class Catalog:
             return 0.0
         found = self.frame(
             "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
-            "JOIN materialization ON asset = 'trained_sae' AND owner = hyperparameters "
+            "JOIN materialization ON asset = ? AND owner = hyperparameters "
             "WHERE made_at >= ?",
-            [moment],
+            [MAKER["sae"], moment],
         )
         return float(found["hours"].iloc[0])
 
@@ -290,81 +317,35 @@ class Catalog:
         """
         complete = {name: fitted(name, frame, scope) for name, frame in tables.items()}
         n_rows = sum(len(frame) for frame in complete.values())
-        what = f"{made.asset} of {scope.owner}"
-        with writing(self.path, what, None, tell):
+        root, made_at = self.path.parent, datetime.now(UTC)
+        with writing(self.path, f"{made.asset} of {scope.owner}", None, tell):
             with self._transaction(None, tell) as connection:
-                self._put_rows(connection, scope, complete)
-                superseded = self._put_materialization(connection, made, scope, n_rows)
+                put_rows(connection, scope, complete)
+                artifact = relative_to_store(made.artifact, root)
+                superseded = put_materialization(connection, made, artifact, scope, n_rows, made_at)
+                write_record(made, scope, tables, n_rows, made_at, root)
+                standing = nodes_standing(connection, superseded.cut)
             if scope.nodes is not None:
-                self._remove_batches(superseded)
+                remove_batches(root, superseded.gone)
+            for name, nodes in standing.items():
+                limit_record(self._absolute(name), nodes)
         return n_rows
-
-    @staticmethod
-    def _put_rows(
-        connection: duckdb.DuckDBPyConnection, scope: Scope, tables: Mapping[str, pd.DataFrame]
-    ) -> None:
-        condition, parameters = where_of(scope)
-        for name, frame in tables.items():
-            connection.execute(f"DELETE FROM {name} WHERE {condition}", parameters)
-            if len(frame):
-                connection.register("incoming", frame)
-                columns = ", ".join(column.name for column in TABLE[name].columns)
-                connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming")
-                connection.unregister("incoming")
-
-    def _put_materialization(
-        self, connection: duckdb.DuckDBPyConnection, made: Made, scope: Scope, n_rows: int
-    ) -> list[str]:
-        """Note what made the rows; artifacts that rows stood on and none stands on any more."""
-        condition, parameters = of_partitions(scope)
-        own = [made.asset, *parameters]
-        before = connection.execute(
-            f"SELECT DISTINCT artifact FROM materialization WHERE asset = ? AND {condition}", own
-        ).fetchall()
-        connection.execute(f"DELETE FROM materialization WHERE asset = ? AND {condition}", own)
-        connection.execute(
-            "INSERT INTO materialization (asset, owner, node, run_id, code_version, "
-            "data_version, artifact, n_rows, made_at, made_from) "
-            "SELECT ?, ?, unnest(?::INTEGER[]), ?, ?, ?, ?, ?, ?, ?",
-            [
-                made.asset,
-                scope.owner,
-                [None] if scope.nodes is None else list(map(int, scope.nodes)),
-                made.run_id,
-                made.code_version,
-                made.data_version,
-                relative_to_store(made.artifact, self.path.parent),
-                n_rows,
-                datetime.now(UTC),
-                None
-                if made.made_from is None
-                else json.dumps(made.made_from, sort_keys=True, default=str),
-            ],
-        )
-        names = [name for (name,) in before]
-        standing = connection.execute(
-            "SELECT DISTINCT artifact FROM materialization WHERE list_contains(?, artifact)",
-            [names],
-        ).fetchall()
-        return sorted(set(names) - {name for (name,) in standing})
-
-    def _remove_batches(self, artifacts: Iterable[str]) -> None:
-        """Remove folders of this store; the caller holds the lock."""
-        for name in artifacts:
-            path = self._absolute(name)
-            # what an earlier release named by an absolute path may be another store's
-            if not Path(name).is_absolute() and ".." not in Path(name).parts:
-                shutil.rmtree(path, ignore_errors=True)
 
     def remove(self, *scopes: Scope) -> int:
         """Remove every row of layers, SAEs or nodes in one transaction; returns how many."""
         counted = 0
         with self._write(f"removal of {', '.join(scope.owner for scope in scopes)}") as connection:
+            condition, parameters = belonging_to(scopes)["materialization"]
+            touched = connection.execute(
+                f"SELECT DISTINCT artifact FROM materialization WHERE {condition}", parameters
+            ).fetchall()
             for table, (condition, parameters) in belonging_to(scopes).items():
                 deleted = connection.execute(
                     f"DELETE FROM {table} WHERE {condition}", parameters
                 ).fetchall()
                 counted += deleted[0][0] if deleted else 0
+            for name, nodes in nodes_standing(connection, (name for (name,) in touched)).items():
+                limit_record(self._absolute(name), nodes)
         return counted
 
     def count(self, *scopes: Scope) -> dict[str, int]:

@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,6 @@ from saeborzoi.motifs.databases import Database
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.programs import find_program, program_version
 from saeborzoi.motifs.properties import as_matrix
-from saeborzoi.settings.sections import Matching
 
 PSEUDOCOUNT = 0.1
 """TomTom's `-motif-pseudo` default: letters added to each column."""
@@ -52,6 +51,17 @@ MATCH_COLUMNS = (
 )
 
 
+Engine = Literal["memelite", "tomtom"]
+
+
+class Thresholds(NamedTuple):
+    """Below what a match is reported: p-value, q-value and E-value, all three."""
+
+    p_value: float
+    q_value: float
+    e_value: float
+
+
 class Alignments(NamedTuple):
     """Best alignment of each query with each target, all (n_queries, n_targets).
 
@@ -73,26 +83,37 @@ class Alignments(NamedTuple):
     is_reverse: NDArray[np.bool_]
 
 
-def check_engine(settings: Matching) -> str:
+def check_engine(engine: Engine = "memelite", executable: Path | str | None = None) -> str:
     """Engine with its version.
+
+    Parameters
+    ----------
+    engine, executable
+        As for `match`.
 
     Raises
     ------
     MissingProgramError
         Where tomtom is asked for and cannot be run.
     """
-    if settings.engine == "memelite":
+    if engine == "memelite":
         import memelite
 
         return f"memelite {memelite.__version__}"
-    program = find_program("tomtom", settings.executable, "[matching]", "memelite")
+    program = _tomtom_at(executable)
     return f"tomtom {program_version(program)}"
 
 
 def match(
     motifs: pd.DataFrame,
     databases: Sequence[Database],
-    settings: Matching,
+    *,
+    engine: Engine = "memelite",
+    executable: Path | str | None = None,
+    max_p_value: float = 0.05,
+    max_q_value: float = 0.05,
+    max_e_value: float = 0.05,
+    min_similarity: float = 0.7,
     threads: int = 1,
 ) -> pd.DataFrame:
     """Known motifs that each discovered motif looks like.
@@ -103,8 +124,12 @@ def match(
         Columns node, motif, matrix (width x 4, A C G T), n_sites, is_significant of table `motif`.
     databases
         Each is searched by itself: p, q and E refer to one database.
-    settings
-        Engine and thresholds.
+    engine, executable
+        TomTom's statistic by memelite, or the program `tomtom` itself (there, or on PATH).
+    max_p_value, max_q_value, max_e_value
+        Thresholds, all below.
+    min_similarity
+        Least Pearson correlation of the aligned columns; -1 takes TomTom's word for every match.
     threads
         Cores to use.
 
@@ -115,7 +140,8 @@ def match(
     significant where it passes, its aligned columns are similar, and the motif itself is
     significant.
     """
-    check_engine(settings)
+    check_engine(engine, executable)
+    thresholds = Thresholds(max_p_value, max_q_value, max_e_value)
     parts = []
     matrices = [
         with_pseudocount(as_matrix(matrix), sites)
@@ -125,12 +151,12 @@ def match(
         for first in range(0, len(matrices), _QUERIES_AT_ONCE):
             chunk = slice(first, first + _QUERIES_AT_ONCE)
             rows = motifs.iloc[chunk]
-            if settings.engine == "memelite":
+            if engine == "memelite":
                 targets = [with_pseudocount(t.matrix, t.n_sites) for t in database.motifs]
                 alignments = align(matrices[chunk], targets, threads)
-                parts.append(_reported(rows, database, alignments, settings))
+                parts.append(_reported(rows, database, alignments, thresholds))
             else:
-                parts.append(_tomtom(rows, database, settings))
+                parts.append(_tomtom(rows, database, thresholds, executable))
     if not parts:
         return pd.DataFrame({name: [] for name in MATCH_COLUMNS})
     matches = pd.concat(parts, ignore_index=True).sort_values(
@@ -152,7 +178,7 @@ def match(
     matches.insert(matches.columns.get_loc("is_significant"), "similarity", similarity)
     of_motif = zip(matches["node"], matches["motif"], strict=True)
     matches["is_significant"] &= np.array([significant[key] for key in of_motif], bool)
-    matches["is_significant"] &= matches["similarity"] >= settings.min_similarity
+    matches["is_significant"] &= matches["similarity"] >= min_similarity
     return matches
 
 
@@ -250,18 +276,18 @@ def benjamini_hochberg(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _passes(
-    p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], settings: Matching
+    p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], below: Thresholds
 ) -> NDArray[np.bool_]:
-    return (p < settings.max_p_value) & (q < settings.max_q_value) & (e < settings.max_e_value)
+    return (p < below.p_value) & (q < below.q_value) & (e < below.e_value)
 
 
 def _reported(
-    rows: pd.DataFrame, database: Database, found: Alignments, settings: Matching
+    rows: pd.DataFrame, database: Database, found: Alignments, thresholds: Thresholds
 ) -> pd.DataFrame:
     p = found.p_value
     q = benjamini_hochberg(p)
     e = p * len(database.motifs)
-    passes = _passes(p, q, e, settings)
+    passes = _passes(p, q, e, thresholds)
     keep = passes.copy()
     keep[np.arange(len(p)), p.argmin(axis=1)] = True
     i, j = np.nonzero(keep)
@@ -286,9 +312,16 @@ def _reported(
     )
 
 
-def _tomtom(rows: pd.DataFrame, database: Database, settings: Matching) -> pd.DataFrame:
+def _tomtom_at(executable: Path | str | None) -> Path:
+    given = None if executable is None else Path(executable)
+    return find_program("tomtom", given, "[matching]", "memelite")
+
+
+def _tomtom(
+    rows: pd.DataFrame, database: Database, thresholds: Thresholds, executable: Path | str | None
+) -> pd.DataFrame:
     """The same through the real program, one run for a batch of queries."""
-    program = find_program("tomtom", settings.executable, "[matching]", "memelite")
+    program = _tomtom_at(executable)
     queries = [
         MemeMotif(f"{row.node}_{row.motif}", "", as_matrix(row.matrix), row.n_sites, 0.0, 0.0)
         for row in rows.itertuples()
@@ -307,11 +340,11 @@ def _tomtom(rows: pd.DataFrame, database: Database, settings: Matching) -> pd.Da
             f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; mend that, or "
             'set [matching] engine = "memelite"'
         )
-    return _parsed_tomtom(done.stdout, rows, database, settings)
+    return _parsed_tomtom(done.stdout, rows, database, thresholds)
 
 
 def _parsed_tomtom(
-    text: str, rows: pd.DataFrame, database: Database, settings: Matching
+    text: str, rows: pd.DataFrame, database: Database, thresholds: Thresholds
 ) -> pd.DataFrame:
     """Rows of tomtom's table, of which we keep what `match` promises."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
@@ -342,6 +375,6 @@ def _parsed_tomtom(
     if table.empty:
         return table.assign(is_significant=pd.Series(dtype=bool))
     p, q, e = (table[name].to_numpy(float) for name in ("p_value", "q_value", "e_value"))
-    table["is_significant"] = _passes(p, q, e, settings)
+    table["is_significant"] = _passes(p, q, e, thresholds)
     best = table.groupby(["node", "motif"])["p_value"].transform("idxmin") == table.index
     return table[table["is_significant"] | best]

@@ -7,17 +7,15 @@ settings is `settings.py`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from saeborzoi.errors import PartitionKeyError, SettingsError
+from saeborzoi.errors import SettingsError
 from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import load_settings
@@ -26,26 +24,7 @@ _TABLE = re.compile(r"\s*\[")
 _SAE_TABLE = re.compile(r"\s*\[\[\s*sae\s*\]\]")
 
 
-def make_hyperparameters(**values: Any) -> Hyperparameters:
-    """Hyperparameters of values as a user gives them.
-
-    Raises
-    ------
-    PartitionKeyError
-        Names each value that does not fit and what is allowed.
-    """
-    try:
-        return Hyperparameters.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{problem['loc'][0] if problem['loc'] else 'hyperparameters'} = "
-            f"{problem['input']!r}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise PartitionKeyError(f"no SAE can have these hyperparameters: {problems}") from None
-
-
-def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:
+def add_sae(settings_file: Path | str, hyperparameters: Hyperparameters) -> str:
     """Add one `[[sae]]` block to a settings file, after the last one that is there.
 
     Parameters
@@ -68,7 +47,7 @@ def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:
     PartitionKeyError
         Where the settings cannot serve it: no such layer, or no active node.
     """
-    path = settings_file.resolve()
+    path = Path(settings_file).resolve()
     with _one_at_a_time(path.parent):
         settings = load_settings(path)
         settings.require_fits(hyperparameters)
@@ -83,9 +62,17 @@ def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:
         mode = path.stat().st_mode
         newline = "\r\n" if "\r\n" in text else "\n"
         block = newline.join(_block(hyperparameters))
-        with write_file(path) as temporary:
-            temporary.write_bytes(_inserted(text, block, newline).encode())
-            _require_added(temporary, path, [*wanted, hyperparameters])
+        try:
+            with write_file(path) as temporary:
+                temporary.write_bytes(_inserted(text, block, newline).encode())
+                _require_added(temporary, path, [*wanted, hyperparameters])
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise SettingsError(
+                f"{path}: is mounted by itself (as by Docker or a ConfigMap) and cannot be "
+                f"replaced; add to it where it comes from:\n\n{block}"
+            ) from None
         path.chmod(mode)
     return block
 

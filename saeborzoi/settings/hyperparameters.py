@@ -11,8 +11,10 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import itertools
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import (
@@ -31,6 +33,7 @@ Recipe = Literal["default", "published"]
 
 LAYER_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+_MAX_COMBINATIONS = 10_000
 _EXAMPLE = "conv1d_1_x4_k0.05_lr0.003_s0"
 
 
@@ -62,7 +65,9 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    layer: str = Field(pattern=rf"^{LAYER_NAME}$", description="layer that it reads")
+    layer: str = Field(
+        pattern=rf"^{LAYER_NAME}$", max_length=100, description="layer that it reads"
+    )
     expansion: int = Field(default=4, ge=1, le=256, description="nodes for each channel")
     topk: float = Field(
         default=0.05, gt=0, le=1, description="active nodes as a fraction of the channels"
@@ -140,11 +145,13 @@ class Hyperparameters(BaseModel):
         """
         match = _key_pattern().fullmatch(key)
         if match is None:
-            nearest = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+            known = list(known)
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.4) or known[:1]
+            advice = f"the nearest right key is {nearest[0]!r}" if nearest else f"e.g. {_EXAMPLE!r}"
             raise PartitionKeyError(
-                f"partition key {key!r} is not a set of hyperparameters; needed is "
+                f"partition key {key[:200]!r} is not a set of hyperparameters; needed is "
                 "<layer>_x<expansion>_k<topk>_lr<learning rate>_s<seed>[_<variant>][_published]; "
-                f"the nearest right key is {nearest[0] if nearest else _EXAMPLE!r}"
+                f"{advice}"
             )
         fields = {name: text for name, text in match.groupdict().items() if text is not None}
         try:
@@ -160,6 +167,45 @@ class Hyperparameters(BaseModel):
                 f"partition key {key!r} is not canonical; write {parsed.key!r} instead"
             )
         return parsed
+
+
+def make_hyperparameters(**values: Any) -> Hyperparameters:
+    """Hyperparameters of values as a user gives them.
+
+    Raises
+    ------
+    PartitionKeyError
+        Names each value that does not fit and what is allowed.
+    """
+    try:
+        return Hyperparameters.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{problem['loc'][0] if problem['loc'] else 'hyperparameters'} = "
+            f"{problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise PartitionKeyError(f"no SAE can have these hyperparameters: {problems}") from None
+
+
+def every_combination(axes: Mapping[str, Sequence[Any]]) -> list[Hyperparameters]:
+    """Hyperparameters of every combination of values, the last axis first.
+
+    Raises
+    ------
+    PartitionKeyError
+        Where there are more than a project can take, or no SAE can have one.
+    """
+    n = math.prod(map(len, axes.values()))
+    if n > _MAX_COMBINATIONS:
+        raise PartitionKeyError(
+            f"[[sae]] asks for {n:,} SAEs; needed are at most {_MAX_COMBINATIONS:,}: shorten its "
+            "lists"
+        )
+    return [
+        make_hyperparameters(**dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
 
 
 @functools.cache
@@ -227,8 +273,8 @@ class PartitionKey(NamedTuple):
             return cls(owner, parse_node_key(node))
         except PartitionKeyError:
             raise PartitionKeyError(
-                f"partition key {text!r}: {node!r} is not of the form 'n0003'; write e.g. "
-                f"'{owner}|n0003'"
+                f"partition key {text[:200]!r}: {node[:80]!r} is not of the form 'n0003'; write "
+                f"e.g. '{owner[:200]}|n0003'"
             ) from None
 
 
@@ -252,8 +298,8 @@ def parse_node_key(key: str) -> int:
     PartitionKeyError
         Where the key is not ``n`` and digits in canonical form.
     """
-    if not re.fullmatch(r"n[0-9]{4,}", key) or node_key(int(key[1:])) != key:
-        raise PartitionKeyError(f"node key {key!r} is not of the form 'n0003'")
+    if not re.fullmatch(r"n[0-9]{4,9}", key) or node_key(int(key[1:])) != key:
+        raise PartitionKeyError(f"node key {key[:80]!r} is not of the form 'n0003'")
     return int(key[1:])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.values import require_plausible
 from saeborzoi.catalog.store import Store
 from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
@@ -26,6 +27,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         origin = {"imported_from": str(layer.channel_max)}
     else:
         folder = ShardFolder.open(layer.train.shards, layer.n_channels)
+        require_plausible(folder)
         constants = channel_max(folder, progress)
         origin = {
             "data_fingerprint": folder.fingerprint(Store(job.settings.project.store).fingerprints)

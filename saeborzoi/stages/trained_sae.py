@@ -14,8 +14,10 @@ import torch
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.activations.values import require_plausible, unnamed_shards
 from saeborzoi.catalog.store import Store
 from saeborzoi.files import write_json
+from saeborzoi.genome.coordinates import read_windows
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.sae import distributed
@@ -66,8 +68,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     jobs = job.each()
     hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
     layer = job.layer_settings
-    train = _plan(layer, layer.train)
-    validation = _plan(layer, layer.validation) if layer.validation else None
+    train = _plan(layer, layer.train, progress)
+    validation = _plan(layer, layer.validation, progress) if layer.validation else None
     identity = identity_of(train.folder, Store(job.settings.project.store).fingerprints)
     constants = require_input(job, "normalization_constants") / FILE
     channel_max = read_channel_max(constants, layer.n_channels).used
@@ -149,8 +151,12 @@ def _measured_and_written(
     return {**figures, **origin}
 
 
-def _plan(layer: Layer, shard_set: ShardSet) -> SlabPlan:
+def _plan(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPlan:
     folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+    require_plausible(folder)
+    unnamed = unnamed_shards(folder, read_windows(shard_set.windows))
+    if unnamed:
+        progress("reading shards", 0, 0, unnamed)
     return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
 
 

@@ -1,6 +1,5 @@
 """Strongest positions and statistics of every node of an SAE, from one pass over the shards."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import dagster as dg
@@ -9,59 +8,21 @@ import pandas as pd
 from saeborzoi.catalog.scope import Scope
 from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import require_whole
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
-from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    image,
-    made_by,
-    path,
-    say,
-)
+from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_assets.shown import check, image, path, say
+from saeborzoi_resources.platform import Platform
 
-NAME = "top_activations"
-CODE_VERSION = "1"
 FILE = "node_statistics.parquet"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's top activations are made from now."""
-    train = platform.sae(key).layer.train
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={"selection": platform.settings.selection.model_dump()},
-        files=[train.shards, train.windows],
-        inputs=[TRAINED_SAE],
-    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[TRAINED_SAE, input_files.of_every_layer(partitions)],
-        group_name="sae",
-        kinds={"torch", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("node"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            counts_consistent="counts of firing positions lie between 0 and the positions scanned",
-            nodes_alive="dead nodes are at most [checks] max_dead_fraction",
-        ),
+    @artifact(
+        partitions,
+        counts_consistent="counts of firing positions lie between 0 and the positions scanned",
+        nodes_alive="dead nodes are at most [checks] max_dead_fraction",
     )
     def top_activations(
         context: dg.AssetExecutionContext, platform: Platform
@@ -73,11 +34,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             inputs = {
-                TRAINED_SAE: platform.artifact(TRAINED_SAE, sae.key),
-                NORMALIZATION_CONSTANTS: platform.artifact(NORMALIZATION_CONSTANTS, sae.layer.name),
+                "trained_sae": platform.artifact("trained_sae", sae.key),
+                "normalization_constants": platform.artifact(
+                    "normalization_constants", sae.layer.name
+                ),
             }
-            version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
+            version = platform.version_of("top_activations", sae.key)
+            output = platform.store.sae_artifact(sae.key, "top_activations")
             job = platform.job(
                 version,
                 context.run.run_id,

@@ -1,6 +1,7 @@
 """The Dagster instance of a project: where its history lies, and its default configuration."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from saeborzoi.errors import StoreError
 from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
+from saeborzoi_resources.instance_owner import note_owner, require_owner
 
 HOME_VARIABLE = "DAGSTER_HOME"
 _UNFINISHED = [
@@ -61,12 +65,30 @@ def ensure_home(project: Path) -> Path:
 
     Makes the folder and its `dagster.yaml` where they are missing, and sets DAGSTER_HOME for
     this process and those that it starts.
+
+    Raises
+    ------
+    StoreError
+        Where it cannot be written.
+    SettingsError
+        Where it belongs to another project.
     """
     home = home_of(project)
-    home.mkdir(parents=True, exist_ok=True)
+    require_owner(home, project)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written")
+    except OSError as error:
+        raise StoreError(
+            f"{home}: Dagster's history cannot be kept there ({error.strerror}); fix: set "
+            f"{HOME_VARIABLE} to a folder that can be written, or give the project's folder back "
+            "to its owner"
+        ) from error
     if not (home / "dagster.yaml").exists():
         with write_file(home / "dagster.yaml") as temporary:
             temporary.write_text(_CONFIGURATION)
+    note_owner(home, project)
     os.environ[HOME_VARIABLE] = str(home)
     set_event_defaults()
     return home
@@ -163,5 +185,5 @@ def _existing(project: Path) -> Iterator[dg.DagsterInstance | None]:
     if not (home_of(project) / "dagster.yaml").exists():
         yield None
         return
-    with dg.DagsterInstance.from_config(str(ensure_home(project))) as instance:
+    with opened_instance(ensure_home(project)) as instance:
         yield instance

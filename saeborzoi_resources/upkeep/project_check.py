@@ -91,12 +91,12 @@ def _genome(path: Path, cache: Path | None, sizes: dict[str, int]) -> str:
 
 
 def _shards(layer: Layer, shard_set: ShardSet) -> str:
-    from saeborzoi.activations.shards import check_shards
+    from saeborzoi.activations.values import check_shards
 
-    folder = check_shards(layer, shard_set)
+    folder, note = check_shards(layer, shard_set)
     return (
         f"{len(folder.shards)} shards, {folder.n_sequences} sequences of {folder.n_positions} "
-        f"positions, {folder.dtype}"
+        f"positions, {folder.dtype}{f'; {note}' if note else ''}"
     )
 
 
@@ -120,17 +120,18 @@ def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path
     from saeborzoi.sae.checkpoint import import_published, load_checkpoint
 
     n_channels = settings.layer_named(hyperparameters.layer).n_channels
+    notes: list[str] = []
     if path.is_dir():
         sae = load_checkpoint(path, n_channels)
     else:
-        sae = import_published(path, hyperparameters.k(n_channels), n_channels)
+        sae = import_published(path, hyperparameters.k(n_channels), n_channels, notes)
     wanted = hyperparameters.n_nodes(n_channels)
     if sae.n_nodes != wanted:
         raise InputError(
             f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
-            f"{n_channels} channels is {wanted}; mend expansion in its [[sae]]"
+            f"{n_channels} channels is {wanted}; fix expansion in its [[sae]]"
         )
-    return f"{sae.n_nodes} nodes"
+    return "; ".join([f"{sae.n_nodes} nodes", *notes])
 
 
 def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
@@ -147,9 +148,9 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
 
 
 def _database(database: MotifDatabase) -> str:
-    from saeborzoi.motifs.databases import check_databases
+    from saeborzoi.motifs.databases import load_database
 
-    return f"{check_databases([database])[database.name]:,} motifs"
+    return f"{len(load_database(database.name, database.source).motifs):,} motifs"
 
 
 def _engines(settings: Settings) -> str:
@@ -157,5 +158,5 @@ def _engines(settings: Settings) -> str:
     from saeborzoi.motifs.matching import check_engine as check_matching
 
     check_engine(settings.motifs)
-    check_matching(settings.matching)
+    check_matching(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

@@ -138,18 +138,35 @@ class Cluster:
                 process.kill()
                 process.wait()
 
-    def restart_controller(self, *, forgets: bool = False) -> None:
+    def restart_controller(self, *, forgets: bool = False, first_job_id: int = 0) -> None:
         """End slurmctld and start it again, as an upgrade does; without its state where it
-        forgets, so that it knows no job and the node kills those that run."""
-        place = next(
-            number
-            for number, process in enumerate(self._processes)
-            if str(process.args[0]).endswith("slurmctld")  # type: ignore[index]
-        )
+        forgets, so that it knows no job and the node kills those that run. `first_job_id` is what
+        the next job gets then, as after a reinstallation."""
+        place = self._place_of("slurmctld")
         controller = self._processes.pop(place)
         controller.terminate()
         controller.wait(20)
+        if first_job_id:
+            with self.config.open("a") as file:
+                file.write(f"FirstJobId={first_job_id}\n")
         self.launch("slurmctld", "-D", *(["-c"] if forgets else []), position=place)
+
+    @contextlib.contextmanager
+    def silent_node(self) -> Iterator[None]:
+        """The node says nothing for the length of a block."""
+        node = self._processes[self._place_of("slurmd")]
+        node.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            node.send_signal(signal.SIGCONT)
+
+    def _place_of(self, daemon: str) -> int:
+        return next(
+            number
+            for number, process in enumerate(self._processes)
+            if str(process.args[0]).endswith(daemon)  # type: ignore[index]
+        )
 
     def _write_files(self) -> None:
         ports = _free_ports(2)

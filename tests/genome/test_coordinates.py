@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.errors import InputError
@@ -279,7 +279,6 @@ def test_window_length_must_fit() -> None:
         kept_positions(windows_of(("chr1", 100, 164)), 25, 4, 16)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     starts=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 90)), min_size=1, max_size=6),
     bp=st.integers(1, 7),

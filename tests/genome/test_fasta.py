@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.errors import InputError, StoreError
@@ -60,7 +60,6 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Genome]:
         yield genome
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["chr1", "chr2"]), st.integers(0, 6), st.integers(1, 4)),

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -25,7 +25,6 @@ def text_of(letters: np.ndarray) -> str:
     return "".join("ACGT"[i] for i in letters)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text("ACGT", min_size=1, max_size=30), min_size=1, max_size=8), st.integers(0))
 def test_shuffle_keeps_dinucleotides_and_ends(texts: list[str], seed: int) -> None:
     sequences = encode(texts)

@@ -12,7 +12,6 @@ from saeborzoi.motifs.databases import load_database
 from saeborzoi.motifs.families import cluster_families, motif_families, node_families
 from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
 from saeborzoi.motifs.meme_format import parse_meme
-from saeborzoi.settings.sections import MotifDatabase, Motifs
 from tests.motifs.test_evidence import seqlets_with
 from tests.motifs.test_properties import matrix_of
 
@@ -35,7 +34,7 @@ def motif_rows(entries: list[tuple[int, np.ndarray, float]]) -> pd.DataFrame:
 
 
 def test_redundant_nodes_form_one_family() -> None:
-    known = load_database(MotifDatabase(name="j", source="jaspar:JASPAR2024:CORE:vertebrates"))
+    known = load_database("j", "jaspar:JASPAR2024:CORE:vertebrates")
     by_name = {m.name: m.matrix for m in known.motifs}
     ctcf, gata, jun = by_name["CTCF"], by_name["GATA1"], by_name["JUN"]
     others = [m.matrix for m in known.motifs[5:400:13]]
@@ -120,7 +119,7 @@ def test_fan_in_supports_what_both_controls_lack() -> None:
             (4, matrix_of("CCAATCAG"), -5.0),
         ]
     )
-    found = fan_in_evidence(motifs, seqlets, "sae", Motifs())
+    found = fan_in_evidence(motifs, seqlets, "sae")
     assert found["is_supported"].tolist() == [True, True, False]
     assert found["family_id"].notna().tolist() == [True, True, False]
     assert len(found) == len(motifs)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.nodes.jaccard import jaccard_matrix, node_jaccard
@@ -46,7 +46,6 @@ def by_base_pair(rows: list[tuple[int, str, int, int]]) -> dict[tuple[int, int],
     return result
 
 
-@settings(max_examples=200, deadline=None)
 @given(SEQLETS)
 def test_equals_sets_of_base_pairs(rows: list[tuple[int, str, int, int]]) -> None:
     pairs = node_jaccard(table(rows))
