@@ -75,7 +75,7 @@ def hg38(case: Path) -> TrainingData:
     ]
     layer = Layer(name="case", n_channels=100, bp_per_position=7, seqlet_width_bp=26, train=sets[0])
     train, validation = plans_of(layer, sets)
-    maxima = channel_max(train.folder).used
+    maxima = channel_max(train.source).used
     return TrainingData(train, validation, maxima, ShardFolder.open(sets[0].shards).fingerprint())
 
 

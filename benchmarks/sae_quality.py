@@ -36,8 +36,8 @@ def data_of(work: Path, known: KnownDictionary, n_train: int) -> TrainingData:
             known.write(folder, n_sequences, N_POSITIONS, name)
         sets.append(known.shard_set(folder))
     train, validation = plans_of(known.layer(*sets), sets)
-    maxima = channel_max(train.folder).used
-    return TrainingData(train, validation, maxima, train.folder.fingerprint())
+    maxima = channel_max(train.source).used
+    return TrainingData(train, validation, maxima, train.source.identity()["data_fingerprint"])
 
 
 def plans_of(layer: Layer, sets: list[ShardSet]) -> list[SlabPlan]:

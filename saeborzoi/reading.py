@@ -207,6 +207,16 @@ def _no_number(word: str) -> float:
     raise ValueError(f"{word} is not a number of JSON")
 
 
+def shown(value: Any) -> str:
+    """A value for a message, shortened where it is long.
+
+    >>> shown("chr1")
+    "'chr1'"
+    """
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def is_whole(value: Any, at_least: int = 0) -> bool:
     """Whether a value of a document is a whole number of some size; true is none."""
     return isinstance(value, int) and not isinstance(value, bool) and at_least <= value < 2**63

@@ -30,8 +30,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from saeborzoi.caches import find_caches
+from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, SaeBorzoiError
 from saeborzoi.files import write_json
+from saeborzoi.jobs.fingerprint import keep_in
 from saeborzoi.jobs.job import Figures, Job, Stage, StageInterrupted, stop_requested
 
 if TYPE_CHECKING:
@@ -278,6 +280,7 @@ def run(path: Path, stage_name: str = "") -> int:
     start = time.monotonic()
     try:
         job = read_job(path)
+        keep_in(Store(job.settings.project.store).fingerprints)
     except ComputeError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_REFUSED

@@ -43,6 +43,12 @@ def test_every_import_is_declared() -> None:
     assert not undeclared
 
 
+def test_the_citation_names_this_version() -> None:
+    """`__version__` is the version; the citation's format needs a copy."""
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {saeborzoi.__version__}\n" in citation
+
+
 def _normal(distribution: str) -> str:
     return distribution.lower().replace("_", "-").replace(".", "-")
 

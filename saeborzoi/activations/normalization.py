@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.source import Source
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.reading import is_number, read_json
@@ -56,25 +56,20 @@ class ChannelMax(NamedTuple):
         return {str(channel): float(value) for channel, value in enumerate(self.used)}
 
 
-def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
-    """Maximum of each channel over all positions of all shards, padding included.
+def channel_max(source: Source, progress: Progress = silent) -> ChannelMax:
+    """Maximum of each channel over all positions of a source; of shards, padding included.
 
     sae-borzoi's definition, but that a maximum <= 0 is replaced by 1.
 
     Raises
     ------
     InputError
-        Where a shard cannot be read or holds NaN or infinity.
+        Where it cannot be read, or holds NaN or infinity.
     """
     from saeborzoi.activations.loader import SlabPlan, to_float32  # torch: only where used
 
-    sizes = [shard.n_sequences for shard in folder.shards]
-    everything = np.zeros((folder.n_sequences, 5), np.int64)
-    everything[:, 0] = np.repeat(np.arange(len(sizes)), sizes)
-    everything[:, 1] = np.concatenate([np.arange(size) for size in sizes])
-    everything[:, 3] = folder.n_positions
-    plan = SlabPlan(folder, everything)
-    largest = np.full(folder.n_channels, -np.inf, np.float32)
+    plan = SlabPlan(source, source.everything())
+    largest = np.full(source.n_channels, -np.inf, np.float32)
     done = 0
     for slab in plan.in_order():
         np.maximum(largest, to_float32(slab.activation).amax(0).numpy(), out=largest)

@@ -41,10 +41,11 @@ def check_shards(layer: Layer, shard_set: ShardSet) -> tuple[ShardFolder, str | 
     InputError
         As `ShardFolder.open`, `kept_pieces` and `require_plausible`.
     """
-    folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+    shards, windows = shard_set.folder_and_windows
+    folder = ShardFolder.open(shards, layer.n_channels)
     kept_pieces(folder, layer, shard_set)
     require_plausible(folder)
-    return folder, unnamed_shards(folder, read_windows(shard_set.windows))
+    return folder, unnamed_shards(folder, read_windows(windows))
 
 
 def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:

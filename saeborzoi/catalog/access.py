@@ -132,7 +132,7 @@ def connected(
             break
         except duckdb.Error as error:
             message = str(error)
-            if "lock" not in message and "different configuration" not in message:
+            if "set lock on file" not in message and "different configuration" not in message:
                 raise _explained(path, error) from error
             wait.sleep(_who(message))
     try:

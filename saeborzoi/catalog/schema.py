@@ -148,7 +148,8 @@ TABLES = (
         ("start_bp", "BIGINT", "start, 0-based"),
         ("end_bp", "BIGINT", "end, exclusive"),
         ("activation", "REAL", "activation of the node at the position"),
-        ("sequence", "VARCHAR", "upper-case sequence of the reference, forward strand"),
+        ("sequence", "VARCHAR", "upper-case sequence of the reference on that strand"),
+        ("strand", "VARCHAR", "+ or -: strand on which the model read the window"),
     ),
     _table(
         "motif",

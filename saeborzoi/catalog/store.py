@@ -11,6 +11,14 @@ from pathlib import Path
 from saeborzoi.errors import StoreError
 from saeborzoi.settings.hyperparameters import node_key
 
+SAE_WEIGHTS = "sae.safetensors"
+TRAINING_LOG = "training_log.parquet"
+TOP_ACTIVATIONS = "top_activations.parquet"
+NODE_STATISTICS = "node_statistics.parquet"
+CHANNEL_NORMALIZATION = "channel_normalization.parquet"
+"""Files of artifacts that others read: of trained_sae, top_activations and
+normalization_constants."""
+
 
 class Store:
     """The artifact store: one folder for each layer and each SAE, one for jobs, the catalogue.

@@ -37,6 +37,7 @@ SENSOR_S = 20.0
 Tell = Callable[[str], None]
 """Takes a line of progress."""
 
+_kept_in: Path | None = None
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
@@ -88,6 +89,12 @@ def fingerprint_files(paths: Iterable[Path], cache: Path | None = None, tell: Te
     return f"x{whole.hexdigest()}"
 
 
+def keep_in(folder: Path) -> None:
+    """Keep digests in a folder where none is named: a worker knows its job's store."""
+    global _kept_in
+    _kept_in = folder
+
+
 def _files_of(path: Path) -> Iterator[tuple[str, Path]]:
     """Files of a path by their names below it."""
     if not path.exists():
@@ -103,6 +110,7 @@ def _files_of(path: Path) -> Iterator[tuple[str, Path]]:
 
 def digests_of(files: Sequence[Path], cache: Path | None = None, tell: Tell = print) -> list[str]:
     """XXH3-128 of the content of each file, 32 hexadecimal digits; read only where not kept."""
+    cache = cache or _kept_in
     states = [_state(file) for file in files]
     known = [_known(state, cache) for state in states]
     unread = [i for i, digest in enumerate(known) if digest is None]

@@ -22,7 +22,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
+from saeborzoi.catalog.views import BEST_FIRST
 from saeborzoi.errors import MissingProgramError
 from saeborzoi.motifs.databases import Database
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
@@ -209,16 +211,17 @@ def aligned_similarity(
 
 
 def best_matches(matches: pd.DataFrame) -> pd.DataFrame:
-    """The significant match that names each node, one row a node, as the view `best_match` has
-    it: of the first motif that has any, the smallest p.
+    """The significant match that names each node, one row a node, by the order of the view
+    `best_match`.
 
     Parameters
     ----------
     matches
-        node, motif, target_id, p_value, is_significant and whatever else of table `motif_match`.
+        node, motif, database, target_id, p_value, is_significant and whatever else of table
+        `motif_match`.
     """
     rows = matches[matches["is_significant"].astype(bool)]
-    rows = rows.sort_values(["node", "motif", "p_value", "target_id"], kind="stable")
+    rows = rows.sort_values(["node", *BEST_FIRST], kind="stable")
     return rows.drop_duplicates("node").reset_index(drop=True)
 
 
@@ -260,21 +263,6 @@ def align(
     )
 
 
-def benjamini_hochberg(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """q-values along the last axis: the smallest false discovery rate at which each passes.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5])).round(4).tolist()
-    [0.04, 0.0533, 0.0533, 0.5]
-    """
-    n = p_values.shape[-1]
-    order = np.argsort(p_values, axis=-1, kind="stable")
-    ranked = np.take_along_axis(p_values, order, axis=-1) * n / np.arange(1, n + 1)
-    ranked = np.minimum.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1]
-    q = np.empty_like(ranked)
-    np.put_along_axis(q, order, np.minimum(ranked, 1.0), axis=-1)
-    return q
-
-
 def _passes(
     p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], below: Thresholds
 ) -> NDArray[np.bool_]:
@@ -285,7 +273,7 @@ def _reported(
     rows: pd.DataFrame, database: Database, found: Alignments, thresholds: Thresholds
 ) -> pd.DataFrame:
     p = found.p_value
-    q = benjamini_hochberg(p)
+    q = stats.false_discovery_control(p, axis=-1)
     e = p * len(database.motifs)
     passes = _passes(p, q, e, thresholds)
     keep = passes.copy()

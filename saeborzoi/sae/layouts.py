@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saeborzoi.catalog.store import SAE_WEIGHTS
 from saeborzoi.errors import InputError
 from saeborzoi.sae.model import SparseAutoencoder
 
-SPARSIFY_WEIGHTS = "sae.safetensors"
+SPARSIFY_WEIGHTS = SAE_WEIGHTS
 SPARSIFY_NAMES = {
     "encoder.weight": "encoder_weight",
     "encoder.bias": "encoder_bias",

@@ -252,7 +252,7 @@ class TrainingLoop:
         n_steps: int,
         batch_size: int,
     ) -> list[Trainer]:
-        n_channels = self.data.train.folder.n_channels
+        n_channels = self.data.train.source.n_channels
         sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
         self._require_finite(sample)
         moments = Moments(n_channels)

@@ -39,7 +39,7 @@ _FIELDS = {
 }
 
 
-def convert_config(path: Path | str, genome: Path | str) -> str:
+def convert_config(path: Path, genome: Path) -> str:
     """Settings that do with sae-borzoi's files what its scripts did.
 
     Parameters
@@ -62,7 +62,6 @@ def convert_config(path: Path | str, genome: Path | str) -> str:
         Where the file cannot be read, lacks a key that the settings need, or a value is of
         another kind than sae-borzoi's, or would come out as another one; names it.
     """
-    path = Path(path)
     config = _checked(path, _read(path))
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Made from {path.name}. `saeborzoi check` looks at every input."))
@@ -100,7 +99,7 @@ def _checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     folder where they lie there, as the settings may be written elsewhere."""
     values: dict[str, Any] = {}
     for key in (*_WHOLE, *_NUMBERS):
-        value: Any = config.get(key, _DEFAULTS.get(key))
+        value: Any = {**_DEFAULTS, **config}[key]
         # a whole number may come as 4.0; 4.5 nodes for a channel there are none
         if key in _WHOLE and isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -109,14 +108,14 @@ def _checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"{path}: {key} is {_shown(value)}; needed is {kind}: fix it there")
         values[key] = value
     for key in (*_TEXTS, *_PATHS):
-        value = config.get(key)
-        if value is None and key not in _REQUIRED:
+        text = config.get(key)
+        if text is None and key not in _REQUIRED:
             continue
-        if not isinstance(value, str) or (value == "" and key in _REQUIRED):
-            raise InputError(f"{path}: {key} is {_shown(value)}; needed is text: fix it there")
-        if not value.isprintable():
-            raise InputError(f"{path}: {key} is {_shown(value)}, with control characters; fix it")
-        values[key] = os.path.abspath(path.parent / value) if value and key in _PATHS else value
+        if not isinstance(text, str) or (text == "" and key in _REQUIRED):
+            raise InputError(f"{path}: {key} is {_shown(text)}; needed is text: fix it there")
+        if not text.isprintable():
+            raise InputError(f"{path}: {key} is {_shown(text)}, with control characters; fix it")
+        values[key] = os.path.abspath(path.parent / text) if text and key in _PATHS else text
     if _SEQUENCE_BP % values["seq_len"]:
         raise InputError(
             f"{path}: seq_len {values['seq_len']!r} does not divide {_SEQUENCE_BP} bp; needed is "

@@ -10,17 +10,18 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
-from saeborzoi.reading import read_text
+from saeborzoi.reading import read_text, shown
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.section import MAX_NODES, Section
 from saeborzoi.settings.sections import (
+    PATH_LOADERS,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
     Annotation,
@@ -32,6 +33,7 @@ from saeborzoi.settings.sections import (
     Embedding,
     Layer,
     Matching,
+    Model,
     MotifDatabase,
     Motifs,
     Overlaps,
@@ -58,6 +60,7 @@ __all__ = [
     "Embedding",
     "Layer",
     "Matching",
+    "Model",
     "MotifDatabase",
     "Motifs",
     "Overlaps",
@@ -86,6 +89,7 @@ class Settings(Section):
 
     project: Project
     data: Data
+    model: Model | None = None
     layer: Annotated[tuple[Layer, ...], Field(min_length=1)]
     sae: tuple[SaeGrid, ...] = ()
     training: Training = Training()
@@ -113,6 +117,7 @@ class Settings(Section):
             if len(set(labels)) < len(labels):
                 raise ValueError(f"two [[data.{what}]] share a name: {labels}")
         for layer in self.layer:
+            self._require_activations(layer)
             if self.motifs.min_width > layer.seqlet_width:
                 raise ValueError(
                     f"[motifs] min_width = {self.motifs.min_width} is more than the "
@@ -123,6 +128,39 @@ class Settings(Section):
             for hyperparameters in grid.expand():
                 self.require_fits(hyperparameters)
         return self
+
+    def _require_activations(self, layer: Layer) -> None:
+        if layer.is_live and self.model is None:
+            raise ValueError(
+                f"layer {layer.name!r} has windows without `shards`, and there is no [model] to "
+                "compute their activations; add a [model], or name `shards`"
+            )
+        for shard_set in layer.sets:
+            if shard_set.windows == "genome" and shard_set.window_bp % layer.bp_per_position:
+                raise ValueError(
+                    f"layer {layer.name!r}: window_bp = {shard_set.window_bp} is no multiple of "
+                    f"bp_per_position = {layer.bp_per_position}; set one that is"
+                )
+
+    def activation_files(self, sets: Sequence[ShardSet]) -> list[Path]:
+        """Files of the user that activations are made from."""
+        files = [file for shard_set in sets for file in shard_set.files]
+        if any(shard_set.is_live for shard_set in sets):
+            assert self.model is not None, "validated"
+            files += [self.data.genome, *self.model.files]
+        return files
+
+    def activation_settings(self, layer: Layer, sets: Sequence[ShardSet]) -> dict[str, Any]:
+        """Settings that activations depend on beside the files; none where they are shards."""
+        if not any(shard_set.is_live for shard_set in sets):
+            return {}
+        assert self.model is not None, "validated"
+        live = [s.model_dump(include={"window_bp"}) for s in sets if s.windows == "genome"]
+        return {
+            "model": self.model.of_result(),
+            "layer": layer.model_dump(include={"module", "bp_per_position", "pad_bp"}),
+            **({"windows": live} if live else {}),
+        }
 
     def layer_named(self, name: str) -> Layer:
         """The layer of that name.
@@ -136,7 +174,7 @@ class Settings(Section):
             if layer.name == name:
                 return layer
         raise PartitionKeyError(
-            f"layer {name!r} is not in the settings; there: "
+            f"layer {shown(name)} is not in the settings; there: "
             f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or fix the name"
         )
 
@@ -235,7 +273,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     for place, text in _texts(document):
         if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
-            raise SettingsError(f"{path}: {place} = {text!r} holds control characters; remove them")
+            raise SettingsError(
+                f"{path}: {place} = {shown(text)} holds control characters; remove them"
+            )
         if len(text) > MAX_LETTERS:
             raise SettingsError(
                 f"{path}: {place} has {len(text):,} letters; needed are at most {MAX_LETTERS:,}"
@@ -291,7 +331,7 @@ def _explain(error: ValidationError) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
         elif location and not isinstance(seen, dict | BaseModel):
-            lines.append(f"{place} = {_shortened(seen)}: {problem['msg']}")
+            lines.append(f"{place} = {shown(seen)}: {problem['msg']}")
         else:
             lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))
@@ -299,11 +339,6 @@ def _explain(error: ValidationError) -> str:
 
 _BRANCH = re.compile(r"tuple\[|constrained-|literal\[|(int|float|str)$")
 """Parts of a place that name one of several kinds of value, not a key."""
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -349,6 +384,11 @@ def _resolved(value: Any, folder: Path) -> Any:
         if value.file is None:
             return value
         return value.model_copy(update={"source": str(_resolved(value.file, folder))})
+    if isinstance(value, Model):
+        weights = _resolved(value.weights, folder)
+        return value.model_copy(
+            update={"loader": _resolved_loader(value.loader, folder), "weights": weights}
+        )
     if isinstance(value, BaseModel):
         resolved = {name: _resolved(item, folder) for name, item in value}
         return value.model_copy(
@@ -356,3 +396,12 @@ def _resolved(value: Any, folder: Path) -> Any:
             update={name: item for name, item in resolved.items() if item != getattr(value, name)}
         )
     return value
+
+
+def _resolved_loader(loader: str, folder: Path) -> str:
+    """A loader with an absolute path, where it names one."""
+    kind, _, path = loader.partition(":")
+    if kind in PATH_LOADERS and path:
+        return f"{kind}:{_resolved(Path(path), folder)}"
+    code, _, function = loader.rpartition(":")
+    return f"{_resolved(Path(code), folder)}:{function}" if code.endswith(".py") else loader

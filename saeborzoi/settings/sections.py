@@ -6,6 +6,7 @@ is found, read and made into one `Settings` is in `settings.py`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -33,6 +34,12 @@ PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv
 """Seqlet width in bp of each Borzoi layer in sae-borzoi."""
 RECEPTIVE_FIELDS = {"conv1d_1": 24, "conv1d_2": 42, "conv1d_3": 78, "conv1d_4": 150}
 """Receptive field in bp of each Borzoi layer, measured by gradient."""
+
+SHAPES = {"conv1d_1": (608, 2), "conv1d_2": (736, 4), "conv1d_3": (896, 8), "conv1d_4": (1056, 16)}
+"""Channels, and bp of a position, of each Borzoi layer."""
+
+PATH_LOADERS = ("borzoi-pytorch", "keras-h5")
+"""Loaders that are given a path: `"<loader>:<path>"`."""
 
 FEWEST_POSITIONS = 3_000_000
 """Positions after which the default recipe has converged on data from a known dictionary."""
@@ -87,17 +94,99 @@ class Data(Section):
 
 
 class ShardSet(Section):
-    """A folder of HDF5 shards `activations_<i>.h5` and the BED that says where each row lies."""
+    """Where activations come from: a folder of HDF5 shards `activations_<i>.h5` and the BED that
+    says where each row lies; or windows alone, on which `[model]` computes them."""
 
-    shards: Path
-    windows: Path
+    shards: Path | None = None
+    windows: Path | Literal["genome"]
+    """BED; a strand in column 6 says on which one the model reads a window. "genome" (without
+    `shards`): every chromosome, cut into windows of `window_bp`."""
+    window_bp: PositiveInt = 131_072
+    """Of `windows = "genome"`; a multiple of the layer's bp_per_position."""
+    mask: Path | None = None
+    """BED of what `windows = "genome"` leaves out, such as gaps."""
+    cache: Path | None = None
+    """Folder for shards that a first pass of the model writes, and later ones read."""
+
+    @model_validator(mode="after")
+    def _live_or_not(self) -> ShardSet:
+        if self.shards is not None and (self.windows == "genome" or self.cache is not None):
+            name = "cache" if self.cache is not None else 'windows = "genome"'
+            raise ValueError(
+                f"{name} goes with a model, not with shards = {str(self.shards)!r}; remove one"
+            )
+        if self.mask is not None and self.windows != "genome":
+            raise ValueError(
+                'mask goes with windows = "genome"; leave out the masked windows of the BED'
+            )
+        return self
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the model computes the activations."""
+        return self.shards is None
+
+    @property
+    def folder_and_windows(self) -> tuple[Path, Path]:
+        """The shards' folder and their BED; of a set that is not live."""
+        assert self.shards is not None, "of shards only"
+        assert self.windows != "genome", "validated"
+        return self.shards, self.windows
+
+    @property
+    def files(self) -> list[Path]:
+        """What of it the user brings, but the genome and the model."""
+        return [*([self.shards] if self.shards else []), *self.window_files]
+
+    @property
+    def window_files(self) -> list[Path]:
+        """What of it says where windows lie."""
+        windows = self.windows if isinstance(self.windows, Path) else self.mask
+        return [windows] if windows else []
+
+
+class Model(Section):
+    """`[model]`: the sequence model, for layers without shards."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"device", "tile_positions"})
+
+    loader: str
+    """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
+    "file.py:function"."""
+    weights: Path | None = None
+    """File or folder that the function gets as `weights`."""
+    arguments: dict[str, Any] = {}
+    """Further arguments of the loader, by name."""
+    input_bp: PositiveInt | None = None
+    """Base pairs that the model takes at once, where its loader does not say."""
+    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    """"auto": a GPU where the stage's job has one; "cpu", "cuda" or "cuda:1"."""
+    tile_positions: PositiveInt = 2048
+    """Positions that are computed at once: bounds the memory."""
+    stored_as: Literal["float16", "float32"] = "float16"
+    """How activations are kept in memory and in a cache; shards usually are float16."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that the loader reads, as far as the settings say."""
+        place = self.loader.partition(":")[2]
+        kind = self.loader.partition(":")[0]
+        if kind in PATH_LOADERS:
+            return [Path(place)]
+        code = self.loader.rpartition(":")[0]
+        found = [Path(code)] if code.endswith(".py") else []
+        return [*found, *([self.weights] if self.weights else [])]
 
 
 class Layer(Section):
     """`[[layer]]`: one layer of the sequence model and its activations."""
 
     name: str = Field(pattern=rf"^{LAYER_NAME}$", max_length=100)
+    module: str | None = None
+    """Module of `[model]` whose output the layer is; left out, the one known by its name."""
     n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+    """Of Borzoi's layers known by their name; of others as `saeborzoi model` shows it."""
     bp_per_position: Annotated[int, Field(ge=1, le=10**6)]
     """Base pairs that one position covers."""
     pad_bp: Annotated[int, Field(ge=0, le=10**9)] = 0
@@ -109,6 +198,14 @@ class Layer(Section):
     validation: ShardSet | None = None
     channel_max: Path | None = None
     """sae-borzoi's `<layer>_max.json`, taken instead of a pass over the shards."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_is_known(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("name") in SHAPES:
+            n_channels, bp = SHAPES[values["name"]]
+            return {"n_channels": n_channels, "bp_per_position": bp, **values}
+        return values
 
     @model_validator(mode="after")
     def _width_is_known(self) -> Layer:
@@ -129,6 +226,16 @@ class Layer(Section):
         if self.seqlet_width_bp == "receptive_field":
             return self.receptive_field_bp or RECEPTIVE_FIELDS.get(self.name)
         return self.seqlet_width_bp or PUBLISHED_SEQLET_WIDTHS.get(self.name)
+
+    @property
+    def sets(self) -> list[ShardSet]:
+        """Training data, and validation data where there is some."""
+        return [self.train, *([self.validation] if self.validation else [])]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the model computes some of its activations."""
+        return any(shard_set.is_live for shard_set in self.sets)
 
     @property
     def geometry(self) -> dict[str, Any]:
@@ -356,6 +463,38 @@ class Profile(Section):
     max_parallel: PositiveInt | None = None
     """Tasks of an array that run at once."""
     max_attempts: PositiveInt = 3
+
+    @property
+    def n_gpus(self) -> int:
+        """GPUs of a job: of `gres`, or of an option for GPUs (`--gpus=2`, `-G 2`, `--gres=...`).
+
+        A kind without a count is one. Where both ask, they ask for the same ones.
+        """
+        words = " ".join(self.options)
+        asked = [f"gpu:{count}" for count in _GPU_OPTION.findall(words)]
+        asked += [self.gres or "", *_GRES_OPTION.findall(words)]
+        return max(map(_gpus_of_gres, asked))
+
+
+_GPU_OPTION = re.compile(
+    r"(?:^|\s)(?:--gpus(?:-per-(?:node|task|socket))?[=\s]\s*|-G[=\s]?\s*)(\S+)"
+)
+_GRES_OPTION = re.compile(r"(?:^|\s)--gres[=\s]\s*(\S+)")
+
+
+def _gpus_of_gres(gres: str) -> int:
+    """GPUs of SLURM's ``gres``: a list of ``name[[:kind]:count]``, each with `gres/` before it or
+    places in parentheses behind it where SLURM itself wrote it.
+
+    >>> [_gpus_of_gres(gres) for gres in ("gpu", "gpu:a100:4,tmp:100G", "gpu:2g.10gb:1", "tmp:9")]
+    [1, 4, 1, 0]
+    """
+    n_gpus = 0
+    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
+        name, *rest = re.split("[:=]", entry.strip().removeprefix("gres/"))
+        if name == "gpu":
+            n_gpus += int(rest[-1]) if rest and rest[-1].isdigit() else 1
+    return n_gpus
 
 
 class Compute(Section):

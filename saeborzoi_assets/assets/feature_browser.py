@@ -109,7 +109,7 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     tables["sae"] = tables["sae"].assign(hyperparameters=key)
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):
-        tables[name] = only_supported(platform, sae, tables[name])
+        tables[name] = only_supported(platform, sae, name)
     evidence = catalog.rows("motif_evidence", key, "node, motif, odds_ratio_other_nodes, fdr")
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables

@@ -6,14 +6,13 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import CHANNEL_NORMALIZATION
 from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import require_whole
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, path, say
 from saeborzoi_resources.platform import Platform
-
-FILE = "channel_normalization.parquet"
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -41,12 +40,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 platform.record(
                     made_by(context, version, output),
                     Scope(layer=layer.name),
-                    {"channel_normalization": pd.read_parquet(whole / FILE)},
+                    {"channel_normalization": pd.read_parquet(whole / CHANNEL_NORMALIZATION)},
                     partial(say, context),
                 )
 
             figures = platform.compute.run(context, [job], catalogue)[0]
-            frame = pd.read_parquet(output / FILE)
+            frame = pd.read_parquet(output / CHANNEL_NORMALIZATION)
         not_alive = frame.loc[frame["activation_max_seen"] <= 0, "channel"].tolist()
         return dg.MaterializeResult(
             metadata={**figures, "files": path(output)},

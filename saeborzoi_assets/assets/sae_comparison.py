@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from saeborzoi.catalog.scope import PROJECT, Scope
+from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS
 from saeborzoi.comparison import stability
 from saeborzoi.comparison import table as comparison
 from saeborzoi.errors import CatalogError
@@ -98,8 +99,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:
     """Weights and top positions of an SAE, as they were written."""
     return (
-        platform.artifact("trained_sae", key) / "sae.safetensors",
-        platform.artifact("top_activations", key) / "top_activations.parquet",
+        platform.artifact("trained_sae", key) / SAE_WEIGHTS,
+        platform.artifact("top_activations", key) / TOP_ACTIVATIONS,
     )
 
 

@@ -6,14 +6,13 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import NODE_STATISTICS
 from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import require_whole
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, say
 from saeborzoi_resources.platform import Platform
-
-FILE = "node_statistics.parquet"
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -51,15 +50,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             )
 
             def catalogue(_: list[Figures]) -> None:
+                whole = require_whole(output, version.digest)
                 platform.record(
                     made_by(context, version, output),
                     Scope(hyperparameters=sae.key),
-                    {"node": pd.read_parquet(require_whole(output, version.digest) / FILE)},
+                    {"node": pd.read_parquet(whole / NODE_STATISTICS)},
                     partial(say, context),
                 )
 
             figures = platform.compute.run(context, [job], catalogue)[0]
-            node = pd.read_parquet(output / FILE)
+            node = pd.read_parquet(output / NODE_STATISTICS)
         from saeborzoi.plots import activation_frequency
 
         dead = float((node["n_nonzero"] == 0).mean())

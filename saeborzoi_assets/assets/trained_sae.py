@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
-from saeborzoi.catalog.store import relative_to_store
+from saeborzoi.catalog.store import TRAINING_LOG, relative_to_store
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.jobs.provenance import require_whole
 from saeborzoi.settings.load import Settings
@@ -95,7 +95,7 @@ def _catalogue(
 ) -> pd.DataFrame:
     """Catalogue a trained SAE; its training log."""
     output = platform.store.sae_artifact(sae.key, "trained_sae")
-    log = pd.read_parquet(require_whole(output, version.digest) / "training_log.parquet")
+    log = pd.read_parquet(require_whole(output, version.digest) / TRAINING_LOG)
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands import (
     catalogue_commands,
     data_commands,
+    model_commands,
     project_commands,
     result_commands,
     settings_commands,
@@ -33,6 +34,7 @@ for commands in (
     settings_commands,
     data_commands,
     catalogue_commands,
+    model_commands,
 ):
     commands.register(app)
 

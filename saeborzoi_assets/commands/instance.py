@@ -17,15 +17,9 @@ from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.instance_owner import note_owner, require_owner
+from saeborzoi_resources.runs import UNFINISHED
 
 HOME_VARIABLE = "DAGSTER_HOME"
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 _PARTITION_TAGS = (
     "dagster/partition",
     "dagster/asset_partition_range_start",
@@ -113,7 +107,7 @@ def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
     with _existing(project) as instance:
         if instance is None:
             return []
-        unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
         order = list(instance.get_dynamic_partitions(HYPERPARAMETERS))
     return [run.run_id for run in unfinished if _owners_of(run, order) & set(owners)]
 

@@ -19,6 +19,7 @@ from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import Step, next_step, project_steps
 from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.runs import UNFINISHED
 
 TAG = "saeborzoi/automation"
 """Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""
@@ -28,14 +29,6 @@ TRAINING = MAKER["sae"]
 
 _MAX_KILLED = 10
 """Runs of a step that lost their process, in a row: no attempts, but not for ever."""
-
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
@@ -75,7 +68,7 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
             return dg.SkipReason(f"outside of the hours {settings.automation.hours}")
         busy = {
             run.tags[TAG].partition(":")[0]
-            for run in context.instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+            for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
             if TAG in run.tags
         }
         notes, requests = [], []
@@ -164,18 +157,13 @@ def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: S
 
 
 def n_gpus(settings: Settings) -> int:
-    """GPUs of a training by its SLURM profile: `gpu:2` and `gpu:a100:2` are 2; 0 without.
+    """GPUs of a training by its SLURM profile.
 
     On a laptop a training counts as one, so that the budget holds there too.
     """
     if settings.compute.backend == "local":
         return 1
-    gres = settings.compute.profile_of(TRAINING).gres or ""
-    for entry in gres.split(","):
-        name, *rest = entry.split(":")
-        if name == "gpu":
-            return int(rest[-1]) if rest and rest[-1].isdigit() else 1
-    return 0
+    return settings.compute.profile_of(TRAINING).n_gpus
 
 
 def _due_project_step(platform: Platform) -> Step | None:

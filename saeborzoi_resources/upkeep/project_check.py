@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at: what, whether it is usable, and what was seen or is wrong."""
-
-    what: str
-    ok: bool
-    detail: str
+from saeborzoi.settings.sections import Annotation, Layer, Model, MotifDatabase, ShardSet
+from saeborzoi_resources.finding import Finding
 
 
 def check_project(settings: Settings) -> Iterator[Finding]:
@@ -36,20 +29,24 @@ def check_project(settings: Settings) -> Iterator[Finding]:
     yield _finding("genome", partial(_genome, settings.data.genome, cache, sizes))
     for layer in settings.layer:
         for name, shard_set in (("train", layer.train), ("validation", layer.validation)):
-            if shard_set is not None:
+            if shard_set is None:
+                continue
+            if not shard_set.is_live:
                 yield _finding(
                     f"layer {layer.name}, {name} shards",
                     partial(_shards, layer, shard_set),
                 )
-                yield _finding(
-                    f"layer {layer.name}, {name} windows",
-                    partial(_windows, shard_set.windows, sizes),
-                )
+            yield _finding(
+                f"layer {layer.name}, {name} windows",
+                partial(_windows, shard_set, sizes, settings.data.genome, cache),
+            )
         if layer.channel_max is not None:
             yield _finding(
                 f"layer {layer.name}, channel_max",
                 partial(_channel_max, layer.channel_max, layer.n_channels),
             )
+    if settings.model is not None:
+        yield from _model(settings.model, [layer for layer in settings.layer if layer.is_live])
     for hyperparameters in settings.wanted():
         checkpoint = settings.checkpoint_of(hyperparameters)
         if checkpoint is not None:
@@ -100,13 +97,33 @@ def _shards(layer: Layer, shard_set: ShardSet) -> str:
     )
 
 
-def _windows(path: Path, sizes: dict[str, int]) -> str:
-    from saeborzoi.genome.coordinates import read_windows, require_inside
+def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Path | None) -> str:
+    from saeborzoi.genome.coordinates import Genome, read_windows, require_inside
+    from saeborzoi.genome.windows import windows_of
 
+    if shard_set.windows == "genome":
+        with Genome(genome, cache=cache) as opened:
+            return f"{len(windows_of(shard_set, opened)):,} windows of {shard_set.window_bp:,} bp"
+    path = shard_set.windows
     windows = read_windows(path)
     if sizes:
         require_inside(path, windows.chrom, windows.start_bp, windows.end_bp, windows.line, sizes)
     return f"{len(windows)} windows" + ("" if sizes else "; not compared with the genome")
+
+
+def _model(model: Model, layers: Sequence[Layer]) -> Iterator[Finding]:
+    """The model, loaded in a process of its own, and each layer that it computes."""
+    from saeborzoi.models.ask import ask_model
+
+    found: dict[str, Any] = {}
+
+    def look() -> str:
+        found.update(ask_model(model, layers))
+        return f"{found['n_parameters']:,} parameters, fingerprint {found['fingerprint']}"
+
+    yield _finding(f"model {model.loader}", look)
+    for layer in found.get("checked", []):
+        yield Finding(f"layer {layer['name']}, module", layer["ok"], layer["detail"])
 
 
 def _channel_max(path: Path, n_channels: int) -> str:

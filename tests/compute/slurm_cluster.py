@@ -147,6 +147,9 @@ class Cluster:
         controller.terminate()
         controller.wait(20)
         if first_job_id:
+            # the last id is kept there, also where all else is to be forgotten
+            shutil.rmtree(self.folder / "state")
+            (self.folder / "state").mkdir()
             with self.config.open("a") as file:
                 file.write(f"FirstJobId={first_job_id}\n")
         self.launch("slurmctld", "-D", *(["-c"] if forgets else []), position=place)
@@ -281,7 +284,7 @@ class _Accounting:
             "AccountingStorageType=accounting_storage/slurmdbd\n"
             f"AccountingStorageHost=127.0.0.1\nAccountingStoragePort={self._ports[1]}\n"
             f"AccountingStoragePass={self._folder}/munge/socket\n"
-            "AccountingStorageTRES=gres/gpu\n"
+            "AccountingStorageTRES=gres/gpu\nAccountingStorageEnforce=associations,limits,qos\n"
         )
 
     def start(self) -> None:
@@ -335,7 +338,12 @@ StorageLoc=slurm
                     raise RuntimeError(f"slurmdbd does not answer: {error.stderr}") from None
                 time.sleep(0.3)
             else:
-                return
+                break
+        for added in (
+            "qos one MaxSubmitJobsPerUser=1", "qos short MaxWall=00:01:00", "account lab",
+            "user root account=lab qos=normal,one,short",
+        ):  # fmt: skip
+            self._cluster.client("sacctmgr", "-i", "add", *added.split())
 
 
 @contextlib.contextmanager

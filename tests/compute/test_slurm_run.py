@@ -206,7 +206,7 @@ def lose_the_state(slurm: Cluster, one: str) -> None:
     def submit() -> str:
         try:
             return slurm.client(
-                "sbatch", "--parsable", "--job-name=somebody_elses", "--mem=20M",
+                "sbatch", "--parsable", "--hold", "--job-name=somebody_elses", "--mem=20M",
                 "--wrap", "sleep 600",
             ).strip()  # fmt: skip
         except subprocess.CalledProcessError:
@@ -268,7 +268,9 @@ def test_an_id_that_is_given_again_is_another_job(
     waiting = threading.Thread(
         target=lambda: [
             wait_for(lambda: len(own_cluster.jobs()) == 2, "ours is there, too", 60),
-            instance.report_run_canceling(instance.get_run_records(limit=1)[0].dagster_run),
+            instance.report_run_canceling(  # type: ignore[func-returns-value]
+                instance.get_run_records(limit=1)[0].dagster_run
+            ),
         ]
     )
     waiting.start()

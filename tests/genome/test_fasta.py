@@ -119,7 +119,7 @@ def test_a_damaged_index_in_the_cache_is_made_again(tmp_path: Path, harm: str) -
     (index,) = cache.iterdir()
     data = bytearray(index.read_bytes())
     data[-4] ^= 1
-    index.write_bytes({"flipped": bytes(data), "cut": data[:40], "empty": b""}[harm])
+    index.write_bytes({"flipped": bytes(data), "cut": bytes(data[:40]), "empty": b""}[harm])
     with Genome(path, cache) as genome:
         assert genome.fetch(["chr2"], [0], [10]) == [CHR2.upper()]
 

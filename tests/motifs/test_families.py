@@ -60,6 +60,7 @@ def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
         {
             "node": list(families),
             "motif": 1,
+            "database": "known",
             "target_id": "T",
             "target_family": list(families.values()),
             "p_value": 1e-9,
@@ -70,7 +71,7 @@ def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
 
 def test_clusters_are_named_by_what_they_are_rich_in() -> None:
     # every cluster holds zinc fingers; the third is rich in GATA though it is not the commonest
-    family = dict.fromkeys(range(60), "zinc finger")
+    family: dict[int, str | None] = dict.fromkeys(range(60), "zinc finger")
     family |= dict.fromkeys(range(60, 66), "GATA")
     embedding = pd.DataFrame({"node": range(80), "cluster": [n % 3 for n in range(80)]})
     embedding.loc[embedding["node"].between(60, 65), "cluster"] = 2
@@ -91,6 +92,7 @@ def test_family_of_a_node_is_its_best_match_with_one() -> None:
         {
             "node": [1, 1, 1, 2, 3],
             "motif": 1,
+            "database": "known",
             "target_id": list("abcde"),
             "target_family": ["x", "y", None, "z", "w"],
             "p_value": [1e-5, 1e-9, 1e-12, 1e-4, 1e-4],

@@ -66,7 +66,7 @@ def test_dense_matrix_is_symmetric_with_unit_diagonal() -> None:
     rows = [(3, "chr1", 0, 10), (8, "chr1", 5, 10), (9, "chr2", 0, 10)]
     matrix = jaccard_matrix(node_jaccard(table(rows)), [9, 3, 8])
     third = 5 / 15
-    assert np.allclose(matrix, [[1, 0, 0], [0, 1, third], [0, third, 1]])
+    assert np.allclose(matrix, np.array([[1, 0, 0], [0, 1, third], [0, third, 1]]))
     assert jaccard_matrix(node_jaccard(table(rows)), [8, 9]).tolist() == [[1, 0], [0, 1]]
 
 

@@ -28,7 +28,7 @@ def data_at(folder: Path) -> TrainingData:
     plans = []
     for name in ("train", "validation"):
         shard_set = SMALL.shard_set(folder / name)
-        shards = ShardFolder.open(shard_set.shards)
+        shards = ShardFolder.open(shard_set.shards)  # type: ignore[arg-type]
         plans.append(SlabPlan(shards, kept_pieces(shards, SMALL.layer(shard_set), shard_set)))
-    maxima = channel_max(plans[0].folder).used
-    return TrainingData(plans[0], plans[1], maxima, plans[0].folder.fingerprint())
+    maxima = channel_max(plans[0].source).used
+    return TrainingData(plans[0], plans[1], maxima, plans[0].source.identity()["data_fingerprint"])
