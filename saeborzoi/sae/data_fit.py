@@ -42,8 +42,11 @@ def require_trained_on(trained: Path, source: Source, key: str) -> None:
     of_then = then.get("data_fingerprint")
     if of_then in (None, now["data_fingerprint"]):
         return
-    is_of_first_release = not str(of_then).startswith("x") and isinstance(source, ShardFolder)
-    if is_of_first_release and of_then == source.sampled_fingerprint():
+    if (
+        isinstance(source, ShardFolder)
+        and not str(of_then).startswith("x")  # as the first release wrote it
+        and of_then == source.sampled_fingerprint()
+    ):
         return
     raise InputError(
         f"{trained}: made from other data than {source.name} is now: fingerprint "

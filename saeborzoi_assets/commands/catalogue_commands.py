@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _catalog(context: typer.Context) -> Catalog:
-    settings_file = terminal_of(context).settings_file()
+    settings_file = terminal_of(context).settings_file
     return Catalog(Store(load_settings(settings_file).project.store).catalog)
 
 

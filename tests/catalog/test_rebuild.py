@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from saeborzoi.jobs.provenance import write_artifact
 
 KEY = "conv_x3_k0.25_lr0.003_s0"
 OTHER = "conv_x3_k0.25_lr0.003_s1"
-_VALUES = {
+_VALUES: dict[str, list[Any]] = {
     "INTEGER": [1, 2],
     "BIGINT": [2**40, 3],
     "REAL": [np.float32(0.1), np.float32(3)],
