@@ -30,7 +30,6 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         Where its files are damaged: which may be moved away, and what that costs.
     """
     import sqlalchemy.exc
-    import yaml
 
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
@@ -39,7 +38,12 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         if not any(word in str(error) for word in _DAMAGE):
             raise
         raise _damaged(home, error) from error
-    except (yaml.YAMLError, dg.DagsterInvalidConfigError) as error:
+    except dg.DagsterInvalidConfigError as error:
+        raise _damaged(home, error) from error
+    except Exception as error:
+        # of Dagster's YAML reader, which is no dependency of ours
+        if type(error).__module__.partition(".")[0] != "yaml":
+            raise
         raise _damaged(home, error) from error
 
 
