@@ -21,7 +21,8 @@ from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Layer, ShardSet, Training
+from saeborzoi.settings.sae_sections import Training
+from saeborzoi.settings.sections import Layer, ShardSet
 
 N_POSITIONS = 16_384
 

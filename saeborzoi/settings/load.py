@@ -1,7 +1,7 @@
 """The one settings file, `dagster_project.toml`: found, read, checked, made into `Settings`.
 
 Unknown keys are refused with the allowed ones; relative paths are relative to the file. What each
-section holds is in `settings_sections.py`.
+section holds is in `sections.py` and beside it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
 from saeborzoi.reading import read_text, shown
+from saeborzoi.settings.compute_sections import Automation, Compute, Profile
 from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sae_sections import SaeGrid, Training
 from saeborzoi.settings.section import MAX_NODES, Section
 from saeborzoi.settings.sections import (
     PATH_LOADERS,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
     Annotation,
-    Automation,
     Checks,
     Comparison,
-    Compute,
     Data,
     Embedding,
     Layer,
@@ -37,12 +37,9 @@ from saeborzoi.settings.sections import (
     MotifDatabase,
     Motifs,
     Overlaps,
-    Profile,
     Project,
-    SaeGrid,
     Selection,
     ShardSet,
-    Training,
 )
 
 __all__ = [
