@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, create_model
 
 from saeborzoi.settings.hyperparameters import Hyperparameters, every_combination
-from saeborzoi.settings.section import PositiveInt, Section
+from saeborzoi.settings.section import PositiveInt, Section, UserPath
 
 FEWEST_POSITIONS = 3_000_000
 """Positions after which the default recipe has converged on data from a known dictionary."""
@@ -20,7 +19,7 @@ class _SaeGrid(Section):
     Its fields are those of `Hyperparameters`, None where left out, and `checkpoint`.
     """
 
-    checkpoint: Path | None = None
+    checkpoint: UserPath | None = None
     """sae-borzoi's `best_model.pt` (or a folder with cfg.json + sae.safetensors), imported
     instead of training; needs single values."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from saeborzoi.settings.hyperparameters import LAYER_NAME
 from saeborzoi.settings.section import (
@@ -22,6 +22,8 @@ from saeborzoi.settings.section import (
     PositiveFraction,
     PositiveInt,
     Section,
+    UserPath,
+    from_folder,
 )
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
@@ -40,14 +42,14 @@ class Project(Section):
     """`[project]`: the project's name and where its artifacts and catalogue lie."""
 
     name: Name
-    store: Path = Path("store")
+    store: Annotated[UserPath, Field(validate_default=True)] = Path("store")
 
 
 class Annotation(Section):
     """`[[data.annotation]]`: a BED file of genomic annotation, its class in `class_column`."""
 
     name: Name
-    path: Path
+    path: UserPath
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
 
@@ -62,6 +64,12 @@ class MotifDatabase(Section):
     name: Name
     source: str
 
+    @field_validator("source")
+    @classmethod
+    def _from_folder(cls, source: str, info: ValidationInfo) -> str:
+        is_file = not source.startswith("jaspar:")
+        return str(from_folder(Path(source), info)) if is_file else source
+
     @property
     def file(self) -> Path | None:
         """The MEME-format file; None for what pyjaspar carries."""
@@ -71,7 +79,7 @@ class MotifDatabase(Section):
 class Data(Section):
     """`[data]`: the genome and what is known of it."""
 
-    genome: Path
+    genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
     motif_database: tuple[MotifDatabase, ...] = (
@@ -88,15 +96,16 @@ class ShardSet(Section):
     """Where activations come from: a folder of HDF5 shards `activations_<i>.h5` and the BED that
     says where each row lies; or windows alone, on which `[model]` computes them."""
 
-    shards: Path | None = None
-    windows: Path | Literal["genome"]
+    shards: UserPath | None = None
+    # in this order: a job's JSON would have "genome" as a path
+    windows: Annotated[Literal["genome"] | UserPath, Field(union_mode="left_to_right")]
     """BED; a strand in column 6 says on which one the model reads a window. "genome" (without
     `shards`): every chromosome, cut into windows of `window_bp`."""
     window_bp: PositiveInt = 131_072
     """Of `windows = "genome"`; a multiple of the layer's bp_per_position."""
-    mask: Path | None = None
+    mask: UserPath | None = None
     """BED of what `windows = "genome"` leaves out, such as gaps."""
-    cache: Path | None = None
+    cache: UserPath | None = None
     """Folder for shards that a first pass of the model writes, and later ones read."""
 
     @model_validator(mode="after")
@@ -144,7 +153,7 @@ class Model(Section):
     loader: str
     """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
     "file.py:function"."""
-    weights: Path | None = None
+    weights: UserPath | None = None
     """File or folder that the function gets as `weights`."""
     arguments: dict[str, Any] = {}
     """Further arguments of the loader, by name."""
@@ -157,6 +166,16 @@ class Model(Section):
     """Positions that are computed at once: bounds the memory."""
     stored_as: Literal["float16", "float32"] = "float16"
     """How activations are kept in memory and in a cache; shards usually are float16."""
+
+    @field_validator("loader")
+    @classmethod
+    def _from_folder(cls, loader: str, info: ValidationInfo) -> str:
+        kind, _, path = loader.partition(":")
+        if kind in PATH_LOADERS and path:
+            return f"{kind}:{from_folder(Path(path), info)}"
+        code, _, function = loader.rpartition(":")
+        is_file = code.endswith(".py")
+        return f"{from_folder(Path(code), info)}:{function}" if is_file else loader
 
     @property
     def files(self) -> list[Path]:
@@ -187,7 +206,7 @@ class Layer(Section):
     receptive_field_bp: PositiveInt | None = None
     train: ShardSet
     validation: ShardSet | None = None
-    channel_max: Path | None = None
+    channel_max: UserPath | None = None
     """sae-borzoi's `<layer>_max.json`, taken instead of a pass over the shards."""
 
     @model_validator(mode="before")
@@ -275,7 +294,7 @@ class Motifs(Section):
     without_effect: ClassVar[frozenset[str]] = frozenset({"device"})
 
     engine: Literal["builtin", "meme", "streme"] = "builtin"
-    executable: Path | None = None
+    executable: UserPath | None = None
     n_motifs: Annotated[int, Field(ge=1, le=1000)] = 2
     min_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] = 8
     max_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] | None = None
@@ -317,7 +336,7 @@ class Matching(Section):
     """`[matching]`: motifs against databases."""
 
     engine: Literal["memelite", "tomtom"] = "memelite"
-    executable: Path | None = None
+    executable: UserPath | None = None
     max_p_value: PositiveFraction = 0.05
     max_q_value: PositiveFraction = 0.05
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
