@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,9 @@ def layer_region(
         with Genome(settings.data.genome, cache=genome_cache) as genome:
             model, geometry = live_layer(settings.model, layer)
             first_bp = grid_before(windows_of(layer.train, genome), layer.pad_bp, region)
-            return region_of_model(model, geometry, genome, region, first_bp, settings.model)
+            return region_of_model(
+                model, geometry, genome, region, first_bp, **_how(settings.model)
+            )
     parts = sorted({p for _, windows in sets for p in covered(read_windows(windows), region)})
     shown = ", ".join(str(Region(region.chrom, *part)) for part in parts[:5])
     raise InputError(
@@ -63,6 +66,15 @@ def _live_layer(model: str, layer: str) -> tuple[SequenceModel, LayerGeometry]:
     return loaded, settings_geometry(loaded, Layer.model_validate_json(layer))
 
 
+def _how(model: Model) -> dict[str, Any]:
+    """How the settings want activations computed, by the names that the science takes."""
+    return {
+        "origin": model.loader,
+        "stored_as": model.stored_as,
+        "tile_positions": model.tile_positions,
+    }
+
+
 def grid_before(windows: Windows, pad_bp: int, region: Region) -> int:
     """Where positions of a region are counted from: the start of the last window that begins
     before it, so that inside the windows the positions are theirs; else the chromosome's start.
@@ -81,7 +93,10 @@ def region_of_model(
     genome: Genome,
     region: Region,
     first_bp: int,
-    settings: Model,
+    *,
+    origin: str,
+    stored_as: str = "float16",
+    tile_positions: int = 2048,
 ) -> LayerRegion:
     """Activations over a region, computed.
 
@@ -92,6 +107,12 @@ def region_of_model(
     ----------
     first_bp
         Where positions are counted from.
+    origin
+        What computes them, for people.
+    stored_as
+        Type of the activations, float16 or float32.
+    tile_positions
+        Positions that are computed at once: bounds the memory.
 
     Raises
     ------
@@ -122,15 +143,11 @@ def region_of_model(
         row=np.array([0]),
         line=np.array([1]),
     )
-    source = LiveSource(
-        model, geometry, genome, Places(windows, bp, 0), settings.stored_as,
-        settings.tile_positions,
-    )  # fmt: skip
+    source = LiveSource(model, geometry, genome, Places(windows, bp, 0), stored_as, tile_positions)
     n = source.n_positions
     block = source.read(0, slice(0, 1), slice(0, n))[0]
     start_bp = position_intervals(windows, np.zeros(n, int), np.arange(n), bp, bp, 0)[1]
-    origin = f"{settings.loader}, {geometry.module}"
-    return LayerRegion(block, start_bp, np.zeros(n, np.int64), origin)
+    return LayerRegion(block, start_bp, np.zeros(n, np.int64), f"{origin}, {geometry.module}")
 
 
 def fasta_regions(path: Path, settings: Model, layer: Layer) -> Iterator[tuple[str, LayerRegion]]:
@@ -151,4 +168,4 @@ def fasta_regions(path: Path, settings: Model, layer: Layer) -> Iterator[tuple[s
                     f"{geometry.bp_per_position} bp of a position; leave it out"
                 )
             region = Region(name, 0, n_bp)
-            yield name, region_of_model(model, geometry, sequences, region, 0, settings)
+            yield name, region_of_model(model, geometry, sequences, region, 0, **_how(settings))

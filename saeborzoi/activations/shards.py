@@ -26,7 +26,6 @@ from saeborzoi.activations.source import SLAB_POSITIONS
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
 from saeborzoi.jobs.fingerprint import digests_of
-from saeborzoi.settings.sections import Layer, ShardSet
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
 _DTYPES = ("float16", "float32", "uint16")
@@ -243,8 +242,19 @@ class ShardFolder:
         return digest.hexdigest()
 
 
-def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArray[np.int64]:
-    """The positions of a shard set that count, as ranges of rows of shards.
+def kept_pieces(
+    folder: ShardFolder, windows: Path | str, *, bp_per_position: int, pad_bp: int = 0
+) -> NDArray[np.int64]:
+    """The positions of shards that count, as ranges of rows of shards.
+
+    Parameters
+    ----------
+    windows
+        BED that says where each row lies.
+    bp_per_position
+        Base pairs that one position covers.
+    pad_bp
+        Base pairs that the model saw on either side of each window.
 
     Returns
     -------
@@ -257,12 +267,12 @@ def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArr
     InputError
         Where windows and shards do not fit each other, or no position is left.
     """
-    windows = read_windows(shard_set.folder_and_windows[1])
-    place, row = folder.locate(windows)
-    ranges = kept_positions(windows, folder.n_positions, layer.bp_per_position, layer.pad_bp)
+    table = read_windows(Path(windows))
+    place, row = folder.locate(table)
+    ranges = kept_positions(table, folder.n_positions, bp_per_position, pad_bp)
     if not len(ranges):
         raise InputError(
-            f"{shard_set.windows}: no position is left inside the windows; fix "
+            f"{windows}: no position is left inside the windows; fix "
             "bp_per_position or pad_bp of the layer"
         )
     sequence = ranges[:, 0]

@@ -21,7 +21,8 @@ from saeborzoi.sae.checkpoint import export_published, load_checkpoint, save_che
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Data, Project, SaeGrid, Training
+from saeborzoi.settings.sae_sections import SaeGrid, Training
+from saeborzoi.settings.sections import Data, Project
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from tests.sae.small_known import SMALL
 
