@@ -25,6 +25,7 @@ from saeborzoi.activations.reader import Reader, Shard
 from saeborzoi.activations.source import SLAB_POSITIONS
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
+from saeborzoi.jobs.fingerprint import digests_of
 from saeborzoi.settings.sections import Layer, ShardSet
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
@@ -218,10 +219,19 @@ class ShardFolder:
         }
 
     def fingerprint(self) -> str:
-        """Short digest of names, sizes and sampled bytes: does a checkpoint belong to this data?
+        """Digest of names, types and content of the files: does a checkpoint belong to this data?
 
-        The first and last 64 KiB of every file enter; a copy elsewhere has the same digest.
+        A copy elsewhere has the same digest.
         """
+        digest = hashlib.blake2b(digest_size=16)
+        contents = digests_of([shard.path for shard in self.shards])
+        for shard, content in zip(self.shards, contents, strict=True):
+            digest.update(f"{shard.path.name} {shard.dtype} {content}\0".encode())
+        return f"x{digest.hexdigest()}"
+
+    def sampled_fingerprint(self) -> str:
+        """What the first release wrote for `fingerprint`, for checkpoints that it made: names,
+        sizes, and the first and last 64 KiB of each file."""
         digest = hashlib.blake2b(digest_size=16)
         for shard in self.shards:
             size = shard.path.stat().st_size

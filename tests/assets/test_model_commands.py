@@ -117,7 +117,8 @@ def test_locus_says_which_nodes_fire_where(
     text = (project / "genome.fa").read_text().split("\n")[1]
     x = one_hot(np.frombuffer(text[2899:3199].encode(), np.uint8))
     with torch.no_grad():
-        layer = run_to(model.module, model.module.get_submodule("conv"), x[None])[0].T[50:101]
+        conv = model.module.get_submodule("conv")
+        layer = run_to(model.module, conv, x[None])[0].T[50:101]
     from saeborzoi.sae.checkpoint import load_checkpoint
 
     store = Store(load_settings(project / "dagster_project.toml").project.store)
