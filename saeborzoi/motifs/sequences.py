@@ -97,10 +97,11 @@ def four_mers(sequences: Sequences) -> NDArray[np.uint8]:
 
 
 def letter_frequencies(sequences: Sequences, both_strands: bool = False) -> NDArray[np.float64]:
-    """(4,) float64, order-0 frequencies of A C G T, never 0 (half a letter where one is absent)."""
+    """(4,) float64, order-0 frequencies of A C G T, each counted once more than it is there (MEME's
+    add-one prior), so never 0."""
     inside = np.arange(sequences.letters.shape[1]) < sequences.lengths[:, None]
     counts = np.bincount(sequences.letters[inside], minlength=4).astype(float)
     if both_strands:
         counts = counts + counts[::-1]
-    counts = np.maximum(counts, 0.5)
+    counts += 1
     return counts / counts.sum()

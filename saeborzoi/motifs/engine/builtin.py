@@ -1,44 +1,42 @@
-"""Built-in motif discovery: MEME's model and statistics, written from the papers, with nothing to
-install.
+"""Built-in motif discovery: MEME's model, search and statistics, written from the papers and from
+its documented options, with nothing to install.
 
 ZOOPS expectation maximization (Bailey & Elkan 1994, 1995: zero or one occurrence a sequence,
 starting points from subsequences, erasing of motifs that were found) over widths that grow by the
-square root of 2; for each converged matrix the number of sites and the run of columns with the
-smallest E-value (Bailey & Gribskov 1998; Hertz & Stormo 1999). What is faster than an exhaustive
-search: starting points are ranked by over-represented 6-mers before any is aligned.
-
-The search is written in steps (`search`), which ask for what is heavy: an executor answers for one
-node at once (`search_data.py`) or for many nodes together (`batched.py`).
+square root of 2 and, at each, over numbers of sites that may be expected; for each converged matrix
+the number of sites and the run of columns with the smallest E-value (Bailey & Gribskov 1998; Hertz
+& Stormo 1999). Nothing is drawn at random. `README.md` beside this file has the method in order.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs import properties
-from saeborzoi.motifs.engine import kernels, significance, site_kernels
-from saeborzoi.motifs.engine.search_data import (
-    Align,
-    Aligned,
-    Converge,
-    Converged,
-    Order,
-    Ordered,
-    SearchData,
-    Steps,
-    Windows,
-    run,
-)
-from saeborzoi.motifs.engine.starts import most_promising, starting_points
+from saeborzoi.motifs.engine import gap_kernels, kernels, significance, site_kernels
+from saeborzoi.motifs.engine.copies import copy_weights
+from saeborzoi.motifs.engine.search_data import SearchData, Windows
+from saeborzoi.motifs.engine.starts import Starts, starting_points
 from saeborzoi.motifs.sequences import Sequences
 
-VERSION = "2"
-_SHARP_FRACTIONS = (0.512, 0.256, 0.128, 0.064)
-"""Fractions of sequences at which the best matrix of a width is sharpened."""
+VERSION = "3"
+_N_AGAIN = 2
+"""Pairs of width and expected number that are searched again where the best motif is in doubt,"""
+_N_AGAIN_STARTS = 6
+"""each from so many starts: where many subsequences are nearly as good they end in unlike motifs.
+"""
+_AGREE_LOG_E = math.log(10)
+"""Starts agree on the best motif where at least `_N_AGREE` end within this of its ln E."""
+_N_AGREE = 3
+_N_EXACT = 16
+"""Numbers of sites whose significance is read from a table of their own, at most,"""
+_RAGGED_LOG_E = 6.0
+"""if their interpolated ln E is within this of the smallest."""
 
 
 class Motif(NamedTuple):
@@ -50,6 +48,8 @@ class Motif(NamedTuple):
         (width, 4) int64, letters of the sites.
     n_sites
         Sites that the counts are made from.
+    n_effective_sites
+        Sites with those of near-identical sequences counted once, `copies.copy_weights`.
     llr
         Log-likelihood ratio of the sites against the background, nats.
     log_e_value
@@ -57,23 +57,52 @@ class Motif(NamedTuple):
     sequence, start, strand
         (n_sites,) int64: sequence of each site, start in bp on the given strand, and 0 for the
         given strand or 1 for its reverse complement.
+    suspect
+        Why the search put it aside: "composition", "repeat" or "few_sites"; else None.
     """
 
     counts: NDArray[np.int64]
     n_sites: int
+    n_effective_sites: float
     llr: float
     log_e_value: float
     sequence: NDArray[np.int64]
     start: NDArray[np.int64]
     strand: NDArray[np.int64]
+    suspect: str | None
 
 
-class _Candidate(NamedTuple):
-    """A converged matrix, the fraction of sequences that hold it, and its motif."""
+class _Alignment(NamedTuple):
+    """What expectation maximization from one start ends in.
 
-    matrix: NDArray[np.float64]
-    fraction: float
-    motif: Motif
+    Attributes
+    ----------
+    width, number
+        Width in bp and index of the expected number that it started from.
+    order
+        (n_sequences,) int64, by falling probability of the best window to be a site.
+    start
+        (n_sequences,) int64, start of that window, `start + longest` on strand 1.
+    n_sites
+        The number of sites with the smallest E-value, with all columns.
+    log_e
+        ln E of the run of its columns with the smallest p-value: what it can be at best.
+    log_e_values
+        (n + 1,) float64, ln E of each number of sites with all columns; interpolated tables.
+    """
+
+    width: int
+    number: int
+    order: NDArray[np.int64]
+    start: NDArray[np.int64]
+    n_sites: int
+    log_e: float
+    log_e_values: NDArray[np.float64]
+
+
+def _last_smallest(values: NDArray[np.float64]) -> int:
+    """Index of the smallest value, of equals the last."""
+    return values.size - 1 - int(values[::-1].argmin())
 
 
 def widths_to_try(min_width: int, max_width: int) -> list[int]:
@@ -98,10 +127,12 @@ def find_motifs(
     min_width: int,
     max_width: int,
     both_strands: bool,
-    seed: int,
+    max_e_value: float = 0.05,
+    min_sites: int | None = None,
+    weigh_copies: bool = True,
     keep_table: bool = False,
 ) -> list[Motif]:
-    """The motifs of one set of sequences, strongest first, each after erasing those before.
+    """The motifs of one set of sequences; the same for any order of the sequences.
 
     Parameters
     ----------
@@ -113,163 +144,238 @@ def find_motifs(
         How many motifs, and their widths in bp.
     both_strands
         Whether a site may lie on the reverse complement.
-    seed
-        Chooses the sequences whose best subsequences are among the starting points.
+    max_e_value
+        The search ends with the first motif above it.
+    min_sites
+        A motif with fewer is suspect; left out, `properties.least_sites`.
+    weigh_copies
+        Count sites of near-identical sequences once for `min_sites`.
     keep_table
         Keep the tables of significance for the next set with the same background.
 
     Returns
     -------
-    At most `n_motifs` motifs, significant or not; fewer where no free site is left.
+    list of Motif
+        At most `n_motifs` motifs in the order in which they were found, each after erasing the
+        sites of those before. After them come at most as many suspect ones: they were found first
+        and put aside, and the search went on in what they left. Only the last of the others may
+        be above `max_e_value`.
     """
-    return run(
-        search(
-            sequences, background, n_motifs=n_motifs, min_width=min_width, max_width=max_width,
-            both_strands=both_strands, seed=seed, keep_table=keep_table,
-        )
-    )  # fmt: skip
-
-
-def search(
-    sequences: Sequences,
-    background: NDArray[np.float64],
-    *,
-    n_motifs: int,
-    min_width: int,
-    max_width: int,
-    both_strands: bool,
-    seed: int,
-    keep_table: bool = False,
-) -> Steps[list[Motif]]:
-    """`find_motifs` in steps, for an executor to take to their end."""
-    data = SearchData.of(sequences, background, min_width, both_strands, keep_table)
-    generator = np.random.default_rng(seed)
-    free = np.ones(sequences.letters.shape)
+    search = _Search(
+        SearchData.of(sequences, background, min_width, both_strands, keep_table),
+        widths_to_try(min_width, max(min(max_width, int(sequences.lengths.max())), min_width)),
+        min_sites or properties.least_sites(sequences.lengths.size),
+        copy_weights(sequences, both_strands) if weigh_copies else np.ones(sequences.lengths.size),
+    )
     motifs: list[Motif] = []
-    widest = min(max_width, int(sequences.lengths.max()))
-    for _ in range(n_motifs):
-        best: _Candidate | None = None
-        for width in widths_to_try(min_width, max(widest, min_width)):
-            windows = Windows.of(data, width, free)
-            best = _best(best, (yield from _of_width(windows, generator)))
-        if best is None:
+    suspects: list[Motif] = []
+    while len(motifs) < n_motifs:
+        motif = search.best(allow_suspect=len(suspects) < n_motifs)
+        if motif is None:
             break
-        motifs.append(_exact(data, best.motif))
-        free = free * _left_free(data, best.motif, free)
-    return motifs
+        if motif.log_e_value >= math.log(max_e_value):
+            motifs.append(motif._replace(suspect=None))
+            break
+        (motifs if motif.suspect is None else suspects).append(motif)
+        search.put_aside(motif)
+    return motifs + suspects
 
 
-def _best(*candidates: _Candidate | None) -> _Candidate | None:
-    """The one with the smallest E-value, of equals the first."""
-    found = [c for c in candidates if c is not None]
-    return min(found, key=lambda c: c.motif.log_e_value, default=None)
+class _Search:
+    """A search in progress: what is still free of the sequences."""
 
+    def __init__(
+        self,
+        data: SearchData,
+        widths: list[int],
+        min_sites: int,
+        weights: NDArray[np.float64],
+    ) -> None:
+        self.data = data
+        self.widths = widths
+        self.min_sites = min_sites
+        self.weights = weights[data.given]
+        self.free = np.ones(data.letters.shape[1:], np.uint8)
 
-def _of_width(windows: Windows, generator: np.random.Generator) -> Steps[_Candidate | None]:
-    """The motif with the smallest E-value that starts of one width lead to."""
-    letters = starting_points(windows, generator)
-    if not len(letters):
-        return None
-    aligned = yield Align(windows, letters)
-    assert isinstance(aligned, Aligned)
-    matrices, fractions = most_promising(windows, letters, aligned)
-    if not len(matrices):
-        return None
-    best = _best(*(yield from _refined(windows, matrices, fractions, False)))
-    return None if best is None else (yield from _sharpened(windows, best))
+    def best(self, allow_suspect: bool) -> Motif | None:
+        """The motif with the smallest E-value in what is free; None where there is none."""
+        starts = {}
+        for width in self.widths:
+            windows = Windows.of(self.data, width, self.free)
+            found = starting_points(windows)
+            if found is not None:
+                starts[width] = windows, found
+        numbers = range(self.data.numbers.size)
+        alignments = self._converged(starts, [(width, g) for width in starts for g in numbers], [0])
+        motif, n_agree = self._choose(alignments, allow_suspect)
+        if motif is None or n_agree >= _N_AGREE:
+            return motif
+        # of the narrower widths: whole sequences can be aligned in one way only
+        narrower = [a for a in alignments if a.width < self.data.longest] or alignments
+        nearest = sorted(narrower, key=lambda alignment: alignment.log_e)[:_N_AGAIN]
+        again = [(alignment.width, alignment.number) for alignment in nearest]
+        alignments += self._converged(starts, again, range(1, _N_AGAIN_STARTS))
+        return self._choose(alignments, allow_suspect)[0]
 
+    def put_aside(self, motif: Motif) -> None:
+        """Go on in what a motif leaves: its sites are erased, but not those of mere composition,
+        which would leave nothing. Then no motif as wide as all sequences is looked for: its sites
+        can be aligned in one way only, so that what is left of any composition scores."""
+        if motif.suspect != "composition":
+            rows = np.argsort(self.data.given)[motif.sequence]
+            for row, start, strand in zip(rows, motif.start, motif.strand, strict=True):
+                width = len(motif.counts)
+                first = self.data.lengths[row] - width - start if strand else start
+                self.free[row, first : first + width] = 0
+        self.widths = [width for width in self.widths if width < self.data.longest]
 
-def _sharpened(windows: Windows, best: _Candidate) -> Steps[_Candidate]:
-    """The best of a matrix and of sharper ones that start from it."""
-    matrices = np.repeat(best.matrix[None], len(_SHARP_FRACTIONS), axis=0)
-    sharper = yield from _refined(windows, matrices, np.array(_SHARP_FRACTIONS), True)
-    return _best(best, *sharper) or best
+    def _converged(
+        self,
+        starts: dict[int, tuple[Windows, Starts]],
+        pairs: Iterable[tuple[int, int]],
+        ranks: Iterable[int],
+    ) -> list[_Alignment]:
+        """What the starts of some ranks end in, for pairs of width and index of the number."""
+        alignments = []
+        for width, number in pairs:
+            windows, found = starts[width]
+            for rank in ranks:
+                if rank < len(found.seeds):
+                    matrix = found.matrix(number, rank)
+                    alignment = self._aligned(windows, number, matrix)
+                    if alignment is not None:
+                        alignments.append(alignment)
+        return alignments
 
+    def _aligned(
+        self, windows: Windows, number: int, matrix: NDArray[np.float64]
+    ) -> _Alignment | None:
+        """Expectation maximization from a matrix, and the best number of sites."""
+        data, width = self.data, windows.width
+        _, probability, start, n_eligible = kernels.expectation_maximization(
+            data.codes4, data.lengths, matrix, data.numbers[number], data.background,
+            windows.is_free,
+        )  # fmt: skip
+        if n_eligible < 2:
+            return None
+        order = np.argsort(-probability, kind="stable")
+        log_e_values = self._log_e_values(order, start, n_eligible, width)
+        n_sites = _last_smallest(log_e_values)
+        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
+        _, _, log_e = self._columns(counts, n_sites, data.table[n_sites], data.min_width)
+        return _Alignment(width, number, order, start, n_sites, log_e, log_e_values)
 
-def _refined(
-    windows: Windows,
-    matrices: NDArray[np.float64],
-    fractions: NDArray[np.float64],
-    hold_fraction: bool,
-) -> Steps[list[_Candidate]]:
-    """What expectation maximization makes of some matrices: for each the sites and columns with
-    the smallest E-value."""
-    converged = yield Converge(windows, matrices, fractions, hold_fraction)
-    assert isinstance(converged, Converged)
-    ordered = yield Order(windows, *converged)
-    assert isinstance(ordered, Ordered)
-    candidates = []
-    for matrix, fraction, *sites in zip(*converged, *ordered, strict=True):
-        motif = _motif(windows, *sites)
-        if motif is not None:
-            candidates.append(_Candidate(matrix, float(fraction), motif))
-    return candidates
+    def _choose(
+        self, alignments: list[_Alignment], allow_suspect: bool
+    ) -> tuple[Motif | None, int]:
+        """The motif with the smallest E-value of some alignments, and how many starts end within
+        `_AGREE_LOG_E` of it.
 
+        Columns with gaps are left out of those alignments only that could be the best: that takes
+        long and makes no E-value smaller.
+        """
+        motifs: dict[tuple[int, int, float], Motif] = {}
+        best: Motif | None = None
+        ends = []
+        for alignment in sorted(alignments, key=lambda a: a.log_e):
+            log_e = alignment.log_e
+            if best is None or log_e < best.log_e_value:
+                same = alignment.width, alignment.n_sites, alignment.log_e
+                motif = motifs.get(same) or self._motif(alignment)
+                motifs[same] = motif
+                if motif.suspect is not None and not allow_suspect:
+                    continue
+                log_e = motif.log_e_value
+                if best is None or log_e < best.log_e_value:
+                    best = motif
+            ends.append(log_e)
+        if best is None:
+            return None, 0
+        return best, sum(log_e < best.log_e_value + _AGREE_LOG_E for log_e in ends)
 
-def _motif(
-    windows: Windows, order: NDArray[np.int64], start: NDArray[np.int64], n_eligible: int
-) -> Motif | None:
-    """The number of sites and the run of columns of an alignment with the smallest E-value; None
-    where there is no alignment or it is the artefact of full width."""
-    data, width = windows.data, windows.width
-    n_sites = site_kernels.best_number_of_sites(
-        order, start, n_eligible, data.codes4, width, data.background, data.x_log_x, data.table,
-        data.log_ways(width),
-    )  # fmt: skip
-    if n_sites == 0:
-        return None
-    counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
-    first, width, log_e = _columns(data, counts, n_sites, data.table[n_sites], data.min_width)
-    counts = counts[first : first + width]
-    llr = float(
-        data.x_log_x[counts].sum()
-        - width * data.x_log_x[n_sites]
-        - (counts * np.log(data.background)).sum()
-    )
-    matrix = counts / n_sites
-    if (
-        properties.is_full_width(matrix, n_sites, data.lengths)
-        and properties.column_bits(matrix).mean() < properties.FULL_WIDTH_BITS
-    ):
-        return None
-    sequence, longest = order[:n_sites], data.codes4.shape[2]
-    strand, place = np.divmod(start[sequence], longest)
-    return Motif(counts, n_sites, llr, log_e, sequence, place + first, strand)
+    def _motif(self, alignment: _Alignment) -> Motif:
+        """The motif of an alignment: its columns without gaps, of these the run with the smallest
+        p-value, and the number of sites with the smallest E-value for that run."""
+        data, order, start = self.data, alignment.order, alignment.start
+        n_sites = self._number_of_sites(order, start, alignment.log_e_values, alignment.width)
+        first, n_columns = gap_kernels.columns_without_gaps(
+            order, start, n_sites, data.letters, alignment.width, data.min_width
+        )
+        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, alignment.width)
+        counts = counts[first : first + n_columns]
+        excess = data.excess(n_sites)
+        shift, width, log_e = self._columns(counts, n_sites, excess, data.min_width)
+        start = start + first + shift
+        if width < alignment.width:
+            log_e_values = self._log_e_values(order, start, n_sites, width)
+            n_sites = self._number_of_sites(order, start, log_e_values, width)
+            log_e = self._exact_log_e(order, start, n_sites, width)
+        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
+        llr = float(
+            data.x_log_x[counts].sum()
+            - width * data.x_log_x[n_sites]
+            - (counts * data.log_background).sum()
+        )
+        rows = order[:n_sites]
+        strand, place = np.divmod(start[rows], data.longest)
+        n_effective = float(self.weights[rows].sum())
+        return Motif(
+            counts, n_sites, n_effective, llr, log_e, data.given[rows], place, strand,
+            properties.suspect(
+                counts / n_sites, n_sites, n_effective, data.lengths, self.min_sites
+            ),
+        )  # fmt: skip
 
+    def _log_e_values(
+        self, order: NDArray[np.int64], start: NDArray[np.int64], n_most: int, width: int
+    ) -> NDArray[np.float64]:
+        """`site_kernels.log_e_values` from the interpolated table."""
+        data = self.data
+        return site_kernels.log_e_values(
+            order, start, n_most, data.codes4, width, data.log_background, data.x_log_x,
+            data.table, data.log_ways(width),
+        )  # fmt: skip
 
-def _exact(data: SearchData, motif: Motif) -> Motif:
-    """The motif with its E-value from the table of exactly its number of sites."""
-    excess = significance.column_excess(motif.n_sites, data.background)
-    _, _, log_e = _columns(data, motif.counts, motif.n_sites, excess, len(motif.counts))
-    return motif._replace(log_e_value=log_e)
+    def _number_of_sites(
+        self,
+        order: NDArray[np.int64],
+        start: NDArray[np.int64],
+        log_e_values: NDArray[np.float64],
+        width: int,
+    ) -> int:
+        """The number of sites with the smallest E-value, of equals the largest.
 
+        E-values are ragged in the number of sites, as the bins of the LLR are: the interpolated
+        table is smooth and would often miss the smallest by one in log10. So it only says which
+        numbers are worth a table of their own.
+        """
+        nearest = np.argsort(log_e_values, kind="stable")[:_N_EXACT]
+        nearest = nearest[log_e_values[nearest] < log_e_values[nearest[0]] + _RAGGED_LOG_E]
+        exact = {int(n): self._exact_log_e(order, start, int(n), width) for n in np.sort(nearest)}
+        return max(n for n, log_e in exact.items() if log_e <= min(exact.values()))
 
-def _left_free(data: SearchData, motif: Motif, free: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n_sequences, longest) probability that no occurrence of a motif covers each position.
+    def _exact_log_e(
+        self, order: NDArray[np.int64], start: NDArray[np.int64], n_sites: int, width: int
+    ) -> float:
+        data = self.data
+        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
+        return site_kernels.log_e_value(
+            counts, n_sites, data.log_background, data.x_log_x, data.excess(n_sites),
+            data.log_ways(width),
+        )  # fmt: skip
 
-    The motif as it is reported, not the matrix that it came from: that one may be wider and, where
-    it was sharpened, thinks the motif rarer than it is and would leave weak sites for the next.
-    """
-    # once a motif, and less than 1 % of the work: never worth sending away
-    matrix = motif.counts + kernels.PSEUDOCOUNT * data.background
-    return kernels.probability_free(
-        data.codes4, data.lengths, matrix / matrix.sum(axis=1, keepdims=True),
-        min(motif.n_sites / data.lengths.size, 1 - 1e-6), data.background,
-        Windows.of(data, len(motif.counts), free).weight,
-    )  # fmt: skip
-
-
-def _columns(
-    data: SearchData,
-    counts: NDArray[np.int64],
-    n_sites: int,
-    excess: NDArray[np.float64],
-    min_width: int,
-) -> tuple[int, int, float]:
-    """`site_kernels.best_columns` of at least `min_width`."""
-    ways = np.zeros(len(counts) + 1)
-    for width in range(min_width, len(counts) + 1):
-        ways[width] = data.log_ways(width)[n_sites]
-    return site_kernels.best_columns(
-        counts, n_sites, data.background, data.x_log_x, excess, ways, min_width
-    )
+    def _columns(
+        self,
+        counts: NDArray[np.int64],
+        n_sites: int,
+        excess: NDArray[np.float64],
+        min_width: int,
+    ) -> tuple[int, int, float]:
+        """`site_kernels.best_columns` of at least `min_width`."""
+        data = self.data
+        ways = np.zeros(len(counts) + 1)
+        for width in range(min_width, len(counts) + 1):
+            ways[width] = data.log_ways(width)[n_sites]
+        return site_kernels.best_columns(
+            counts, n_sites, data.background, data.x_log_x, excess, ways, min_width
+        )
