@@ -25,14 +25,20 @@ from saeborzoi.motifs.engine.starts import Starts, starting_points
 from saeborzoi.motifs.sequences import Sequences
 
 VERSION = "3"
+_FEW = 8
+"""Up to this expected number two subsequences are started from: the E-values of so few windows are
+nearly the same for many."""
+_EQUAL_LOG_E = 0.1 * math.log(10)
+"""E-values that are nearer than this are equal: that is less than what a site more or less does to
+the bins that they are read from. Of equals the motif with the most sites is taken."""
+_CLEAR_LOG_E = math.log(10)
+"""An ln E from interpolated tables is this far off at most; an alignment was clearly better without
+its gaps where it loses more to them."""
 _N_AGAIN = 2
-"""Pairs of width and expected number that are searched again where the best motif is in doubt,"""
-_N_AGAIN_STARTS = 6
-"""each from so many starts: where many subsequences are nearly as good they end in unlike motifs.
-"""
-_AGREE_LOG_E = math.log(10)
-"""Starts agree on the best motif where at least `_N_AGREE` end within this of its ln E."""
-_N_AGREE = 3
+"""Pairs of width and expected number that are searched again where the best alignments were lost to
+gaps,"""
+_N_AGAIN_STARTS = 10
+"""each from so many starts."""
 _N_EXACT = 16
 """Numbers of sites whose significance is read from a table of their own, at most,"""
 _RAGGED_LOG_E = 6.0
@@ -206,16 +212,16 @@ class _Search:
             if found is not None:
                 starts[width] = windows, found
         numbers = range(self.data.numbers.size)
+        few = np.flatnonzero(self.data.numbers <= _FEW)
         alignments = self._converged(starts, [(width, g) for width in starts for g in numbers], [0])
-        motif, n_agree = self._choose(alignments, allow_suspect)
-        if motif is None or n_agree >= _N_AGREE:
-            return motif
-        # of the narrower widths: whole sequences can be aligned in one way only
-        narrower = [a for a in alignments if a.width < self.data.longest] or alignments
-        nearest = sorted(narrower, key=lambda alignment: alignment.log_e)[:_N_AGAIN]
-        again = [(alignment.width, alignment.number) for alignment in nearest]
-        alignments += self._converged(starts, again, range(1, _N_AGAIN_STARTS))
-        return self._choose(alignments, allow_suspect)[0]
+        alignments += self._converged(starts, [(width, g) for width in starts for g in few], [1])
+        motif, lost = self._choose(alignments, allow_suspect)
+        if motif is not None and lost:
+            # one odd site is enough for a gap: other starts may do without it
+            again = [(alignment.width, alignment.number) for alignment in lost[:_N_AGAIN]]
+            alignments += self._converged(starts, again, range(1, _N_AGAIN_STARTS))
+            motif, _ = self._choose(alignments, allow_suspect)
+        return motif
 
     def put_aside(self, motif: Motif) -> None:
         """Go on in what a motif leaves: its sites are erased, but not those of mere composition,
@@ -267,31 +273,34 @@ class _Search:
 
     def _choose(
         self, alignments: list[_Alignment], allow_suspect: bool
-    ) -> tuple[Motif | None, int]:
-        """The motif with the smallest E-value of some alignments, and how many starts end within
-        `_AGREE_LOG_E` of it.
+    ) -> tuple[Motif | None, list[_Alignment]]:
+        """The motif with the smallest E-value of some alignments, and those narrower than the
+        sequences that would be better if it were not for gaps, best first.
 
         Columns with gaps are left out of those alignments only that could be the best: that takes
         long and makes no E-value smaller.
         """
         motifs: dict[tuple[int, int, float], Motif] = {}
-        best: Motif | None = None
-        ends = []
+        tried: list[tuple[_Alignment, Motif]] = []
+        best = np.inf
         for alignment in sorted(alignments, key=lambda a: a.log_e):
-            log_e = alignment.log_e
-            if best is None or log_e < best.log_e_value:
-                same = alignment.width, alignment.n_sites, alignment.log_e
-                motif = motifs.get(same) or self._motif(alignment)
-                motifs[same] = motif
-                if motif.suspect is not None and not allow_suspect:
-                    continue
-                log_e = motif.log_e_value
-                if best is None or log_e < best.log_e_value:
-                    best = motif
-            ends.append(log_e)
-        if best is None:
-            return None, 0
-        return best, sum(log_e < best.log_e_value + _AGREE_LOG_E for log_e in ends)
+            if alignment.log_e > best + _CLEAR_LOG_E:
+                break
+            same = alignment.width, alignment.n_sites, alignment.log_e
+            motif = motifs.get(same) or self._motif(alignment)
+            motifs[same] = motif
+            if motif.suspect is None or allow_suspect:
+                tried.append((alignment, motif))
+                best = min(best, motif.log_e_value)
+        if not tried:
+            return None, []
+        equals = [motif for _, motif in tried if motif.log_e_value <= best + _EQUAL_LOG_E]
+        lost = {
+            (alignment.width, alignment.number): alignment
+            for alignment, motif in reversed(tried)
+            if alignment.log_e < best - _CLEAR_LOG_E and alignment.width < self.data.longest
+        }
+        return max(equals, key=lambda motif: motif.n_sites), list(lost.values())[::-1]
 
     def _motif(self, alignment: _Alignment) -> Motif:
         """The motif of an alignment: its columns without gaps, of these the run with the smallest
