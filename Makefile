@@ -6,7 +6,7 @@ INSTALLED_DEV := .venv/installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt
 
-.PHONY: demo ui test lint system-packages clean
+.PHONY: demo ui test lint docs system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer
 	$(BIN)/saeborzoi demo
@@ -21,6 +21,10 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(INSTALLED_DEV)  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) --editable '.[platform,celery,k8s,postgres,dev]'
+	$(PIP) --editable '.[platform,celery,k8s,postgres,docs,dev]'
 	touch $@
 
 # SLURM, Redis, sshd and Chromium are real in the tests; a test skips, with words, what is not there

@@ -22,7 +22,8 @@ from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import EPS, SparseAutoencoder
-from saeborzoi.sae.steps import Selector, StepResult, array
+from saeborzoi.sae.step_result import StepResult
+from saeborzoi.sae.steps import Selector, array
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.sae.training import Trained, TrainingLoop, in_batches
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -165,9 +166,6 @@ def run(asset: str, key: str, n: int, storage: str) -> None:
 def fill(n_saes: int) -> None:
     """History of `seqlets` for whole SAEs, through the storage's own interface."""
     import dagster as dg
-    from dagster._core.events import StepMaterializationData
-    from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
-    from dagster._core.utils import make_new_run_id
 
     asset = dg.AssetKey("seqlets")
     begun = time.process_time()
@@ -177,9 +175,9 @@ def fill(n_saes: int) -> None:
         event = entry.get_dagster_event()
         tags = event.step_materialization_data.materialization.tags
         for key in keys:
-            run_id = make_new_run_id()
-            status = DagsterRunStatus.SUCCESS
-            instance.run_storage.add_run(DagsterRun("__ASSET_JOB", run_id=run_id, status=status))
+            run_id = str(uuid.uuid4())
+            status = dg.DagsterRunStatus.SUCCESS
+            instance.run_storage.add_run(dg.DagsterRun("__ASSET_JOB", run_id=run_id, status=status))
             entries = []
             for node in range(N_NODES):
                 parts = {"hyperparameters": key, "node": f"n{node:04d}"}
@@ -188,7 +186,7 @@ def fill(n_saes: int) -> None:
                     partition=dg.MultiPartitionKey(parts),
                     tags={**tags, **{f"dagster/partition/{k}": v for k, v in parts.items()}},
                 )
-                data = StepMaterializationData(made, [])
+                data = event.step_materialization_data._replace(materialization=made)
                 own = event._replace(event_specific_data=data)
                 entries.append(entry._replace(run_id=run_id, dagster_event=own))
             for first in range(0, N_NODES, 1000):

@@ -1,28 +1,42 @@
-"""Files and folders written whole or not at all.
+"""Files and folders written whole or not at all, and locks that a group can share.
 
-How a file is written belongs here; where it lies is the store's business.
+How a file is written belongs here; where it lies is the store's business. Every mode follows the
+umask of whoever writes: what is private stays private, what a group shares stays shared.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
+import pwd
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from saeborzoi.errors import StoreError
+
+_ATTEMPTS = 5
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
+"""What a kernel or file system answers that cannot exchange two names; NFS says EINVAL."""
 
 
 @contextlib.contextmanager
 def write_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path` to fill; takes its place when the block ends without error.
 
-    An earlier artifact at `path` stays until then.
+    An earlier artifact at `path` stays until then. A process that is killed at any point leaves the
+    earlier folder or the new one: the two are exchanged in one system call, and where the file
+    system cannot do that, `restore` puts the earlier one back at the next read or write.
 
     Raises
     ------
@@ -31,15 +45,19 @@ def write_folder(path: Path) -> Iterator[Path]:
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        restore(path)
+        temporary = path.with_name(_unique(path.name))
+        # not `tempfile`, whose modes are 0700 and 0600 whatever the umask says
+        temporary.mkdir()
     try:
         with _explained(path):
             yield temporary
-            temporary.chmod(0o755)
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _fsync(file)
-            _swap(temporary, path)
+            for folder, _, files in os.walk(temporary):
+                for name in files:
+                    fsync(Path(folder) / name)
+                fsync(Path(folder))
+            _place(temporary, path)
+            fsync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -55,17 +73,14 @@ def write_file(path: Path) -> Iterator[Path]:
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(descriptor)
-    temporary = Path(name)
+        temporary = path.with_name(_unique(path.stem) + path.suffix)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         with _explained(path):
             yield temporary
-            temporary.chmod(0o644)
-            _fsync(temporary)
+            fsync(temporary)
             os.replace(temporary, path)
+            fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,23 +91,117 @@ def write_json(path: Path, document: Any) -> None:
         temporary.write_text(json.dumps(document, indent=1, default=str) + "\n")
 
 
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def restore(path: Path) -> None:
+    """Put the earlier folder back that a write was killed over, where `path` itself is missing.
+
+    Only file systems that cannot exchange two folders ever need it.
+    """
+    if path.exists() or not path.parent.is_dir():
+        return
+    pattern = re.compile(old_pattern(re.escape(path.name)))
+    old = [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
+    for entry in sorted(old, key=lambda entry: entry.stat().st_ctime, reverse=True):
+        # another process may have restored it, or put the new one there, in the meantime
+        with contextlib.suppress(OSError):
+            os.rename(entry, path)
+        return
 
 
-def _swap(temporary: Path, path: Path) -> None:
-    """Put `temporary` at `path`; folders cannot replace each other in one system call."""
-    old = path.with_name(f".{path.name}.old-{os.getpid()}")
-    if path.exists():
-        os.rename(path, old)
+def old_pattern(name: str) -> str:
+    """Regular expression of what a folder is called while a new one takes its place."""
+    return rf"\.{name}\.old-[0-9a-f]+"
+
+
+def lock_file(path: Path) -> filelock.FileLock:
+    """A lock at `path`, made with the mode that the umask gives; not yet acquired.
+
+    Raises
+    ------
+    StoreError
+        Where the file belongs to somebody who does not share it.
+    """
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(temporary, path)
+        # made here: filelock would make it 0644, which the second person of a group cannot lock
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
+    except PermissionError as error:
+        raise StoreError(
+            f"{path}: {_owner(path)} and cannot be locked by {_name(os.getuid())}; fix: let its "
+            f"owner run `chmod g+rw {path}` and work with `umask 002`, or use a store of your own"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{path}: the lock cannot be made ({error.strerror})") from error
+    return filelock.FileLock(path)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems cannot sync a folder, and need not
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _unique(name: str) -> str:
+    """A name beside `name` that no other process takes, whatever its process id."""
+    return f".{name}.{secrets.token_hex(6)}"
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Put the folder `temporary` at `path`; what was there is removed."""
+    for attempt in range(_ATTEMPTS):
+        if exchange(temporary, path):
+            return  # the earlier one is called `temporary` now, which the caller removes
+        old = path.with_name(f".{path.name}.old-{secrets.token_hex(6)}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError as error:
+            restore(path)
+            # a reader has put the earlier folder back between the two renames
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and attempt + 1 < _ATTEMPTS:
+                continue
+            raise
+        fsync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        return
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one system call; False where that cannot be done here."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # macOS, an old C library
+        return False
+    names = (os.fsencode(first), os.fsencode(second))
+    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.ENOENT or number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(second))
+
+
+def _owner(path: Path) -> str:
+    try:
+        status = path.stat()
     except OSError:
-        if old.exists():
-            os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        return "its folder belongs to somebody else"
+    return f"belongs to {_name(status.st_uid)} (mode {status.st_mode & 0o777:03o})"
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
 
 
 @contextlib.contextmanager
@@ -100,14 +209,14 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"{path}: the disk is full; free room there or set another [project] store. "
-                "What was there before is untouched"
+                f"{path}: the disk or the quota is full; free room there or set another [project] "
+                "store. What was there before is untouched"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR):
             raise StoreError(
-                f"{path}: cannot be written ({error.strerror}); mend the folder's rights or set "
+                f"{path}: cannot be written ({error.strerror}); fix the folder's rights or set "
                 "another [project] store"
             ) from error
         raise

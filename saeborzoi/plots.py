@@ -1,38 +1,33 @@
-"""The main plots as small PNGs, light enough to stand in an event log.
+"""The main plots: each takes a table of the catalogue and returns a Matplotlib figure.
 
-Each function takes a table of the catalogue (columns as in `docs/catalog`; with or without
-`hyperparameters`) and returns the bytes of one PNG below 60 kB. matplotlib is imported where it
-is used. Interactive views belong to `saeborzoi.browser`.
+Tables are as `saeborzoi.catalog.schema` describes them, with or without `hyperparameters`. How a
+figure becomes a PNG is in `figures.py`; interactive views belong to `saeborzoi.browser`.
 """
 
 from __future__ import annotations
 
-import base64
-import io
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saeborzoi.figures import GREY, INK, Plot, finished, new_figure
 from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix, column_bits
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-MAX_BYTES = 60_000
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D1F")
 """Okabe and Ito's colours for the colour-blind without black and yellow, and two more."""
 BASE_COLOURS = {"A": "#00805F", "C": "#0072B2", "G": "#B87500", "T": "#C2410C"}
-_GREY = "#9AA3AB"
-_INK = "#2B3138"
 
 
-def training_curves(training_log: pd.DataFrame) -> bytes:
-    """FVU and dead share over positions, train and validation; PNG bytes."""
-    figure, (left, right) = _figure(7.2, 2.7, columns=2)
+def training_curves(training_log: pd.DataFrame) -> Plot:
+    """FVU and dead share over positions, train and validation."""
+    figure, (left, right) = new_figure(7.2, 2.7, columns=2)
     for axis, column, label in (
         (left, "fvu", "fraction of variance unexplained"),
         (right, "dead_fraction", "share of dead nodes"),
@@ -48,12 +43,12 @@ def training_curves(training_log: pd.DataFrame) -> bytes:
         axis.set(xlabel="positions seen", title=label, ylim=(0, None))
     if left.lines:
         left.legend(frameon=False)
-    return _png(figure)
+    return finished(figure)
 
 
-def activation_frequency(node: pd.DataFrame) -> bytes:
-    """Histogram of how often nodes fire, log axis, dead nodes counted in words; PNG bytes."""
-    figure, (axis,) = _figure(5.2, 2.7)
+def activation_frequency(node: pd.DataFrame) -> Plot:
+    """Histogram of how often nodes fire, log axis, dead nodes counted in words."""
+    figure, (axis,) = new_figure(5.2, 2.7)
     frequency = node["frequency"].to_numpy(dtype=float)
     alive = frequency[frequency > 0]
     if len(alive):
@@ -66,11 +61,11 @@ def activation_frequency(node: pd.DataFrame) -> bytes:
         ylabel="nodes",
         title=f"{len(alive):,} nodes fire, {n_dead:,} never do",
     )
-    return _png(figure)
+    return finished(figure)
 
 
-def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> bytes:
-    """UMAP of the nodes, coloured by the family of their best significant match; PNG bytes.
+def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> Plot:
+    """UMAP of the nodes, coloured by the family of their best significant match.
 
     Parameters
     ----------
@@ -79,14 +74,14 @@ def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> bytes
     matches
         Table `motif_match`; the eight families with most nodes get a colour.
     """
-    figure, (axis,) = _figure(7.2, 4.4)
+    figure, (axis,) = new_figure(7.2, 4.4)
     families = best_matches(matches).set_index("node")["target_family"]
     family = node_embedding["node"].map(families).fillna("")
     named = family[family != ""].value_counts().index[: len(PALETTE)]
     x, y = node_embedding["umap_1"].to_numpy(), node_embedding["umap_2"].to_numpy()
     rest = ~family.isin(named).to_numpy()
     size = float(np.clip(3000 / max(len(x), 1), 2, 16))
-    axis.scatter(x[rest], y[rest], s=size, color=_GREY, alpha=0.5, linewidths=0, label="other")
+    axis.scatter(x[rest], y[rest], s=size, color=GREY, alpha=0.5, linewidths=0, label="other")
     for name, colour in zip(named, PALETTE, strict=False):
         here = (family == name).to_numpy()
         label = name if len(name) <= 34 else name[:33] + "…"
@@ -94,36 +89,35 @@ def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> bytes
     axis.set(title="nodes by family of their best match", xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
-    return _png(figure)
+    return finished(figure)
 
 
-def motif_logos(motif: pd.DataFrame, n: int = 8) -> bytes:
-    """Logos of the `n` most significant motifs, two a row, in bits; PNG bytes."""
+def motif_logos(motif: pd.DataFrame, n: int = 8) -> Plot:
+    """Logos of the `n` most significant motifs, two a row, in bits."""
     rows = motif[motif["is_significant"].astype(bool)].sort_values(["log10_e_value", "node"])
     rows = rows.head(n)
     if rows.empty:
-        figure, (axis,) = _figure(5.2, 1.0)
+        figure, (axis,) = new_figure(5.2, 1.0)
         axis.set_axis_off()
-        axis.text(0.5, 0.5, "no significant motif", ha="center", va="center", color=_INK)
-        return _png(figure)
+        axis.text(0.5, 0.5, "no significant motif", ha="center", va="center", color=INK)
+        return finished(figure)
     n_rows = (len(rows) + 1) // 2
-    figure, axes = _figure(7.2, 1.15 * n_rows + 0.2, columns=2, rows=n_rows)
+    figure, axes = new_figure(7.2, 1.15 * n_rows + 0.2, columns=2, rows=n_rows)
     for axis in axes[len(rows) :]:
         axis.set_axis_off()
     for axis, row in zip(axes, rows.to_dict("records"), strict=False):
-        matrix = as_matrix(row["matrix"])
-        draw_logo(axis, matrix)
+        draw_logo(axis, row["matrix"])
         axis.set_title(
             f"node {row['node']}, motif {row['motif']}: E = 1e{row['log10_e_value']:.0f}, "
             f"{row['n_sites']} sites",
             fontsize=8,
             loc="left",
         )
-    return _png(figure)
+    return finished(figure)
 
 
-def annotation_heatmap(annotation_overlap: pd.DataFrame, n_per_class: int = 4) -> bytes:
-    """Log2 odds ratio of each class for the nodes most enriched in each class; PNG bytes."""
+def annotation_heatmap(annotation_overlap: pd.DataFrame, n_per_class: int = 4) -> Plot:
+    """Log2 odds ratio of each class for the nodes most enriched in each class."""
     frame = annotation_overlap.assign(
         label=annotation_overlap["annotation_class"].astype(str).str.slice(0, 24)
     )
@@ -135,7 +129,7 @@ def annotation_heatmap(annotation_overlap: pd.DataFrame, n_per_class: int = 4) -
     )
     wide = wide[[node for node in nodes if node in wide.columns]]
     values = np.log2(wide.clip(lower=1 / 64, upper=64)).to_numpy()
-    figure, (axis,) = _figure(7.2, 1.2 + 0.2 * len(wide))
+    figure, (axis,) = new_figure(7.2, 1.2 + 0.2 * len(wide))
     if values.size:
         image = axis.imshow(values, cmap="PuOr_r", vmin=-4, vmax=4, aspect="auto")
         figure.colorbar(image, ax=axis, label="log2 odds ratio", shrink=0.9)
@@ -143,11 +137,11 @@ def annotation_heatmap(annotation_overlap: pd.DataFrame, n_per_class: int = 4) -
         step = max(1, len(nodes) // 24)
         axis.set_xticks(range(0, len(nodes), step), nodes[::step], rotation=90)
     axis.set(xlabel="node", title="annotation of the most enriched nodes")
-    return _png(figure)
+    return finished(figure)
 
 
-def jaccard_heatmap(node_jaccard: pd.DataFrame, n_nodes: int = 60) -> bytes:
-    """Jaccard index among the `n_nodes` nodes that share most, ordered by it; PNG bytes."""
+def jaccard_heatmap(node_jaccard: pd.DataFrame, n_nodes: int = 60) -> Plot:
+    """Jaccard index among the `n_nodes` nodes that share most, ordered by it."""
     pairs = node_jaccard[["node_a", "node_b", "jaccard"]]
     total = (
         pairs.groupby("node_a")["jaccard"]
@@ -161,7 +155,7 @@ def jaccard_heatmap(node_jaccard: pd.DataFrame, n_nodes: int = 60) -> bytes:
     a, b = pairs["node_a"].map(place).to_numpy(int), pairs["node_b"].map(place).to_numpy(int)
     values[a, b] = values[b, a] = pairs["jaccard"]
     order = _order(values)
-    figure, (axis,) = _figure(5.2, 4.6)
+    figure, (axis,) = new_figure(5.2, 4.6)
     if len(nodes):
         image = axis.imshow(values[np.ix_(order, order)], cmap="viridis", vmin=0, vmax=1)
         figure.colorbar(image, ax=axis, label="Jaccard index", shrink=0.9)
@@ -169,15 +163,52 @@ def jaccard_heatmap(node_jaccard: pd.DataFrame, n_nodes: int = 60) -> bytes:
         axis.set_xticks(ticks, nodes[order][list(ticks)], rotation=90)
         axis.set_yticks(ticks, nodes[order][list(ticks)])
     axis.set(title=f"the {len(nodes)} nodes that share most seqlets")
-    return _png(figure)
+    return finished(figure)
 
 
-def as_markdown_image(png: bytes, alternative: str = "plot") -> str:
-    """The PNG as a markdown image with a data URI, for Dagster's markdown metadata."""
-    return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"
+def motif_logo(matrix: Iterable[Iterable[float]], title: str = "") -> Plot:
+    """Logo of one motif, in bits.
+
+    Parameters
+    ----------
+    matrix
+        (width, 4), rows sum to 1, order A C G T; column `matrix` of table `motif` as it is.
+    """
+    letters = as_matrix(matrix)
+    figure, (axis,) = new_figure(0.9 + 0.22 * len(letters), 1.4)
+    draw_logo(axis, letters)
+    axis.set_title(title, loc="left")
+    return finished(figure)
 
 
-def draw_logo(axis: Axes, matrix: NDArray[np.float64]) -> None:
+def activation_tracks(
+    start_bp: NDArray[np.int64], activation: Mapping[int, NDArray[np.float32]], chrom: str
+) -> Plot:
+    """Activation of some nodes along the genome, a row each.
+
+    Parameters
+    ----------
+    start_bp
+        (n_positions,) int64, start of each position, 0-based, ascending.
+    activation
+        Node to (n_positions,) float32.
+    """
+    figure, axes = new_figure(7.2, 0.5 + 0.75 * max(len(activation), 1), rows=len(activation) or 1)
+    for place, (axis, node) in enumerate(zip(axes, activation, strict=False)):
+        axis.fill_between(
+            start_bp, activation[node], step="post", lw=0.6,
+            color=PALETTE[place % len(PALETTE)],
+        )  # fmt: skip
+        axis.set(ylabel=f"node {node}", ylim=(0, None))
+        axis.margins(x=0)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        if place < len(activation) - 1:
+            axis.set_xticklabels([])
+    axes[-1].set_xlabel(f"{chrom}, bp")
+    return finished(figure)
+
+
+def draw_logo(axis: Axes, matrix: Iterable[Iterable[float]]) -> None:
     """Draw a (width, 4) matrix as a logo, letter heights in bits, the largest on top."""
     from matplotlib.patches import PathPatch
     from matplotlib.textpath import TextPath
@@ -185,6 +216,7 @@ def draw_logo(axis: Axes, matrix: NDArray[np.float64]) -> None:
 
     letters = {base: TextPath((0, 0), base, size=1) for base in BASE_COLOURS}
     boxes = {base: path.get_extents() for base, path in letters.items()}
+    matrix = as_matrix(matrix)
     heights = matrix * column_bits(matrix)[:, None]
     for position, column in enumerate(heights):
         bottom = 0.0
@@ -222,37 +254,3 @@ def _order(similarity: NDArray[np.float64]) -> NDArray[np.int64]:
 def _plain(text: str) -> str:
     """Text without what matplotlib reads as mathematics or cannot draw."""
     return "".join(letter for letter in text if letter.isprintable()).replace("$", r"\$")
-
-
-def _figure(
-    width: float, height: float, columns: int = 1, rows: int = 1
-) -> tuple[Figure, list[Axes]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8, colors=_INK)
-    return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    """The figure as a PNG of 128 colours, which keeps it below `MAX_BYTES`."""
-    from PIL import Image
-
-    for axis in figure.axes:
-        axis.title.set_fontsize(9)
-        axis.xaxis.label.set_fontsize(8)
-        axis.yaxis.label.set_fontsize(8)
-        if (legend := axis.get_legend()) is not None:
-            for text in legend.get_texts():
-                text.set_fontsize(8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    image = Image.open(buffer).convert("RGB").quantize(colors=128, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    image.save(small, format="png", optimize=True)
-    return small.getvalue()

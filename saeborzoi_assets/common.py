@@ -9,10 +9,6 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 import pandas as pd
-from dagster._core.execution.context.metadata_logging import (
-    AssetMetadataHandle,
-    OutputMetadataAccumulator,
-)
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
@@ -20,7 +16,8 @@ from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file, write_json
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
-from saeborzoi.settings.hyperparameters import parse_node_key
+from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 
 OWNERS = ["team:saeborzoi"]
@@ -66,8 +63,9 @@ def node_batches(
     """The run's node partitions by SAE, each checked against the settings."""
     nodes: dict[str, list[int]] = {}
     for partition in context.partition_keys:
-        key, _, node = str(partition).rpartition("|")
-        nodes.setdefault(key, []).append(parse_node_key(node))
+        owner, node = PartitionKey.parse(str(partition))
+        assert node is not None, "assets of nodes have partitions of nodes"
+        nodes.setdefault(owner, []).append(node)
     batches = []
     for key, wanted in nodes.items():
         sae = platform.sae(key)
@@ -245,11 +243,11 @@ def keep(
     return output
 
 
-def image(png: bytes) -> dg.MarkdownMetadataValue:
-    """A plot for the UI's metadata."""
-    from saeborzoi.plots import as_markdown_image
+def image(figure: Any) -> dg.MarkdownMetadataValue:
+    """A Matplotlib figure as a PNG for the UI's metadata."""
+    from saeborzoi.figures import as_markdown_image
 
-    return dg.MetadataValue.md(as_markdown_image(png))
+    return dg.MetadataValue.md(as_markdown_image(figure))
 
 
 def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
@@ -277,21 +275,6 @@ def check_specs(asset: str, **descriptions: str) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(name=name, asset=asset, description=description)
         for name, description in descriptions.items()
     ]
-
-
-def _add_metadata(
-    context: dg.AssetExecutionContext, figures: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Metadata of many partitions of the run, at once.
-
-    `context.add_asset_metadata` lists all of the run's partitions and copies what it was told
-    before, for each partition that it is told of: minutes for 4,224 nodes.
-    """
-    step = context.get_step_execution_context()
-    told = dict(step._metadata_accumulator.per_output_metadata)
-    for key, own in figures.items():
-        told[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = own
-    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)
 
 
 def run_result(
@@ -325,7 +308,8 @@ def run_result(
     if summary:
         context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
     shown = None if len(partitions) <= _FEW_PARTITIONS else 1
-    _add_metadata(context, {key: dict(islice(own.items(), shown)) for key, own in figures.items()})
+    shown_figures = {key: dict(islice(own.items(), shown)) for key, own in figures.items()}
+    add_partition_metadata(context, shown_figures)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
     )

@@ -14,7 +14,7 @@ NODE = "node"
 class Partitions(NamedTuple):
     """Partition definitions of one project.
 
-    The dimensions of `node` stand in alphabetical order in its keys: ``<hyperparameters>|n0003``.
+    The dimensions of `node` stand in alphabetical order in its keys, as `PartitionKey` has them.
     From a layer to its SAEs there is no built-in mapping, and Dagster's web server and daemon
     ignore custom ones; there every SAE is shown as depending on all layers, and the asset reads
     the constants of its own layer only.

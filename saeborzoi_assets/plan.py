@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
-from saeborzoi.settings.hyperparameters import Hyperparameters, node_key
+from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
 
 
@@ -12,28 +12,32 @@ class Step(NamedTuple):
 
     name: str
     assets: tuple[str, ...]
-    first: str
-    last: str
+    first: PartitionKey
+    last: PartitionKey
 
     @property
     def partition(self) -> str:
         """The partition, or the range as `dagster asset materialize` takes it."""
-        return self.first if self.first == self.last else f"{self.first}...{self.last}"
+        return str(self.first) if self.first == self.last else f"{self.first}...{self.last}"
+
+    @property
+    def partitions(self) -> list[PartitionKey]:
+        """Every partition of the step."""
+        if self.first.node is None or self.last.node is None:
+            return [self.first]
+        return partition_keys(self.first.owner, range(self.first.node, self.last.node + 1))
 
 
 def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
     """Every step of one SAE, in order."""
     layer = settings.layer_named(hyperparameters.layer)
-    key = hyperparameters.key
-    nodes = (
-        f"{key}|{node_key(0)}",
-        f"{key}|{node_key(hyperparameters.n_nodes(layer.n_channels) - 1)}",
-    )
+    of_layer, key = PartitionKey(layer.name), PartitionKey(hyperparameters.key)
+    last = key._replace(node=hyperparameters.n_nodes(layer.n_channels) - 1)
     return [
-        Step("normalization", ("normalization_constants",), layer.name, layer.name),
+        Step("normalization", ("normalization_constants",), of_layer, of_layer),
         Step("training", ("trained_sae",), key, key),
         Step("inference", ("top_activations",), key, key),
-        Step("nodes", ("seqlets", "meme_motifs", "tomtom_matches"), *nodes),
+        Step("nodes", ("seqlets", "meme_motifs", "tomtom_matches"), key._replace(node=0), last),
         Step(
             "fan-in",
             ("motif_evidence", "umap_embedding", "annotation_overlaps", "jaccard_matrix"),
@@ -49,9 +53,8 @@ def next_step(
 ) -> Step | None:
     """The first step that is not whole, cut to what it lacks; None where the SAE is complete."""
     for step in steps(settings, hyperparameters):
-        wanted = _partitions(step)
-        owner = step.first.partition("|")[0]
-        made = {asset: catalog.partitions_made(asset, owner) for asset in step.assets}
+        wanted = step.partitions
+        made = {asset: catalog.partitions_made(asset, step.first.owner) for asset in step.assets}
         lacking = [key for key in wanted if any(key not in made[asset] for asset in step.assets)]
         if lacking:
             assets = tuple(
@@ -59,11 +62,3 @@ def next_step(
             )
             return step._replace(assets=assets, first=lacking[0], last=lacking[-1])
     return None
-
-
-def _partitions(step: Step) -> list[str]:
-    """Every partition of a step."""
-    if step.first == step.last:
-        return [step.first]
-    key, _, last = step.last.partition("|")
-    return [f"{key}|{node_key(node)}" for node in range(int(last[1:]) + 1)]

@@ -17,10 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterEventType, Field, StringSource
-from dagster import _check as check
+from dagster import DagsterEventType, EventLogEntry, Field, StringSource
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
@@ -84,13 +82,17 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
         """The event log of an instance."""
         base_dir = config_value.get("base_dir")
         if base_dir is None:
-            home = check.not_none(os.environ.get("DAGSTER_HOME"), "DAGSTER_HOME is not set")
+            home = os.environ.get("DAGSTER_HOME")
+            if not home:
+                raise ValueError("no place for the event log: set DAGSTER_HOME, or give base_dir")
             base_dir = str(Path(home) / "history" / "runs")
         return cls(base_dir, inst_data)
 
     def run_connection(self, run_id: str | None = None) -> Any:
         """Connection to a run's own file, which is made where it is missing."""
-        _make_database(Path(self.path_for_shard(check.not_none(run_id))))
+        if run_id is None:
+            raise ValueError("a run's own file needs the run's id")
+        _make_database(Path(self.path_for_shard(run_id)))
         return super().run_connection(run_id)
 
     def get_asset_tags_to_index(self, tag_keys: set[str]) -> set[str]:

@@ -25,7 +25,7 @@ from saeborzoi.files import write_folder
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
-from saeborzoi.settings.hyperparameters import Hyperparameters, node_key
+from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi_resources.compute import Compute, make_compute
@@ -54,7 +54,7 @@ class Sae(NamedTuple):
         outside = [node for node in nodes if not 0 <= node < self.n_nodes]
         if outside:
             last = node_key(self.n_nodes - 1)
-            everything = f"{self.key}|n0000...{self.key}|{last}"
+            everything = f"{PartitionKey(self.key, 0)}...{PartitionKey(self.key, self.n_nodes - 1)}"
             raise PartitionKeyError(
                 f"{self.key} has {self.n_nodes} nodes, n0000 ... {last}; there is no "
                 f"{node_key(outside[0])}"

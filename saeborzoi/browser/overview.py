@@ -10,6 +10,7 @@ from saeborzoi.browser.encoding import integer, is_true, number, numbers, pack_m
 from saeborzoi.browser.tables import SaeTables, log10_or_none
 from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.settings.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,10 +209,12 @@ def _sae(frame: pd.DataFrame) -> dict[str, Any] | None:
     if frame.empty:
         return None
     row = frame.drop(columns="artifact", errors="ignore").iloc[0].to_dict()
-    return {
+    plain = {
         str(name): value if isinstance(value, str) else number(value, 6)
         for name, value in row.items()
     }
+    told = [name for name in Hyperparameters.model_fields if name != "layer" and name in plain]
+    return {**plain, "settings": [[name.replace("_", " "), plain[name]] for name in told]}
 
 
 def _training(log: pd.DataFrame) -> dict[str, list[list[Any]]]:

@@ -56,7 +56,7 @@ REQUIRED = {
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
     ),
     "node_jaccard": ("node_a", "node_b", "n_overlapping", "jaccard"),
-    "materialization": ("asset", "partition_key"),
+    "materialization": ("asset", "node"),
 }  # fmt: skip
 """Columns that the writer reads of each table."""
 
@@ -162,7 +162,7 @@ class SaeTables:
         largest = -1
         for name, frame in self._frames.items():
             for column in ("node", "node_a", "node_b"):
-                if column in REQUIRED[name] and len(frame):
+                if column in REQUIRED[name] and frame[column].notna().any():
                     smallest, largest_here = int(frame[column].min()), int(frame[column].max())
                     if smallest < 0:
                         raise InputError(
@@ -185,9 +185,9 @@ class SaeTables:
         """Asset to the nodes that it was made for; None for the SAE as a whole."""
         made: dict[str, set[int | None]] = {}
         rows: Any = self["materialization"]
-        for asset, partition in zip(rows["asset"], rows["partition_key"], strict=True):
-            _, bar, node = str(partition).partition("|n")
-            made.setdefault(str(asset), set()).add(int(node) if bar and node.isdigit() else None)
+        is_whole = rows["node"].isna()
+        for asset, node, whole in zip(rows["asset"], rows["node"], is_whole, strict=True):
+            made.setdefault(str(asset), set()).add(None if whole else int(node))
         return made
 
 

@@ -19,11 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from saeborzoi.catalog.migrations import version_of
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
-from saeborzoi.catalog.scope import PROJECT, Made, Scope, belonging_to, fitted, where_of
+from saeborzoi.catalog.scope import (
+    PROJECT,
+    Made,
+    Scope,
+    belonging_to,
+    fitted,
+    of_partitions,
+    where_of,
+)
 from saeborzoi.catalog.tables import make_tables, missing_parts
 from saeborzoi.errors import CatalogError
-from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,11 +72,9 @@ class Catalog:
             )
         connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
         try:
-            self._require_version(connection)
-            if missing_parts(connection):
+            if self._is_older(connection) or missing_parts(connection):
                 connection.close()
-                with self._write("tables of this release"):
-                    pass
+                self._bring_up_to_date()
                 connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
             yield connection
         finally:
@@ -107,9 +114,8 @@ class Catalog:
         CatalogError
             Names the asset and the first partition to materialize.
         """
-        wanted = Scope(hyperparameters=owner, nodes=None if nodes is None else tuple(nodes))
         made = self.partitions_made(asset, owner)
-        missing = [key for key in wanted.partition_keys if key not in made]
+        missing = [key for key in partition_keys(owner, nodes) if key not in made]
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise CatalogError(
@@ -122,28 +128,27 @@ class Catalog:
         if not self.path.exists():
             return []
         found = self.frame(
-            "SELECT DISTINCT artifact FROM materialization WHERE asset = ? "
-            "AND (partition_key = ? OR starts_with(partition_key, ?)) ORDER BY artifact",
-            [asset, owner, owner + "|"],
+            "SELECT DISTINCT artifact FROM materialization WHERE asset = ? AND owner = ? "
+            "ORDER BY artifact",
+            [asset, owner],
         )
         return [Path(name) for name in found["artifact"]]
 
     def artifacts_made(self) -> pd.DataFrame:
-        """Every artifact that rows stand on: asset, owner's `first` partition key, n_partitions,
-        artifact."""
+        """Every artifact that rows stand on: asset, owner, first_node (NA for what is of the owner
+        as a whole), n_partitions, artifact."""
         return self.frame(
-            "SELECT asset, min(partition_key) AS first, count(*) AS n_partitions, artifact "
-            "FROM materialization GROUP BY asset, split_part(partition_key, '|', 1), artifact "
-            "ORDER BY ALL"
-        )
+            "SELECT asset, owner, min(node) AS first_node, count(*) AS n_partitions, artifact "
+            "FROM materialization GROUP BY asset, owner, artifact ORDER BY ALL"
+        ).astype({"first_node": "Int64"})
 
     def batches(self, hyperparameters: str) -> pd.DataFrame:
-        """Every artifact that rows of an SAE's nodes stand on: asset, artifact, partition_keys."""
+        """Every artifact that rows of an SAE's nodes stand on: asset, artifact, nodes."""
         return self.frame(
-            "SELECT asset, artifact, list(partition_key ORDER BY partition_key) AS partition_keys "
-            "FROM materialization WHERE starts_with(partition_key, ?) "
+            "SELECT asset, artifact, list(node ORDER BY node) AS nodes "
+            "FROM materialization WHERE owner = ? AND node IS NOT NULL "
             "GROUP BY asset, artifact ORDER BY asset, artifact",
-            [hyperparameters + "|"],
+            [hyperparameters],
         )
 
     def resting_on(self, assets: Iterable[str], hyperparameters: str) -> list[str]:
@@ -151,7 +156,7 @@ class Catalog:
         it, directly or not."""
         found = self.frame(
             "SELECT asset, json_keys(made_from, '$.inputs') AS inputs FROM materialization "
-            "WHERE list_contains(?, partition_key)",
+            "WHERE list_contains(?, owner) AND node IS NULL",
             [[hyperparameters, PROJECT]],
         )
         inputs = {
@@ -162,16 +167,16 @@ class Catalog:
             touched |= more
         return sorted(touched & set(inputs))
 
-    def partitions_made(self, asset: str, owner: str) -> set[str]:
-        """Partition keys of one layer or SAE whose rows stand in the catalogue."""
+    def partitions_made(self, asset: str, owner: str) -> set[PartitionKey]:
+        """Partitions of one layer or SAE whose rows stand in the catalogue."""
         if not self.path.exists():
             return set()
-        found = self.frame(
-            "SELECT partition_key FROM materialization WHERE asset = ? "
-            "AND (partition_key = ? OR starts_with(partition_key, ?))",
-            [asset, owner, owner + "|"],
-        )
-        return set(found["partition_key"])
+        with self.read() as connection:
+            found = connection.execute(
+                "SELECT owner, node FROM materialization WHERE asset = ? AND owner = ?",
+                [asset, owner],
+            ).fetchall()
+        return {PartitionKey(*row) for row in found}
 
     def data_versions(
         self, asset: str, owner: str, nodes: Sequence[int] | None = None
@@ -180,12 +185,10 @@ class Catalog:
         partitioned by node and `nodes` are given, of those nodes."""
         if not self.path.exists():
             return []
-        keys = [owner, *(f"{owner}|{node_key(node)}" for node in nodes or ())]
         found = self.frame(
-            "SELECT DISTINCT data_version FROM materialization WHERE asset = ? AND ("
-            "list_contains(?, partition_key) OR (? AND starts_with(partition_key, ?))) "
-            "ORDER BY data_version",
-            [asset, keys, nodes is None, owner + "|"],
+            "SELECT DISTINCT data_version FROM materialization WHERE asset = ? AND owner = ? "
+            "AND (? OR node IS NULL OR list_contains(?::INTEGER[], node)) ORDER BY data_version",
+            [asset, owner, nodes is None, list(map(int, nodes or ()))],
         )
         return list(found["data_version"])
 
@@ -195,7 +198,7 @@ class Catalog:
             return 0.0
         found = self.frame(
             "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
-            "JOIN materialization ON asset = 'trained_sae' AND partition_key = hyperparameters "
+            "JOIN materialization ON asset = 'trained_sae' AND owner = hyperparameters "
             "WHERE made_at >= ?",
             [moment],
         )
@@ -207,7 +210,7 @@ class Catalog:
         if not self.path.exists():
             return {}
         found = self.frame(
-            "SELECT split_part(partition_key, '|', 1) AS owner, data_version, count(*) AS n "
+            "SELECT owner, data_version, count(*) AS n "
             "FROM materialization WHERE asset = ? GROUP BY ALL ORDER BY ALL",
             [asset],
         )
@@ -221,8 +224,7 @@ class Catalog:
         row for each asset, owner and fingerprint, with n_partitions."""
         return self.frame(
             "SELECT asset, owner, files, sum(n)::BIGINT AS n_partitions FROM (SELECT asset, "
-            "split_part(partition_key, '|', 1) AS owner, count(*) AS n, "
-            "any_value(made_from)->>'$.files' AS files FROM materialization "
+            "owner, count(*) AS n, any_value(made_from)->>'$.files' AS files FROM materialization "
             "GROUP BY asset, owner, data_version) WHERE files IS NOT NULL GROUP BY ALL ORDER BY ALL"
         )
 
@@ -232,16 +234,16 @@ class Catalog:
         Returns
         -------
         DataFrame
-            run_id, code_version, data_version, artifact, made_from, made_at, and partition_keys:
-            the sorted keys of the partitions that were made together.
+            run_id, code_version, data_version, artifact, made_from, made_at, and nodes: those
+            that were made together, sorted; None for what is of the owner as a whole.
         """
         return self.frame(
             "SELECT run_id, code_version, data_version, artifact, made_from, "
-            "max(made_at) AS made_at, list(partition_key ORDER BY partition_key) AS partition_keys "
-            "FROM materialization WHERE asset = ? "
-            "AND (partition_key = ? OR starts_with(partition_key, ?)) "
+            "max(made_at) AS made_at, "
+            "list(node ORDER BY node) FILTER (node IS NOT NULL) AS nodes "
+            "FROM materialization WHERE asset = ? AND owner = ? "
             "GROUP BY ALL ORDER BY made_at, artifact",
-            [asset, owner, owner + "|"],
+            [asset, owner],
         )
 
     # -- writing -----------------------------------------------------------------------------
@@ -283,18 +285,19 @@ class Catalog:
                         f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming"
                     )
                     connection.unregister("incoming")
-            keys = scope.partition_keys
+            condition, parameters = of_partitions(scope)
             connection.execute(
-                "DELETE FROM materialization WHERE asset = ? AND list_contains(?, partition_key)",
-                [made.asset, keys],
+                f"DELETE FROM materialization WHERE asset = ? AND {condition}",
+                [made.asset, *parameters],
             )
             connection.execute(
-                "INSERT INTO materialization (asset, partition_key, run_id, code_version, "
+                "INSERT INTO materialization (asset, owner, node, run_id, code_version, "
                 "data_version, artifact, n_rows, made_at, made_from) "
-                "SELECT ?, unnest(?), ?, ?, ?, ?, ?, ?, ?",
+                "SELECT ?, ?, unnest(?::INTEGER[]), ?, ?, ?, ?, ?, ?, ?",
                 [
                     made.asset,
-                    keys,
+                    scope.owner,
+                    [None] if scope.nodes is None else list(map(int, scope.nodes)),
                     made.run_id,
                     made.code_version,
                     made.data_version,
@@ -351,8 +354,8 @@ class Catalog:
             connection = self._connect(read_only=False, patience_s=WRITER_PATIENCE_S)
             try:
                 connection.execute("BEGIN")
+                self._is_older(connection)  # refuses one of a later release
                 make_tables(connection)
-                self._require_version(connection)
                 yield connection
                 connection.execute("COMMIT")
             finally:
@@ -383,15 +386,33 @@ class Catalog:
                     ) from error
                 time.sleep(_RETRY_S * (1 + random.random()))
 
-    def _require_version(self, connection: duckdb.DuckDBPyConnection) -> None:
-        # fetched whole: a connection with an unread result refuses further work
-        found = connection.execute("SELECT max(version) FROM schema_version").fetchall()
-        version = found[0][0] if found else None
-        if version != SCHEMA_VERSION:
+    def _is_older(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        """Whether an earlier release made the catalogue; one of a later release is refused."""
+        version = version_of(connection)
+        if version is not None and version > SCHEMA_VERSION:
             raise CatalogError(
-                f"catalogue {self.path} has schema version {version}, this code needs "
-                f"{SCHEMA_VERSION}; move it away and `saeborzoi run`, or install that version"
+                f"catalogue {self.path} has schema version {version}, this release knows "
+                f"{SCHEMA_VERSION} at most; install the release that made it, or a newer one"
             )
+        return version is not None and version < SCHEMA_VERSION
+
+    def _bring_up_to_date(self) -> None:
+        """Migrate a catalogue, and make tables and views that came since, under the lock.
+
+        Raises
+        ------
+        CatalogError
+            Where it cannot be written here.
+        """
+        try:
+            with self._write("bringing it up to this release"):
+                pass
+        except OSError as error:
+            raise CatalogError(
+                f"catalogue {self.path} is of an earlier release and cannot be written here "
+                f"({error.strerror}); to fix this, read it once where it can be, e.g. with "
+                "`saeborzoi query 'FROM sae'` as its owner, or read a copy of it"
+            ) from error
 
 
 def _read_holder(path: Path) -> str:

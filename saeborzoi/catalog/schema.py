@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SCHEMA_VERSION = 1
+from saeborzoi.settings.hyperparameters import Hyperparameters
+
+SCHEMA_VERSION = 2
+"""Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
+needs a step in `migrations.py`."""
 
 
 class Column(NamedTuple):
@@ -38,13 +42,15 @@ def _table(name: str, grain: str, key: str, *columns: Column | tuple[str, str, s
     return Table(name, grain, tuple(key.split()), tuple(Column(*column) for column in columns))
 
 
+_SQL_TYPE: dict[object, str] = {int: "INTEGER", float: "DOUBLE"}
+_SETTINGS = tuple(
+    Column(name, _SQL_TYPE.get(field.annotation, "VARCHAR"), str(field.description))
+    for name, field in Hyperparameters.model_fields.items()
+)
+"""A column a hyperparameter."""
+
 _SUMMARY = (
-    ("expansion", "INTEGER", "nodes for each channel"),
-    ("topk", "DOUBLE", "active nodes as a fraction of the channels"),
-    ("learning_rate", "DOUBLE", "peak learning rate"),
-    ("seed", "INTEGER", "seed of initialization and data order"),
-    ("variant", "VARCHAR", "topk, batch_topk or matryoshka"),
-    ("recipe", "VARCHAR", "default or published"),
+    *_SETTINGS,
     ("fvu", "DOUBLE", "fraction of variance unexplained, training data"),
     ("validation_fvu", "DOUBLE", "fraction of variance unexplained, validation data"),
     ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
@@ -75,13 +81,7 @@ TABLES = (
         "one row a trained SAE",
         "hyperparameters",
         _HYPERPARAMETERS,
-        ("layer", "VARCHAR", "layer that it reads"),
-        ("expansion", "INTEGER", "nodes for each channel"),
-        ("topk", "DOUBLE", "active nodes as a fraction of the channels"),
-        ("learning_rate", "DOUBLE", "peak learning rate"),
-        ("seed", "INTEGER", "seed of initialization and data order"),
-        ("variant", "VARCHAR", "topk, batch_topk or matryoshka"),
-        ("recipe", "VARCHAR", "default or published"),
+        *_SETTINGS,
         ("n_channels", "INTEGER", "channels of the layer"),
         ("n_nodes", "INTEGER", "nodes of the SAE"),
         ("k", "INTEGER", "active nodes a position"),
@@ -273,7 +273,6 @@ TABLES = (
         "one row a trained SAE, among the others of its layer when last compared",
         "hyperparameters",
         _HYPERPARAMETERS,
-        ("layer", "VARCHAR", "layer that it reads"),
         *_SUMMARY,
         ("is_pareto", "BOOLEAN", "no other SAE of the layer has a lower FVU at as low an L0"),
         ("is_pareto_with_dead", "BOOLEAN", "the same with the share of dead nodes as third cost"),
@@ -315,9 +314,10 @@ TABLES = (
     _table(
         "materialization",
         "one row an asset's partition: what made the rows that stand now",
-        "asset partition_key",
+        "asset owner node",
         ("asset", "VARCHAR", "name of the asset"),
-        ("partition_key", "VARCHAR", "layer, hyperparameters, or hyperparameters|node"),
+        ("owner", "VARCHAR", "layer, partition key of the SAE, or 'project'"),
+        ("node", "INTEGER", "node of the SAE, NULL for what is of the owner as a whole"),
         ("run_id", "VARCHAR", "Dagster run"),
         ("code_version", "VARCHAR", "version of the asset's code"),
         ("data_version", "VARCHAR", "fingerprint of the inputs and settings that it was made from"),

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saeborzoi.catalog.schema import NODE_TABLES, TABLE, TABLES
 from saeborzoi.errors import CatalogError
-from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PROJECT = "project"
-"""Owner, and partition key in `materialization`, of what belongs to the whole project."""
+"""Owner in `materialization` of what belongs to the whole project."""
 
 
 class Scope(NamedTuple):
@@ -31,11 +31,9 @@ class Scope(NamedTuple):
         return self.hyperparameters or self.layer or PROJECT
 
     @property
-    def partition_keys(self) -> list[str]:
-        """Dagster partition keys of the scope."""
-        if self.nodes is None:
-            return [self.owner]
-        return [f"{self.owner}|{node_key(node)}" for node in self.nodes]
+    def partition_keys(self) -> list[PartitionKey]:
+        """Partitions of the scope."""
+        return partition_keys(self.owner, self.nodes)
 
 
 class Made(NamedTuple):
@@ -84,6 +82,17 @@ def where_of(scope: Scope) -> tuple[str, list[Any]]:
     )
 
 
+def of_partitions(scope: Scope) -> tuple[str, list[Any]]:
+    """SQL condition and parameters for the rows of `materialization` of exactly a scope's
+    partitions: those of an SAE's nodes are not the SAE's own."""
+    if scope.nodes is None:
+        return "owner = ? AND node IS NULL", [scope.owner]
+    return (
+        "owner = ? AND list_contains(?::INTEGER[], node)",
+        [scope.owner, list(map(int, scope.nodes))],
+    )
+
+
 def belonging_to(scopes: Iterable[Scope]) -> dict[str, tuple[str, list[Any]]]:
     """Table to the SQL condition and parameters of the rows that go with layers, SAEs or nodes of
     SAEs when they are removed.
@@ -103,19 +112,20 @@ def belonging_to(scopes: Iterable[Scope]) -> dict[str, tuple[str, list[Any]]]:
 def _belonging_to(scope: Scope) -> Iterator[tuple[str, str, list[Any]]]:
     made = "materialization"
     if scope.hyperparameters is None:
-        yield made, "partition_key = ?", [scope.layer]
+        yield made, "owner = ?", [scope.layer]
         for table in TABLES:
             if table.key[0] == "layer":
                 yield table.name, "layer = ?", [scope.layer]
     elif scope.nodes is None:
         key = scope.hyperparameters
-        yield made, "partition_key = ? OR starts_with(partition_key, ?)", [key, f"{key}|"]
+        yield made, "owner = ?", [key]
         for table in TABLES:
             for column in table.key:
                 if column.startswith("hyperparameters"):
                     yield table.name, f"{column} = ?", [key]
     else:
-        yield made, "list_contains(?, partition_key)", [scope.partition_keys]
+        condition, parameters = of_partitions(scope)
+        yield made, f"({condition})", parameters
         condition, parameters = where_of(scope)
         for name in NODE_TABLES:
             yield name, f"({condition})", parameters

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
+from saeborzoi.catalog.migrations import migrate
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
 from saeborzoi.catalog.views import VIEW_COMMENTS, VIEWS
 
@@ -12,22 +14,30 @@ if TYPE_CHECKING:
 
 
 def missing_parts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Columns of this release's tables that are not there, as (table, column), and views, as
-    (view, "")."""
+    """Columns of this release's tables that are not there, as (table, column), and views that are
+    not there or say another thing, as (view, "")."""
     found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
-    there = set(found) | {(name, "") for name, _ in found}
+    comments = dict(
+        connection.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal")
+        .fetchall()
+    )  # fmt: skip
+    there = set(found)
     wanted = [(table.name, column.name) for table in TABLES for column in table.columns]
-    return [name for name in [*wanted, *((view, "") for view in VIEWS)] if name not in there]
+    return [
+        *(name for name in wanted if name not in there),
+        *((view, "") for view in VIEWS if comments.get(view) != _comment_of(view)),
+    ]
 
 
 def make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Tables, columns, views and their comments, where they are not there yet.
 
-    A catalogue of the same version that an earlier release made gains what came since; a column
-    that is new is NULL in the rows that stand.
+    A catalogue of an earlier version is migrated. One of the same version that an earlier release
+    made gains what came since; a column that is new is NULL in the rows that stand.
     """
+    migrated = migrate(connection)
     missing = missing_parts(connection)
-    if not missing:
+    if not missing and not migrated:
         return
     found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
     tables = {name for (name,) in found}
@@ -37,16 +47,17 @@ def make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     absent = set(missing)
     columns = [(table, column) for table in TABLES for column in table.columns]
     for table, column in columns:
-        if (table.name, column.name) not in absent:
+        if (table.name, column.name) in absent:
+            # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the
+            # check of each incoming frame, and rows are only ever replaced by whole partitions
+            connection.execute(
+                f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
+                if table.name in tables
+                else f"CREATE TABLE {table.name} ({column.name} {column.type})"
+            )
+            tables.add(table.name)
+        elif not migrated:
             continue
-        # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the check
-        # of each incoming frame, and rows are only ever replaced by whole partitions
-        connection.execute(
-            f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
-            if table.name in tables
-            else f"CREATE TABLE {table.name} ({column.name} {column.type})"
-        )
-        tables.add(table.name)
         connection.execute(
             f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
         )
@@ -54,7 +65,13 @@ def make_tables(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"COMMENT ON TABLE {table.name} IS {_quoted(grain)}")
     for name, sql in VIEWS.items():
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
-        connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(VIEW_COMMENTS[name])}")
+        connection.execute(f"COMMENT ON VIEW {name} IS {_quoted(_comment_of(name))}")
+
+
+def _comment_of(view: str) -> str:
+    """A view's grain, and a digest of its SQL, by which another wording is told."""
+    digest = hashlib.blake2b(VIEWS[view].encode(), digest_size=4).hexdigest()
+    return f"{VIEW_COMMENTS[view]} [{digest}]"
 
 
 def _quoted(text: str) -> str:

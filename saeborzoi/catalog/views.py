@@ -1,5 +1,20 @@
 """The catalogue's views: questions that several readers ask, each with a comment on its grain."""
 
+from saeborzoi.settings.hyperparameters import Hyperparameters
+
+_SETTINGS = ", ".join(f"s.{name}" for name in Hyperparameters.model_fields)
+_COMPARED = [name for name in Hyperparameters.model_fields if name not in ("layer", "seed")]
+"""Settings that a factor may hang on."""
+
+
+def _shared(name: str) -> str:
+    """SQL for a setting that all SAEs of a group share though the layer has others."""
+    return (
+        f"CASE WHEN count(DISTINCT {name}) = 1 AND any_value(n_{name}) > 1 "
+        f"THEN '{name} ' || any_value({name}) END"
+    )
+
+
 VIEWS = {
     "supported_match": """
         SELECT m.* FROM motif_match m
@@ -53,9 +68,9 @@ VIEWS = {
         )
         GROUP BY hyperparameters, database, target_name
     """,
-    "sae_summary": """
-        SELECT s.hyperparameters, s.layer, s.expansion, s.topk, s.learning_rate, s.seed,
-               s.variant, s.recipe, s.fvu, s.validation_fvu, s.l0, s.dead_fraction, s.training_s,
+    "sae_summary": f"""
+        SELECT s.hyperparameters, {_SETTINGS}, s.fvu, s.validation_fvu, s.l0,
+               s.dead_fraction, s.training_s,
                s.n_nodes, coalesce(d.n_nodes_done, 0) AS n_nodes_done,
                coalesce(n.n_selected, 0) AS n_selected,
                coalesce(m.n_nodes_with_motif, 0) AS n_nodes_with_motif,
@@ -64,7 +79,7 @@ VIEWS = {
                coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q
         FROM sae s
         LEFT JOIN (
-            SELECT split_part(partition_key, '|', 1) AS hyperparameters, count(*) AS n_nodes_done
+            SELECT owner AS hyperparameters, count(*) AS n_nodes_done
             FROM materialization WHERE asset = 'tomtom_matches' GROUP BY ALL
         ) d USING (hyperparameters)
         LEFT JOIN (
@@ -87,32 +102,20 @@ VIEWS = {
             FROM best_match GROUP BY ALL
         ) b USING (hyperparameters)
     """,
-    "factor_by_sae": """
+    "factor_by_sae": f"""
         WITH found AS (
-            SELECT s.layer, s.expansion, s.topk, s.learning_rate, s.variant, s.recipe, f.*
+            SELECT {_SETTINGS}, f.*
             FROM transcription_factor f JOIN sae s USING (hyperparameters)
         ), layers AS (
             SELECT layer, count(DISTINCT hyperparameters) AS n_saes_of_layer,
-                   count(DISTINCT expansion) AS expansions, count(DISTINCT topk) AS topks,
-                   count(DISTINCT learning_rate) AS learning_rates,
-                   count(DISTINCT variant) AS variants, count(DISTINCT recipe) AS recipes
+                   {", ".join(f"count(DISTINCT {name}) AS n_{name}" for name in _COMPARED)}
             FROM found GROUP BY layer
         )
         SELECT layer, database, target_name, any_value(target_family) AS target_family,
                count(*) AS n_saes, any_value(n_saes_of_layer) AS n_saes_of_layer,
                list(hyperparameters ORDER BY hyperparameters) AS saes,
                sum(n_nodes)::BIGINT AS n_nodes, min(best_q_value) AS best_q_value,
-               concat_ws(', ',
-                   CASE WHEN count(DISTINCT expansion) = 1 AND any_value(expansions) > 1
-                        THEN 'expansion ' || any_value(expansion) END,
-                   CASE WHEN count(DISTINCT topk) = 1 AND any_value(topks) > 1
-                        THEN 'topk ' || any_value(topk) END,
-                   CASE WHEN count(DISTINCT learning_rate) = 1 AND any_value(learning_rates) > 1
-                        THEN 'learning_rate ' || any_value(learning_rate) END,
-                   CASE WHEN count(DISTINCT variant) = 1 AND any_value(variants) > 1
-                        THEN 'variant ' || any_value(variant) END,
-                   CASE WHEN count(DISTINCT recipe) = 1 AND any_value(recipes) > 1
-                        THEN 'recipe ' || any_value(recipe) END) AS only_with
+               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with
         FROM found JOIN layers USING (layer)
         GROUP BY layer, database, target_name
     """,

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from saeborzoi.comparison.table import SHOWN
+from saeborzoi.figures import png_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 _MAX_FACTORS = 200
 _HEADINGS = {
@@ -41,7 +43,7 @@ def comparison_page(
     comparison: pd.DataFrame,
     pairs: pd.DataFrame,
     factors: pd.DataFrame,
-    plots: Mapping[str, bytes],
+    plots: Mapping[str, Figure],
 ) -> str:
     """The page.
 
@@ -54,7 +56,7 @@ def comparison_page(
     factors
         As `comparison.factors_by_settings` gives them.
     plots
-        Name to PNG.
+        Name to figure; the page holds them as PNGs.
 
     Returns
     -------
@@ -71,9 +73,9 @@ def comparison_page(
         f"<p>{_EXPLANATION}</p>",
         _table(comparison[SHOWN]),
     ]
-    for name, png in plots.items():
+    for name, figure in plots.items():
         heading = _HEADINGS[name]
-        data = base64.b64encode(png).decode()
+        data = base64.b64encode(png_of(figure)).decode()
         parts.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
     parts += [
         "<h2>Pairs of SAEs</h2>",

@@ -1,4 +1,4 @@
-"""Plots of the comparison of SAEs, in the style of `plots.py`: small PNGs from its tables."""
+"""Plots of the comparison of SAEs, as in `plots.py`: Matplotlib figures from its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saeborzoi.comparison.table import fvu_column
-from saeborzoi.plots import PALETTE, _figure, _png
+from saeborzoi.figures import Plot, finished, new_figure
+from saeborzoi.plots import PALETTE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +27,8 @@ def short_label(key: str, layer: str) -> str:
     return key.removeprefix(f"{layer}_").replace("_", " ")
 
 
-def reconstruction(comparison: pd.DataFrame) -> bytes:
-    """FVU against L0 of each layer's SAEs, coloured by dead share, the Pareto front as a line;
-    PNG bytes.
+def reconstruction(comparison: pd.DataFrame) -> Plot:
+    """FVU against L0 of each layer's SAEs, coloured by dead share, the Pareto front as a line.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def reconstruction(comparison: pd.DataFrame) -> bytes:
     layers = [rows for _, rows in comparison.groupby("layer")][:_MAX_LAYERS]
     columns = min(len(layers), 3)
     n_rows = -(-len(layers) // columns)
-    figure, axes = _figure(2.6 + 2.3 * columns, 2.9 * n_rows, columns=columns, rows=n_rows)
+    figure, axes = new_figure(2.6 + 2.3 * columns, 2.9 * n_rows, columns=columns, rows=n_rows)
     most_dead = max(float(comparison["dead_fraction"].max()), 0.01)
     points = None
     for axis in axes[len(layers) :]:
@@ -67,11 +67,11 @@ def reconstruction(comparison: pd.DataFrame) -> bytes:
         axis.margins(0.25, 0.15)
     if points is not None:
         figure.colorbar(points, ax=axes, label="share of dead nodes", shrink=0.9)
-    return _png(figure)
+    return finished(figure)
 
 
-def findings(comparison: pd.DataFrame) -> bytes:
-    """Nodes with a significant motif and distinct factors of each SAE, the most first; PNG bytes.
+def findings(comparison: pd.DataFrame) -> Plot:
+    """Nodes with a significant motif and distinct factors of each SAE, the most first.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def findings(comparison: pd.DataFrame) -> bytes:
     """
     rows = comparison.sort_values(["n_factors", "n_nodes_with_motif"], ascending=False)
     rows = rows.head(_MAX_BARS)[::-1]
-    figure, axes = _figure(7.2, 1.0 + 0.22 * max(len(rows), 1), columns=2)
+    figure, axes = new_figure(7.2, 1.0 + 0.22 * max(len(rows), 1), columns=2)
     place = np.arange(len(rows))
     for axis, column, title, colour in (
         (axes[0], "n_nodes_with_motif", "nodes with a significant motif", PALETTE[0]),
@@ -90,11 +90,11 @@ def findings(comparison: pd.DataFrame) -> bytes:
         axis.set(title=title, xlim=(0, 1.05 * max(rows[column].max(), 1)))
         axis.set_yticks(place, rows["hyperparameters"] if axis is axes[0] else [""] * len(rows))
         axis.tick_params(axis="y", labelsize=6)
-    return _png(figure)
+    return finished(figure)
 
 
-def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> bytes:
-    """Share of the nodes of each SAE (row) that another (column) has too; PNG bytes.
+def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
+    """Share of the nodes of each SAE (row) that another (column) has too.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> bytes:
     for row in pairs.to_dict("records"):
         a, b = place[row["hyperparameters_a"]], place[row["hyperparameters_b"]]
         values[a, b], values[b, a] = row["share_a"], row["share_b"]
-    figure, (axis,) = _figure(6.2, 4.6)
+    figure, (axis,) = new_figure(6.2, 4.6)
     image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
     figure.colorbar(image, ax=axis, label="share of the row's nodes found in the column")
     if len(keys) <= _MAX_BARS:
@@ -127,4 +127,4 @@ def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> bytes:
         axis.set_yticks([])
         axis.set_xticks([])
     axis.set(title="nodes that recur")
-    return _png(figure)
+    return finished(figure)

@@ -8,10 +8,6 @@ is not.
 from __future__ import annotations
 
 import bisect
-import csv
-import gzip
-import re
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +17,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from saeborzoi.errors import InputError
-from saeborzoi.genome.fasta import Genome, is_gzipped
+from saeborzoi.genome.bed import (
+    Int64s,
+    integers,
+    interval_columns,
+    read_bed,
+    read_table,
+    skip_remarks,
+)
+from saeborzoi.genome.fasta import Genome
 
 __all__ = [
     "Genome",
@@ -31,12 +35,9 @@ __all__ = [
     "position_intervals",
     "read_bed",
     "read_windows",
+    "require_annotation_fits",
     "require_inside",
 ]
-
-Int64s = NDArray[np.int64]
-
-_REMARK = re.compile(r"#|track\b|browser\b")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def read_windows(path: Path) -> Windows:
     InputError
         Where the file cannot be read, has no row, or a row is no interval; names the line.
     """
-    n_skipped, header = _skip_remarks(path)
+    n_skipped, header = skip_remarks(path)
     if "chunk_ind" in header or "inner_ind" in header:
         names = ["0", "1", "2", "chunk_ind", "inner_ind"]
         missing = [name for name in names if name not in header]
@@ -91,10 +92,10 @@ def read_windows(path: Path) -> Windows:
                 f"{path}: the header lacks {missing[0]!r}; needed are {', '.join(names)} "
                 "(sae-borzoi's train_seqs.bed), or plain BED without a header"
             )
-        table = _read_table(path, {name: header.index(name) for name in names}, n_skipped + 1)
+        table = read_table(path, {name: header.index(name) for name in names}, n_skipped + 1)
         table.columns = pd.Index(["chrom", "start_bp", "end_bp", "shard", "row"])
-        shard = _integers(path, table, "shard")
-        row = _integers(path, table, "row")
+        shard = integers(path, table, "shard")
+        row = integers(path, table, "row")
         repeated = pd.DataFrame({"shard": shard, "row": row}).duplicated().to_numpy()
         if repeated.any():
             i = int(repeated.argmax())
@@ -103,10 +104,10 @@ def read_windows(path: Path) -> Windows:
                 "earlier line too; each row of a shard needs one line"
             )
     else:
-        table = _read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2}, n_skipped)
+        table = read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2}, n_skipped)
         shard = np.full(len(table), -1, np.int64)
         row = np.arange(len(table), dtype=np.int64)
-    start_bp, end_bp = _interval_columns(path, table)
+    start_bp, end_bp = interval_columns(path, table)
     return Windows(
         path=path,
         chrom=table["chrom"].to_numpy(object),
@@ -116,34 +117,6 @@ def read_windows(path: Path) -> Windows:
         row=row,
         line=table.index.to_numpy(np.int64),
     )
-
-
-def read_bed(path: Path, class_column: int) -> pd.DataFrame:
-    """Read an annotation.
-
-    Parameters
-    ----------
-    path
-        Tab-separated BED, plain or gzipped; comment, track and browser lines are passed over.
-    class_column
-        1-based column that holds the class, 6 as in sae-borzoi.
-
-    Returns
-    -------
-    DataFrame
-        chrom (str), start_bp, end_bp (int64), annotation_class (str); the index is the 1-based
-        line of the file.
-
-    Raises
-    ------
-    InputError
-        Where the file cannot be read, has no row, or a row is no interval or lacks the class;
-        names the line.
-    """
-    columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
-    table = _read_table(path, columns, _skip_remarks(path)[0])
-    start_bp, end_bp = _interval_columns(path, table)
-    return table.assign(start_bp=start_bp, end_bp=end_bp)
 
 
 def require_inside(
@@ -178,18 +151,54 @@ def require_inside(
         return
     i = int(bad.argmax())
     where = f"{path}, line {np.asarray(line)[i]}"
+    more = f" ({int(bad.sum()):,} of {len(bad):,} rows do not fit)" if bad.sum() > 1 else ""
     if np.isnan(size[i]):
         there = ", ".join(list(chrom_sizes)[:5])
         raise InputError(
             f"{where}: chromosome {names[i]!r} is not in the genome, which has {there}"
             f"{', ...' if len(chrom_sizes) > 5 else ''}; use the FASTA of the same assembly and "
-            "naming, or leave those rows out"
+            f"naming, or leave those rows out{more}"
         )
     raise InputError(
         f"{where}: {names[i]}:{np.asarray(start_bp)[i]}-{np.asarray(end_bp)[i]} reaches beyond "
-        f"the chromosome of {int(size[i])} bp; use the FASTA of the same assembly, or leave "
-        "those rows out"
+        f"the chromosome of {int(size[i])} bp; use the whole FASTA of the same assembly, or "
+        f"leave those rows out{more}"
     )
+
+
+def require_annotation_fits(path: Path, table: pd.DataFrame, chrom_sizes: dict[str, int]) -> int:
+    """Refuse an annotation of another assembly than the genome's.
+
+    Parameters
+    ----------
+    path
+        Where it comes from, for the message.
+    table
+        As `read_bed` gives it.
+    chrom_sizes
+        Length of every chromosome, `Genome.chrom_sizes`.
+
+    Returns
+    -------
+    int
+        Rows on chromosomes that the genome lacks; they meet nothing.
+
+    Raises
+    ------
+    InputError
+        Where none of its chromosomes is in the genome, or a row reaches beyond one.
+    """
+    known = table[table["chrom"].isin(chrom_sizes)]
+    if known.empty:
+        raise InputError(
+            f"{path}: none of its chromosomes ({', '.join(table['chrom'].unique()[:5])}) is in "
+            f"the genome, which has {', '.join(list(chrom_sizes)[:5])}; use the BED of the same "
+            "assembly and naming"
+        )
+    require_inside(
+        path, known["chrom"], known["start_bp"], known["end_bp"], known.index, chrom_sizes
+    )
+    return len(table) - len(known)
 
 
 def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad_bp: int) -> Int64s:
@@ -228,7 +237,7 @@ def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad
             f"{windows.path}, line {windows.line[i]}: the window of "
             f"{windows.end_bp[i] - windows.start_bp[i]} bp with 2 x {pad_bp} bp of padding is "
             f"{seen_bp[i]} bp, but {n_positions} positions of {bp_per_position} bp are "
-            f"{n_positions * bp_per_position} bp; mend bp_per_position or pad_bp of the layer, "
+            f"{n_positions * bp_per_position} bp; fix bp_per_position or pad_bp of the layer, "
             "or bring the windows of these shards"
         )
     covered: dict[str, list[tuple[int, int]]] = {}
@@ -302,80 +311,3 @@ def _claim(covered: list[tuple[int, int]], start: int, end: int) -> list[tuple[i
     touched = [*covered[first:last], (start, end)]
     covered[first:last] = [(min(low for low, _ in touched), max(high for _, high in touched))]
     return free
-
-
-def _skip_remarks(path: Path) -> tuple[int, list[str]]:
-    """Number of remarks and blank lines that a table begins with, and the next line's fields."""
-    try:
-        with gzip.open(path, "rt") if is_gzipped(path) else path.open() as text:
-            for n_skipped, line in enumerate(text):
-                if line.strip() and not _REMARK.match(line):
-                    return n_skipped, line.rstrip("\r\n").split("\t")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error})") from None
-    raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
-
-
-def _read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFrame:
-    """Columns of a tab-separated file as text; the index is the 1-based line."""
-    by_place = sorted(columns, key=lambda name: columns[name])
-    try:
-        table = pd.read_csv(
-            path,
-            sep="\t",
-            header=None,
-            names=by_place,
-            usecols=sorted(columns.values()),
-            skiprows=n_skipped,
-            dtype=str,
-            keep_default_na=False,
-            quoting=csv.QUOTE_NONE,
-            skip_blank_lines=False,
-            compression="gzip" if is_gzipped(path) else None,
-        )
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=by_place, dtype=str)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a table of {max(columns.values()) + 1} columns separated "
-            f"by tabs ({str(error).strip()})"
-        ) from None
-    table.index = pd.RangeIndex(n_skipped + 1, n_skipped + 1 + len(table), name="line")
-    first = table[by_place[0]]
-    blank = (table == "").all(axis=1)
-    table = table.loc[~(blank | first.str.match(_REMARK.pattern)), list(columns)]
-    if table.empty:
-        raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
-    missing = (table == "").to_numpy()
-    if missing.any():
-        i, j = np.argwhere(missing)[0]
-        raise InputError(
-            f"{path}, line {table.index[i]}: column {list(columns.values())[j] + 1} "
-            f"({table.columns[j]}) is empty or missing; columns are separated by tabs"
-        )
-    return table
-
-
-def _integers(path: Path, table: pd.DataFrame, column: str) -> Int64s:
-    numbers = pd.to_numeric(table[column], errors="coerce")
-    bad = (numbers.isna() | (numbers % 1 != 0) | (numbers < 0)).to_numpy()
-    if bad.any():
-        i = int(bad.argmax())
-        raise InputError(
-            f"{path}, line {table.index[i]}: {column} is {table[column].iloc[i]!r}; needed is a "
-            "whole number of at least 0"
-        )
-    return numbers.to_numpy(np.int64)
-
-
-def _interval_columns(path: Path, table: pd.DataFrame) -> tuple[Int64s, Int64s]:
-    start_bp = _integers(path, table, "start_bp")
-    end_bp = _integers(path, table, "end_bp")
-    bad = end_bp <= start_bp
-    if bad.any():
-        i = int(bad.argmax())
-        raise InputError(
-            f"{path}, line {table.index[i]}: start {start_bp[i]} is not before end {end_bp[i]}; "
-            "BED intervals are 0-based and half-open"
-        )
-    return start_bp, end_bp

@@ -3,39 +3,35 @@ here; which intervals are asked for is decided in `genome.py`."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import shutil
 import tempfile
 import weakref
-import zlib
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pandas as pd
-import pyfaidx
 from numpy.typing import ArrayLike, NDArray
 
-from saeborzoi.errors import InputError, StoreError
+from saeborzoi.errors import InputError
 from saeborzoi.files import write_file
+from saeborzoi.genome.fasta_index import read_index, scan_fasta, write_index
+from saeborzoi.reading import is_gzipped, opened
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_BGZF_MARK = b"BC\x02\x00"
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_COPIED_BYTES = 1 << 22
 _FETCH_ROWS = 1 << 16
 _UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
-
-
-def is_gzipped(path: Path) -> bool:
-    """Whether a file is gzipped, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
 
 
 class Genome:
     """A FASTA with quick access to many short intervals. Soft-masking is ignored.
 
-    Bases are read through a memory map with pyfaidx's index, so opening is quick and memory
-    stays small.
+    Bases are read through a memory map with an index, so memory stays small. The index is made
+    in one look through the whole file (seconds for a human genome), kept in the cache and used
+    until the file changes; a `.fai` beside the file is not used, as it may be another file's.
 
     Parameters
     ----------
@@ -54,7 +50,7 @@ class Genome:
     Raises
     ------
     InputError
-        Where the file is missing, truncated, no FASTA, empty, or names a sequence twice.
+        Where the file is missing, truncated, no FASTA (see `scan_fasta`) or empty.
     StoreError
         Where the cache cannot be written.
     """
@@ -66,28 +62,31 @@ class Genome:
             compressed = is_gzipped(path)
         except OSError as error:
             raise InputError(
-                f"genome {path}: cannot be read ({error.strerror}); mend [data] genome"
+                f"genome {path}: cannot be read ({error.strerror}); fix [data] genome"
             ) from None
         if cache is None:
             temporary = tempfile.TemporaryDirectory(prefix="saeborzoi-genome-")
             self._cleanup = weakref.finalize(self, temporary.cleanup)
             cache = Path(temporary.name)
-        # size and time in the name: a FASTA that changes gets a new copy and a new index
-        identity = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
+        # size and times in the name: a FASTA that changes gets a new copy and a new index
+        identity = "\0".join(
+            map(str, (path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        ).encode()
         stem = f"{path.name.split('.')[0]}-{hashlib.blake2b(identity, digest_size=8).hexdigest()}"
         fasta = cache / f"{stem}.fa" if compressed else path
         if compressed and not fasta.is_file():
             _decompress(path, fasta)
-        self._index = _fasta_index(path, fasta, cache / f"{stem}.fai")
-        self._bytes: NDArray[np.uint8] = np.memmap(fasta, np.uint8, mode="r")
-        for name, record in self._index.items():
-            if record.bend > len(self._bytes):
-                raise InputError(
-                    f"genome {path}: sequence {name!r} ends beyond the file; the FASTA is "
-                    "truncated or its .fai belongs to another; bring it whole, or delete the .fai"
-                )
+        if fasta.stat().st_size == 0:
+            raise InputError(f"genome {path}: empty; needed is a FASTA")
+        self._bytes: NDArray[np.uint8] = np.memmap(fasta, np.uint8, mode="r").view(np.ndarray)
+        cached = cache / f"{stem}.index"
+        index = read_index(cached)
+        if index is None:
+            index = scan_fasta(path, self._bytes)
+            write_index(cached, index)
+        self._index = index
         self.chrom_sizes: dict[str, int] = {
-            name: record.rlen for name, record in self._index.items()
+            name: record.length for name, record in self._index.items()
         }
 
     def __enter__(self) -> Genome:
@@ -165,48 +164,25 @@ class Genome:
             chosen = np.flatnonzero(code == k)
             for block in np.split(chosen, range(_FETCH_ROWS, len(chosen), _FETCH_ROWS)):
                 base = start[block, None] + step
-                base += record.offset + base // record.lenc * (record.lenb - record.lenc)
+                ends = record.line_bytes - record.line_bases
+                base += record.offset + base // record.line_bases * ends
                 letters[block] = _UPPER[self._bytes[base]]
         return letters
 
 
 def _decompress(path: Path, target: Path) -> None:
-    try:
-        with write_file(target) as temporary, temporary.open("wb") as out, gzip.open(path) as file:
-            shutil.copyfileobj(file, out, 1 << 22)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"genome {path}: the gzip is truncated or damaged ({error}); bring it whole "
-            f"(`gzip -t {path.name}` tests it)"
-        ) from None
-
-
-def _fasta_index(path: Path, fasta: Path, cached_index: Path) -> dict[str, pyfaidx.IndexRecord]:
-    """The FASTA's index: the one beside it where that is new enough, else one in the cache."""
-    beside = Path(f"{fasta}.fai")
-    has_own = beside.is_file() and beside.stat().st_mtime >= fasta.stat().st_mtime
-    try:
-        if has_own or cached_index.is_file():
-            faidx = pyfaidx.Faidx(str(fasta), str(beside if has_own else cached_index))
-        else:
-            with write_file(cached_index) as temporary:
-                temporary.unlink()  # pyfaidx takes an empty file for an index
-                faidx = pyfaidx.Faidx(str(fasta), str(temporary))
-        index = dict(faidx.index)
-        faidx.close()
-    except (pyfaidx.FastaIndexingError, pyfaidx.UnsupportedCompressionFormat, ValueError) as error:
-        raise InputError(
-            f"genome {path}: not a usable FASTA ({str(error).replace(str(fasta), path.name)}); "
-            "needed are '>name' lines, each name once, and sequence lines of one length"
-        ) from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        # pyfaidx hides why it could not write
-        raise StoreError(
-            f"genome {path}: its index cannot be written to {cached_index.parent} ({error}); free "
-            "room there or set another [project] store"
-        ) from None
-    if not any(record.rlen for record in index.values()):
-        raise InputError(f"genome {path}: no sequence in it; needed is a FASTA")
-    return index
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        is_bgzf = file.read(16)[12:] == _BGZF_MARK
+        file.seek(max(0, size - len(_BGZF_END)))
+        if is_bgzf and file.read() != _BGZF_END:
+            raise InputError(
+                f"genome {path}: the bgzip is truncated: its end mark is missing; bring it whole "
+                f"(`bgzip -t {path.name}` tests it)"
+            )
+    with (
+        opened(path) as file,
+        write_file(target) as temporary,
+        temporary.open("wb") as out,
+    ):
+        shutil.copyfileobj(file, out, _COPIED_BYTES)

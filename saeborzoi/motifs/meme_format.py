@@ -53,7 +53,7 @@ def log10_of(number: str) -> float:
     """log10 of a number in text, however small.
 
     >>> log10_of("2.0e-1834")
-    -1833.6989700043361
+    -1833.698970004336
     """
     mantissa, _, exponent = number.lower().partition("e")
     value = float(mantissa)

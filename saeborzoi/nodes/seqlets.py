@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from saeborzoi.genome.coordinates import Genome, Windows, position_intervals
+from saeborzoi.genome.coordinates import Genome, Windows, position_intervals, require_inside
 from saeborzoi.settings.sections import Layer, Selection
 
 _IS_BASE = np.isin(np.arange(256), np.frombuffer(b"ACGT", np.uint8))
@@ -70,8 +70,16 @@ def make_seqlets(
     Raises
     ------
     InputError
-        Where the genome lacks a chromosome of the windows.
+        Where a window does not lie inside the genome, as in a FASTA that was cut short.
     """
+    require_inside(
+        windows.path,
+        windows.chrom,
+        windows.start_bp,
+        windows.end_bp,
+        windows.line,
+        genome.chrom_sizes,
+    )
     nodes = pd.Index(n_nonzero.index, name="node")
     top = top_activations[top_activations["node"].isin(nodes) & (top_activations["activation"] > 0)]
     top = top.sort_values(["node", "rank"], kind="stable")
@@ -84,9 +92,7 @@ def make_seqlets(
         layer.bp_per_position,
         layer.pad_bp,
     )
-    # a chromosome that is missing altogether is no chromosome end: fetch_bytes refuses it
-    known = np.isin(chrom, list(genome.chrom_sizes))
-    usable = np.flatnonzero(~known | genome.inside(chrom, start_bp, end_bp))
+    usable = np.flatnonzero(genome.inside(chrom, start_bp, end_bp))
     letters = genome.fetch_bytes(chrom[usable], start_bp[usable], layer.seqlet_width)
     is_sequence = _IS_BASE[letters].all(axis=1)
     usable, letters = usable[is_sequence], letters[is_sequence]

@@ -10,16 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from saeborzoi.activations.reader import Raw
-
-if TYPE_CHECKING:
-    from saeborzoi.sae.steps import StepResult
+from saeborzoi.sae.step_result import StepResult
 
 
 @dataclass(frozen=True)

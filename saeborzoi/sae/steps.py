@@ -21,33 +21,7 @@ from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.model import EPS, SparseAutoencoder
-
-
-class StepResult(NamedTuple):
-    """What a step found before any parameter moved.
-
-    Attributes
-    ----------
-    squared_error
-        Sum over positions and channels of (x_hat - x)², x divided by the channel maxima.
-    n_active
-        Activations above 0 over all positions.
-    fired
-        (n_nodes,) bool, nodes that were active at least once.
-    lowest
-        Smallest activation that was kept; infinity where none was.
-    centred
-        (n, n_channels) float32, ``y - pre_bias``.
-    residual
-        (n, n_channels) float32, ``y - y_hat``: what the SAE left unexplained.
-    """
-
-    squared_error: float
-    n_active: int
-    fired: Tensor
-    lowest: float
-    centred: Tensor
-    residual: Callable[[int], Tensor]
+from saeborzoi.sae.step_result import StepResult
 
 
 class Step(Protocol):

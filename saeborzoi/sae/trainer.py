@@ -17,7 +17,8 @@ from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Evaluation
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import TrainingRecipe, normalize_decoder, project_decoder_gradient
-from saeborzoi.sae.steps import Step, StepResult
+from saeborzoi.sae.step_result import StepResult
+from saeborzoi.sae.steps import Step
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 THRESHOLD_STEPS = 100

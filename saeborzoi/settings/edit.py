@@ -92,12 +92,10 @@ def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:
 
 def _block(hyperparameters: Hyperparameters) -> list[str]:
     """Lines of the `[[sae]]`; JSON's strings and numbers are TOML's."""
-    usual = {"variant": "topk", "recipe": "default"}
-    lines = ["[[sae]]"]
-    for name, value in hyperparameters.model_dump().items():
-        if usual.get(name) != value:
-            lines.append(f"{name} = {json.dumps(value)}")
-    return lines
+    return [
+        "[[sae]]",
+        *(f"{name} = {json.dumps(value)}" for name, value in hyperparameters.spelled_out().items()),
+    ]
 
 
 def _inserted(text: str, block: str, newline: str) -> str:

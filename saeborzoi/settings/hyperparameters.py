@@ -1,17 +1,19 @@
-"""Hyperparameters of one SAE and their partition key.
+"""Hyperparameters of one SAE, and the partition keys that name an SAE or a node of it.
 
-The key *is* the hyperparameters: readable, canonical, reversible and stable across versions,
-e.g. ``conv1d_1_x4_k0.05_lr0.003_s0`` or ``conv1d_1_x4_k0.05_lr1e-05_s0_published``.
-Nothing about training itself belongs here.
+An SAE's key *is* its hyperparameters: readable, canonical, reversible and stable across versions,
+e.g. ``conv1d_1_x4_k0.05_lr0.003_s0`` or ``conv1d_1_x4_k0.05_lr1e-05_s0_published``; a node's is
+``<key of the SAE>|n0003``. Settings, command line, catalogue and views take the hyperparameters'
+names, types and meanings from the model here. Nothing about training itself belongs here.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -29,17 +31,15 @@ Recipe = Literal["default", "published"]
 
 LAYER_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
-_KEY = re.compile(
-    rf"(?P<layer>{LAYER_NAME})_x(?P<expansion>[0-9]+)_k(?P<topk>{_NUMBER})"
-    rf"_lr(?P<learning_rate>{_NUMBER})_s(?P<seed>[0-9]+)"
-    rf"(?:_(?P<variant>{'|'.join(v for v in get_args(Variant) if v != 'topk')}))?"
-    r"(?:_(?P<recipe>published))?"
-)
 _EXAMPLE = "conv1d_1_x4_k0.05_lr0.003_s0"
 
 
 class Hyperparameters(BaseModel):
     """What distinguishes one SAE of a project from another.
+
+    A field's description is its meaning everywhere: in ``saeborzoi add --help`` and in the
+    catalogue. Fields that are a choice of words (`Literal`) stand in the key where they are not
+    the default, so that a new one leaves the keys of existing SAEs as they are.
 
     Attributes
     ----------
@@ -62,13 +62,17 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    layer: str = Field(pattern=rf"^{LAYER_NAME}$")
-    expansion: int = Field(default=4, ge=1, le=256)
-    topk: float = Field(default=0.05, gt=0, le=1)
-    learning_rate: float = Field(default=3e-3, gt=0, le=1)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    variant: Variant = "topk"
-    recipe: Recipe = "default"
+    layer: str = Field(pattern=rf"^{LAYER_NAME}$", description="layer that it reads")
+    expansion: int = Field(default=4, ge=1, le=256, description="nodes for each channel")
+    topk: float = Field(
+        default=0.05, gt=0, le=1, description="active nodes as a fraction of the channels"
+    )
+    learning_rate: float = Field(default=3e-3, gt=0, le=1, description="peak learning rate")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="seed of initialization and data order"
+    )
+    variant: Variant = Field(default="topk", description="sparsity: topk, batch_topk or matryoshka")
+    recipe: Recipe = Field(default="default", description="training recipe: default or published")
 
     @model_validator(mode="before")
     @classmethod
@@ -98,11 +102,16 @@ class Hyperparameters(BaseModel):
             f"lr{self.learning_rate:g}",
             f"s{self.seed}",
         ]
-        if self.variant != "topk":
-            parts.append(self.variant)
-        if self.recipe != "default":
-            parts.append(self.recipe)
-        return "_".join(parts)
+        words = _words()
+        return "_".join([*parts, *(v for name, v in self.spelled_out().items() if name in words)])
+
+    def spelled_out(self) -> dict[str, Any]:
+        """Every value but the words that are the default: what the key holds, by name."""
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if name not in _words() or value != type(self).model_fields[name].default
+        }
 
     def n_nodes(self, n_channels: int) -> int:
         """Number of nodes of the SAE on a layer of `n_channels`."""
@@ -129,7 +138,7 @@ class Hyperparameters(BaseModel):
         PartitionKeyError
             Where the key does not parse or is not canonical; names the nearest right one.
         """
-        match = _KEY.fullmatch(key)
+        match = _key_pattern().fullmatch(key)
         if match is None:
             nearest = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
             raise PartitionKeyError(
@@ -151,6 +160,83 @@ class Hyperparameters(BaseModel):
                 f"partition key {key!r} is not canonical; write {parsed.key!r} instead"
             )
         return parsed
+
+
+@functools.cache
+def _words() -> dict[str, tuple[str, ...]]:
+    """Fields that are a choice of words, and the words."""
+    return {
+        name: get_args(field.annotation)
+        for name, field in Hyperparameters.model_fields.items()
+        if get_origin(field.annotation) is Literal
+    }
+
+
+@functools.cache
+def _key_pattern() -> re.Pattern[str]:
+    words = "".join(
+        f"(?:_(?P<{name}>{'|'.join(map(re.escape, choices))}))?"
+        for name, choices in _words().items()
+    )
+    return re.compile(
+        rf"(?P<layer>{LAYER_NAME})_x(?P<expansion>[0-9]+)_k(?P<topk>{_NUMBER})"
+        rf"_lr(?P<learning_rate>{_NUMBER})_s(?P<seed>[0-9]+){words}"
+    )
+
+
+class PartitionKey(NamedTuple):
+    """What one partition of an asset is about: a layer, an SAE, a node of an SAE, or the project.
+
+    Attributes
+    ----------
+    owner
+        The layer's name, the SAE's key, or ``project``.
+    node
+        Node of the SAE; None for what is about the owner as a whole.
+    """
+
+    owner: str
+    node: int | None = None
+
+    def __str__(self) -> str:
+        """The key as Dagster has it: ``<owner>``, or ``<owner>|n0003``.
+
+        The node comes second as Dagster orders dimensions by name: hyperparameters, node.
+
+        >>> str(PartitionKey("conv1d_1_x4_k0.05_lr0.003_s0", 3))
+        'conv1d_1_x4_k0.05_lr0.003_s0|n0003'
+        """
+        return self.owner if self.node is None else f"{self.owner}|{node_key(self.node)}"
+
+    @classmethod
+    def parse(cls, text: str) -> PartitionKey:
+        """The key that `str` gives.
+
+        >>> PartitionKey.parse("conv1d_1_x4_k0.05_lr0.003_s0|n0003").node
+        3
+
+        Raises
+        ------
+        PartitionKeyError
+            Where what follows the bar is no node.
+        """
+        owner, bar, node = text.partition("|")
+        if not bar:
+            return cls(owner)
+        try:
+            return cls(owner, parse_node_key(node))
+        except PartitionKeyError:
+            raise PartitionKeyError(
+                f"partition key {text!r}: {node!r} is not of the form 'n0003'; write e.g. "
+                f"'{owner}|n0003'"
+            ) from None
+
+
+def partition_keys(owner: str, nodes: Iterable[int] | None) -> list[PartitionKey]:
+    """Keys of an owner's nodes in the order given; of the owner itself where `nodes` is None."""
+    if nodes is None:
+        return [PartitionKey(owner)]
+    return [PartitionKey(owner, int(node)) for node in nodes]
 
 
 def node_key(node: int) -> str:

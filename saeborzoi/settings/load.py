@@ -171,7 +171,8 @@ def find_settings_file(start: Path | None = None) -> Path:
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
     raise SettingsError(
-        f"no {FILE_NAME} in {folder} or above it; `make demo` makes one, or set {PROJECT_VARIABLE}"
+        f"no {FILE_NAME} in {folder} or above it; `saeborzoi init` writes one from your "
+        f"files, or set {PROJECT_VARIABLE}"
     )
 
 

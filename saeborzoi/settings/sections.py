@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from saeborzoi.settings.hyperparameters import LAYER_NAME, Hyperparameters, Recipe, Variant
+from saeborzoi.settings.hyperparameters import LAYER_NAME, Hyperparameters
 
 STAGES = (
     "normalization_constants",
@@ -137,16 +137,12 @@ class Layer(Section):
         return width
 
 
-class SaeGrid(Section):
-    """`[[sae]]`: hyperparameters wanted; a list of values makes a grid."""
+class _SaeGrid(Section):
+    """`[[sae]]`: hyperparameters wanted; a list of values makes a grid.
 
-    layer: str | tuple[str, ...]
-    expansion: int | tuple[int, ...] = 4
-    topk: float | tuple[float, ...] = 0.05
-    learning_rate: float | tuple[float, ...] | None = None
-    seed: int | tuple[int, ...] = 0
-    variant: Variant | tuple[Variant, ...] = "topk"
-    recipe: Recipe | tuple[Recipe, ...] = "default"
+    Its fields are those of `Hyperparameters`, None where left out, and `checkpoint`.
+    """
+
     checkpoint: Path | None = None
     """sae-borzoi's `best_model.pt` (or a folder with cfg.json + sae.safetensors), imported
     instead of training; needs single values."""
@@ -165,6 +161,23 @@ class SaeGrid(Section):
         if self.checkpoint is not None and len(combinations) != 1:
             raise ValueError("a checkpoint needs single values, not lists")
         return combinations
+
+
+if TYPE_CHECKING:
+    SaeGrid = _SaeGrid
+else:
+    SaeGrid = create_model(
+        "SaeGrid",
+        __base__=_SaeGrid,
+        __module__=__name__,
+        __doc__=_SaeGrid.__doc__,
+        **{
+            name: (field.annotation | tuple[field.annotation, ...], ...)
+            if field.is_required()
+            else (field.annotation | tuple[field.annotation, ...] | None, None)
+            for name, field in Hyperparameters.model_fields.items()
+        },
+    )
 
 
 class Training(Section):

@@ -66,7 +66,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Overlaps of seqlets with cCREs, repeats and other annotation: counts, expectation under
         shuffling, z over nodes, odds ratio with its confidence interval."""
-        from saeborzoi.genome.coordinates import read_bed, read_windows
+        from saeborzoi.genome.coordinates import (
+            Genome,
+            read_bed,
+            read_windows,
+            require_annotation_fits,
+        )
         from saeborzoi.nodes import overlaps
 
         settings = platform.settings
@@ -77,9 +82,21 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             wanted = settings.data.annotation
             version = version_of(platform, sae.key)
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
+            annotations = {a.name: read_bed(a.path, a.class_column) for a in wanted}
+            with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
+                for a in wanted:
+                    n_elsewhere = require_annotation_fits(
+                        a.path, annotations[a.name], genome.chrom_sizes
+                    )
+                    if n_elsewhere:
+                        say(
+                            context,
+                            f"annotation {a.name}: {n_elsewhere:,} rows on chromosomes that the "
+                            "genome lacks are passed over",
+                        )
             frame = overlaps.annotation_overlaps(
                 seqlets,
-                {a.name: read_bed(a.path, a.class_column) for a in wanted},
+                annotations,
                 read_windows(sae.layer.train.windows),
                 sae.layer,
                 settings.overlaps.n_shuffles,

@@ -6,7 +6,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
 from saeborzoi_assets.common import (
     OWNERS,
@@ -91,7 +91,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 frames.append(result.frame)
                 outputs.append(result.output)
                 for row in selection.itertuples():
-                    figures[f"{sae.key}|{node_key(row.node)}"] = _figures(row, result.frame)
+                    own = _figures(row, result.frame)
+                    figures[str(PartitionKey(sae.key, row.node))] = own
         from saeborzoi.plots import motif_logos
 
         motifs = pd.concat(frames)

@@ -112,7 +112,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_pairs": len(pairs),
                 "n_pareto": int(compared["is_pareto"].sum()),
                 "saes": table(compared[comparison.SHOWN], 100),
-                **{name: image(png) for name, png in plots.items()},
+                **{name: image(figure) for name, figure in plots.items()},
                 "factors_of_settings": table(only, 40),
                 "page": path(output / PAGE),
                 "files": path(output),

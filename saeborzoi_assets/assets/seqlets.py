@@ -6,6 +6,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.assets.top_activations import NAME as TOP_ACTIVATIONS
 from saeborzoi_assets.common import (
@@ -118,7 +119,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     versions.append(version.digest)
                     made.append((sae, rows, selection, output))
                     for row in selection.itertuples():
-                        figures[f"{sae.key}|n{row.node:04d}"] = {
+                        figures[str(PartitionKey(sae.key, row.node))] = {
                             "selection": row.reason or "selected",
                             "n_seqlets": int(row.n_seqlets),
                         }

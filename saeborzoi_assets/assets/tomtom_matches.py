@@ -6,7 +6,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
 from saeborzoi_assets.common import (
@@ -97,7 +97,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 outputs.append(result.output)
                 best = _best(result.frame)
                 for node in nodes:
-                    figures[f"{sae.key}|{node_key(node)}"] = {"best_match": best.get(node, "none")}
+                    own = {"best_match": best.get(node, "none")}
+                    figures[str(PartitionKey(sae.key, node))] = own
         matches = pd.concat(frames)
         significant = matches[matches["is_significant"].astype(bool)]
         factors = significant.groupby("target_name")["node"].nunique().sort_values(ascending=False)

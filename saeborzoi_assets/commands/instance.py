@@ -9,6 +9,7 @@ from typing import NamedTuple
 import dagster as dg
 
 from saeborzoi.files import write_file
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.event_log import set_event_defaults
 
@@ -90,7 +91,7 @@ def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
 def _owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
     """Layers or SAEs of a run's partitions; `order` are the SAEs as Dagster has them, by which a
     range of them is meant."""
-    named = [run.tags[tag].partition("|")[0] for tag in _PARTITION_TAGS if tag in run.tags]
+    named = [PartitionKey.parse(run.tags[tag]).owner for tag in _PARTITION_TAGS if tag in run.tags]
     places = [order.index(key) for key in named if key in order]
     between = order[min(places) : max(places) + 1] if places else []
     return {*named, *between}
@@ -109,7 +110,10 @@ class Forgotten(NamedTuple):
 
 
 def forget(
-    project: Path, saes: Collection[str], assets: Iterable[str], goes: Callable[[str], bool]
+    project: Path,
+    saes: Collection[str],
+    assets: Iterable[str],
+    goes: Callable[[PartitionKey], bool],
 ) -> Forgotten:
     """Make an instance forget SAEs' partitions, and that partitions of assets were made.
 
@@ -122,7 +126,7 @@ def forget(
     assets
         Assets that may have been made.
     goes
-        Whether a partition key of an asset is to be forgotten.
+        Whether a partition of an asset is to be forgotten.
     """
     n_made, shows_made = 0, []
     with _existing(project) as instance:
@@ -134,7 +138,7 @@ def forget(
             instance.delete_dynamic_partition(HYPERPARAMETERS, key)
         for asset in assets:
             made = instance.get_materialized_partitions(dg.AssetKey(asset))
-            gone = sorted(filter(goes, made))
+            gone = sorted(key for key in made if goes(PartitionKey.parse(key)))
             if not gone:
                 continue
             try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, PartitionKeyError
-from saeborzoi.settings.hyperparameters import parse_node_key
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi_assets.assets.feature_browser import write_list
 from saeborzoi_assets.chain import CHAIN
@@ -33,11 +33,11 @@ def parse_target(text: str, nodes: str | None) -> tuple[str, list[int] | None]:
     PartitionKeyError
         Where the nodes are not of that form.
     """
-    key, bar, node = text.partition("|")
-    if bar and nodes is not None:
+    key, node = PartitionKey.parse(text)
+    if node is not None and nodes is not None:
         raise PartitionKeyError(f"{text!r} names a node and --nodes others; use one of the two")
-    if bar:
-        return key, [parse_node_key(node)]
+    if node is not None:
+        return key, [node]
     if nodes is None:
         return key, None
     wanted: list[int] = []

@@ -13,6 +13,7 @@ import dagster as dg
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.load import Settings
 from saeborzoi_assets.assets import sae_comparison
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
@@ -22,7 +23,9 @@ from saeborzoi_resources.platform import Platform
 TAG = "saeborzoi/automation"
 """Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""
 
-COMPARISON = Step("comparison", (sae_comparison.NAME,), PROJECT, PROJECT)
+COMPARISON = Step(
+    "comparison", (sae_comparison.NAME,), PartitionKey(PROJECT), PartitionKey(PROJECT)
+)
 """Made once nothing else is under way: it is about all SAEs."""
 
 _UNFINISHED = [
@@ -183,7 +186,7 @@ def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunReques
     run_key = f"{key}:{step.name}:{attempt}"
     selection = [dg.AssetKey(asset) for asset in step.assets]
     if step.first == step.last:
-        partition = None if step is COMPARISON else step.first
+        partition = None if step is COMPARISON else str(step.first)
         return dg.RunRequest(
             run_key=run_key, asset_selection=selection, partition_key=partition, tags=tags
         )
@@ -192,7 +195,7 @@ def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunReques
         asset_selection=selection,
         tags={
             **tags,
-            "dagster/asset_partition_range_start": step.first,
-            "dagster/asset_partition_range_end": step.last,
+            "dagster/asset_partition_range_start": str(step.first),
+            "dagster/asset_partition_range_end": str(step.last),
         },
     )

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from dagster import Failure, MetadataValue
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from saeborzoi.files import write_file, write_json
+from saeborzoi.files import lock_file, write_file, write_json
 from saeborzoi.jobs.job import Job
 from saeborzoi.worker import RESULT, fingerprint
 
@@ -77,8 +77,7 @@ class JobFolder:
 
     @contextlib.contextmanager
     def _held(self, path: Path, run_id: str) -> Iterator[None]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        lock = lock_file(path)
         owner = path.with_name(f"{path.name}.json")
         try:
             lock.acquire(timeout=0)

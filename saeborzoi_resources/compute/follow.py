@@ -17,10 +17,10 @@ from dagster import (
     AssetExecutionContext,
     DagsterRunStatus,
     OpExecutionContext,
+    PipesMessageHandler,
     PipesMessageReader,
     PipesSession,
 )
-from dagster._core.pipes.context import PipesMessageHandler
 from dagster_pipes import PipesContextData, PipesDefaultContextLoader, PipesDefaultMessageWriter
 
 from saeborzoi_resources.compute.folder import JobFolder

@@ -82,7 +82,7 @@ def _slurm_answers(settings: Settings) -> Finding:
         partition = Slurm(settings.compute.ssh_host).partition(None)
     except SaeBorzoiError as error:
         return Finding(f"SLURM ({where})", False, str(error))
-    default = partition.partition("|")[0] or "none"
+    default = partition.split("|")[0] or "none"
     return Finding(f"SLURM ({where})", True, f"answers; default partition {default}")
 
 

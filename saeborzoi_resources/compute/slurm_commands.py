@@ -135,7 +135,7 @@ class Slurm:
         """What `sinfo` says of a partition (the default one where None); '' where there is none."""
         done = self._run("sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G|%f")
         for line in done.stdout.splitlines():
-            partition = line.partition("|")[0]
+            partition = line.split("|")[0]
             if partition.rstrip("*") == name or (name is None and partition.endswith("*")):
                 return line
         return ""

@@ -19,7 +19,7 @@ from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import PartitionKeyError, StoreError
 from saeborzoi.files import write_file
-from saeborzoi.settings.hyperparameters import Hyperparameters, parse_node_key
+from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.platform import Sae
 from saeborzoi_resources.upkeep.store_files import (
@@ -81,12 +81,10 @@ class Removal(NamedTuple):
         """Layers and SAEs of which something goes."""
         return {scope.owner for scope in self.scopes}
 
-    def holds(self, partition_key: str) -> bool:
-        """Whether what a partition key of Dagster names goes."""
-        owner, _, node = partition_key.partition("|")
+    def holds(self, key: PartitionKey) -> bool:
+        """Whether what a partition of an asset holds goes."""
         return any(
-            owner == scope.owner
-            and (scope.nodes is None or (bool(node) and parse_node_key(node) in scope.nodes))
+            key.owner == scope.owner and (scope.nodes is None or key.node in scope.nodes)
             for scope in self.scopes
         )
 
@@ -117,7 +115,7 @@ def plan_removal(
     CatalogError
         Where the catalogue is missing or cannot be read.
     """
-    made = {str(key).partition("|")[0] for key in catalog.artifacts_made()["first"]} - {PROJECT}
+    made = set(catalog.artifacts_made()["owner"]) - {PROJECT}
     seen = {
         *made, *partitions,
         *(hyperparameters.key for hyperparameters in settings.wanted()),
@@ -181,9 +179,7 @@ def _plan_nodes(
     going = set(nodes)
     folders, cut, assets = [], [], []
     for batch in catalog.batches(key).itertuples():
-        standing = {
-            parse_node_key(partition.partition("|")[2]) for partition in batch.partition_keys
-        }
+        standing = set(map(int, batch.nodes))
         if not standing & going:
             continue
         assets.append(batch.asset)

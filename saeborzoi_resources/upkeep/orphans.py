@@ -10,10 +10,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import StoreError
+from saeborzoi.files import old_pattern
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_resources.upkeep.store_files import (
     children,
     delete,
@@ -28,7 +32,7 @@ from saeborzoi_resources.upkeep.store_files import (
 
 DAY_S = 86_400.0
 """What was written to within a day may be work in progress, and is no orphan."""
-_OLD_FOLDER = re.compile(r"\.(?P<name>.+)\.old-[0-9]+")
+_OLD_FOLDER = re.compile(old_pattern("(?P<name>.+)"))
 
 
 class Leftover(NamedTuple):
@@ -40,10 +44,10 @@ class Leftover(NamedTuple):
 
 
 class LostArtifact(NamedTuple):
-    """Rows of the catalogue whose artifact is not there; `first` is a partition key of theirs."""
+    """Rows of the catalogue whose artifact is not there; `first` is a partition of theirs."""
 
     asset: str
-    first: str
+    first: PartitionKey
     n_partitions: int
     artifact: Path
 
@@ -88,8 +92,10 @@ def orphans(store: Store, catalog: Catalog, now: float | None = None) -> Orphans
             )
         standing.add(artifact)
         if not artifact.exists():
-            lost.append(LostArtifact(row.asset, row.first, int(row.n_partitions), artifact))
-    owners = {str(key).partition("|")[0] for key in made["first"]}
+            node = None if pd.isna(row.first_node) else int(row.first_node)
+            first = PartitionKey(row.owner, node)
+            lost.append(LostArtifact(row.asset, first, int(row.n_partitions), artifact))
+    owners = set(made["owner"])
     candidates = [
         *_unreferenced(store, standing),
         *_killed_writes(store),
@@ -143,7 +149,7 @@ def _unreferenced_in(artifact: Path, standing: set[Path], why: str) -> Iterator[
 
 
 def _killed_writes(store: Store) -> Iterator[tuple[Path, str]]:
-    """What a killed process had not yet put in its place. `.<name>.old-<pid>` is the last good
+    """What a killed process had not yet put in its place. `.<name>.old-<digits>` is the last good
     artifact where `<name>` itself is missing, and then stays."""
     folders = [
         store.root, store.jobs, store.browser, store.genome_cache, store.root / PROJECT,

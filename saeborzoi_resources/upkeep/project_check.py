@@ -134,23 +134,13 @@ def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path
 
 
 def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
-    from saeborzoi.genome.coordinates import read_bed, require_inside
+    from saeborzoi.genome.coordinates import read_bed, require_annotation_fits
 
     table = read_bed(annotation.path, annotation.class_column)
     detail = f"{len(table):,} rows, {table['annotation_class'].nunique()} classes"
     if not sizes:
         return detail
-    known = table[table["chrom"].isin(sizes)]
-    if known.empty:
-        raise InputError(
-            f"{annotation.path}: none of its chromosomes "
-            f"({', '.join(table['chrom'].unique()[:5])}) is in the genome, which has "
-            f"{', '.join(list(sizes)[:5])}; use the BED of the same assembly and naming"
-        )
-    require_inside(
-        annotation.path, known["chrom"], known["start_bp"], known["end_bp"], known.index, sizes
-    )
-    passed_over = len(table) - len(known)
+    passed_over = require_annotation_fits(annotation.path, table, sizes)
     if passed_over:
         detail += f"; {passed_over:,} rows on chromosomes that the genome lacks are passed over"
     return detail

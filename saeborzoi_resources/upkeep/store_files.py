@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from saeborzoi.errors import StoreError
+from saeborzoi.files import lock_file
 from saeborzoi.settings.hyperparameters import parse_node_key
 
 _BATCH = r"(n[0-9]{4,})(?:-(n[0-9]{4,}))?(?:\.[0-9a-f]{8})?"
@@ -118,7 +119,7 @@ def owner_of_lock(lock: Path) -> str:
 def is_locked(lock: Path) -> bool:
     """Whether a process holds a lock."""
     try:
-        with FileLock(lock, timeout=0):
+        with lock_file(lock).acquire(timeout=0):
             return False
     except Timeout:
         return True

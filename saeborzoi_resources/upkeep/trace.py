@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import InputError
-from saeborzoi.settings.hyperparameters import Hyperparameters, parse_node_key
+from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi_resources.platform import Platform, Version
 
 Grain = Literal["layer", "sae", "node", "project"]
@@ -110,36 +110,40 @@ def trace(platform: Platform, key: str, chain: Sequence[ChainAsset]) -> Trace:
         hyperparameters, owners = None, {"layer": key}
         node = None
     else:
-        sae_key, bar, node_key = key.partition("|")
+        sae_key, node = PartitionKey.parse(key)
         sae = platform.sae(sae_key)
-        node = sae.require_nodes([parse_node_key(node_key)])[0] if bar else None
+        if node is not None:
+            sae.require_nodes([node])
         hyperparameters = sae.hyperparameters
         owners = {"layer": sae.layer.name, "sae": sae_key, "node": sae_key, "project": PROJECT}
     links: list[Link] = []
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
         for asset in chain:
             if asset.grain in owners:
-                own_key = key if asset.grain == "node" and node is not None else None
-                links += _links(platform, asset, owners[asset.grain], own_key, links)
+                own_node = node if asset.grain == "node" else None
+                links += _links(platform, asset, owners[asset.grain], own_node, links)
     return Trace(key, hyperparameters, tuple(links))
 
 
 def _links(
-    platform: Platform, asset: ChainAsset, owner: str, key: str | None, before: Sequence[Link]
+    platform: Platform, asset: ChainAsset, owner: str, node: int | None, before: Sequence[Link]
 ) -> list[Link]:
     """Links of an asset: one for each run that made partitions that stand."""
-    standing = platform.catalog.standing(asset.name, owner)
-    if key is not None:
-        standing = standing[[key in made for made in standing["partition_keys"]]]
-    if standing.empty:
-        return [Link(asset.name, key or owner, "not made", "materialize it")]
+    rows = [
+        (row, None if row["nodes"] is None else [int(made) for made in row["nodes"]])
+        for row in platform.catalog.standing(asset.name, owner).to_dict("records")
+    ]
+    if node is not None:
+        rows = [(row, nodes) for row, nodes in rows if nodes is not None and node in nodes]
+    if not rows:
+        return [Link(asset.name, str(PartitionKey(owner, node)), "not made", "materialize it")]
     links = []
-    for row in standing.to_dict("records"):
-        made_together = [str(partition) for partition in row["partition_keys"]]
+    for row, nodes in rows:
+        made_together = partition_keys(owner, nodes)
         made_from = json.loads(row["made_from"]) if isinstance(row["made_from"], str) else {}
-        state, reason, files = _state(platform, asset, owner, key, row, made_from, before)
-        if key is not None or len(made_together) == 1:
-            partition = key or made_together[0]
+        state, reason, files = _state(platform, asset, owner, node, nodes, row, made_from, before)
+        if node is not None or len(made_together) == 1:
+            partition = str(made_together[0] if node is None else PartitionKey(owner, node))
         else:
             partition = f"{made_together[0]} ... {made_together[-1]}"
         links.append(
@@ -165,18 +169,16 @@ def _state(
     platform: Platform,
     asset: ChainAsset,
     owner: str,
-    key: str | None,
+    node: int | None,
+    together: list[int] | None,
     row: Mapping[str, Any],
     made_from: Mapping[str, Any],
     before: Sequence[Link],
 ) -> tuple[State, str, tuple[Path, ...]]:
     """Whether a standing result is what would be made now, and why not."""
-    together = [parse_node_key(k.partition("|")[2]) for k in row["partition_keys"] if "|" in k]
     # inputs count for all nodes that were made together; where some of those were made again
     # since, the node's own inputs decide
-    batches: list[list[int] | None] = [together or None]
-    if key is not None:
-        batches.append([parse_node_key(key.partition("|")[2])])
+    batches = [together, *([] if node is None else [[node]])]
     try:
         versions = [asset.version_of(platform, owner, nodes) for nodes in batches]
     except InputError as error:

@@ -177,6 +177,19 @@ def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
             opened.scatter(0, 0, 20_000, np.empty((9, 4), np.float16), np.arange(9))
 
 
+def test_memory_that_a_read_would_write_past_is_refused(tmp_path: Path) -> None:
+    for place, chunks in enumerate((None, (1, 100, 4))):
+        with h5py.File(tmp_path / f"activations_{place}.h5", "w") as file:
+            file.create_dataset("a", data=np.ones((1, 900, 4), np.float16), chunks=chunks)
+    every_other = np.zeros((18, 4), np.float16)[::2]
+    with ShardFolder.open(tmp_path).reader() as opened:
+        with pytest.raises(ValueError, match="do not lie one behind the other"):
+            opened.scatter(0, 0, 0, every_other, np.arange(9))
+        with pytest.raises(ValueError, match=r"activations_1\.h5 goes through HDF5 alone"):
+            opened.scatter(1, 0, 0, np.zeros((9, 4), np.float16), np.arange(9))
+    assert not every_other.any()
+
+
 def test_a_buffer_below_one_chunk_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "activations_0.h5", "w") as file:
         file.create_dataset("a", (1, 100_000, 8), np.float32, chunks=(1, 100_000, 8))

@@ -11,6 +11,7 @@ import pytest
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.assets import feature_browser
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_resources.platform import Platform
@@ -111,7 +112,7 @@ def test_pages_are_made_from_the_catalogue(platform):
     assert "null" not in targets
     metadata = result.asset_materializations_for_node("feature_browser")[0].metadata
     assert metadata["pages"].value == str(folder / "index.html")
-    assert platform.catalog.partitions_made("feature_browser", KEY) == {KEY}
+    assert platform.catalog.partitions_made("feature_browser", KEY) == {PartitionKey(KEY)}
     listed = (platform.store.browser / "start-data.js").read_text()
     assert f'"href":"{KEY}/index.html"' in listed
     assert '"n_nodes_with_match":' in listed

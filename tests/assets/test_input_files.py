@@ -7,14 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
 
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform
+from tests.dagster_own import CachingStaleStatusResolver, LoadingContextForTest, StaleStatus
 
 KEY = "conv1d_1_x1_k0.5_lr0.003_s0"
 NODE = f"{KEY}|n0001"

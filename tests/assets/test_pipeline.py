@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step, next_step, steps
@@ -34,8 +35,8 @@ class Project:
             {}
             if step.first == step.last
             else {
-                "dagster/asset_partition_range_start": step.first,
-                "dagster/asset_partition_range_end": step.last,
+                "dagster/asset_partition_range_start": str(step.first),
+                "dagster/asset_partition_range_end": str(step.last),
             }
         )
         job = self.definitions.resolve_implicit_job_def_def_for_assets(
@@ -45,14 +46,15 @@ class Project:
         assert graph is not None
         return job.execute_in_process(
             instance=self.instance,
-            partition_key=step.first if step.first == step.last else None,
+            partition_key=str(step.first) if step.first == step.last else None,
             tags=tags,
             asset_selection=[dg.AssetKey(asset) for asset in step.assets],
             raise_on_error=False,
         )
 
     def make(self, assets: str, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
-        return self.materialize(Step("", tuple(assets.split(",")), first, last or first))
+        keys = [PartitionKey.parse(key) for key in (first, last or first)]
+        return self.materialize(Step("", tuple(assets.split(",")), *keys))
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:
@@ -115,8 +117,8 @@ def test_every_result_is_accounted_for(made: Project) -> None:
     for artifact in set(made_rows["artifact"]):
         documents = [Path(artifact) / name for name in ("provenance.json", "manifest.json")]
         assert any(document.is_file() for document in documents), artifact
-    nodes = made_rows[made_rows["asset"] == "seqlets"]["partition_key"]
-    assert sorted(nodes) == [f"{KEY}|n{node:04d}" for node in range(N_NODES)]
+    nodes = made_rows[made_rows["asset"] == "seqlets"]["node"]
+    assert sorted(nodes) == list(range(N_NODES))
     selection = catalog.rows("node_selection", KEY)
     assert selection["reason"].isna().equals(selection["selected"])
     assert 0 < selection["selected"].sum() < N_NODES

@@ -11,14 +11,12 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterEventType
-from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.sqlite import sqlite_event_log
-from dagster._core.storage.sql import create_engine
 
 from saeborzoi_assets.commands.instance import ensure_home
 from saeborzoi_assets.common import check, check_specs, run_result
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
 from saeborzoi_resources.event_log import EVENT_DEFAULTS, BatchedSqliteEventLogStorage
+from tests.dagster_own import SqliteEventLogStorage, create_engine, sqlite_event_log
 
 KEY = "conv1d_1_x4_k0.05_lr0.003_s0"
 N_NODES = 60

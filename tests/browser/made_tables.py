@@ -124,7 +124,8 @@ def make(
     tables["materialization"] = pd.DataFrame(
         {
             "asset": ["trained_sae", "top_activations"],
-            "partition_key": KEY,
+            "owner": KEY,
+            "node": None,
             "run_id": ["r1", "r2"],
             "code_version": "1",
             "data_version": ["a1", "b2"],

@@ -115,7 +115,7 @@ def test_a_search_that_found_nothing_is_not_pending(tmp_path, made):
     tables = dict(made.tables)
     tables["motif"] = tables["motif"].query("node != 1")
     tables["motif_match"] = tables["motif_match"].query("node != 1")
-    done = pd.DataFrame({"asset": ["meme_motifs"], "partition_key": [f"{KEY}|n0001"]})
+    done = pd.DataFrame({"asset": ["meme_motifs"], "node": [1]})
     tables["materialization"] = done
     write_site(tables, None, tmp_path / "site", {})
     assert read(tmp_path / "site/data/overview.js")["states"][1] == "x"

@@ -17,6 +17,7 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.schema import TABLES
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.errors import CatalogError
+from saeborzoi.settings.hyperparameters import PartitionKey
 
 KEY = "conv_x4_k0.05_lr0.003_s0"
 
@@ -41,7 +42,7 @@ def test_replacing_some_nodes_leaves_the_others(tmp_path: Path) -> None:
         {"node_embedding": _embedding([1], 9.0)},
     )
     assert catalog.rows("node_embedding", KEY)["umap_1"].tolist() == [0.0, 9.0, 0.0]
-    runs = catalog.frame("SELECT run_id FROM materialization ORDER BY partition_key")
+    runs = catalog.frame("SELECT run_id FROM materialization ORDER BY node")
     assert runs["run_id"].tolist() == ["run-1", "run-2", "run-1"]
 
 
@@ -199,7 +200,7 @@ def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path)
     other = KEY.replace("s0", "s1")
     made = _made()._replace(made_from={"code": "1"})
     catalog.replace(made, Scope(hyperparameters=other), {"node_embedding": _embedding([0])})
-    found = catalog.frame("SELECT made_from FROM materialization ORDER BY partition_key")
+    found = catalog.frame("SELECT made_from FROM materialization ORDER BY owner")
     assert found["made_from"].isna().tolist() == [True, False]
     assert catalog.rows("node_jaccard", KEY).empty
     assert catalog.frame("SELECT * FROM transcription_factor").empty
@@ -228,4 +229,4 @@ def test_a_scope_of_nothing_is_the_whole_table_and_no_other(tmp_path: Path) -> N
     found = catalog.frame("SELECT activation_max FROM channel_normalization ORDER BY layer")
     assert found["activation_max"].tolist() == [2.0, 2.0]
     assert len(catalog.rows("node_embedding", KEY)) == 1
-    assert catalog.partitions_made("whole", "project") == {"project"}
+    assert catalog.partitions_made("whole", "project") == {PartitionKey("project")}

@@ -17,7 +17,7 @@ from saeborzoi.comparison import table as comparison
 from saeborzoi.comparison.page import comparison_page
 from saeborzoi.comparison.stability import Dictionary, match_nodes
 from saeborzoi.errors import InputError
-from saeborzoi.plots import MAX_BYTES
+from saeborzoi.figures import MAX_BYTES, png_of
 
 KEYS = [f"conv_x{x}_k0.05_lr0.003_s{s}" for x in (4, 8) for s in (0, 1)]
 
@@ -275,7 +275,8 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         "findings": comparison_plots.findings(table),
         "stability": comparison_plots.stability(table, pairs),
     }
-    for png in plots.values():
+    for figure in plots.values():
+        png = png_of(figure)
         assert png.startswith(b"\x89PNG")
         assert len(png) < MAX_BYTES
     only = comparison.factors_by_settings(_factors()).assign(target_family="<script>")

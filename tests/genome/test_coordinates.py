@@ -6,6 +6,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from saeborzoi.genome.coordinates import (
     position_intervals,
     read_bed,
     read_windows,
+    require_annotation_fits,
     require_inside,
 )
 
@@ -139,6 +141,114 @@ def test_intervals_outside_the_genome_are_named() -> None:
         require_inside(Path("a.bed"), ["chr1", "chr1"], [1, 90], [2, 101], [6, 7], sizes)
     with pytest.raises(InputError, match=r"line 3: chromosome '1' is not in the genome"):
         require_inside(Path("a.bed"), ["1"], [1], [2], [3], sizes)
+
+
+ROWS = [("AluSx", "2305", "+"), ("L1PA2", "1700", "-"), ("AluY", "2100", "-"), ("AluY", "0", ".")]
+
+
+def bed6(rows: list[tuple[str, ...]]) -> str:
+    lines = ("\t".join(row) for row in rows)
+    return "".join(f"chr1\t{100 * i}\t{100 * i + 50}\t{line}\n" for i, line in enumerate(lines))
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "said"),
+    [
+        (ROWS, 6, r"column 6, the class, holds strands .*set class_column = 4 .*6: -, \+, \."),
+        ([(n, s, ".") for n, s, _ in ROWS], 6, r"strands or placeholders only \(\.\)"),
+        ([(n, s, "NA") for n, s, _ in ROWS], 6, r"placeholders only \(NA\)"),
+        ([(n, s, x, "255,0,0") for n, s, x in ROWS], 7, "holds colours"),
+        ([(n, str(i / 7), x) for i, (n, _, x) in enumerate(ROWS)], 5, "numbers, as of scores"),
+        ([("a", str(i), "+") for i in range(200)], 5, "200 of them.*set class_column = 4"),
+        ([(n, "0", x) for n, _, x in ROWS], 5, "the number 0 in every row"),
+        ([(f"peak{i}", "5.1", ".") for i in range(200)], 4, "another value in each of 200 rows"),
+        ([(f"p{i}", "5.1", ".", "dELS" if i % 2 else "PLS") for i in range(200)], 6, "column = 7"),
+        ([(f"p{i}", f"{i}", ".") for i in range(200)], 6, "bring a BED with a column of classes"),
+    ],
+)
+def test_a_column_that_holds_no_classes_is_refused(
+    tmp_path: Path, rows: list[tuple[str, ...]], column: int, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        read_bed(write(tmp_path / "a.bed", bed6(rows)), column)
+
+
+@pytest.mark.parametrize(
+    "classes", [["dELS", "PLS", "."], ["1", "2", "15"], ["Alu?", "-", "L1"], ["E1", "E2", "E3"]]
+)
+def test_unusual_classes_are_taken(tmp_path: Path, classes: list[str]) -> None:
+    text = bed6([("n", "0", name) for name in classes])
+    assert list(read_bed(write(tmp_path / "a.bed", text), 6)["annotation_class"]) == classes
+
+
+def test_blanks_around_fields_do_not_count(tmp_path: Path) -> None:
+    text = (
+        "chr1\t100\t140\ta\t0\tdELS \nchr1\t160\t190\tb\t0\tdELS\n"
+        "chr1 \t 200\t290 \tc\t0\t\u00a0dELS\r\n chr1\t300\t390\tc\t0\tlow level\n"
+    )
+    path = tmp_path / "a.bed"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    bed = read_bed(path, 6)
+    assert list(bed["chrom"].unique()) == ["chr1"]
+    assert list(bed["annotation_class"]) == ["dELS"] * 3 + ["low level"]
+    assert bed["end_bp"].tolist() == [140, 190, 290, 390]
+    with pytest.raises(InputError, match=r"line 1: column 6 .* empty"):
+        read_bed(write(path, "chr1\t100\t140\ta\t0\t  \n"), 6)
+
+
+def test_windows_with_blanks_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "w.bed"
+    text = PUBLISHED.replace("chr1\t", "chr1 \t").replace("inner_ind", "inner_ind ")
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    assert list(read_windows(path).chrom) == ["chr1", "chr2", "chr1"]
+    path.write_bytes(b"\xef\xbb\xbfchr1\t1\t2\n")
+    assert list(read_windows(path).chrom) == ["chr1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"chr1\t1\t2\nch\x1b[1mr1\t1\t2\n", "line 2: chrom .*control characters"),
+        (b"chr1\t1\t2\nchr\x001\t1\t2\n", "line 2: .*control characters"),
+        (b"chr1\t1\t9999999999999999999\n", "line 1: end_bp is '9999999999999999999'"),
+        (b"chr1\t1\tinf\n", "line 1: end_bp is 'inf'"),
+        (b"chr1\t1\t2\nchr\xe91\t1\t2\n", "UTF-8"),
+        ("chr1\t1\t2\n".encode("utf-16"), "UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid x\n", "Git LFS pointer"),
+        (b"PK\x03\x04aaaaaaaa", "a zip archive"),
+        (gzip.compress(b"chr1\t1\t2\n" + b"#\n" * (1 << 20)), "grow to more than"),
+        (gzip.compress(b"#" * (1 << 21)), "grow to more than"),
+    ],
+)
+def test_what_is_no_table_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
+) -> None:
+    monkeypatch.setattr("saeborzoi.reading._ALWAYS_BYTES", 1 << 16)
+    path = tmp_path / "w.bed"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        read_windows(path)
+    assert "w.bed" in str(caught.value)
+
+
+def test_a_number_beyond_int64_is_named_for_every_column(tmp_path: Path) -> None:
+    text = PUBLISHED + "3\tchr1\t300\t364\t9999999999999999999\t1\n"
+    with pytest.raises(InputError, match=r"line 5: shard is '9{19}'"):
+        read_windows(write(tmp_path / "w.bed", text))
+
+
+def test_an_annotation_of_another_assembly_is_refused_and_other_rows_counted() -> None:
+    def table(*rows: tuple[str, int, int]) -> pd.DataFrame:
+        return pd.DataFrame(rows, columns=["chrom", "start_bp", "end_bp"])
+
+    path, sizes = Path("a.bed"), {"chr1": 100}
+    assert require_annotation_fits(path, table(("chr1", 1, 100), ("chrUn", 1, 9)), sizes) == 1
+    with pytest.raises(InputError, match=r"none of its chromosomes \(1\)"):
+        require_annotation_fits(path, table(("1", 1, 100)), sizes)
+    with pytest.raises(InputError, match=r"beyond .* 100 bp; .*\(2 of 3 rows do not fit\)"):
+        require_annotation_fits(
+            path, table(("chr1", 1, 9), ("chr1", 1, 101), ("chr1", 1, 102)), sizes
+        )
 
 
 # positions

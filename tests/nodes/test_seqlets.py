@@ -141,7 +141,7 @@ def test_strong_is_above_a_fraction_of_the_statistic(
 
 
 def test_chromosome_that_the_genome_lacks_is_refused(genome: Genome) -> None:
-    with pytest.raises(InputError, match="chrX is not in the FASTA"):
+    with pytest.raises(InputError, match="line 1: chromosome 'chrX' is not in the genome"):
         make_seqlets(
             top((0, 0, 0, 20, 1.0)), counts(n0=1), windows("chrX"), genome, layer(14), EASY
         )

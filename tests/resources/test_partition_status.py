@@ -7,14 +7,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.instance import DynamicPartitionsStore
-from dagster._core.loader import LoadingContextForTest
-from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
 
 from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
 from saeborzoi_resources.event_log import EVENT_DEFAULTS
+from tests.dagster_own import (
+    SERIALIZE_SUBSET,
+    AssetStatusCacheValue,
+    DynamicPartitionsStore,
+    LoadingContextForTest,
+    SqlEventLogStorage,
+    partition_loading_context,
+)
 
 KEYS = ("conv1d_1_x4_k0.05_lr0.003_s0", "conv1d_1_x4_k0.05_lr0.003_s1")
 N_NODES = 8
@@ -96,8 +100,6 @@ def _dagster_s(instance: dg.DagsterInstance) -> AssetStatusCacheValue | None:
 
 
 def _keys(instance: dg.DagsterInstance, serialized: str | None) -> set[str]:
-    from dagster._core.definitions.partitions.context import partition_loading_context
-
     store: DynamicPartitionsStore = instance
     with partition_loading_context(dynamic_partitions_store=store):
         return set(NODES.deserialize_subset(serialized or "[]").get_partition_keys())
@@ -164,7 +166,7 @@ def test_what_stands_is_not_written_out_again(
     before = _status(instance)
     written = []
     monkeypatch.setattr(
-        "dagster._core.definitions.partitions.subset.default.DefaultPartitionsSubset.serialize",
+        SERIALIZE_SUBSET,
         lambda subset: written.append(subset),
     )
     assert _status(instance) == before

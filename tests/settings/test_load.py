@@ -91,7 +91,7 @@ def test_the_file_is_found_from_below_or_by_the_variable(
     monkeypatch.chdir(below)
     assert find_settings_file() == path
     monkeypatch.chdir("/")
-    with pytest.raises(SettingsError, match="make demo"):
+    with pytest.raises(SettingsError, match="saeborzoi init"):
         find_settings_file()
     monkeypatch.setenv("SAEBORZOI_PROJECT", str(tmp_path))
     assert find_settings_file() == path

@@ -12,6 +12,7 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import CatalogError, StoreError
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.commands import removal
 from saeborzoi_resources.upkeep import cleaning
 from saeborzoi_resources.upkeep.orphans import (
@@ -67,7 +68,7 @@ def test_rows_whose_artifact_is_gone_are_named_and_stay(project: Project) -> Non
     (artifact / "table.parquet").unlink()
     artifact.rmdir()
     found = orphans(project.store, project.catalog)
-    assert found.lost == (LostArtifact("umap_embedding", KEY, 1, artifact),)
+    assert found.lost == (LostArtifact("umap_embedding", PartitionKey(KEY), 1, artifact),)
     assert f"umap_embedding {KEY}" in orphans_as_text(found)
     assert project.plan().rows["node_embedding"] == 2
 

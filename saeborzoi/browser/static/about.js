@@ -103,10 +103,10 @@ function saeFacts() {
     ["L0", short(sae.l0)],
     ["dead nodes", percent(sae.dead_fraction)],
     ["positions", whole(sae.n_positions)],
-    ["learning rate", short(sae.learning_rate)],
-    ["seed", whole(sae.seed)],
-    ["variant", sae.variant],
-    ["recipe", sae.recipe],
+    ...sae.settings.map(([name, value]) => [
+      name,
+      typeof value === "string" ? value : short(value),
+    ]),
     ["training", isMissing(sae.training_s) ? MISSING : `${short(sae.training_s)} s`],
   ]);
 }

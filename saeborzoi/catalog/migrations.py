@@ -1,0 +1,71 @@
+"""Bringing a catalogue that an earlier release made up to this one, in place.
+
+A step changes what stands: a column that is split, renamed or computed anew. What is only added (a
+table, a column, a view, another wording of a view) needs none, `tables.py` does it. A step names
+columns as they were then and calls nothing that changes later, so that it goes on working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from saeborzoi.catalog.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """Schema version of a catalogue; None where it has no tables yet."""
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_version'"
+    ).fetchall()
+    if not found[0][0]:
+        return None
+    # fetched whole: a connection with an unread result refuses further work
+    version = connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0]
+    return None if version is None else int(version)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Take the steps that a catalogue lacks, in the caller's transaction; whether there were any.
+
+    A catalogue without tables, of this version or of a later one stays as it is.
+    """
+    version = version_of(connection)
+    if version is None or version >= SCHEMA_VERSION:
+        return False
+    for step in range(version, SCHEMA_VERSION):
+        STEPS[step](connection)
+    connection.execute("UPDATE schema_version SET version = ?", [SCHEMA_VERSION])
+    return True
+
+
+def _owner_and_node(connection: duckdb.DuckDBPyConnection) -> None:
+    """1 to 2: `partition_key` of `materialization`, ``OWNER`` or ``OWNER|n0003``, becomes the
+    columns `owner` and `node`.
+
+    The table is made anew, as DuckDB can neither drop a column nor add one at a place in a
+    transaction that wrote to it.
+    """
+    known = connection.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'materialization'"
+    ).fetchall()
+    # of the first releases; came without a new version
+    made_from = "made_from" if ("made_from",) in known else "NULL::VARCHAR AS made_from"
+    connection.execute("ALTER TABLE materialization RENAME TO materialization_1")
+    connection.execute(
+        rf"""
+        CREATE TABLE materialization AS
+        SELECT asset, regexp_extract(partition_key, '^([^|]*)', 1) AS owner,
+               nullif(regexp_extract(partition_key, '\|n([0-9]+)$', 1), '')::INTEGER AS node,
+               run_id, code_version, data_version, artifact, n_rows, made_at, {made_from}
+        FROM materialization_1
+        """
+    )
+    connection.execute("DROP TABLE materialization_1")
+
+
+STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: _owner_and_node}
+"""Version to the step that leads to the next one."""

@@ -1,0 +1,162 @@
+"""How a file that a user brings is opened: what it really is, whether it is text, and how large
+it may grow. What stands in it belongs to the reader of its format."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from saeborzoi.errors import InputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MAX_TEXT_BYTES = 1 << 28
+"""Of a file that is read as a whole: 256 MiB, far beyond any motif database."""
+_MAX_EXPANSION = 500
+_ALWAYS_BYTES = 1 << 26
+"""A gzip may grow to so many times its size, and to so many bytes in any case: sequence and
+tables grow four- to fiftyfold, a file made to fill the memory a thousandfold."""
+
+_KINDS: tuple[tuple[bytes, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` brings the file itself"),
+    (b"\x1f\x8b", "gzip: decompress it with `gunzip`"),
+    (b"PK\x03\x04", "a zip archive: unpack it"),
+    (b"BZh", "bzip2: decompress it with `bunzip2`"),
+    (b"\xfd7zXZ\x00", "xz: decompress it with `unxz`"),
+    (b"\x28\xb5\x2f\xfd", "zstd: decompress it with `unzstd`"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"\x89PNG", "a PNG image"),
+    (b"%PDF", "a PDF document"),
+    (b"\x1aA'C", "UCSC's 2bit: convert it with `twoBitToFa`"),
+    (b"C'A\x1a", "UCSC's 2bit: convert it with `twoBitToFa`"),
+    (b"\xff\xfe", "text in UTF-16: save it as UTF-8"),
+    (b"\xfe\xff", "text in UTF-16: save it as UTF-8"),
+    (b"<!doctype html", "a web page: the download brought an error page"),
+    (b"<html", "a web page: the download brought an error page"),
+    (b"<?xml", "an XML document"),
+)
+HEAD_BYTES = 32
+"""Bytes of a file that `kind_of` wants."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """What a file is and what to do with it, None where it is nothing that is known here.
+
+    >>> kind_of(b"version https://git-lfs.github.com/spec/v1")
+    'a Git LFS pointer: `git lfs pull` brings the file itself'
+    """
+    if not head:
+        return "empty: bring it whole"
+    start = head.lstrip().lower() if head.lstrip()[:1] == b"<" else head
+    for magic, kind in _KINDS:
+        if start.startswith(magic):
+            return kind
+    return None
+
+
+def is_gzipped(path: Path) -> bool:
+    """Whether a file is gzipped, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP_MAGIC
+
+
+class _Bounded(io.RawIOBase):
+    """The content of a gzip, which refuses to grow without bounds."""
+
+    def __init__(self, path: Path) -> None:
+        self._gzip = gzip.GzipFile(path)
+        self._path = path
+        self._size = path.stat().st_size
+        self._given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._gzip.read(len(buffer))
+        buffer[: len(piece)] = piece
+        self._given += len(piece)
+        if self._given > max(_ALWAYS_BYTES, self._size * _MAX_EXPANSION):
+            raise InputError(
+                f"{self._path}: {self._size:,} bytes of gzip grow to more than "
+                f"{self._given - len(piece):,}, as no file of this kind does; bring it decompressed"
+            )
+        return len(piece)
+
+    def close(self) -> None:
+        self._gzip.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file to read in pieces, decompressed where it is gzipped.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, is a damaged or truncated gzip, or one that grows beyond measure.
+    """
+    try:
+        raw: io.RawIOBase = _Bounded(path) if is_gzipped(path) else io.FileIO(path)
+        with io.BufferedReader(raw, 1 << 20) as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(
+            f"{path}: the gzip is truncated or damaged ({error}); bring it whole (`gzip -t` tests "
+            "it)"
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); fix the path or its rights"
+        ) from None
+
+
+def read_text(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> str:
+    """The text of a small file in UTF-8, decompressed; a byte order mark is left out.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, is larger than `most_bytes`, or is no text in UTF-8; names
+        the line.
+    """
+    pieces, n_bytes = [], 0
+    with opened(path) as file:
+        while piece := file.read(1 << 20):
+            pieces.append(piece)
+            n_bytes += len(piece)
+            if n_bytes > most_bytes:
+                raise InputError(
+                    f"{path}: more than {most_bytes:,} bytes of text, as no file of this kind has; "
+                    "bring the right file"
+                )
+    return decoded(path, b"".join(pieces))
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """Text of bytes in UTF-8, without the byte order mark; raises as `read_text`."""
+    data = data.removeprefix(_BYTE_ORDER_MARK)
+    kind = kind_of(data[:HEAD_BYTES]) if data else None
+    if kind is not None:
+        raise InputError(f"{path}: not the text that is needed, but {kind}")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 (as of Latin-1 or "
+            "Windows-1252); save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise InputError(
+            f"{path}, line {line}: a zero byte, as of UTF-16 or a damaged copy; save the file as "
+            "UTF-8, or bring it again"
+        )
+    return text

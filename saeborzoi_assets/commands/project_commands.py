@@ -1,0 +1,125 @@
+"""Commands that work on a whole project: check, run, demo, ui, browse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeborzoi.catalog.store import Store
+from saeborzoi.settings.load import load_settings
+from saeborzoi_assets.commands.terminal import (
+    EXIT_FAILED,
+    AsJson,
+    print_json,
+    terminal_of,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (check, run, demo, ui, browse):
+        app.command()(command)
+
+
+def check(
+    context: typer.Context,
+    compute: Annotated[
+        bool, typer.Option("--compute", help="Also submit a short job to the compute backend.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at every input of the project, in seconds and before any work.
+
+    Example: saeborzoi check --compute
+    """
+    from saeborzoi_resources.upkeep.project_check import check_project
+
+    terminal = terminal_of(context)
+    settings_file = terminal.settings_file
+    settings = load_settings(settings_file)
+    if not as_json:
+        terminal.say(
+            f"{settings_file}: {len(settings.layer)} layers, {len(settings.wanted())} SAEs wanted"
+        )
+    findings = []
+
+    def looked(what: str, ok: bool, detail: str) -> None:
+        findings.append({"what": what, "ok": ok, "detail": detail})
+        if not as_json and not (ok and terminal.quiet):
+            print(f"{'ok  ' if ok else 'FAIL'}  {what}: {detail}", flush=True)
+
+    for finding in check_project(settings):
+        looked(*finding)
+    if compute:
+        from saeborzoi_resources.compute.preflight import preflight
+
+        for what, ok, detail in preflight(settings, Store(settings.project.store).jobs):
+            looked(what, ok, detail)
+    failed = sum(not finding["ok"] for finding in findings)
+    if as_json:
+        print_json({"settings": settings_file, "n_failed": failed, "findings": findings})
+    else:
+        terminal.say(f"{failed} of the checks failed" if failed else "all checks passed")
+    if failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def run(
+    context: typer.Context,
+    key: Annotated[
+        list[str] | None,
+        typer.Argument(help="Partition keys; default: all SAEs that the settings ask for."),
+    ] = None,
+) -> None:
+    """Materialize every asset of SAEs, node by node and all."""
+    from saeborzoi_assets.commands.runner import run as run_saes
+
+    settings_file = terminal_of(context).settings_file
+    settings = load_settings(settings_file)
+    wanted = [settings.parse_key(text) for text in key or ()] or settings.wanted()
+    run_saes(settings_file, settings, wanted)
+
+
+def demo(context: typer.Context) -> None:
+    """Make the demo data, run everything, and compare with the known answer."""
+    from saeborzoi_assets.commands.demonstration import demonstrate
+
+    raise typer.Exit(demonstrate(terminal_of(context).project or Path.cwd()))
+
+
+def ui(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+) -> None:
+    """Dagster's web interface and daemon for this project, until Ctrl-C."""
+    from saeborzoi_assets.commands.runner import dagster_dev
+
+    dagster_dev(terminal_of(context).settings_file, host, port)
+
+
+def browse(
+    context: typer.Context,
+    key: Annotated[
+        str | None, typer.Argument(help="Partition key; default: the list of all SAEs.")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Over loopback, not from the file.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="With --serve; default: a free one.")] = 0,
+) -> None:
+    """Open the feature browser's pages."""
+    from saeborzoi.browser.serve import make_server, open_file, require_pages
+
+    folder = Store(load_settings(terminal_of(context).settings_file).project.store).browser
+    page = require_pages(folder / (key or "") / "index.html")
+    if serve:
+        with make_server(folder, port) as server:
+            host, port = server.server_address[:2]  # type: ignore[assignment]
+            print(f"http://{host!s}:{port}/{key or ''}; Ctrl-C ends it", flush=True)
+            server.serve_forever()
+    elif not open_file(page):
+        print("no browser could be started here; open this file in one:")
+    print(page)

@@ -1,0 +1,101 @@
+"""What every command shares: where the project is, how much is said, and how a command ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.settings.load import find_settings_file
+
+EXIT_FAILED = 1
+"""Something that was looked at does not hold: a check, a result, an asset check of a run."""
+EXIT_ERROR = 2
+"""The command could not do its work; the reason stands on standard error."""
+EXIT_INTERRUPTED = 130
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Options of the command line that hold for every command.
+
+    Attributes
+    ----------
+    project
+        `dagster_project.toml` or its folder; None where it is to be found as Dagster finds it.
+    quiet
+        Whether only results and errors are printed.
+    verbose
+        Whether progress and Dagster's own events are printed line by line.
+    """
+
+    project: Path | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings file of the project.
+
+        Raises
+        ------
+        SettingsError
+            Where there is none.
+        """
+        if self.project is None:
+            return find_settings_file()
+        return find_settings_file(self.project) if self.project.is_dir() else self.project.resolve()
+
+    def say(self, text: str) -> None:
+        """Print what a person wants to know and a program does not."""
+        if not self.quiet:
+            print(text, flush=True)
+
+
+def terminal_of(context: typer.Context) -> Terminal:
+    """The options that stood before the command's name."""
+    found = context.find_object(Terminal)
+    return found if found is not None else Terminal()
+
+
+def print_json(document: Any) -> None:
+    """One JSON document; what JSON does not know (paths, times) as text, NaN as null."""
+    print(json.dumps(_plain(document), indent=1, default=str), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def run_command(app: typer.Typer, arguments: list[str]) -> int:
+    """Run a command line; every end is an exit code, and what went wrong one line, no traceback.
+
+    Returns
+    -------
+    int
+        0; 1 where a check failed, or the reader of the output went away (``| head``); 2 for an
+        error; 130 where it was interrupted.
+    """
+    try:
+        app(arguments, prog_name="saeborzoi")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except SaeBorzoiError as error:
+        print(f"saeborzoi: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return 0

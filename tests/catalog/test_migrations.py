@@ -1,0 +1,172 @@
+"""Catalogues that an earlier release made go on serving, with every row that they had."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.migrations import STEPS
+from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.catalog.views import VIEWS
+from saeborzoi.errors import CatalogError
+from saeborzoi.settings.hyperparameters import PartitionKey
+
+KEY = "conv1d_1_x4_k0.05_lr0.003_s1"
+LONGER = "conv1d_1_x4_k0.05_lr0.003_s10"
+_VERSION_1 = Path(__file__).parent / "data" / "catalogue_1.sql"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Catalog:
+    """A catalogue of schema version 1: a layer, two SAEs of which one key begins the other, nodes
+    and the comparison."""
+    path = tmp_path / "catalog.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(_VERSION_1.read_text())
+    return Catalog(path)
+
+
+def _rows(path: Path) -> dict[str, int]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        tables = [
+            name for (name,) in connection.sql("SELECT table_name FROM duckdb_tables()").fetchall()
+        ]
+        return {
+            name: connection.sql(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in tables
+        }
+
+
+def test_every_version_has_a_step_to_the_next() -> None:
+    assert sorted(STEPS) == list(range(1, SCHEMA_VERSION))
+
+
+def test_a_reader_finds_owner_and_node_of_every_partition(old: Catalog) -> None:
+    before = _rows(old.path)
+    assert old.partitions_made("seqlets", KEY) == {
+        PartitionKey(KEY, 0), PartitionKey(KEY, 1), PartitionKey(KEY, 12345)
+    }  # fmt: skip
+    assert old.partitions_made("seqlets", LONGER) == {PartitionKey(LONGER, 7)}
+    assert old.partitions_made("trained_sae", KEY) == {PartitionKey(KEY)}
+    assert old.partitions_made("normalization_constants", "conv1d_1") == {PartitionKey("conv1d_1")}
+    assert old.partitions_made("sae_comparison", "project") == {PartitionKey("project")}
+    assert _rows(old.path) == before
+
+
+def test_what_made_the_rows_is_kept(old: Catalog) -> None:
+    made = old.whole("materialization").set_index(["asset", "owner", "node"]).sort_index()
+    row = made.loc[("seqlets", KEY, 12345)]
+    assert (row["run_id"], row["code_version"], row["data_version"]) == ("run-3", "1", "v1")
+    assert row["n_rows"] == 5
+    assert row["artifact"] == "/data/store/seqlets"
+    assert row["made_at"] == pd.Timestamp("2026-01-02T03:04:05Z")
+    assert row["made_from"] == '{"files": "f2", "inputs": {"top_activations": ["v1"]}}'
+    assert old.data_versions("seqlets", LONGER, [7]) == ["v2"]
+    assert old.files_made_from()[["asset", "owner", "n_partitions"]].values.tolist() == [
+        ["normalization_constants", "conv1d_1", 1], ["seqlets", KEY, 3]
+    ]  # fmt: skip
+
+
+def test_views_tables_and_comments_are_those_of_this_release(old: Catalog) -> None:
+    summary = old.whole("sae_summary").set_index("hyperparameters")
+    assert summary["n_nodes_done"].to_dict() == {KEY: 2, LONGER: 0}
+    comments = old.frame("SELECT table_name, column_name, comment FROM duckdb_columns()")
+    ours = comments[comments["table_name"].isin([table.name for table in TABLES])]
+    assert len(ours) == sum(len(table.columns) for table in TABLES)
+    assert ours["comment"].notna().all()
+    views = old.frame("SELECT view_name FROM duckdb_views() WHERE NOT internal")
+    assert set(views["view_name"]) == set(VIEWS)
+
+
+def test_a_writer_migrates_and_replaces_just_its_partitions(old: Catalog) -> None:
+    scope = Scope(hyperparameters=KEY, nodes=(1,))
+    none = {name: old_rows(name) for name in ("seqlet", "node_selection")}
+    old.replace(Made("seqlets", "run-9", "1", "v9", Path("/data/new")), scope, none)
+    made = old.frame("SELECT owner, node, run_id FROM materialization WHERE asset = 'seqlets'")
+    runs = {PartitionKey(o, int(n)): run for o, n, run in made.itertuples(index=False)}
+    assert runs == {
+        PartitionKey(KEY, 0): "run-3", PartitionKey(KEY, 1): "run-9",
+        PartitionKey(KEY, 12345): "run-3", PartitionKey(LONGER, 7): "run-4",
+    }  # fmt: skip
+    assert old.rows("seqlet", KEY)["node"].tolist() == [0]
+
+
+def old_rows(table: str) -> pd.DataFrame:
+    """No rows of a table, with the columns that a result has."""
+    (columns,) = [t.columns for t in TABLES if t.name == table]
+    return pd.DataFrame({c.name: [] for c in columns if c.name != "hyperparameters"})
+
+
+def test_removing_an_sae_after_the_migration_leaves_the_one_whose_key_it_begins(
+    old: Catalog,
+) -> None:
+    old.remove(Scope(hyperparameters=KEY))
+    owners = old.frame("SELECT DISTINCT owner FROM materialization ORDER BY owner")["owner"]
+    assert owners.tolist() == ["conv1d_1", LONGER, "project"]
+
+
+def test_a_migration_that_fails_leaves_the_catalogue_as_it_was(
+    old: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(connection: duckdb.DuckDBPyConnection) -> None:
+        split(connection)
+        raise RuntimeError("out of disk")
+
+    split = STEPS[1]
+    monkeypatch.setitem(STEPS, 1, fails)
+    with pytest.raises(RuntimeError):
+        old.frame("SELECT 1")
+    monkeypatch.undo()
+    with duckdb.connect(str(old.path), read_only=True) as connection:
+        keys = connection.sql("SELECT partition_key FROM materialization").fetchall()
+        assert (f"{KEY}|n12345",) in keys
+    assert PartitionKey(KEY, 12345) in old.partitions_made("seqlets", KEY)
+
+
+def test_readers_that_come_at_once_all_find_it_migrated(old: Catalog) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        found = pool.map(_nodes_of, [str(old.path)] * 3)
+    assert found == [[0, 1, 12345]] * 3
+
+
+def _nodes_of(path: str) -> list[int]:
+    made = Catalog(Path(path)).partitions_made("seqlets", KEY)
+    return sorted(key.node for key in made if key.node is not None)
+
+
+def test_where_it_cannot_be_written_a_reader_is_told_what_to_do(
+    old: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    # root may write everywhere, so that rights alone would not do here
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(CatalogError, match=r"of an earlier release.*read it once where it can be"):
+        old.frame("SELECT 1")
+
+
+def test_a_catalogue_of_a_later_release_is_refused_and_kept(old: Catalog) -> None:
+    old.frame("SELECT 1")
+    with duckdb.connect(str(old.path)) as connection:
+        connection.execute("UPDATE schema_version SET version = 99")
+    message = rf"schema version 99, this release knows {SCHEMA_VERSION} at most"
+    with pytest.raises(CatalogError, match=message):
+        old.frame("SELECT 1")
+    with pytest.raises(CatalogError, match=message):
+        old.remove(Scope(hyperparameters=KEY))
+    assert _rows(old.path)["materialization"] > 0
+
+
+def test_a_view_that_says_another_thing_is_made_anew(old: Catalog) -> None:
+    old.frame("SELECT 1")
+    with duckdb.connect(str(old.path)) as connection:
+        connection.execute("CREATE OR REPLACE VIEW sae_summary AS SELECT 1 AS wrong")
+        connection.execute("COMMENT ON VIEW sae_summary IS 'of an earlier release'")
+    assert "n_nodes_done" in old.whole("sae_summary")
