@@ -41,7 +41,7 @@ REQUIRED = {
     "motif": (
         "node", "motif", "consensus", "width_bp", "n_sites", "llr", "log10_e_value",
         "is_significant", "matrix", "engine", "information_content_bits", "is_palindrome",
-        "artefact", "odds_ratio", "odds_ratio_low", "odds_ratio_high", "enrichment_p_value",
+        "suspect", "n_effective_sites", "odds_ratio", "odds_ratio_low", "odds_ratio_high", "enrichment_p_value",
         "odds_ratio_other_nodes", "fdr", "activation_spearman",
     ),
     "motif_match": (

@@ -102,8 +102,11 @@ def is_palindrome(matrix: Matrix) -> bool:
     return r >= _PALINDROME_R
 
 
-def composition_artefact(matrix: Matrix) -> str | None:
-    """`low_complexity` or `cpg` where the motif is mere composition, else None.
+def simple_composition(matrix: Matrix) -> str | None:
+    """`low_complexity` or `cpg` where a matrix could be mere composition, else None.
+
+    Known factors have such motifs too (ZNF384 a run of A): whether it is one is for the evidence to
+    say, see `discovery`.
 
     Low complexity: the columns are all alike, or the informative ones repeat with a period of 1 to
     4 bp, or one letter holds nearly all information, or the motif is a long stretch of weak A and

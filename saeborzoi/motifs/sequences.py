@@ -44,12 +44,16 @@ class Found(NamedTuple):
         (width, 4) float64, rows sum to 1.
     n_sites, llr, log10_e_value
         As in table `motif`; llr is nan where the engine does not say.
+    n_effective_sites, suspect
+        As in table `motif`; None where the engine does not say.
     """
 
     matrix: NDArray[np.float64]
     n_sites: int
     llr: float
     log10_e_value: float
+    n_effective_sites: float | None = None
+    suspect: str | None = None
 
 
 def encode(sequences: Sequence[str]) -> Sequences:

@@ -25,7 +25,7 @@ from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform, Version
 
 NAME = "meme_motifs"
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from saeborzoi.motifs import properties
 from saeborzoi.motifs.engine import gap_kernels, kernels, significance, site_kernels
-from saeborzoi.motifs.engine.copies import copy_weights
+from saeborzoi.motifs.engine.copies import copy_weights, effective_sites
 from saeborzoi.motifs.engine.search_data import SearchData, Windows
 from saeborzoi.motifs.engine.starts import Starts, starting_points
 from saeborzoi.motifs.sequences import Sequences
@@ -135,7 +135,7 @@ def find_motifs(
     both_strands: bool,
     max_e_value: float = 0.05,
     min_sites: int | None = None,
-    weigh_copies: bool = True,
+    weights: NDArray[np.float64] | None = None,
     keep_table: bool = False,
 ) -> list[Motif]:
     """The motifs of one set of sequences; the same for any order of the sequences.
@@ -154,8 +154,9 @@ def find_motifs(
         The search ends with the first motif above it.
     min_sites
         A motif with fewer is suspect; left out, `properties.least_sites`.
-    weigh_copies
-        Count sites of near-identical sequences once for `min_sites`.
+    weights
+        (n_sequences,) float64, what a site of each sequence counts for `min_sites` and repeats;
+        left out, `copies.copy_weights`.
     keep_table
         Keep the tables of significance for the next set with the same background.
 
@@ -171,7 +172,7 @@ def find_motifs(
         SearchData.of(sequences, background, min_width, both_strands, keep_table),
         widths_to_try(min_width, max(min(max_width, int(sequences.lengths.max())), min_width)),
         min_sites or properties.least_sites(sequences.lengths.size),
-        copy_weights(sequences, both_strands) if weigh_copies else np.ones(sequences.lengths.size),
+        copy_weights(sequences, both_strands) if weights is None else weights,
     )
     motifs: list[Motif] = []
     suspects: list[Motif] = []
@@ -212,7 +213,7 @@ class _Search:
             if found is not None:
                 starts[width] = windows, found
         numbers = range(self.data.numbers.size)
-        few = np.flatnonzero(self.data.numbers <= _FEW)
+        few = range(int((self.data.numbers <= _FEW).sum()))
         alignments = self._converged(starts, [(width, g) for width in starts for g in numbers], [0])
         alignments += self._converged(starts, [(width, g) for width in starts for g in few], [1])
         motif, lost = self._choose(alignments, allow_suspect)
@@ -327,7 +328,9 @@ class _Search:
         )
         rows = order[:n_sites]
         strand, place = np.divmod(start[rows], data.longest)
-        n_effective = float(self.weights[rows].sum())
+        n_effective = effective_sites(
+            data.letters, data.lengths, rows, start[rows], width, self.weights
+        )
         return Motif(
             counts, n_sites, n_effective, llr, log_e, data.given[rows], place, strand,
             properties.suspect(

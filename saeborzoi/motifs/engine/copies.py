@@ -2,7 +2,8 @@
 
 Copies of a repeat (Alu, L1, SVA, ...) agree over their whole length, sites of a factor over the
 motif only: two seqlets with a good site of a 15 bp factor agree in half of 26 letters, two Alu
-copies in four of five.
+copies in four of five. Where a wide motif makes seqlets near-identical by itself, what lies beside
+its sites tells: it agrees in copies and in nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,59 @@ MIN_IDENTITY = 0.8
 MIN_OVERLAP = 20
 """Letters that overlap at least. Shorter seqlets are copies where they are equal: good sites of a
 factor agree in as many letters by themselves."""
+
+MIN_FLANK_AGREEMENT = 0.5
+"""Sites are taken for copies where pairs of them agree in this share of the letters beside them:
+about 0.3 by chance, 0.8 in copies."""
+
+
+def effective_sites(
+    letters: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    start: NDArray[np.int64],
+    width: int,
+    weights: NDArray[np.float64],
+) -> float:
+    """Independent sites of a motif: the weights of its sequences where the sites are copies of one
+    another, else all of them.
+
+    Parameters
+    ----------
+    letters, lengths
+        (n_strands, n_sequences, longest) uint8 and (n_sequences,) int64, bp.
+    rows, start
+        (n_sites,) int64: sequence of each site and its start, `start + longest` on strand 1.
+    weights
+        (n_sequences,) float64, `copy_weights`.
+    """
+    agreement = _flank_agreement(letters, lengths, rows, start, width)
+    return float(weights[rows].sum()) if agreement >= MIN_FLANK_AGREEMENT else float(rows.size)
+
+
+@njit(cache=True, nogil=True)
+def _flank_agreement(
+    letters: NDArray[np.uint8],
+    lengths: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    start: NDArray[np.int64],
+    width: int,
+) -> float:
+    """Share of pairs of sites that agree in a letter beside them; 1 where there is none beside."""
+    longest = letters.shape[2]
+    counts = np.zeros((2 * longest, 4), np.int64)
+    for k in range(rows.size):
+        strand, first = start[k] // longest, start[k] % longest
+        for c in range(lengths[rows[k]]):
+            if c < first or c >= first + width:
+                counts[c - first + longest, letters[strand, rows[k], c]] += 1
+    agree, pairs = 0, 0
+    for c in range(2 * longest):
+        n = counts[c].sum()
+        pairs += n * (n - 1)
+        for a in range(4):
+            agree += counts[c, a] * (counts[c, a] - 1)
+    return agree / pairs if pairs > 0 else 1.0
 
 
 def copy_weights(sequences: Sequences, both_strands: bool) -> NDArray[np.float64]:
