@@ -141,7 +141,8 @@ def node_evidence(
         np.tile(sequences.letters, (N_SHUFFLES, 1)), np.tile(sequences.lengths, N_SHUFFLES)
     )
     shuffled = Sequences(
-        kernels.shuffle_dinucleotides(repeated.letters, repeated.lengths, _SHUFFLE_SEED), repeated.lengths
+        kernels.shuffle_dinucleotides(repeated.letters, repeated.lengths, _SHUFFLE_SEED),
+        repeated.lengths,
     )
     control = float(
         np.tile(weights, N_SHUFFLES) @ scorer.holds(scorer.scores(shuffled), shuffled)

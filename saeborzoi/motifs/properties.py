@@ -147,7 +147,7 @@ def simple_composition(matrix: Matrix) -> str | None:
 
 
 MIN_SITES_SHARE = 0.02
-"""Share of a node's seqlets that a motif has as sites at least, where the settings say no number:"""
+"""Share of a node's seqlets that are a motif's sites at least, where the settings say no number,"""
 MIN_SITES = 3
 """but never fewer."""
 REPEAT_SHARE = 0.5

@@ -247,8 +247,8 @@ class Motifs(Section):
     def _device_is_gone(cls, values: Any) -> Any:
         if isinstance(values, dict) and "device" in values:
             raise ValueError(
-                "device: the search runs on the CPU, where an array of jobs is faster than it was "
-                "on a GPU; delete the line"
+                "device: motif discovery runs on the CPU only (an array of CPU jobs does as well "
+                "as a GPU did); delete the line"
             )
         return values
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs import properties
-from saeborzoi.motifs.engine import gap_kernels, kernels, significance, site_kernels
+from saeborzoi.motifs.engine import gap_kernels, kernels, site_kernels
 from saeborzoi.motifs.engine.copies import copy_weights, effective_sites
 from saeborzoi.motifs.engine.search_data import SearchData, Windows
 from saeborzoi.motifs.engine.starts import Starts, starting_points

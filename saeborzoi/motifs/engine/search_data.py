@@ -137,7 +137,8 @@ def canonical_order(sequences: Sequences) -> I8:
     letters only. By letters alone sequences that begin with A would come first everywhere.
     """
     texts = [
-        row[:length].tobytes() for row, length in zip(sequences.letters, sequences.lengths, strict=True)
+        row[:length].tobytes()
+        for row, length in zip(sequences.letters, sequences.lengths, strict=True)
     ]
     keys = [(zlib.crc32(text), text) for text in texts]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)

@@ -90,7 +90,9 @@ def log_e_values(
     for k in range(n_most):
         add_site(counts, codes4, order[k], start[order[k]], width)
         if k > 0:
-            log_e[k + 1] = log_e_value(counts, k + 1, log_background, x_log_x, table[k + 1], log_ways)
+            log_e[k + 1] = log_e_value(
+                counts, k + 1, log_background, x_log_x, table[k + 1], log_ways
+            )
     return log_e
 
 
