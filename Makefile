@@ -6,7 +6,7 @@ INSTALLED_DEV := .venv/installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt
 
-.PHONY: demo ui test lint docs system-packages clean
+.PHONY: demo ui test code-versions test-newest-dagster lint docs system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer
 	$(BIN)/saeborzoi demo
@@ -16,6 +16,23 @@ ui: $(INSTALLED)  ## Dagster's web interface and daemon on http://127.0.0.1:3000
 
 test: $(INSTALLED_DEV) system-packages lint  ## everything that CI runs
 	$(BIN)/python -m pytest $(PYTEST)
+
+# after a code version was bumped; WHY="..." where changed source leaves every result as it is
+code-versions: $(INSTALLED_DEV)
+	$(BIN)/python -m tests.code_versions $(if $(WHY),--no-effect "$(WHY)")
+
+# the newest Dagster that the index has, over everything else of .venv
+NEWEST := .venv-newest-dagster
+test-newest-dagster: $(INSTALLED_DEV)  ## does what Dagster promises nobody still hold there?
+	$(BIN)/python -m venv --clear $(NEWEST)
+	$(BIN)/python -c "import site; print('import site; site.addsitedir(%r)' % site.getsitepackages()[0])" \
+		> $$($(NEWEST)/bin/python -c "import site; print(site.getsitepackages()[0])")/over.pth
+	$(NEWEST)/bin/python -m pip install --disable-pip-version-check --progress-bar off --quiet \
+		--prefer-binary --upgrade dagster dagster-pipes dagster-webserver
+	$(NEWEST)/bin/python -m pip install --disable-pip-version-check --progress-bar off --quiet \
+		--no-deps --upgrade dagster-postgres
+	$(NEWEST)/bin/python -c "import dagster; print('Dagster', dagster.__version__, dagster.__file__)"
+	$(NEWEST)/bin/python -m pytest tests/resources tests/assets/test_scale.py
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check .
@@ -40,4 +57,4 @@ system-packages:
 	@sh tests/install_system_packages.sh
 
 clean:  ## remove the environment and the demo's results
-	rm -rf .venv .dagster demo
+	rm -rf .venv $(NEWEST) .dagster demo

@@ -17,7 +17,6 @@ import pandas as pd
 from saeborzoi.genome.coordinates import Genome, Windows
 from saeborzoi.nodes.jaccard import node_jaccard
 from saeborzoi.nodes.overlaps import annotation_overlaps
-from saeborzoi.settings.sections import Layer, ShardSet
 
 N_NODES, N_SEQLETS, WIDTH_BP = 2432, 1000, 14
 N_REGIONS, N_CLASSES = 1_000_000, 60
@@ -80,8 +79,7 @@ def timed(what: str, function: Callable[[], object]) -> None:
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    nowhere = ShardSet(shards=Path("shards"), windows=Path("windows.bed"))
-    layer = Layer(name="conv1d_1", n_channels=608, bp_per_position=2, train=nowhere)
+    layer = {"width_bp": 14, "bp_per_position": 2, "pad_bp": 0}
     for depth, chromosome_bp in (("whole genome", 130_000_000), ("30 Mb, crowded", 1_400_000)):
         table = seqlets(chromosome_bp, rng)
         timed(
@@ -94,7 +92,7 @@ def main() -> None:
             f"overlaps, the same nodes, {N_REGIONS:,} intervals of {N_CLASSES} classes, "
             f"{n_shuffles} shuffles",
             lambda n=n_shuffles: annotation_overlaps(  # type: ignore[misc]
-                table, {"rmsk": bed}, windows(130_000_000), layer, n, seed=0
+                table, {"rmsk": bed}, windows(130_000_000), **layer, n_shuffles=n
             ),
         )
     with tempfile.TemporaryDirectory() as folder:

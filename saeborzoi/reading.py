@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,8 +118,17 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         ) from None
 
 
-def read_text(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> str:
+def read_text(path: Path, most_bytes: int = MAX_TEXT_BYTES, fallback: str | None = None) -> str:
     """The text of a small file in UTF-8, decompressed; a byte order mark is left out.
+
+    Parameters
+    ----------
+    path
+        The file.
+    most_bytes
+        Of the text; what is larger is no file of the kind.
+    fallback
+        Encoding of what is not UTF-8, where that is usual; left out: refused.
 
     Raises
     ------
@@ -136,10 +146,10 @@ def read_text(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> str:
                     f"{path}: more than {most_bytes:,} bytes of text, as no file of this kind has; "
                     "bring the right file"
                 )
-    return decoded(path, b"".join(pieces))
+    return decoded(path, b"".join(pieces), fallback)
 
 
-def decoded(path: Path, data: bytes) -> str:
+def decoded(path: Path, data: bytes, fallback: str | None = None) -> str:
     """Text of bytes in UTF-8, without the byte order mark; raises as `read_text`."""
     data = data.removeprefix(_BYTE_ORDER_MARK)
     kind = kind_of(data[:HEAD_BYTES]) if data else None
@@ -148,6 +158,8 @@ def decoded(path: Path, data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
+        if fallback is not None:
+            return decoded(path, data.decode(fallback).encode())
         line = data[: error.start].count(b"\n") + 1
         raise InputError(
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 (as of Latin-1 or "
@@ -160,3 +172,35 @@ def decoded(path: Path, data: bytes) -> str:
             "UTF-8, or bring it again"
         )
     return text
+
+
+def read_json(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> Any:
+    """A JSON document; each key of an object stands once, and numbers are finite.
+
+    Raises
+    ------
+    InputError
+        As `read_text`, and where the text is no such document; names line and column.
+    """
+    text = read_text(path, most_bytes)
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError:
+        raise InputError(
+            f"{path}: not JSON of use: nested too deeply; bring the file again"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}; bring the file again") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number of JSON")

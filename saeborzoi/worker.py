@@ -25,14 +25,16 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pipes
 from pydantic import ValidationError
 
 from saeborzoi.errors import ComputeError, SaeBorzoiError
 from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Stage, StageInterrupted, stop_requested
+
+if TYPE_CHECKING:
+    from dagster_pipes import PipesContext
 
 RESULT = "result.json"
 EXIT_ERROR = 1
@@ -244,6 +246,13 @@ def _failure(error: Exception) -> dict[str, Any]:
     return {"status": "failure", "error": document}
 
 
+def _pipes() -> PipesContext | None:
+    """The door to Dagster, where it started this process."""
+    from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
+
+    return open_dagster_pipes() if PipesEnvVarParamsLoader().is_dagster_pipes_process() else None
+
+
 def run(path: Path, stage_name: str = "") -> int:
     """Run the job of a document and write its result beside it.
 
@@ -274,9 +283,7 @@ def run(path: Path, stage_name: str = "") -> int:
         by = f", {n_together} processes of" if n_together > 1 else ","
         threads = f"{by} {job.threads} threads"
         print(f"job {job.job_id}: {job.stage} on {platform.node()}{threads}", flush=True)
-    pipes = None
-    if is_first and PipesEnvVarParamsLoader().is_dagster_pipes_process():
-        pipes = open_dagster_pipes()
+    pipes = _pipes() if is_first else None
     try:
         try:
             stage = find_stage(stage_name or job.stage)

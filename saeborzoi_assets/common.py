@@ -1,8 +1,8 @@
-"""What every asset says about itself in the same way: errors, checks, metadata, column schema."""
+"""How every artifact becomes an asset, is run, written and catalogued."""
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +16,81 @@ from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file, write_json
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi.settings.user_files import activations, observed_by
+from saeborzoi_assets.partitions import INPUT_FILES, Partitions
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 
-OWNERS = ["team:saeborzoi"]
+_OWNERS = ["team:saeborzoi"]
 _FEW_PARTITIONS = 20
 """Up to so many node partitions in a run, each gets all of its figures; beyond, only the first, or
 the event log would grow by megabytes for what the catalogue holds anyway."""
 
 
-def column_schema(*tables: str) -> dict[str, dg.TableSchema]:
+def artifact(
+    partitions: Partitions, *, backfill_policy: dg.BackfillPolicy | None = None, **checks: str
+) -> Callable[[Callable[..., dg.MaterializeResult]], dg.AssetsDefinition]:
+    """Make a function the asset of the artifact of its name, as `saeborzoi.pipeline` declares it.
+
+    Parameters
+    ----------
+    partitions
+        The project's partitions.
+    backfill_policy
+        Whether many partitions are made in one run; left out: of nodes they are.
+    checks
+        Name of each of the asset's checks to what must hold.
+    """
+
+    def made_asset(body: Callable[..., dg.MaterializeResult]) -> dg.AssetsDefinition:
+        declared = ARTIFACT[body.__name__]
+        of_nodes = dg.BackfillPolicy.single_run() if declared.grain == "node" else None
+        return dg.asset(
+            name=declared.name,
+            partitions_def=partitions.of_grain(declared.grain),
+            deps=[
+                *(_input(declared, ARTIFACT[name]) for name in declared.inputs),
+                *depends_on_files(declared, partitions),
+            ],
+            backfill_policy=backfill_policy or of_nodes,
+            group_name=declared.group,
+            kinds=set(declared.kinds),
+            owners=_OWNERS,
+            code_version=declared.code_version,
+            metadata=_column_schema(declared.tables),
+            pool=declared.name if declared.is_job or declared.grain == "project" else None,
+            check_specs=[
+                dg.AssetCheckSpec(name, asset=declared.name, description=what)
+                for name, what in checks.items()
+            ],
+        )(body)
+
+    return made_asset
+
+
+def _input(artifact: Artifact, before: Artifact) -> dg.AssetDep:
+    """Dependence on another artifact; on one of a layer, whichever it is."""
+    other = before.grain == "layer" != artifact.grain
+    mapping = dg.AllPartitionMapping() if other else None
+    return dg.AssetDep(before.name, partition_mapping=mapping)
+
+
+def depends_on_files(artifact: Artifact, partitions: Partitions) -> list[dg.AssetDep]:
+    """Dependence on the groups of the user's files that an artifact is made from."""
+    groups = observed_by(artifact, partitions.settings)
+    if not groups:
+        return []
+    if artifact.grain == "layer":
+        of_layer = {activations(layer.name): layer.name for layer in partitions.settings.layer}
+        mapping: dg.PartitionMapping = dg.StaticPartitionMapping(of_layer)
+    else:
+        mapping = dg.SpecificPartitionsPartitionMapping(groups)
+    return [dg.AssetDep(INPUT_FILES, partition_mapping=mapping)]
+
+
+def _column_schema(tables: Sequence[str]) -> dict[str, dg.TableSchema]:
     """Definition metadata: the columns of the asset's tables, with type and meaning."""
     columns = [
         dg.TableColumn(
@@ -37,7 +101,7 @@ def column_schema(*tables: str) -> dict[str, dg.TableSchema]:
         for table in tables
         for column in TABLE[table].columns
     ]
-    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)} if columns else {}
 
 
 @contextlib.contextmanager
@@ -49,12 +113,6 @@ def explained() -> Iterator[None]:
         raise dg.Failure(
             description=str(error), metadata={"kind": type(error).__name__}, allow_retries=False
         ) from error
-
-
-def say(context: dg.AssetExecutionContext, text: str) -> None:
-    """Tell the run's log and the terminal, whose logger shows warnings only."""
-    context.log.info(text)
-    print(text, flush=True)
 
 
 def node_batches(
@@ -71,43 +129,6 @@ def node_batches(
         sae = platform.sae(key)
         batches.append((sae, sae.require_nodes(wanted)))
     return batches
-
-
-def selected_seqlets(platform: Platform, sae: Sae, columns: str) -> pd.DataFrame:
-    """Seqlets of the SAE's selected nodes, refused where not every node was looked at.
-
-    Raises
-    ------
-    CatalogError
-        Names the first node whose seqlets are missing.
-    """
-    platform.catalog.require_made("seqlets", sae.key, range(sae.n_nodes))
-    selection = platform.catalog.rows("node_selection", sae.key)
-    selected = selection.loc[selection["selected"], "node"].tolist()
-    return platform.catalog.rows("seqlet", sae.key, columns, nodes=selected)
-
-
-def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
-    """Motif family of each node that has one: of its first supported motif; the index is the node.
-
-    Raises
-    ------
-    CatalogError
-        Where the SAE's motif evidence is not made yet.
-    """
-    platform.catalog.require_made("motif_evidence", sae.key)
-    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, family_id")
-    first = evidence.dropna(subset="family_id").drop_duplicates("node")
-    return first.set_index("node")["family_id"].astype("Int32")
-
-
-def only_supported(platform: Platform, sae: Sae, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of motifs or matches; `is_significant` is false where the evidence over all nodes does
-    not support the motif. Motifs whose evidence is not made yet keep what they have."""
-    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, is_supported")
-    merged = rows[["node", "motif"]].merge(evidence, on=["node", "motif"], how="left")
-    unsupported = (merged["is_supported"] == False).to_numpy(bool)  # noqa: E712  (may be null)
-    return rows.assign(is_significant=rows["is_significant"].astype(bool) & ~unsupported)
 
 
 class NodeStage(NamedTuple):
@@ -241,40 +262,6 @@ def keep(
     made = made_by(context, version, output)
     platform.record(made, Scope(hyperparameters=sae.key, nodes=nodes), tables)
     return output
-
-
-def image(figure: Any) -> dg.MarkdownMetadataValue:
-    """A Matplotlib figure as a PNG for the UI's metadata."""
-    from saeborzoi.figures import as_markdown_image
-
-    return dg.MetadataValue.md(as_markdown_image(figure))
-
-
-def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
-    """The first rows of a table for the UI's metadata."""
-    lines = [" | ".join(map(str, frame.columns)), " | ".join("---" for _ in frame.columns)]
-    for row in frame.head(n).itertuples(index=False):
-        cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
-        lines.append(" | ".join(cell.replace("|", "\\|") for cell in cells))
-    return dg.MetadataValue.md("\n".join(f"| {line} |" for line in lines))
-
-
-def path(value: Any) -> dg.PathMetadataValue:
-    """A path for the UI's metadata."""
-    return dg.MetadataValue.path(str(value))
-
-
-def check(name: str, passed: bool, **metadata: Any) -> dg.AssetCheckResult:
-    """One asset check's outcome."""
-    return dg.AssetCheckResult(check_name=name, passed=bool(passed), metadata=metadata)
-
-
-def check_specs(asset: str, **descriptions: str) -> list[dg.AssetCheckSpec]:
-    """The asset's checks: name to what must hold."""
-    return [
-        dg.AssetCheckSpec(name=name, asset=asset, description=description)
-        for name, description in descriptions.items()
-    ]
 
 
 def run_result(

@@ -6,47 +6,19 @@ settings file, or with other resources.
 
 import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.load import find_settings_file, load_settings
-from saeborzoi_assets.assets import (
-    annotation_overlaps,
-    feature_browser,
-    input_files,
-    jaccard_matrix,
-    meme_motifs,
-    motif_evidence,
-    normalization_constants,
-    sae_comparison,
-    seqlets,
-    tomtom_matches,
-    top_activations,
-    trained_sae,
-    umap_embedding,
-)
+from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.sensors import automation, stale_results
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.platform import Platform
-
-ARTIFACTS = (
-    normalization_constants,
-    trained_sae,
-    top_activations,
-    seqlets,
-    meme_motifs,
-    tomtom_matches,
-    motif_evidence,
-    umap_embedding,
-    annotation_overlaps,
-    jaccard_matrix,
-    feature_browser,
-    sae_comparison,
-)
-"""Modules with an asset each, in the order in which they are made."""
 
 
 @dg.logger(config_schema={"log_level": dg.Field(str, default_value="INFO")})
@@ -84,7 +56,13 @@ def build_definitions(
     settings = load_settings(settings_file)
     partitions = Partitions.of(settings)
     return dg.Definitions(
-        assets=[input_files.build(partitions), *(module.build(partitions) for module in ARTIFACTS)],
+        assets=[
+            input_files.build(partitions),
+            *(
+                import_module(f"saeborzoi_assets.assets.{artifact.name}").build(partitions)
+                for artifact in ARTIFACTS
+            ),
+        ],
         resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},
         asset_checks=[stale_results.check()],
         sensors=[

@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from saeborzoi.pipeline import Grain
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi.settings.load import Settings
 
 HYPERPARAMETERS = "hyperparameters"
 NODE = "node"
+INPUT_FILES = "input_files"
+"""The source asset that stands for the user's files, with a partition a group of them."""
 
 
 class Partitions(NamedTuple):
@@ -23,6 +26,7 @@ class Partitions(NamedTuple):
     layer: dg.StaticPartitionsDefinition
     sae: dg.DynamicPartitionsDefinition
     node: dg.MultiPartitionsDefinition
+    settings: Settings
     training: dg.BackfillPolicy | None
     """All SAEs that are asked for in one run, where several train in one pass; else a run each."""
 
@@ -40,7 +44,15 @@ class Partitions(NamedTuple):
             layer=dg.StaticPartitionsDefinition([layer.name for layer in settings.layer]),
             sae=sae,
             node=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, NODE: nodes}),
+            settings=settings,
             training=(
                 dg.BackfillPolicy.single_run() if settings.training.saes_per_pass > 1 else None
             ),
         )
+
+    def of_grain(self, grain: Grain) -> dg.PartitionsDefinition | None:
+        """Partitions of what has this grain; None for what is of the project."""
+        of: dict[Grain, dg.PartitionsDefinition | None] = {
+            "layer": self.layer, "sae": self.sae, "node": self.node, "project": None
+        }  # fmt: skip
+        return of[grain]

@@ -1,8 +1,11 @@
 """What one SAE takes, in order, and what of it is missing."""
 
+from itertools import groupby
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.scope import PROJECT
+from saeborzoi.pipeline import ARTIFACTS, Grain
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
 
@@ -31,21 +34,34 @@ class Step(NamedTuple):
 def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
     """Every step of one SAE, in order."""
     layer = settings.layer_named(hyperparameters.layer)
-    of_layer, key = PartitionKey(layer.name), PartitionKey(hyperparameters.key)
-    last = key._replace(node=hyperparameters.n_nodes(layer.n_channels) - 1)
+    of_layer, of_sae = PartitionKey(layer.name), PartitionKey(hyperparameters.key)
+    last = hyperparameters.n_nodes(layer.n_channels) - 1
+    partitions = {
+        "layer": (of_layer, of_layer),
+        "sae": (of_sae, of_sae),
+        "node": (of_sae._replace(node=0), of_sae._replace(node=last)),
+    }
     return [
-        Step("normalization", ("normalization_constants",), of_layer, of_layer),
-        Step("training", ("trained_sae",), key, key),
-        Step("inference", ("top_activations",), key, key),
-        Step("nodes", ("seqlets", "meme_motifs", "tomtom_matches"), key._replace(node=0), last),
-        Step(
-            "fan-in",
-            ("motif_evidence", "umap_embedding", "annotation_overlaps", "jaccard_matrix"),
-            key,
-            key,
-        ),
-        Step("pages", ("feature_browser",), key, key),
+        Step(name, assets, *partitions[grain])
+        for name, grain, assets in _assets_by_step()
+        if grain in partitions
     ]
+
+
+def project_steps() -> list[Step]:
+    """Steps that are about all SAEs, in order."""
+    whole = PartitionKey(PROJECT)
+    return [
+        Step(name, assets, whole, whole)
+        for name, grain, assets in _assets_by_step()
+        if grain == "project"
+    ]
+
+
+def _assets_by_step() -> list[tuple[str, Grain, tuple[str, ...]]]:
+    """Name, grain and artifacts of each step, in order."""
+    grouped = groupby(ARTIFACTS, lambda artifact: (artifact.step, artifact.grain))
+    return [(*of_step, tuple(each.name for each in each_of)) for of_step, each_of in grouped]
 
 
 def next_step(

@@ -18,16 +18,18 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
-from saeborzoi.catalog.scope import PROJECT, Made, Scope
+from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
 from saeborzoi.files import write_folder
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
+from saeborzoi.settings.user_files import files_of, settings_of
 from saeborzoi_resources.compute import Compute, make_compute
 
 
@@ -124,54 +126,55 @@ class Platform(dg.ConfigurableResource):
 
     # -- versions: what a result was made from ------------------------------------------------
 
-    def version(
-        self,
-        asset: str,
-        code_version: str,
-        owner: str,
-        *,
-        sections: Mapping[str, Any],
-        files: Sequence[Path] = (),
-        inputs: Sequence[str] = (),
-        nodes: Sequence[int] | None = None,
-    ) -> Version:
-        """Everything that a result depends on, as it is now.
+    def version_of(self, name: str, owner: str, nodes: Sequence[int] | None = None) -> Version:
+        """Everything that a partition of an artifact depends on, as it is now.
 
         Parameters
         ----------
-        asset, code_version, owner
-            The asset, its code version and its layer or SAE.
-        sections
-            The settings that matter to it.
-        files
-            Files of the user that it reads.
-        inputs
-            Assets that it reads, by the versions that stand in the catalogue.
+        name
+            The artifact, as `saeborzoi.pipeline` declares it.
+        owner
+            Its layer or SAE; `PROJECT` for what is of the whole project.
         nodes
-            For inputs by node, only these nodes count.
+            Where it has a partition a node: of its inputs by node, only these nodes count.
         """
-        upstream = {name: self._versions_of(name, owner, nodes) for name in inputs}
+        artifact = ARTIFACT[name]
+        layer, hyperparameters = self._subject(artifact, owner)
+        by_node = nodes if artifact.grain == "node" else None
+        files = files_of(artifact, self.settings, layer, hyperparameters)
         made_from = {
-            "asset": asset,
-            "code": code_version,
+            "asset": name,
+            "code": artifact.code_version,
             "owner": owner,
-            "settings": dict(sections),
+            "settings": settings_of(artifact, self.settings, layer),
             "files": fingerprint_files(files) if files else None,
-            "inputs": upstream,
+            "inputs": {
+                each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
+                for each in artifact.inputs
+            },
         }
-        return Version(asset, fingerprint_of(made_from), made_from, tuple(files))
+        return Version(name, fingerprint_of(made_from), made_from, tuple(files))
+
+    def _subject(
+        self, artifact: Artifact, owner: str
+    ) -> tuple[Layer | None, Hyperparameters | None]:
+        """Layer and hyperparameters that a partition of an artifact is about."""
+        if artifact.grain == "project":
+            return None, None
+        if artifact.grain == "layer":
+            return self.settings.layer_named(owner), None
+        sae = self.sae(owner)
+        return sae.layer, sae.hyperparameters
 
     def _versions_of(
-        self, asset: str, owner: str, nodes: Sequence[int] | None
+        self, artifact: Artifact, owner: str, layer: Layer | None, nodes: Sequence[int] | None
     ) -> list[str] | dict[str, dict[str, int]]:
-        """Distinct data versions of an asset's standing partitions, of the SAE or its layer; of
+        """Distinct data versions of an artifact's standing partitions, of the SAE or its layer; of
         the whole project, by SAE and with the number of partitions."""
-        if owner == PROJECT:
-            return self.catalog.versions_by_owner(asset)
-        layer = None
-        if asset == "normalization_constants":
-            layer = self.sae(owner).layer.name
-        return self.catalog.data_versions(asset, layer or owner, nodes)
+        if layer is None:
+            return self.catalog.versions_by_owner(artifact.name)
+        standing_of = layer.name if artifact.grain == "layer" else owner
+        return self.catalog.data_versions(artifact.name, standing_of, nodes)
 
     # -- jobs and artifacts -------------------------------------------------------------------
 

@@ -22,6 +22,14 @@ def meme_parity_case() -> Path:
     return _case("meme_parity")
 
 
+@pytest.fixture(scope="session")
+def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small project with every result; tests do not write into it."""
+    from tests.made_project import make
+
+    return make(tmp_path_factory.mktemp("made") / "project")
+
+
 def _case(name: str) -> Path:
     folder = _CASES / name
     if not folder.is_dir():

@@ -6,8 +6,7 @@ SAE's business.
 
 from __future__ import annotations
 
-import json
-import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,9 @@ from numpy.typing import NDArray
 from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.job import Progress, silent
+from saeborzoi.reading import read_json
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class ChannelMax(NamedTuple):
@@ -67,14 +69,11 @@ def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
     """
     from saeborzoi.activations.loader import SlabPlan, to_float32  # torch: only where used
 
-    everything = np.array(
-        [
-            (place, row, 0, folder.n_positions, 0)
-            for place, shard in enumerate(folder.shards)
-            for row in range(shard.n_sequences)
-        ],
-        np.int64,
-    )
+    sizes = [shard.n_sequences for shard in folder.shards]
+    everything = np.zeros((folder.n_sequences, 5), np.int64)
+    everything[:, 0] = np.repeat(np.arange(len(sizes)), sizes)
+    everything[:, 1] = np.concatenate([np.arange(size) for size in sizes])
+    everything[:, 3] = folder.n_positions
     plan = SlabPlan(folder, everything)
     largest = np.full(folder.n_channels, -np.inf, np.float32)
     done = 0
@@ -85,7 +84,7 @@ def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
     return _usable(largest)
 
 
-def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
+def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
     """Read sae-borzoi's `<layer>_max.json`: `{"0": max, "1": max, ...}`, in any order.
 
     Raises
@@ -93,19 +92,25 @@ def read_channel_max(path: Path, n_channels: int) -> ChannelMax:
     InputError
         Where the file is not such a document, or its channels are not 0 ... n_channels-1.
     """
+    document = read_json(Path(path))
+    seen = np.full(n_channels, np.nan, np.float32)
     try:
-        document = json.loads(path.read_text())
-        seen = np.full(n_channels, np.nan, np.float32)
+        if not isinstance(document, dict):
+            raise ValueError(f"a JSON {type(document).__name__}")
         for key, value in document.items():
-            if not 0 <= int(key) < n_channels or not math.isfinite(value):
-                raise ValueError(f"channel {key!r}: {value!r}")
+            if not re.fullmatch(r"[0-9]{1,9}", key) or int(key) >= n_channels:
+                raise ValueError(f"no channel {key[:40]!r}")
+            if not np.isnan(seen[int(key)]):
+                raise ValueError(f"channel {int(key)} stands twice")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"channel {key!r}: {str(value)[:40]!r}")
+            if not abs(value) <= _LARGEST:
+                raise ValueError(f"channel {key!r}: {str(value)[:40]} is beyond float32")
             seen[int(key)] = value
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend channel_max") from None
-    except (AttributeError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise InputError(
             f"{path}: not the normalization constants of {n_channels} channels ({error}); needed "
-            'is {"0": maximum, "1": maximum, ...}, finite numbers; mend channel_max or n_channels'
+            'is {"0": maximum, "1": maximum, ...}, finite numbers; fix channel_max or n_channels'
         ) from None
     if np.isnan(seen).any():
         raise InputError(

@@ -25,6 +25,12 @@ _EXPONENT: dict[str, np.uint16 | np.uint32] = {
     "float32": np.uint32(0x7F800000),
 }
 
+_WHY = {
+    "float16": "float16 overflows above 65504",
+    "uint16": "uint16 is read as bfloat16: turn quantized integers into float16",
+    "float32": "the model itself may have overflowed",
+}
+
 Raw = NDArray[np.generic]
 """Activations as stored: float16, float32, or uint16 that holds bfloat16 bits."""
 
@@ -194,5 +200,5 @@ def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: in
     raise InputError(
         f"{shard.path}: the activation at row {first_row + row}, position "
         f"{first_position + position}, channel {channel} is NaN or infinite; every value must be "
-        "finite: make this shard again (float16 overflows above 65504)"
+        f"finite: make this shard again ({_WHY[block.dtype.name]})"
     )

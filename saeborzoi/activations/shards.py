@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from saeborzoi.activations.hdf5 import datasets, require_values, unreadable
 from saeborzoi.activations.reader import Reader
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
@@ -40,7 +42,7 @@ class Shard:
     chunks: tuple[int, int, int] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShardFolder:
     """A checked folder of shards, in numeric order.
 
@@ -60,7 +62,7 @@ class ShardFolder:
     n_channels: int
 
     @classmethod
-    def open(cls, folder: Path, n_channels: int | None = None) -> ShardFolder:
+    def open(cls, folder: Path | str, n_channels: int | None = None) -> ShardFolder:
         """Read the shapes of a folder of shards; no activation is read.
 
         Parameters
@@ -74,12 +76,14 @@ class ShardFolder:
         Raises
         ------
         InputError
-            Where the folder is missing or empty, a file is no complete HDF5, or shapes differ.
+            Where the folder is missing or empty, two files have one number, a file is no complete
+            HDF5 or its values are not there, or shapes differ.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
                 f"{folder}: no such folder; needed is a folder of shards activations_<i>.h5; "
-                "mend `shards` of the layer"
+                "fix `shards` of the layer"
             )
         numbered = sorted(
             (int(match[1]), path)
@@ -88,9 +92,15 @@ class ShardFolder:
         )
         if not numbered:
             raise InputError(
-                f"{folder}: holds no file activations_<i>.h5; mend `shards` of the layer or "
+                f"{folder}: holds no file activations_<i>.h5; fix `shards` of the layer or "
                 "bring the shards there"
             )
+        for (index, path), (following, other) in itertools.pairwise(numbered):
+            if index == following:
+                raise InputError(
+                    f"{folder}: {path.name} and {other.name} are both shard {index}; move the one "
+                    "that does not belong to the windows away"
+                )
         described = [_describe(path, index) for index, path in numbered]
         first, (_, n_positions, channels) = described[0]
         for shard, shape in described:
@@ -107,10 +117,16 @@ class ShardFolder:
                 )
         if n_channels is not None and channels != n_channels:
             raise InputError(
-                f"{folder}: shards of {channels} channels, the settings say {n_channels}; mend "
+                f"{folder}: shards of {channels} channels, the settings say {n_channels}; fix "
                 "n_channels of the layer, or `shards`"
             )
         return cls(folder, tuple(shard for shard, _ in described), n_positions, channels)
+
+    def __repr__(self) -> str:
+        return (
+            f"ShardFolder({self.folder}: {len(self.shards):,} shards, {self.n_sequences:,} windows "
+            f"x {self.n_positions:,} positions x {self.n_channels:,} channels, {self.dtype})"
+        )
 
     @property
     def n_sequences(self) -> int:
@@ -196,35 +212,6 @@ class ShardFolder:
         return digest.hexdigest()
 
 
-def check_shards(layer: Layer, shard_set: ShardSet, n_sampled: int = 4) -> ShardFolder:
-    """Check a shard set as far as seconds allow: shapes, windows, and values of a few slabs.
-
-    Parameters
-    ----------
-    layer
-        Says how many channels there are and how positions lie on the genome.
-    shard_set
-        The layer's training or validation data.
-    n_sampled
-        Slabs of up to 256 positions that are read from each shard.
-
-    Raises
-    ------
-    InputError
-        As `ShardFolder.open`, `ShardFolder.locate`, `kept_positions` and `Reader.read`, or where
-        no position is left.
-    """
-    folder = ShardFolder.open(shard_set.shards, layer.n_channels)
-    kept_pieces(folder, layer, shard_set)
-    with folder.reader() as reader:
-        for place, shard in enumerate(folder.shards):
-            for row in np.unique(np.linspace(0, shard.n_sequences - 1, n_sampled).astype(int)):
-                start = int(row) * 97 % max(1, folder.n_positions - 255)
-                end = min(start + 256, folder.n_positions)
-                reader.read(place, slice(row, row + 1), slice(start, end))
-    return folder
-
-
 def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArray[np.int64]:
     """The positions of a shard set that count, as ranges of rows of shards.
 
@@ -244,7 +231,7 @@ def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArr
     ranges = kept_positions(windows, folder.n_positions, layer.bp_per_position, layer.pad_bp)
     if not len(ranges):
         raise InputError(
-            f"{shard_set.windows}: no position is left inside the windows; mend "
+            f"{shard_set.windows}: no position is left inside the windows; fix "
             "bp_per_position or pad_bp of the layer"
         )
     sequence = ranges[:, 0]
@@ -256,28 +243,27 @@ def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArr
 def _describe(path: Path, index: int) -> tuple[Shard, tuple[int, int, int]]:
     try:
         with h5py.File(path, "r") as file:
-            datasets = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
-            if len(datasets) != 1:
+            names = datasets(path, file)
+            if len(names) != 1:
                 raise InputError(
-                    f"{path}: {len(datasets)} datasets ({', '.join(datasets) or 'none'}); needed "
+                    f"{path}: {len(names)} datasets ({', '.join(names) or 'none'}); needed "
                     "is exactly one, (sequences, positions, channels)"
                 )
-            dataset = file[datasets[0]]
+            dataset = file[names[0]]
             if dataset.ndim != 3 or 0 in dataset.shape:
                 raise InputError(
-                    f"{path}: dataset {datasets[0]!r} has shape {dataset.shape}; needed is "
+                    f"{path}: dataset {names[0]!r} has shape {dataset.shape}; needed is "
                     "(sequences, positions, channels), none of them 0"
                 )
             if dataset.dtype.name not in _DTYPES:
                 raise InputError(
-                    f"{path}: dataset {datasets[0]!r} is {dataset.dtype}; needed is float16, "
+                    f"{path}: dataset {names[0]!r} is {dataset.dtype}; needed is float16, "
                     "float32, or bfloat16 stored as uint16"
                 )
+            require_values(path, dataset)
             shard = Shard(
-                path, index, datasets[0], dataset.shape[0], dataset.dtype.name, dataset.chunks
+                path, index, names[0], dataset.shape[0], dataset.dtype.name, dataset.chunks
             )
             return shard, dataset.shape
     except OSError as error:
-        raise InputError(
-            f"{path}: not a complete HDF5 file ({error}); copy or make it again"
-        ) from None
+        raise unreadable(path, error) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,6 +23,7 @@ from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
 from saeborzoi.files import write_file, write_folder
+from saeborzoi.motifs.background import letter_shares
 from saeborzoi.motifs.properties import as_matrix
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def write_site(
     known_motifs: Mapping[Target, NDArray[np.float64]] | None = None,
     assembly: str | None = None,
     start_page: str | None = None,
+    background: Sequence[float] | None = None,
+    both_strands: bool = False,
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
 
@@ -89,6 +92,11 @@ def write_site(
         UCSC name of the genome, e.g. ``hg38``; None: coordinates without links.
     start_page
         Link from the site to the project's start page, e.g. ``../index.html``; None: no link.
+    background
+        Frequencies of A C G T against which the motifs were found, for their MEME text; None:
+        those of all seqlets.
+    both_strands
+        Whether a motif's sites may lie on either strand.
 
     Raises
     ------
@@ -114,6 +122,7 @@ def write_site(
         "matches_per_motif": node_pages.MATCHES_PER_MOTIF,
         "assembly": assembly,
         "start_page": start_page,
+        "meme": _meme(sae, background, both_strands),
         "computed": {name: sae.is_computed(name) for name in REQUIRED if name != "materialization"},
         "rows": {name: len(sae[name]) for name in REQUIRED},
         "provenance": dict(provenance),
@@ -172,6 +181,17 @@ def write_start_page(rows: Iterable[Mapping[str, Any]], folder: Path, project: s
         with write_file(folder / name) as temporary:
             _write(temporary, content)
     return folder / "index.html"
+
+
+def _meme(sae: SaeTables, background: Sequence[float] | None, both_strands: bool) -> dict[str, Any]:
+    """What heads the MEME text of the SAE's motifs."""
+    if background is None:
+        sequences = sae["seqlet"]["sequence"] if sae.is_computed("seqlet") else ()
+        background = letter_shares(sequences, both_strands).tolist()
+    return {
+        "background": [round(float(share), 5) for share in background],
+        "strands": "+ -" if both_strands else "+",
+    }
 
 
 def _nearest(sae: SaeTables, artifact: Path | None, motif_of: dict[int, int]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from saeborzoi.errors import InputError
 from saeborzoi.motifs.matching import best_matches
+from saeborzoi.pipeline import MAKER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,16 +61,7 @@ REQUIRED = {
 }  # fmt: skip
 """Columns that the writer reads of each table."""
 
-ASSET_OF_TABLE = {
-    "node_selection": "seqlets",
-    "seqlet": "seqlets",
-    "motif": "meme_motifs",
-    "motif_match": "tomtom_matches",
-    "node_embedding": "umap_embedding",
-    "embedding_cluster": "umap_embedding",
-    "annotation_overlap": "annotation_overlaps",
-    "node_jaccard": "jaccard_matrix",
-}
+ASSET_OF_TABLE = {table: MAKER[table] for table in REQUIRED if table in MAKER}
 """Assets that may have run and made no rows; `materialization` tells."""
 
 

@@ -30,8 +30,10 @@ from saeborzoi.catalog.scope import (
     of_partitions,
     where_of,
 )
-from saeborzoi.catalog.tables import make_tables, missing_parts
+from saeborzoi.catalog.tables import make_tables, missing_parts, require_columns, require_table
+from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError
+from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -52,8 +54,14 @@ class Catalog:
         The DuckDB file; made with all tables and views when first written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        if not self.path.exists():
+            return f"Catalog({self.path}, not made yet)"
+        megabytes = self.path.stat().st_size / 1e6
+        return f"Catalog({self.path}, {megabytes:,.1f} MB, {len(TABLE)} tables, {len(VIEWS)} views)"
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -92,8 +100,21 @@ class Catalog:
         columns: str = "*",
         nodes: Sequence[int] | None = None,
     ) -> pd.DataFrame:
-        """Rows of one SAE, or of some of its nodes, in key order, without `hyperparameters`."""
-        order = ", ".join(TABLE[table].key)
+        """Rows of one SAE, or of some of its nodes, of a table or view; in key order, without
+        `hyperparameters`.
+
+        Raises
+        ------
+        CatalogError
+            Where there is no such table (names the nearest), or its rows are of no single SAE or
+            node.
+        """
+        require_table(table)
+        if table in TABLE:
+            order, there = ", ".join(TABLE[table].key), [c.name for c in TABLE[table].columns]
+        else:
+            order, there = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
+        require_columns(table, there, ["hyperparameters", *([] if nodes is None else ["node"])])
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
             Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
@@ -103,7 +124,8 @@ class Catalog:
         )
 
     def whole(self, table: str) -> pd.DataFrame:
-        """Every row of a table or view."""
+        """Every row of a table or view; raises as `rows`."""
+        require_table(table)
         return self.frame(f"SELECT * FROM {table}")
 
     def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
@@ -198,9 +220,9 @@ class Catalog:
             return 0.0
         found = self.frame(
             "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
-            "JOIN materialization ON asset = 'trained_sae' AND owner = hyperparameters "
+            "JOIN materialization ON asset = ? AND owner = hyperparameters "
             "WHERE made_at >= ?",
-            [moment],
+            [MAKER["sae"], moment],
         )
         return float(found["hours"].iloc[0])
 

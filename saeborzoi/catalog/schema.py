@@ -339,7 +339,4 @@ TABLES = (
     ),
 )
 
-NODE_TABLES = ("seqlet", "node_selection", "motif", "motif_match")
-"""Tables of the assets that have a partition a node; other tables may have a row a node, too."""
-
 TABLE = {table.name: table for table in TABLES}

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from saeborzoi.catalog.schema import NODE_TABLES, TABLE, TABLES
+from saeborzoi.catalog.schema import TABLE, TABLES
 from saeborzoi.errors import CatalogError
+from saeborzoi.pipeline import NODE_TABLES
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ class Store:
         `[project] store`, absolute. Made when first written.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
 
     @property
     def catalog(self) -> Path:

@@ -1,13 +1,16 @@
-"""Making the catalogue's tables and views in a DuckDB file, and adding what it lacks."""
+"""The catalogue's tables and views in a DuckDB file: made, completed, asked for by name."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from saeborzoi.catalog.migrations import migrate
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
 from saeborzoi.catalog.views import VIEW_COMMENTS, VIEWS
+from saeborzoi.errors import CatalogError
 
 if TYPE_CHECKING:
     import duckdb
@@ -72,6 +75,39 @@ def _comment_of(view: str) -> str:
     """A view's grain, and a digest of its SQL, by which another wording is told."""
     digest = hashlib.blake2b(VIEWS[view].encode(), digest_size=4).hexdigest()
     return f"{VIEW_COMMENTS[view]} [{digest}]"
+
+
+def require_table(name: str) -> None:
+    """Refuse a name that is no table or view.
+
+    Raises
+    ------
+    CatalogError
+        Names the nearest, and all that there are.
+    """
+    known = sorted([*(table.name for table in TABLES), *VIEWS])
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+        raise CatalogError(
+            f"the catalogue has no table or view {name!r}; the nearest is {nearest!r}; there are "
+            f"{', '.join(known)}"
+        )
+
+
+def require_columns(table: str, there: Collection[str], wanted: Iterable[str]) -> None:
+    """Refuse to choose rows by a column that a table or view does not have.
+
+    Raises
+    ------
+    CatalogError
+        Names the column, and how to have every row.
+    """
+    for column in wanted:
+        if column not in there:
+            raise CatalogError(
+                f"{table} has no column {column!r}, so rows of it cannot be chosen by that; take "
+                f"all of them: whole({table!r})"
+            )
 
 
 def _quoted(text: str) -> str:

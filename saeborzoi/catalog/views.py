@@ -1,5 +1,6 @@
 """The catalogue's views: questions that several readers ask, each with a comment on its grain."""
 
+from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 _SETTINGS = ", ".join(f"s.{name}" for name in Hyperparameters.model_fields)
@@ -81,7 +82,7 @@ VIEWS = {
         FROM sae s
         LEFT JOIN (
             SELECT owner AS hyperparameters, count(*) AS n_nodes_done
-            FROM materialization WHERE asset = 'tomtom_matches' GROUP BY ALL
+            FROM materialization WHERE asset = '{MAKER["motif_match"]}' GROUP BY ALL
         ) d USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, count(*) AS n_selected

@@ -75,7 +75,7 @@ class Matches(NamedTuple):
     best_cosine_b: float
 
 
-def read_dictionary(weights: Path, top_activations: Path) -> Dictionary:
+def read_dictionary(weights: Path | str, top_activations: Path | str) -> Dictionary:
     """Read an SAE's decoder and the top positions of its nodes.
 
     Parameters
@@ -311,13 +311,13 @@ def _recurrence(key: str, sums: NDArray[np.float64]) -> pd.DataFrame:
     )
 
 
-def save_matches(matches: Matches, file: Path) -> None:
+def save_matches(matches: Matches, file: Path | str) -> None:
     """Keep what `match_nodes` found."""
-    with file.open("wb") as stream:
+    with open(file, "wb") as stream:
         np.savez(stream, **matches._asdict())
 
 
-def load_matches(file: Path) -> Matches:
+def load_matches(file: Path | str) -> Matches:
     """What `save_matches` kept.
 
     Raises
@@ -326,7 +326,7 @@ def load_matches(file: Path) -> Matches:
         Where the file is damaged.
     """
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in Matches._fields}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{file}: cannot be read ({error}); remove it, it is made again") from None

@@ -33,7 +33,7 @@ _SHARD_ROWS = 52
 _VALIDATION = "chr3"
 
 
-def make_demo(folder: Path, progress: Progress = silent) -> Path:
+def make_demo(folder: Path | str, progress: Progress = silent) -> Path:
     """Write the demo project; the same files every time.
 
     Parameters
@@ -56,6 +56,7 @@ def make_demo(folder: Path, progress: Progress = silent) -> Path:
     StoreError
         Where the folder cannot be written.
     """
+    folder = Path(folder)
     settings_file, data = folder / FILE_NAME, folder / DATA
     settings_text = resources.files("saeborzoi.demo").joinpath(FILE_NAME).read_text()
     if settings_file.exists() and settings_file.read_text() != settings_text:

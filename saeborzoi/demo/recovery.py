@@ -12,7 +12,7 @@ from saeborzoi.genome.intervals import covered_bp, merge, on_one_axis
 from saeborzoi.motifs.matching import best_matches
 
 
-def read_planted(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_planted(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The truth of a demo folder: `planted.tsv` (a row a motif) and `planted.bed` (a row an
     instance: chrom, start_bp, end_bp, motif_id).
 
@@ -21,6 +21,7 @@ def read_planted(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     InputError
         Where the folder is no demo.
     """
+    folder = Path(folder)
     try:
         planted = pd.read_csv(folder / "planted.tsv", sep="\t", keep_default_na=False)
         instances = pd.read_csv(

@@ -29,7 +29,7 @@ _MIN_ROWS_OF_NAMES = 100
 _SHOWN_ROWS = 1000
 
 
-def read_bed(path: Path, class_column: int) -> pd.DataFrame:
+def read_bed(path: Path | str, class_column: int = 6) -> pd.DataFrame:
     """Read an annotation.
 
     Parameters
@@ -53,6 +53,7 @@ def read_bed(path: Path, class_column: int) -> pd.DataFrame:
         (names the line), or where the column holds no classes but strands, scores, colours or a
         name for each row; shows what each column holds.
     """
+    path = Path(path)
     columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
     table = read_table(path, columns, skip_remarks(path)[0])
     start_bp, end_bp = interval_columns(path, table)

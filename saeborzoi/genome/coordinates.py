@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +71,13 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start_bp)
 
+    def only(self, row: ArrayLike) -> Windows:
+        """Some of the windows, in ascending order of rows of the file."""
+        columns = ("chrom", "start_bp", "end_bp", "shard", "row", "line")
+        return replace(self, **{name: getattr(self, name)[row] for name in columns})
 
-def read_windows(path: Path) -> Windows:
+
+def read_windows(path: Path | str) -> Windows:
     """Read the windows of a shard folder.
 
     Either the published `train_seqs.bed` (tab-separated, a header line
@@ -83,6 +88,7 @@ def read_windows(path: Path) -> Windows:
     InputError
         Where the file cannot be read, has no row, or a row is no interval; names the line.
     """
+    path = Path(path)
     n_skipped, header = skip_remarks(path)
     if "chunk_ind" in header or "inner_ind" in header:
         names = ["0", "1", "2", "chunk_ind", "inner_ind"]

@@ -55,8 +55,8 @@ class Genome:
         Where the cache cannot be written.
     """
 
-    def __init__(self, path: Path, cache: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, cache: Path | str | None = None) -> None:
+        self.path = path = Path(path)
         try:
             stat = path.stat()
             compressed = is_gzipped(path)
@@ -67,7 +67,8 @@ class Genome:
         if cache is None:
             temporary = tempfile.TemporaryDirectory(prefix="saeborzoi-genome-")
             self._cleanup = weakref.finalize(self, temporary.cleanup)
-            cache = Path(temporary.name)
+            cache = temporary.name
+        cache = Path(cache)
         # size and times in the name: a FASTA that changes gets a new copy and a new index
         identity = "\0".join(
             map(str, (path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))

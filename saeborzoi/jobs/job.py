@@ -39,7 +39,7 @@ class Job(BaseModel):
     job_id
         Unique and readable; also the name of the job's folder in the store.
     stage
-        Name of the artifact that it makes; where it is a job of its own, of `settings.STAGES`.
+        Name of the artifact that it makes; where it is a job of its own, of `pipeline.STAGES`.
     settings
         The whole project's settings, resolved.
     layer

@@ -1,9 +1,10 @@
-"""Order-0 background of the genome."""
+"""Order-0 background of the genome, or of the sequences at hand."""
 
 from __future__ import annotations
 
 import functools
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,21 @@ from saeborzoi.errors import InputError
 _CHUNK = 1 << 22
 
 
-def genome_frequencies(path: Path) -> NDArray[np.float64]:
+def letter_shares(sequences: Iterable[str], both_strands: bool) -> NDArray[np.float64]:
+    """Frequencies of A C G T in some sequences: (4,) float64; equal where there is none.
+
+    Other letters do not count; with `both_strands` the other strand counts, too.
+    """
+    text = "".join(sequences).encode("ascii", "replace")
+    counts = np.bincount(np.frombuffer(text, np.uint8), minlength=256)
+    letters = np.array([counts[ord(c)] + counts[ord(c.lower())] for c in "ACGT"], float)
+    if both_strands:
+        letters = letters + letters[::-1]
+    total = letters.sum()
+    return letters / total if total else np.full(4, 0.25)
+
+
+def genome_frequencies(path: Path | str) -> NDArray[np.float64]:
     """Frequencies of A C G T over both strands of a FASTA, plain or gzipped: (4,) float64.
 
     Raises
@@ -22,7 +37,7 @@ def genome_frequencies(path: Path) -> NDArray[np.float64]:
     InputError
         Where it cannot be read or holds no base.
     """
-    return np.array(_frequencies(path))
+    return np.array(_frequencies(Path(path)))
 
 
 @functools.lru_cache(maxsize=2)

@@ -81,6 +81,12 @@ def load_database(wanted: MotifDatabase) -> Database:
     targets = _from_jaspar(wanted) if wanted.source.startswith("jaspar:") else _from_file(wanted)
     seen: set[str] = set()
     for target in targets:
+        # one NaN would spoil the p-values of every other motif
+        if not (np.isfinite(target.matrix).all() and np.isfinite(target.n_sites)):
+            raise InputError(
+                f"motif database {wanted.name!r} ({wanted.source}): motif {target.identifier!r} "
+                "holds values that are no numbers; leave it out of the database"
+            )
         if target.identifier in seen:
             raise InputError(
                 f"motif database {wanted.name!r} ({wanted.source}): motif {target.identifier!r} "
@@ -153,6 +159,8 @@ def _from_jaspar(wanted: MotifDatabase) -> list[Target]:
 
 def _jaspar_target(motif: Any) -> Target:
     counts = np.array([motif.counts[a] for a in "ACGT"], np.float64).T
+    # of two unvalidated motifs some columns hold no site at all
+    counts[counts.sum(axis=1) == 0] = 1
     family, structural_class = _family_and_class(motif)
     return Target(
         motif.matrix_id,

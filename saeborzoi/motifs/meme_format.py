@@ -6,10 +6,9 @@ letter-probability matrices. What a motif means belongs elsewhere.
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
+from saeborzoi.reading import read_text
 
 _MATRIX = re.compile(r"letter-probability matrix:(?P<fields>.*)")
 _FIELD = re.compile(r"(?P<name>[A-Za-z]+)\s*=\s*(?P<value>\S+)")
+_QUOTED = re.compile(r'"[^"]*"')
+_USUAL_SITES = 20.0
 _TOLERANCE = 0.02
 """By how much a row of a matrix may miss a sum of 1: files are rounded to a few digits."""
 
@@ -57,7 +59,9 @@ def log10_of(number: str) -> float:
     """
     mantissa, _, exponent = number.lower().partition("e")
     value = float(mantissa)
-    if value <= 0:
+    if value < 0:
+        raise ValueError(f"{number} is below 0")
+    if value == 0:
         return -math.inf
     return math.log10(value) + int(exponent or 0)
 
@@ -77,7 +81,7 @@ def text_of_log10(log10: float) -> str:
     return f"{mantissa}e{exponent:+04d}"
 
 
-def read_meme(path: Path) -> list[MemeMotif]:
+def read_meme(path: Path | str) -> list[MemeMotif]:
     """Motifs of a MEME-format file, plain or gzipped.
 
     Raises
@@ -85,46 +89,46 @@ def read_meme(path: Path) -> list[MemeMotif]:
     InputError
         Where the file is missing, unreadable, truncated, holds no motif or a malformed one.
     """
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except FileNotFoundError:
+    path = Path(path)
+    if not path.exists():
         raise InputError(
-            f"motif file {path}: not there; mend the path in [[data.motif_database]] source"
-        ) from None
-    except (OSError, EOFError) as error:
-        raise InputError(
-            f"motif file {path}: cannot be read ({error}); fetch it again or mend its rights"
-        ) from None
-    return parse_meme(data.decode("utf-8", "replace"), str(path))
+            f"motif file {path}: not there; fix the path in [[data.motif_database]] source"
+        )
+    return parse_meme(read_text(path, fallback="latin-1"), str(path))
 
 
 def parse_meme(text: str, what: str) -> list[MemeMotif]:
     """Motifs of MEME-format text; `what` names it in errors. Raises as `read_meme`."""
     motifs: list[MemeMotif] = []
     lines = text.splitlines()
-    columns = _columns(lines, what)
-    heading = ""
+    columns = [0, 1, 2, 3]
+    heading = None
     i = 0
     while i < len(lines):
         line = lines[i].strip()
         i += 1
-        if line.split()[:1] == ["MOTIF"]:
-            if heading:
+        first = line.split()[:1]
+        if first == ["ALPHABET"] or line.startswith("ALPHABET="):
+            columns, i = _columns(lines, i, what)
+        elif line.startswith("MEME version"):
+            columns = [0, 1, 2, 3]  # another file begins, e.g. of some that were joined
+        elif first == ["MOTIF"]:
+            if heading is not None:
                 break
-            heading = line
-            continue
-        found = _MATRIX.match(line)
-        if found is None or not heading:
-            continue
-        motif, i = _motif(heading, found["fields"], lines, i, columns, what)
-        motifs.append(motif)
-        heading = ""
-    if heading:
+            heading = _heading(line, i, what)
+        elif found := _MATRIX.match(line):
+            if heading is None:
+                raise InputError(
+                    f"{what}, line {i}: a letter-probability matrix without a MOTIF line of its "
+                    "own; give each matrix its 'MOTIF identifier' line"
+                )
+            motif, i = _motif(heading, found["fields"], lines, i, columns, what)
+            motifs.append(motif)
+            heading = None
+    if heading is not None:
         raise InputError(
-            f"{what}: motif {_names(heading)[0]!r} has no letter-probability matrix; the file "
-            "seems truncated or malformed: fetch it again"
+            f"{what}, line {heading.line}: motif {heading.identifier!r} has no letter-probability "
+            "matrix; the file seems truncated or malformed: fetch it again"
         )
     if not motifs:
         raise InputError(
@@ -134,67 +138,117 @@ def parse_meme(text: str, what: str) -> list[MemeMotif]:
     return motifs
 
 
-def _columns(lines: list[str], what: str) -> list[int]:
-    """Where A, C, G, T (or U) stand in the file's alphabet."""
-    for line in lines:
-        if line.startswith("ALPHABET"):
-            letters = line.partition("=")[2].replace('"', " ").split()
-            alphabet = (letters[0] if letters else "").upper().replace("U", "T")
-            if sorted(alphabet) != list("ACGT"):
-                raise InputError(
-                    f"{what}: alphabet {alphabet!r}; needed is a DNA (ACGT) or RNA (ACGU) database"
-                )
-            return [alphabet.index(letter) for letter in "ACGT"]
-        if line.startswith("MOTIF"):
-            break
-    return [0, 1, 2, 3]
+class _Heading(NamedTuple):
+    """What a MOTIF line says, and its 1-based line."""
+
+    identifier: str
+    name: str
+    llr: str | None
+    line: int
 
 
-def _names(heading: str) -> tuple[str, str]:
-    words = heading.split()[1:]
-    identifier = words[0] if words else ""
+def _heading(text: str, line: int, what: str) -> _Heading:
+    words = text.split()[1:]
+    if not words:
+        raise InputError(f"{what}, line {line}: MOTIF without an identifier; write 'MOTIF name'")
     name = words[1] if len(words) > 1 and words[1] != "width" else ""
-    return identifier, name
+    for word in (words[0], name):
+        if not word.isprintable():
+            raise InputError(
+                f"{what}, line {line}: the motif's name {word!r} holds control characters; "
+                "remove them"
+            )
+    llr = re.search(r"llr\s*=\s*(\S+)", text)
+    return _Heading(words[0], name, llr[1] if llr else None, line)
+
+
+def _columns(lines: list[str], i: int, what: str) -> tuple[list[int], int]:
+    """Where A, C, G, T (or U) stand in an alphabet, and the line behind it.
+
+    `i` is the line behind `ALPHABET`, which either names the letters after `=` or begins a block
+    with a core letter, or two complementary ones, a line. MEME sorts those for its matrices.
+    """
+    line, number = lines[i - 1], i
+    if "=" in line:
+        words = line.partition("=")[2].replace('"', " ").split()
+        alphabet = (words[0] if words else "").upper()
+    else:
+        core: list[str] = []
+        while i < len(lines) and lines[i].split()[:2] != ["END", "ALPHABET"]:
+            bare = _QUOTED.sub(" ", lines[i]).partition("#")[0]
+            if "=" not in bare and bare.strip():
+                core += [half.split()[0] for half in bare.split("~") if half.split()]
+            i += 1
+        if i == len(lines):
+            raise InputError(f"{what}, line {number}: ALPHABET without its END ALPHABET")
+        i += 1
+        alphabet = "".join(sorted(core)).upper()
+    bases = alphabet.replace("U", "T")
+    if sorted(bases) != list("ACGT"):
+        raise InputError(
+            f"{what}, line {number}: alphabet {alphabet!r}; needed is a DNA (ACGT) or RNA (ACGU) "
+            "database"
+        )
+    return [bases.index(letter) for letter in "ACGT"], i
 
 
 def _motif(
-    heading: str, fields: str, lines: list[str], i: int, columns: list[int], what: str
+    heading: _Heading, fields: str, lines: list[str], i: int, columns: list[int], what: str
 ) -> tuple[MemeMotif, int]:
-    identifier, name = _names(heading)
+    """The motif whose matrix begins in line `i` (0-based), and the line behind it."""
+    where = f"{what}, line {i}: motif {heading.identifier!r}"
     given = {m["name"].lower(): m["value"] for m in _FIELD.finditer(fields)}
     rows: list[list[float]] = []
+    first = i
     try:
         width = int(given["w"]) if "w" in given else None
-        while i < len(lines) and (width is None or len(rows) < width):
+        if int(given.get("alength", 4)) != 4:
+            raise InputError(f"{where} has alength= {given['alength']}; needed is 4, of DNA")
+        while i < len(lines):
             words = lines[i].split()
-            if not words and not rows:
-                i += 1
-                continue
-            if len(words) != 4 or (width is None and not _is_number(words[0])):
-                break
-            rows.append([float(word) for word in words])
+            if words:
+                if not _is_number(words[0]):
+                    if words[0] != "MOTIF" and len(words) == 4 and all(map(_is_number, words[1:])):
+                        raise ValueError(f"{words[0]!r} in row {len(rows) + 1}")
+                    break
+                if len(words) != 4:
+                    raise InputError(
+                        f"{what}, line {i + 1}: motif {heading.identifier!r} has {len(words)} "
+                        "numbers in a row; needed are 4, for A, C, G, T"
+                    )
+                if len(rows) == 0:
+                    first = i
+                rows.append([float(word) for word in words])
             i += 1
-        n_sites = float(given.get("nsites", 20))
+        n_sites = float(given.get("nsites", _USUAL_SITES))
+        if math.isnan(n_sites):  # a converter's missing value
+            n_sites = _USUAL_SITES
+        if not 0 <= n_sites < math.inf:
+            raise ValueError(f"nsites= {given['nsites']}")
         log10_e = log10_of(given["e"]) if "e" in given else math.nan
-        llr = re.search(r"llr\s*=\s*(\S+)", heading)
-        log_ratio = float(llr[1]) if llr else math.nan
+        log_ratio = float(heading.llr) if heading.llr else math.nan
     except ValueError as error:
-        raise InputError(f"{what}: motif {identifier!r}: not a number ({error})") from None
+        raise InputError(f"{where}: not a number of that kind ({error}); fix it") from None
     matrix = np.array(rows, float).reshape(-1, 4)
     if not rows or (width is not None and len(rows) != width):
         raise InputError(
-            f"{what}: motif {identifier!r} has {len(rows)} rows, its header says {width}; the "
+            f"{where} has {len(rows)} rows, its header says {width}; the "
             "file seems truncated or malformed: fetch it again"
         )
-    off = np.abs(matrix.sum(axis=1) - 1)
-    if (matrix < 0).any() or not np.isfinite(matrix).all() or (off > _TOLERANCE).any():
+    off = np.nan_to_num(np.abs(matrix.sum(axis=1) - 1), nan=math.inf)
+    off[(matrix < 0).any(axis=1)] = math.inf
+    if (off > _TOLERANCE).any():
+        row = int(off.argmax())
         raise InputError(
-            f"{what}: motif {identifier!r}, row {int(off.argmax()) + 1}: {rows[off.argmax()]}; "
-            "needed are four probabilities that sum to 1"
+            f"{what}, line {first + row + 1}: motif {heading.identifier!r}, row {row + 1}: "
+            f"{rows[row]}; needed are four probabilities that sum to 1"
         )
     matrix = matrix[:, columns]
     matrix /= matrix.sum(axis=1, keepdims=True)
-    return MemeMotif(identifier, name, matrix, max(n_sites, 1.0), log10_e, log_ratio), i
+    motif = MemeMotif(
+        heading.identifier, heading.name, matrix, max(n_sites, 1.0), log10_e, log_ratio
+    )
+    return motif, i
 
 
 def _is_number(word: str) -> bool:
@@ -206,12 +260,26 @@ def _is_number(word: str) -> bool:
 
 
 def format_meme(
-    motifs: Iterable[MemeMotif], background: tuple[float, float, float, float] = (0.25,) * 4
+    motifs: Iterable[MemeMotif],
+    background: Sequence[float] = (0.25,) * 4,
+    both_strands: bool = True,
 ) -> str:
-    """MEME-format text of some motifs."""
+    """MEME-format text of some motifs.
+
+    The feature browser writes the same text in JavaScript (`export.js`), tested byte for byte.
+
+    Parameters
+    ----------
+    motifs
+        In the order of the text.
+    background
+        Frequencies of A C G T.
+    both_strands
+        Whether sites may lie on either strand.
+    """
     frequencies = " ".join(f"{a} {p:.5f}" for a, p in zip("ACGT", background, strict=True))
     parts = [
-        "MEME version 5\n\nALPHABET= ACGT\n\nstrands: + -\n\n"
+        f"MEME version 5\n\nALPHABET= ACGT\n\nstrands: {'+ -' if both_strands else '+'}\n\n"
         f"Background letter frequencies\n{frequencies}\n"
     ]
     for motif in motifs:

@@ -9,8 +9,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from saeborzoi.settings.sections import Embedding
-
 _FEWEST_FOR_UMAP = 4
 """UMAP's spectral start needs more nodes than dimensions + 1."""
 
@@ -39,7 +37,15 @@ def node_locus_matrix(seqlets: pd.DataFrame) -> tuple[NDArray[np.int32], sparse.
     return np.asarray(nodes, np.int32), matrix
 
 
-def embed_nodes(nodes: ArrayLike, matrix: sparse.csr_array, settings: Embedding) -> pd.DataFrame:
+def embed_nodes(
+    nodes: ArrayLike,
+    matrix: sparse.csr_array,
+    *,
+    min_dist: float = 0.02,
+    n_neighbors: int = 15,
+    n_clusters: int = 25,
+    random_state: int = 42,
+) -> pd.DataFrame:
     """UMAP coordinates and a cluster for each node, the same on every run.
 
     As in sae-borzoi, Euclidean UMAP of the nodes' activations and KMeans on the embedding; but
@@ -54,8 +60,12 @@ def embed_nodes(nodes: ArrayLike, matrix: sparse.csr_array, settings: Embedding)
         (n_nodes,) int, the node of each row.
     matrix
         (n_nodes, n_loci) float32, activations at loci.
-    settings
-        min_dist, n_neighbors, n_clusters, random_state.
+    min_dist, n_neighbors
+        UMAP's.
+    n_clusters
+        KMeans's.
+    random_state
+        Seed of both.
 
     Returns
     -------
@@ -67,18 +77,20 @@ def embed_nodes(nodes: ArrayLike, matrix: sparse.csr_array, settings: Embedding)
     if n < _FEWEST_FOR_UMAP:
         coordinates = np.column_stack([np.arange(n, dtype=float), np.zeros(n)])
     else:
-        coordinates = _umap(matrix, settings)
+        coordinates = _umap(matrix, min_dist, n_neighbors, random_state)
     return pd.DataFrame(
         {
             "node": nodes,
             "umap_1": coordinates[:, 0],
             "umap_2": coordinates[:, 1],
-            "cluster": _clusters(coordinates, settings),
+            "cluster": _clusters(coordinates, n_clusters, random_state),
         }
     )
 
 
-def _umap(matrix: sparse.csr_array, settings: Embedding) -> NDArray[np.float64]:
+def _umap(
+    matrix: sparse.csr_array, min_dist: float, n_neighbors: int, random_state: int
+) -> NDArray[np.float64]:
     from sklearn.preprocessing import normalize
 
     with warnings.catch_warnings():
@@ -88,17 +100,19 @@ def _umap(matrix: sparse.csr_array, settings: Embedding) -> NDArray[np.float64]:
     n = matrix.shape[0]
     reducer = umap.UMAP(
         n_components=2,
-        n_neighbors=min(settings.n_neighbors, n - 1),
-        min_dist=settings.min_dist,
-        random_state=settings.random_state,
+        n_neighbors=min(n_neighbors, n - 1),
+        min_dist=min_dist,
+        random_state=random_state,
         n_jobs=1,  # what a fixed random state allows
         # the spectral start solves an eigenproblem, which has no room for few nodes
-        init="spectral" if n > 3 * settings.n_neighbors else "random",
+        init="spectral" if n > 3 * n_neighbors else "random",
     )
     return reducer.fit_transform(normalize(sparse.csr_matrix(matrix))).astype(np.float64)
 
 
-def _clusters(coordinates: NDArray[np.float64], settings: Embedding) -> NDArray[np.int32]:
+def _clusters(
+    coordinates: NDArray[np.float64], n_clusters: int, random_state: int
+) -> NDArray[np.int32]:
     """KMeans, numbered by size and then by first node so that numbers mean something."""
     n_places = len(np.unique(coordinates, axis=0))
     if n_places <= 1:
@@ -106,8 +120,8 @@ def _clusters(coordinates: NDArray[np.float64], settings: Embedding) -> NDArray[
     from sklearn.cluster import KMeans
 
     kmeans = KMeans(
-        n_clusters=min(settings.n_clusters, n_places),
-        random_state=settings.random_state,
+        n_clusters=min(n_clusters, n_places),
+        random_state=random_state,
         n_init=10,
     )
     labels = pd.Series(kmeans.fit_predict(coordinates))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from saeborzoi.genome.coordinates import Int64s, Windows, kept_positions, position_intervals
 from saeborzoi.genome.intervals import Intervals, covered_bp, merge, on_one_axis
-from saeborzoi.settings.sections import Layer
 
 MAX_CONTROL = 2_000_000
 """Placements of the shuffled control at most; a class that covers 1e-4 of the genome is then
@@ -22,9 +21,12 @@ def annotation_overlaps(
     seqlets: pd.DataFrame,
     annotations: Mapping[str, pd.DataFrame],
     windows: Windows,
-    layer: Layer,
-    n_shuffles: int,
-    seed: int,
+    *,
+    width_bp: int,
+    bp_per_position: int,
+    pad_bp: int,
+    n_shuffles: int = 10,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Count the seqlets of each node that overlap each class, against other nodes and chance.
 
@@ -40,8 +42,11 @@ def annotation_overlaps(
         Name to table with chrom, start_bp, end_bp, annotation_class.
     windows
         The sequences that were scanned.
-    layer
-        Geometry and seqlet width.
+    width_bp
+        Width of the seqlets.
+    bp_per_position, pad_bp
+        Geometry of the layer: base pairs that a position covers, and that the model saw on
+        either side of each window.
     n_shuffles
         Shuffled copies of the seqlets, `MAX_CONTROL` placements at most.
     seed
@@ -66,7 +71,8 @@ def annotation_overlaps(
     seqlets = seqlets.sort_values(["chrom", "start_bp"])  # neighbours together: quicker
     code, nodes = pd.factorize(seqlets["node"], sort=True)
     n_seqlets = np.bincount(code, minlength=len(nodes))
-    control = _shuffled(windows, layer, min(n_shuffles * len(seqlets), MAX_CONTROL), seed)
+    n_control = min(n_shuffles * len(seqlets), MAX_CONTROL)
+    control = _shuffled(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
     tables = []
     for name, annotation in annotations.items():
         found, placed, regions = on_one_axis(seqlets, control, annotation)
@@ -92,12 +98,12 @@ def annotation_overlaps(
     return pd.concat(tables, ignore_index=True)
 
 
-def _shuffled(windows: Windows, layer: Layer, n: int, seed: int) -> pd.DataFrame:
+def _shuffled(
+    windows: Windows, width_bp: int, bp_per_position: int, pad_bp: int, n: int, seed: int
+) -> pd.DataFrame:
     """n intervals of the seqlets' width on positions drawn from those that count."""
-    window_bp = int(windows.end_bp[0] - windows.start_bp[0]) + 2 * layer.pad_bp
-    ranges = kept_positions(
-        windows, window_bp // layer.bp_per_position, layer.bp_per_position, layer.pad_bp
-    )
+    window_bp = int(windows.end_bp[0] - windows.start_bp[0]) + 2 * pad_bp
+    ranges = kept_positions(windows, window_bp // bp_per_position, bp_per_position, pad_bp)
     until = np.cumsum(ranges[:, 2] - ranges[:, 1])
     # in ascending order: what is near in the table is near in the genome, which is quicker
     drawn = np.sort(np.random.default_rng(seed).integers(until[-1], size=n))
@@ -107,9 +113,9 @@ def _shuffled(windows: Windows, layer: Layer, n: int, seed: int) -> pd.DataFrame
         windows,
         ranges[which, 0],
         position,
-        layer.seqlet_width,
-        layer.bp_per_position,
-        layer.pad_bp,
+        width_bp,
+        bp_per_position,
+        pad_bp,
     )
     return pd.DataFrame({"chrom": chrom, "start_bp": start_bp, "end_bp": end_bp})
 

@@ -3,13 +3,12 @@ motif. Where a position lies in the genome is `genome.py`'s business."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from saeborzoi.genome.coordinates import Genome, Windows, position_intervals, require_inside
-from saeborzoi.settings.sections import Layer, Selection
 
 _IS_BASE = np.isin(np.arange(256), np.frombuffer(b"ACGT", np.uint8))
 
@@ -36,8 +35,15 @@ def make_seqlets(
     n_nonzero: pd.Series,
     windows: Windows,
     genome: Genome,
-    layer: Layer,
-    selection: Selection,
+    *,
+    width_bp: int,
+    bp_per_position: int,
+    pad_bp: int,
+    n_top: int = 1000,
+    min_nonzero: int = 1000,
+    min_strong: int = 200,
+    strong_fraction: float = 0.5,
+    strong_statistic: Literal["mean", "max"] = "mean",
 ) -> Seqlets:
     """Cut the seqlets of some nodes, and judge each node.
 
@@ -56,10 +62,15 @@ def make_seqlets(
         The sequences that `sequence` counts.
     genome
         The reference.
-    layer
-        Geometry and seqlet width.
-    selection
-        Thresholds.
+    width_bp
+        Width of every seqlet.
+    bp_per_position, pad_bp
+        Geometry of the layer: base pairs that a position covers, and that the model saw on
+        either side of each window.
+    n_top
+        Strongest positions of a node that are looked at.
+    min_nonzero, min_strong, strong_fraction, strong_statistic
+        When a node is selected, as above.
 
     Returns
     -------
@@ -83,17 +94,17 @@ def make_seqlets(
     nodes = pd.Index(n_nonzero.index, name="node")
     top = top_activations[top_activations["node"].isin(nodes) & (top_activations["activation"] > 0)]
     top = top.sort_values(["node", "rank"], kind="stable")
-    top = top[top["rank"] < selection.n_top]
+    top = top[top["rank"] < n_top]
     chrom, start_bp, end_bp = position_intervals(
         windows,
         top["sequence"].to_numpy(),
         top["position"].to_numpy(),
-        layer.seqlet_width,
-        layer.bp_per_position,
-        layer.pad_bp,
+        width_bp,
+        bp_per_position,
+        pad_bp,
     )
     usable = np.flatnonzero(genome.inside(chrom, start_bp, end_bp))
-    letters = genome.fetch_bytes(chrom[usable], start_bp[usable], layer.seqlet_width)
+    letters = genome.fetch_bytes(chrom[usable], start_bp[usable], width_bp)
     is_sequence = _IS_BASE[letters].all(axis=1)
     usable, letters = usable[is_sequence], letters[is_sequence]
     kept = top.iloc[usable]
@@ -105,23 +116,27 @@ def make_seqlets(
             "start_bp": start_bp[usable],
             "end_bp": end_bp[usable],
             "activation": kept["activation"].to_numpy(np.float32),
-            "sequence": pd.array(
-                letters.view(f"S{layer.seqlet_width}")[:, 0].astype(str), dtype="str"
-            ),
+            "sequence": pd.array(letters.view(f"S{width_bp}")[:, 0].astype(str), dtype="str"),
         }
     )
-    return Seqlets(seqlets, _judge(top, kept, n_nonzero, nodes, selection))
+    statistic = top.groupby("node")["activation"].agg(strong_statistic)
+    strong = top["activation"] > strong_fraction * top["node"].map(statistic)
+    rule = f"{strong_fraction:g} x {strong_statistic}"
+    selection = _judge(top, kept, strong, n_nonzero, min_nonzero, min_strong, rule)
+    return Seqlets(seqlets, selection)
 
 
 def _judge(
     top: pd.DataFrame,
     kept: pd.DataFrame,
+    strong: pd.Series,
     n_nonzero: pd.Series,
-    nodes: pd.Index,
-    selection: Selection,
+    min_nonzero: int,
+    min_strong: int,
+    rule: str,
 ) -> pd.DataFrame:
-    statistic = top.groupby("node")["activation"].agg(selection.strong_statistic)
-    strong = top["activation"] > selection.strong_fraction * top["node"].map(statistic)
+    """Table `selection` of `Seqlets`; `strong` says which rows of `top` are, by what `rule`."""
+    nodes = n_nonzero.index
     n_top = top.groupby("node").size().reindex(nodes, fill_value=0)
     n_strong = strong.groupby(top["node"]).sum().reindex(nodes, fill_value=0)
     n_seqlets = kept.groupby("node").size().reindex(nodes, fill_value=0)
@@ -129,13 +144,10 @@ def _judge(
     for firing, strong_here, cut in zip(n_nonzero, n_strong, n_seqlets, strict=True):
         if firing == 0:
             reason = "dead: never fires"
-        elif firing < selection.min_nonzero:
-            reason = f"fires at {firing:,} positions, needed {selection.min_nonzero:,}"
-        elif strong_here < selection.min_strong:
-            reason = (
-                f"{strong_here:,} top positions above {selection.strong_fraction:g} x "
-                f"{selection.strong_statistic}, needed {selection.min_strong:,}"
-            )
+        elif firing < min_nonzero:
+            reason = f"fires at {firing:,} positions, needed {min_nonzero:,}"
+        elif strong_here < min_strong:
+            reason = f"{strong_here:,} top positions above {rule}, needed {min_strong:,}"
         elif cut == 0:
             reason = "no seqlet: every top position is at a chromosome end or not A, C, G, T"
         else:

@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_json
 from saeborzoi.sae.layouts import (
@@ -48,7 +49,51 @@ _PUBLISHED = {
 }
 
 
-def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> None:
+def load_sae(
+    path: Path | str, k: int | None = None, channel_max: Path | str | None = None
+) -> SparseAutoencoder:
+    """An SAE from wherever it was kept: saeborzoi, sparsify, SAELens or sae-borzoi.
+
+    Parameters
+    ----------
+    path
+        A folder with `cfg.json` and weights (or one of its files), or sae-borzoi's
+        `best_model.pt`.
+    k, channel_max
+        For `best_model.pt`, which does not hold them: active nodes a position, and sae-borzoi's
+        file `<layer>_max.json` of what activations are divided by.
+
+    Returns
+    -------
+    SparseAutoencoder
+        On the CPU, its parameters frozen.
+
+    Raises
+    ------
+    InputError
+        As `load_checkpoint`, `import_published` and `read_channel_max`; where `k` or
+        `channel_max` is missing for a `best_model.pt`, or given for a folder, which says itself.
+    """
+    path = Path(path)
+    if path.name in (CONFIG, SPARSIFY_WEIGHTS, SAELENS_WEIGHTS):
+        path = path.parent
+    if not path.is_file():
+        if k is not None or channel_max is not None:
+            raise InputError(
+                f"{path}: a folder says k and the channel maxima itself; leave them out"
+            )
+        return load_checkpoint(path).requires_grad_(False)
+    if k is None or channel_max is None:
+        raise InputError(
+            f"{path}: does not hold the number of active nodes and the channel maxima; give both, "
+            'e.g. load_sae("best_model.pt", k=30, channel_max="conv1d_1_max.json")'
+        )
+    sae = import_published(path, k)
+    sae.channel_max.copy_(torch.from_numpy(read_channel_max(channel_max, sae.n_channels).used))
+    return sae.requires_grad_(False)
+
+
+def save_checkpoint(sae: SparseAutoencoder, folder: Path | str, **provenance: Any) -> None:
     """Write `cfg.json`, `sae.safetensors` and `sae_weights.safetensors` into an existing folder.
 
     Parameters
@@ -60,6 +105,7 @@ def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> 
     **provenance
         Goes into `cfg.json`: `data_fingerprint`, `hyperparameters`, `code_version`.
     """
+    folder = Path(folder)
     safetensors.torch.save_file(sparsify_weights(sae), folder / WEIGHTS)
     safetensors.torch.save_file(saelens_weights(sae), folder / SAELENS_WEIGHTS)
     write_json(
@@ -76,7 +122,7 @@ def save_checkpoint(sae: SparseAutoencoder, folder: Path, **provenance: Any) -> 
     )
 
 
-def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoencoder:
+def load_checkpoint(folder: Path | str, n_channels: int | None = None) -> SparseAutoencoder:
     """Read a folder with `cfg.json` and `sae.safetensors`, or one of SAELens's.
 
     A folder that sparsify or SAELens wrote has no channel maxima; they are 1 then.
@@ -86,6 +132,7 @@ def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoen
     InputError
         Where a file is missing or damaged, or shapes do not fit each other or `n_channels`.
     """
+    folder = Path(folder)
     config = read_config(folder)
     path, names, attributes_of = folder / WEIGHTS, SPARSIFY_NAMES, of_sparsify
     if not path.exists() and (folder / SAELENS_WEIGHTS).exists():
@@ -118,7 +165,7 @@ def load_checkpoint(folder: Path, n_channels: int | None = None) -> SparseAutoen
     return sae
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path | str) -> dict[str, Any]:
     """`cfg.json` of a checkpoint.
 
     Raises
@@ -126,7 +173,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     InputError
         Where it is missing, no JSON, of a later format, without `k`, or of another kind of SAE.
     """
-    path = folder / CONFIG
+    path = Path(folder) / CONFIG
     try:
         config = json.loads(path.read_text())
         version = config.get("saeborzoi_format", 0)
@@ -146,7 +193,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def import_published(path: Path, k: int, n_channels: int | None = None) -> SparseAutoencoder:
+def import_published(path: Path | str, k: int, n_channels: int | None = None) -> SparseAutoencoder:
     """Read sae-borzoi's `best_model.pt`; only tensors and plain values are unpickled.
 
     Parameters
@@ -163,6 +210,7 @@ def import_published(path: Path, k: int, n_channels: int | None = None) -> Spars
     InputError
         Where the file is damaged, holds code, lacks a tensor or has other shapes.
     """
+    path = Path(path)
     # a metric may have been saved as a numpy scalar: plain data, but not on torch's own list
     number = np.float64(0)
     plain: list[Any] = [
@@ -192,7 +240,7 @@ def import_published(path: Path, k: int, n_channels: int | None = None) -> Spars
     return _assembled(path, tensors, k, n_channels)
 
 
-def export_published(sae: SparseAutoencoder, path: Path) -> None:
+def export_published(sae: SparseAutoencoder, path: Path | str) -> None:
     """Write a `best_model.pt` that sae-borzoi loads: the same names, shapes and temperature."""
     state = {name: getattr(sae, attribute).detach().cpu() for name, attribute in _PUBLISHED.items()}
     state["decoder.weight"] = state["decoder.weight"].T.contiguous()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from saeborzoi.sae.arrays import as_float32, in_blocks
 from saeborzoi.settings.hyperparameters import Variant
 
 EPS = 1e-5
@@ -27,9 +30,9 @@ class Normalized(NamedTuple):
     Attributes
     ----------
     y
-        (n, n_channels) float32, zero mean and unit standard deviation over the channels.
+        (..., n_channels) float32, zero mean and unit standard deviation over the channels.
     mean, std
-        (n, 1) float32, of the position's channels after division by the channel maxima.
+        (..., 1) float32, of the position's channels after division by the channel maxima.
     """
 
     y: Tensor
@@ -43,9 +46,9 @@ class Active(NamedTuple):
     Attributes
     ----------
     value
-        (n, k) float32, activations; 0 where a position has fewer active nodes.
+        (..., k) float32, activations; 0 where a position has fewer active nodes.
     node
-        (n, k) int64, their nodes.
+        (..., k) int64, their nodes.
     """
 
     value: Tensor
@@ -54,6 +57,10 @@ class Active(NamedTuple):
 
 class SparseAutoencoder(nn.Module):
     """TopK sparse autoencoder on layer-normed activations (sae-borzoi; Gao et al. 2024, eq. 1).
+
+    Activations `x` may have any leading axes: (n_channels,), (n, n_channels), (n_windows,
+    n_positions, n_channels); float16, bfloat16, float32 or float64, or numpy's uint16 that holds
+    bfloat16 bits, as in shards. A tensor gives tensors on the SAE's device, an array gives arrays.
 
     With ``x`` a position divided by the channel maxima, ``y`` its layer norm::
 
@@ -95,6 +102,13 @@ class SparseAutoencoder(nn.Module):
         self.register_buffer("channel_max", torch.ones(n_channels))
         self.register_buffer("threshold", torch.zeros(()))
 
+    def extra_repr(self) -> str:
+        """Sizes, for `repr`."""
+        return (
+            f"{self.n_channels:,} channels, {self.n_nodes:,} nodes, k={self.k}, {self.variant}, "
+            f"{self.encoder_weight.device}"
+        )
+
     @property
     def max_active(self) -> int:
         """Nodes that one position keeps at most."""
@@ -109,49 +123,63 @@ class SparseAutoencoder(nn.Module):
             return [self.n_nodes]
         return sorted({max(1, round(part * self.n_nodes)) for part in MATRYOSHKA_FRACTIONS})
 
-    def normalize(self, x: Tensor) -> Normalized:
+    def normalize(self, x: Tensor | NDArray[np.generic]) -> Normalized:
         """Divide by the channel maxima, then layer norm.
 
         Parameters
         ----------
         x
-            (n, n_channels) float32, activations of the layer as they are in the shards.
+            (..., n_channels), activations of the layer as they are in the shards.
         """
-        x = x / self.channel_max
+        if not isinstance(x, Tensor):
+            return Normalized(*in_blocks(self.normalize, x))
+        x = as_float32(x, self.n_channels, self.channel_max.device) / self.channel_max
         mean = x.mean(-1, keepdim=True)
         x = x - mean
         std = x.std(-1, keepdim=True)
         return Normalized(x / (std + EPS), mean, std)
 
     def pre_activations(self, y: Tensor) -> Tensor:
-        """(n, n_nodes): ``W_enc (y - pre_bias) + encoder_bias``."""
+        """(..., n_nodes): ``W_enc (y - pre_bias) + encoder_bias``."""
         return nn.functional.linear(y - self.pre_bias, self.encoder_weight, self.encoder_bias)
 
     def keep(self, h: Tensor) -> Active:
-        """The nodes that a trained SAE keeps of (n, n_nodes) pre-activations."""
+        """The nodes that a trained SAE keeps of (..., n_nodes) pre-activations."""
         value, node = torch.topk(h.relu(), self.max_active, dim=-1)
         if self.variant == "batch_topk":
             value = torch.where(value > self.threshold, value, 0)
         return Active(value, node)
 
-    def encode(self, x: Tensor) -> Active:
-        """Active nodes of positions as they are in the shards."""
-        return self.keep(self.pre_activations(self.normalize(x).y))
+    def encode(self, x: Tensor | NDArray[np.generic]) -> Active:
+        """Active nodes of positions as they are in the shards, the strongest first."""
+        if isinstance(x, Tensor):
+            return self.keep(self.pre_activations(self.normalize(x).y))
+        return Active(*in_blocks(self.encode, x))
 
     def decode(self, active: Active, normalized: Normalized) -> Tensor:
-        """(n, n_channels): the reconstruction of x divided by the channel maxima."""
-        rows = self.decoder_weight[active.node]
-        y_hat = torch.einsum("nk,nkc->nc", active.value, rows) + self.pre_bias
-        return y_hat * normalized.std + normalized.mean
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction of positions, in the units of the shards.
+        """(..., n_channels): the reconstruction of x divided by the channel maxima.
 
         Parameters
         ----------
-        x
-            (n, n_channels) float32, activations as they are in the shards.
+        active
+            As `encode` gives them, or changed: a node set to zero, or raised.
+        normalized
+            `normalize(x)` of the same positions, whose mean and spread come back.
         """
+        parts = (*active, normalized.mean, normalized.std)
+        if not isinstance(active.value, Tensor):
+            return in_blocks(lambda *block: (self._decoded(*block),), *parts)[0]
+        return self._decoded(*parts)
+
+    def _decoded(self, value: Tensor, node: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        rows = self.decoder_weight[node]
+        y_hat = torch.einsum("...k,...kc->...c", value, rows) + self.pre_bias
+        return y_hat * std + mean
+
+    def forward(self, x: Tensor | NDArray[np.generic]) -> Tensor:
+        """Reconstruction of positions, in the units of the shards: (..., n_channels) float32."""
+        if not isinstance(x, Tensor):
+            return in_blocks(lambda block: (self.forward(block),), x)[0]
         normalized = self.normalize(x)
         active = self.keep(self.pre_activations(normalized.y))
         return self.decode(active, normalized) * self.channel_max

@@ -13,36 +13,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from saeborzoi.errors import PartitionKeyError, SettingsError
+from saeborzoi.errors import SettingsError
 from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import load_settings
 
 _TABLE = re.compile(r"\s*\[")
 _SAE_TABLE = re.compile(r"\s*\[\[\s*sae\s*\]\]")
-
-
-def make_hyperparameters(**values: Any) -> Hyperparameters:
-    """Hyperparameters of values as a user gives them.
-
-    Raises
-    ------
-    PartitionKeyError
-        Names each value that does not fit and what is allowed.
-    """
-    try:
-        return Hyperparameters.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{problem['loc'][0] if problem['loc'] else 'hyperparameters'} = "
-            f"{problem['input']!r}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise PartitionKeyError(f"no SAE can have these hyperparameters: {problems}") from None
 
 
 def add_sae(settings_file: Path, hyperparameters: Hyperparameters) -> str:

@@ -62,7 +62,9 @@ class Hyperparameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    layer: str = Field(pattern=rf"^{LAYER_NAME}$", description="layer that it reads")
+    layer: str = Field(
+        pattern=rf"^{LAYER_NAME}$", max_length=100, description="layer that it reads"
+    )
     expansion: int = Field(default=4, ge=1, le=256, description="nodes for each channel")
     topk: float = Field(
         default=0.05, gt=0, le=1, description="active nodes as a fraction of the channels"
@@ -140,11 +142,13 @@ class Hyperparameters(BaseModel):
         """
         match = _key_pattern().fullmatch(key)
         if match is None:
-            nearest = difflib.get_close_matches(key, list(known), n=1, cutoff=0.4)
+            known = list(known)
+            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.4) or known[:1]
+            advice = f"the nearest right key is {nearest[0]!r}" if nearest else f"e.g. {_EXAMPLE!r}"
             raise PartitionKeyError(
-                f"partition key {key!r} is not a set of hyperparameters; needed is "
+                f"partition key {key[:200]!r} is not a set of hyperparameters; needed is "
                 "<layer>_x<expansion>_k<topk>_lr<learning rate>_s<seed>[_<variant>][_published]; "
-                f"the nearest right key is {nearest[0] if nearest else _EXAMPLE!r}"
+                f"{advice}"
             )
         fields = {name: text for name, text in match.groupdict().items() if text is not None}
         try:
@@ -160,6 +164,25 @@ class Hyperparameters(BaseModel):
                 f"partition key {key!r} is not canonical; write {parsed.key!r} instead"
             )
         return parsed
+
+
+def make_hyperparameters(**values: Any) -> Hyperparameters:
+    """Hyperparameters of values as a user gives them.
+
+    Raises
+    ------
+    PartitionKeyError
+        Names each value that does not fit and what is allowed.
+    """
+    try:
+        return Hyperparameters.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{problem['loc'][0] if problem['loc'] else 'hyperparameters'} = "
+            f"{problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise PartitionKeyError(f"no SAE can have these hyperparameters: {problems}") from None
 
 
 @functools.cache

@@ -6,19 +6,23 @@ section holds is in `settings_sections.py`.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from saeborzoi.errors import PartitionKeyError, SettingsError
+from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
+from saeborzoi.reading import read_text
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.sections import (
+    MAX_NODES,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
-    STAGES,
     Annotation,
     Automation,
     Checks,
@@ -46,7 +50,6 @@ __all__ = [
     "PROJECT_VARIABLE",
     "PUBLISHED_SEQLET_WIDTHS",
     "RECEPTIVE_FIELDS",
-    "STAGES",
     "Annotation",
     "Automation",
     "Checks",
@@ -74,6 +77,9 @@ __all__ = [
 FILE_NAME = "dagster_project.toml"
 PROJECT_VARIABLE = "SAEBORZOI_PROJECT"
 BACKEND_VARIABLE = "SAEBORZOI_BACKEND"
+MAX_BYTES = 1 << 24
+MAX_LETTERS = 4096
+"""Of one text in the settings: the longest path that Linux takes."""
 
 
 class Settings(Section):
@@ -107,6 +113,13 @@ class Settings(Section):
             labels = [entry.name for entry in entries]
             if len(set(labels)) < len(labels):
                 raise ValueError(f"two [[data.{what}]] share a name: {labels}")
+        for layer in self.layer:
+            if self.motifs.min_width > layer.seqlet_width:
+                raise ValueError(
+                    f"[motifs] min_width = {self.motifs.min_width} is more than the "
+                    f"{layer.seqlet_width} bp of a seqlet of layer {layer.name!r}, so that no "
+                    "motif can be found; lower min_width or raise seqlet_width_bp"
+                )
         for grid in self.sae:
             for hyperparameters in grid.expand():
                 self.require_fits(hyperparameters)
@@ -125,7 +138,7 @@ class Settings(Section):
                 return layer
         raise PartitionKeyError(
             f"layer {name!r} is not in the settings; there: "
-            f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or mend the name"
+            f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or fix the name"
         )
 
     def require_fits(self, hyperparameters: Hyperparameters) -> Layer:
@@ -135,6 +148,12 @@ class Settings(Section):
             raise PartitionKeyError(
                 f"topk {hyperparameters.topk:g} of {layer.n_channels} channels keeps no node; "
                 f"needed is at least {1 / layer.n_channels:.3g}"
+            )
+        if hyperparameters.n_nodes(layer.n_channels) > MAX_NODES:
+            raise PartitionKeyError(
+                f"expansion {hyperparameters.expansion} of {layer.n_channels:,} channels is "
+                f"{hyperparameters.n_nodes(layer.n_channels):,} nodes; needed are at most "
+                f"{MAX_NODES:,}"
             )
         return layer
 
@@ -156,17 +175,17 @@ class Settings(Section):
         return None
 
 
-def find_settings_file(start: Path | None = None) -> Path:
+def find_settings_file(start: Path | str | None = None) -> Path:
     """`dagster_project.toml` from `SAEBORZOI_PROJECT` (a file or folder), else from the working
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
     if start is None and named:
-        path = Path(named).expanduser()
+        path = Path(os.path.expanduser(named))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
         return path.resolve()
-    folder = (start or Path.cwd()).resolve()
+    folder = Path(start or Path.cwd()).resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / FILE_NAME).is_file():
             return candidate / FILE_NAME
@@ -176,24 +195,26 @@ def find_settings_file(start: Path | None = None) -> Path:
     )
 
 
-def load_settings(path: Path | None = None) -> Settings:
+def load_settings(path: Path | str | None = None) -> Settings:
     """Read and check a settings file; every path in the result is absolute.
+
+    Parameters
+    ----------
+    path
+        The file, or a folder that holds `dagster_project.toml`; left out: as
+        `find_settings_file` finds it.
 
     Raises
     ------
     SettingsError
         Where the file is missing, is not TOML, or a value does not fit; names each place.
     """
-    path = path or find_settings_file()
-    try:
-        document = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from None
+    path = find_settings_file() if path is None else Path(path).expanduser()
+    path = path / FILE_NAME if path.is_dir() else path
+    document = _read(path)
     backend = os.environ.get(BACKEND_VARIABLE)
-    if backend:
-        document.setdefault("compute", {})["backend"] = backend
+    if backend and isinstance(document.setdefault("compute", {}), dict):
+        document["compute"]["backend"] = backend
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
@@ -203,21 +224,83 @@ def load_settings(path: Path | None = None) -> Settings:
     return _resolved(settings, path.parent)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """The document of a settings file; no text in it holds control characters."""
+    try:
+        document = tomllib.loads(read_text(path, MAX_BYTES))
+    except InputError as error:
+        raise SettingsError(str(error)) from None
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply; flatten it") from None
+    except ValueError as error:  # of TOML, or a number of more digits than Python takes
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+    for place, text in _texts(document):
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+            raise SettingsError(f"{path}: {place} = {text!r} holds control characters; remove them")
+        if len(text) > MAX_LETTERS:
+            raise SettingsError(
+                f"{path}: {place} has {len(text):,} letters; needed are at most {MAX_LETTERS:,}"
+            )
+        if text == "" and place.rpartition(".")[2] != "name":
+            raise SettingsError(f"{path}: {place} is empty; fill it in, or leave it out")
+    return document
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a document with its place."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield f"a key in {place or 'the file'}", name or " "
+            yield from _texts(item, f"{place}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _texts(item, f"{place}.{i}")
+
+
 def _explain(error: ValidationError) -> str:
     """One line a problem: where, what was seen, what is allowed."""
+    problems = error.errors()
+    places = [problem["loc"] for problem in problems]
     lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"]) or "settings"
+    for problem in problems:
+        location, seen = problem["loc"], problem["input"]
+        if problem["type"] == "too_short" and any(
+            place[: len(location)] == location and len(place) > len(location) for place in places
+        ):
+            continue  # it is short because what stands in it does not fit, which is said
+        is_list = isinstance(seen, list | tuple)
+        if any(str(part).startswith("tuple[") for part in location) and not is_list:
+            if any(place[:-1] == location[:-1] and place != location for place in places):
+                continue  # one value or a list of them: the complaint about one value is enough
+        elif is_list and any(
+            place[:-1] == location[:-1] and str(place[-1]).startswith("tuple[") for place in places
+        ):
+            continue
+        place = ".".join(str(part) for part in location if not _BRANCH.match(str(part)))
+        place = place or "settings"
         if problem["type"] == "extra_forbidden":
-            allowed = ", ".join(_allowed_keys(problem["loc"][:-1]))
-            lines.append(f"unknown key {place!r}; allowed there: {allowed}")
+            allowed = _allowed_keys(location[:-1])
+            nearest = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+            meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            lines.append(f"unknown key {place!r}; allowed there: {', '.join(allowed)}{meant}")
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
-        elif problem["loc"] and not isinstance(problem["input"], dict):
-            lines.append(f"{place} = {problem['input']!r}: {problem['msg']}")
+        elif location and not isinstance(seen, dict | BaseModel):
+            lines.append(f"{place} = {_shortened(seen)}: {problem['msg']}")
         else:
             lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))
+
+
+_BRANCH = re.compile(r"tuple\[|constrained-|literal\[|(int|float|str)$")
+"""Parts of a place that name one of several kinds of value, not a key."""
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -243,7 +326,7 @@ def _inner_model(annotation: Any) -> Any:
 def _resolved(value: Any, folder: Path) -> Any:
     """A copy of a settings model with every path absolute, relative ones from `folder`."""
     if isinstance(value, Path):
-        return Path(os.path.normpath(folder / value.expanduser()))
+        return Path(os.path.normpath(folder / os.path.expanduser(value)))
     if isinstance(value, tuple):
         return tuple(_resolved(item, folder) for item in value)
     if isinstance(value, dict):

@@ -7,21 +7,18 @@ is found, read and made into one `Settings` is in `settings.py`.
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from saeborzoi.settings.hyperparameters import LAYER_NAME, Hyperparameters
-
-STAGES = (
-    "normalization_constants",
-    "trained_sae",
-    "top_activations",
-    "meme_motifs",
-    "tomtom_matches",
+from saeborzoi.pipeline import ARTIFACT, STAGES
+from saeborzoi.settings.hyperparameters import (
+    LAYER_NAME,
+    Hyperparameters,
+    make_hyperparameters,
 )
-"""Stages that run as a job of their own, and can have a profile; the others are light."""
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
 """Seqlet width in bp of each Borzoi layer in sae-borzoi."""
@@ -32,16 +29,36 @@ FEWEST_POSITIONS = 3_000_000
 """Positions after which the default recipe has converged on data from a known dictionary."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**15)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+"""Goes into names of files."""
+MAX_COMBINATIONS = 10_000
+MAX_CHANNELS = 100_000
+MAX_NODES = 1_000_000
+"""Of an SAE: Dagster lists the partition of each."""
+MAX_SEQLET_BP = 100_000
 
 
 class Section(BaseModel):
-    """A part of the settings; unknown keys are refused."""
+    """A part of the settings; unknown keys are refused, and true and false where a number is
+    wanted, inf and nan too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     without_effect: ClassVar[frozenset[str]] = frozenset()
     """Settings that say how a result is made, and leave it as it is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            field = cls.model_fields.get(name)
+            items = value if isinstance(value, list | tuple) else (value,)
+            truth = next((item for item in items if isinstance(item, bool)), None)
+            if truth is not None and field is not None and "bool" not in str(field.annotation):
+                raise ValueError(f"{name} = {str(truth).lower()}; needed is a number or text")
+        return values
 
     def of_result(self) -> dict[str, Any]:
         """What a result depends on, for its version."""
@@ -51,14 +68,14 @@ class Section(BaseModel):
 class Project(Section):
     """`[project]`: the project's name and where its artifacts and catalogue lie."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     store: Path = Path("store")
 
 
 class Annotation(Section):
     """`[[data.annotation]]`: a BED file of genomic annotation, its class in `class_column`."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     path: Path
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
@@ -71,7 +88,7 @@ class MotifDatabase(Section):
     matrices that pyjaspar carries offline.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     source: str
 
     @property
@@ -101,10 +118,10 @@ class ShardSet(Section):
 class Layer(Section):
     """`[[layer]]`: one layer of the sequence model and its activations."""
 
-    name: str = Field(pattern=rf"^{LAYER_NAME}$")
-    n_channels: PositiveInt
-    bp_per_position: PositiveInt
-    pad_bp: Annotated[int, Field(ge=0)] = 0
+    name: str = Field(pattern=rf"^{LAYER_NAME}$", max_length=100)
+    n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+    bp_per_position: Annotated[int, Field(ge=1, le=10**6)]
+    pad_bp: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Base pairs that the model saw on either side of each window of the BED."""
     seqlet_width_bp: PositiveInt | Literal["receptive_field"] | None = None
     """Left out: the published width of that layer; "receptive_field": the true one."""
@@ -122,12 +139,23 @@ class Layer(Section):
                 f"{', '.join(PUBLISHED_SEQLET_WIDTHS)}); set seqlet_width_bp, or "
                 'seqlet_width_bp = "receptive_field" with receptive_field_bp'
             )
+        if self.seqlet_width > MAX_SEQLET_BP:
+            raise ValueError(
+                f"layer {self.name!r} has seqlets of {self.seqlet_width:,} bp; needed are at most "
+                f"{MAX_SEQLET_BP:,}: set seqlet_width_bp"
+            )
         return self
 
     def _seqlet_width(self) -> int | None:
         if self.seqlet_width_bp == "receptive_field":
             return self.receptive_field_bp or RECEPTIVE_FIELDS.get(self.name)
         return self.seqlet_width_bp or PUBLISHED_SEQLET_WIDTHS.get(self.name)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """How positions lie on the genome, by the names that the science takes them:
+        bp_per_position, pad_bp."""
+        return {"bp_per_position": self.bp_per_position, "pad_bp": self.pad_bp}
 
     @property
     def seqlet_width(self) -> int:
@@ -154,8 +182,14 @@ class _SaeGrid(Section):
             for name, value in self
             if name != "checkpoint" and value is not None
         }
+        n_combinations = math.prod(len(values) for values in axes.values())
+        if n_combinations > MAX_COMBINATIONS:
+            raise ValueError(
+                f"[[sae]] asks for {n_combinations:,} SAEs; needed are at most "
+                f"{MAX_COMBINATIONS:,}: shorten its lists"
+            )
         combinations = [
-            Hyperparameters.model_validate(dict(zip(axes, values, strict=True)))
+            make_hyperparameters(**dict(zip(axes, values, strict=True)))
             for values in itertools.product(*axes.values())
         ]
         if self.checkpoint is not None and len(combinations) != 1:
@@ -189,10 +223,10 @@ class Training(Section):
     """Positions to train on, over as many passes as that takes; left out: `n_epochs` passes."""
     n_epochs: PositiveInt | None = None
     """Passes over the data; left out: one, or as many as make 3 million positions."""
-    batch_size: PositiveInt | None = None
+    batch_size: Annotated[int, Field(ge=1, le=10**7)] | None = None
     """Positions of a step; left out: 4096, but where that takes fewer than 1,000 steps as many as
     make 1,000 (at least 256)."""
-    buffer_mb: PositiveInt = 512
+    buffer_mb: Annotated[int, Field(ge=1, le=10**6)] = 512
     """Memory of the shuffle buffer."""
     validate_every_positions: PositiveInt = 2_000_000
     patience: PositiveInt = 5
@@ -214,7 +248,7 @@ class Training(Section):
 class Selection(Section):
     """`[selection]`: seqlets for each node, and which nodes are worth a motif."""
 
-    n_top: PositiveInt = 1000
+    n_top: Annotated[int, Field(ge=2, le=10**6)] = 1000
     """Strongest positions kept for each node (N)."""
     min_nonzero: Annotated[int, Field(ge=0)] = 1000
     min_strong: Annotated[int, Field(ge=0)] = 200
@@ -223,15 +257,33 @@ class Selection(Section):
     """A position is strong where its activation is above `strong_fraction` x this statistic of
     the node's top positions."""
 
+    @model_validator(mode="after")
+    def _some_node_can_pass(self) -> Selection:
+        if self.min_strong > self.n_top:
+            raise ValueError(
+                f"min_strong = {self.min_strong} of n_top = {self.n_top} positions can never be "
+                "strong, so that no node would be selected; lower min_strong or raise n_top"
+            )
+        if self.strong_statistic == "max" and self.strong_fraction == 1 and self.min_strong:
+            raise ValueError(
+                'strong_fraction = 1 with strong_statistic = "max": no position is above the '
+                "maximum, so that no node would be selected; lower strong_fraction"
+            )
+        return self
+
+
+_ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
+"""Narrowest and widest motif that each engine takes."""
+
 
 class Motifs(Section):
     """`[motifs]`: motif discovery."""
 
     engine: Literal["builtin", "meme", "streme"] = "builtin"
     executable: Path | None = None
-    n_motifs: PositiveInt = 2
-    min_width: Annotated[int, Field(ge=2)] = 8
-    max_width: PositiveInt | None = None
+    n_motifs: Annotated[int, Field(ge=1, le=1000)] = 2
+    min_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] = 8
+    max_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] | None = None
     """Left out: the seqlet's length, at most 50."""
     strands: Literal["given", "both"] = "given"
     background: Literal["seqlets", "genome"] = "seqlets"
@@ -252,14 +304,30 @@ class Motifs(Section):
             )
         return values
 
+    @model_validator(mode="after")
+    def _widths_fit(self) -> Motifs:
+        if self.max_width is not None and self.max_width < self.min_width:
+            raise ValueError(
+                f"max_width = {self.max_width} is less than min_width = {self.min_width}, so that "
+                "no motif can be found; raise max_width or lower min_width"
+            )
+        lowest, highest = _ENGINE_WIDTHS[self.engine]
+        widest = self.max_width or max(self.min_width, lowest)
+        if self.min_width < lowest or widest > highest:
+            raise ValueError(
+                f"min_width = {self.min_width}, max_width = {self.max_width}: {self.engine} finds "
+                f"motifs of {lowest} to {highest} bp; fix them, or the engine"
+            )
+        return self
+
 
 class Matching(Section):
     """`[matching]`: motifs against databases."""
 
     engine: Literal["memelite", "tomtom"] = "memelite"
     executable: Path | None = None
-    max_p_value: Fraction = 0.05
-    max_q_value: Fraction = 0.05
+    max_p_value: PositiveFraction = 0.05
+    max_q_value: PositiveFraction = 0.05
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.7
     """Pearson correlation of the aligned columns; -1 takes TomTom's word for every match."""
@@ -268,16 +336,16 @@ class Matching(Section):
 class Embedding(Section):
     """`[embedding]`: UMAP of nodes and clusters on it."""
 
-    min_dist: Annotated[float, Field(ge=0)] = 0.02
-    n_neighbors: Annotated[int, Field(ge=2)] = 15
-    n_clusters: PositiveInt = 25
-    random_state: int = 42
+    min_dist: Fraction = 0.02
+    n_neighbors: Annotated[int, Field(ge=2, le=10**6)] = 15
+    n_clusters: Annotated[int, Field(ge=1, le=10**6)] = 25
+    random_state: Annotated[int, Field(ge=0, lt=2**32)] = 42
 
 
 class Overlaps(Section):
     """`[overlaps]`: seqlets against annotation."""
 
-    n_shuffles: PositiveInt = 10
+    n_shuffles: Annotated[int, Field(ge=1, le=10**6)] = 10
     """Shuffled copies of the seqlets for the control."""
 
 
@@ -331,7 +399,7 @@ class Compute(Section):
     backend: Literal["local", "slurm"] = "local"
     ssh_host: str | None = None
     """Run sbatch and its kin through `ssh <host>`; left out: on this machine."""
-    poll_s: Annotated[float, Field(gt=0)] = 2.0
+    poll_s: Annotated[float, Field(gt=0, le=86_400)] = 2.0
     profile: dict[str, Profile] = {}
 
     @model_validator(mode="after")
@@ -340,10 +408,11 @@ class Compute(Section):
         if unknown:
             raise ValueError(f"no stage {unknown[0]!r}; allowed: default, {', '.join(STAGES)}")
         for stage, profile in self.profile.items():
-            if profile.processes > 1 and stage != "trained_sae":
+            able = [name for name in STAGES if ARTIFACT[name].has_processes]
+            if profile.processes > 1 and stage not in able:
                 raise ValueError(
                     f"processes = {profile.processes} in [compute.profile.{stage}]; only "
-                    "trained_sae is worked on by several processes; remove it there"
+                    f"{' and '.join(able)} is worked on by several processes; remove it there"
                 )
         return self
 
@@ -354,13 +423,14 @@ class Compute(Section):
         return base.model_copy(update=own.model_dump(exclude_unset=True))
 
 
+_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+
+
 class Automation(Section):
     """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
 
     max_saes_in_flight: PositiveInt = 1
-    hours: str | None = Field(
-        default=None, pattern=r"^[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$"
-    )
+    hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
     """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
     gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
     """No training is launched once those that ended today took so much."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.values import require_plausible
 from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
@@ -25,6 +26,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         origin = {"imported_from": str(layer.channel_max)}
     else:
         folder = ShardFolder.open(layer.train.shards, layer.n_channels)
+        require_plausible(folder)
         constants = channel_max(folder, progress)
         origin = {"data_fingerprint": folder.fingerprint()}
     with write_folder(job.output) as output:

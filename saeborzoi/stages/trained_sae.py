@@ -14,7 +14,9 @@ import torch
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.activations.values import require_plausible, unnamed_shards
 from saeborzoi.files import write_folder, write_json
+from saeborzoi.genome.coordinates import read_windows
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import PROVENANCE, provenance
 from saeborzoi.sae import distributed
@@ -65,8 +67,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     jobs = job.each()
     hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
     layer = job.layer_settings
-    train = _plan(layer, layer.train)
-    validation = _plan(layer, layer.validation) if layer.validation else None
+    train = _plan(layer, layer.train, progress)
+    validation = _plan(layer, layer.validation, progress) if layer.validation else None
     identity = identity_of(train.folder)
     channel_max = read_channel_max(
         job.inputs["normalization_constants"] / FILE, layer.n_channels
@@ -150,8 +152,12 @@ def _measured_and_written(
     return {**figures, **origin}
 
 
-def _plan(layer: Layer, shard_set: ShardSet) -> SlabPlan:
+def _plan(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPlan:
     folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+    require_plausible(folder)
+    unnamed = unnamed_shards(folder, read_windows(shard_set.windows))
+    if unnamed:
+        progress("reading shards", 0, 0, unnamed)
     return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
 
 

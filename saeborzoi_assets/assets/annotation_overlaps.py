@@ -1,65 +1,22 @@
 """Seqlets of each selected node against genomic annotation, with a shuffled control."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 
 from saeborzoi.settings.hyperparameters import derived_seed
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    image,
-    keep,
-    path,
-    say,
-    selected_seqlets,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, keep
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
-
-NAME = "annotation_overlaps"
-CODE_VERSION = "1"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's overlaps are made from now."""
-    settings = platform.settings
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={
-            "overlaps": settings.overlaps.model_dump(),
-            "annotation": [annotation.model_dump() for annotation in settings.data.annotation],
-        },
-        files=[annotation.path for annotation in settings.data.annotation],
-        inputs=[SEQLETS],
-    )
+from saeborzoi_assets.queries import selected_seqlets
+from saeborzoi_assets.shown import check, image, path, say, table
+from saeborzoi_resources.platform import Platform
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[SEQLETS, input_files.of_group(input_files.ANNOTATION)],
-        group_name="comparison",
-        kinds={"parquet", "python"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("annotation_overlap"),
-        check_specs=check_specs(
-            NAME,
-            counts_possible="no class overlaps more seqlets than the node has",
-            annotation_met="each annotation overlaps at least one seqlet",
-        ),
+    @artifact(
+        partitions,
+        counts_possible="no class overlaps more seqlets than the node has",
+        annotation_met="each annotation overlaps at least one seqlet",
     )
     def annotation_overlaps(
         context: dg.AssetExecutionContext, platform: Platform
@@ -80,7 +37,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
             wanted = settings.data.annotation
-            version = version_of(platform, sae.key)
+            version = platform.version_of("annotation_overlaps", sae.key)
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             annotations = {a.name: read_bed(a.path, a.class_column) for a in wanted}
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
@@ -98,9 +55,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 seqlets,
                 annotations,
                 read_windows(sae.layer.train.windows),
-                sae.layer,
-                settings.overlaps.n_shuffles,
-                derived_seed(sae.key, NAME),
+                width_bp=sae.layer.seqlet_width,
+                **sae.layer.geometry,
+                **settings.overlaps.model_dump(),
+                seed=derived_seed(sae.key, "annotation_overlaps"),
             )
             tables = {"annotation_overlap": frame}
             output = keep(context, platform, version, sae, tables)

@@ -12,78 +12,22 @@ from numpy.typing import NDArray
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
 from saeborzoi.settings.sections import MotifDatabase
-from saeborzoi_assets.assets.annotation_overlaps import NAME as ANNOTATION_OVERLAPS
-from saeborzoi_assets.assets.jaccard_matrix import NAME as JACCARD_MATRIX
-from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
-from saeborzoi_assets.assets.motif_evidence import NAME as MOTIF_EVIDENCE
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.assets.tomtom_matches import NAME as TOMTOM_MATCHES
-from saeborzoi_assets.assets.top_activations import NAME as TOP_ACTIVATIONS
-from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
-from saeborzoi_assets.assets.umap_embedding import NAME as UMAP_EMBEDDING
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    explained,
-    made_by,
-    only_supported,
-    path,
-    say,
-)
+from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_assets.queries import only_supported
+from saeborzoi_assets.shown import check, path, say
+from saeborzoi_resources.platform import Platform
 
-NAME = "feature_browser"
-CODE_VERSION = "1"
-INPUTS = (
-    TRAINED_SAE,
-    TOP_ACTIVATIONS,
-    SEQLETS,
-    MEME_MOTIFS,
-    MOTIF_EVIDENCE,
-    TOMTOM_MATCHES,
-    UMAP_EMBEDDING,
-    ANNOTATION_OVERLAPS,
-    JACCARD_MATRIX,
-)
 _MAX_MB = 40
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's pages are made from now."""
-    from saeborzoi.motifs.databases import database_files
-
-    settings = platform.settings
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={
-            "genome": settings.data.genome.name,
-            "motif_database": [each.model_dump() for each in settings.data.motif_database],
-        },
-        files=database_files(settings.data.motif_database),
-        inputs=INPUTS,
-    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=list(INPUTS),
-        group_name="pages",
-        kinds={"html", "javascript"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        check_specs=check_specs(
-            NAME,
-            every_node_has_a_page="the site has as many nodes as the SAE",
-            light=f"the site is smaller than {_MAX_MB} MB",
-        ),
+    @artifact(
+        partitions,
+        every_node_has_a_page="the site has as many nodes as the SAE",
+        light=f"the site is smaller than {_MAX_MB} MB",
     )
     def feature_browser(
         context: dg.AssetExecutionContext, platform: Platform
@@ -91,20 +35,22 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         """A folder of static pages that opens from a file, without a server or network. What is
         not yet computed shows as that: materialize it and then these pages again."""
         from saeborzoi.browser import assembly_of, write_site
+        from saeborzoi.motifs.background import genome_frequencies
+        from saeborzoi.motifs.discovery import scans_both_strands
 
         settings = platform.settings
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            artifact = platform.store.sae_artifact(sae.key, TRAINED_SAE)
-            platform.store.require_artifact(artifact, TRAINED_SAE, sae.key)
-            platform.catalog.require_made(TRAINED_SAE, sae.key)
-            version = version_of(platform, sae.key)
+            trained = platform.store.sae_artifact(sae.key, "trained_sae")
+            platform.store.require_artifact(trained, "trained_sae", sae.key)
+            platform.catalog.require_made("trained_sae", sae.key)
+            version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key
             say(context, f"pages of {sae.n_nodes} nodes")
             site = write_site(
                 catalogued(platform, sae.key),
-                artifact,
+                trained,
                 output,
                 {
                     "project": settings.project.name,
@@ -117,6 +63,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 known_motifs=known_motifs(settings.data.motif_database),
                 assembly=assembly_of(settings.data.genome),
                 start_page="../index.html",
+                background=genome_frequencies(settings.data.genome).tolist()
+                if settings.motifs.background == "genome"
+                else None,
+                both_strands=scans_both_strands(settings.motifs),
             )
             platform.record(
                 made_by(context, version, output), Scope(hyperparameters=sae.key), tables={}

@@ -7,51 +7,24 @@ stale when it changes. A sensor looks at the files and notes what changed; it st
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import dagster as dg
 
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.fingerprint import fingerprint_files
 from saeborzoi.settings.load import Settings
-from saeborzoi_assets.partitions import Partitions
+from saeborzoi.settings.user_files import observed_groups
+from saeborzoi_assets.partitions import INPUT_FILES, Partitions
 from saeborzoi_resources.platform import Platform
 
-NAME = "input_files"
-GENOME, ANNOTATION, MOTIF_DATABASE = "genome", "annotation", "motif_database"
+NAME = INPUT_FILES
 _MISSING = "missing"
-
-
-def activations(layer: str) -> str:
-    """The group of a layer's shards and windows."""
-    return f"{layer} activations"
-
-
-def groups(settings: Settings) -> dict[str, list[Path]]:
-    """Group to its files and folders."""
-    data = settings.data
-    found = {
-        GENOME: [data.genome],
-        ANNOTATION: [annotation.path for annotation in data.annotation],
-        MOTIF_DATABASE: [database.file for database in data.motif_database if database.file],
-    }
-    for layer in settings.layer:
-        found[activations(layer.name)] = [
-            *(
-                file
-                for shards in (layer.train, layer.validation)
-                if shards
-                for file in (shards.shards, shards.windows)
-            ),
-            *([layer.channel_max] if layer.channel_max else []),
-        ]
-    return found
 
 
 def versions(settings: Settings) -> dict[str, str]:
     """Group to the fingerprint of its files; `missing` where one is not there."""
     found = {}
-    for group, files in groups(settings).items():
+    for group, files in observed_groups(settings).items():
         try:
             found[group] = fingerprint_files(files)
         except InputError:
@@ -69,8 +42,7 @@ def observations(seen: Mapping[str, str]) -> list[dg.AssetObservation]:
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The source asset; a group can be observed by hand, too."""
-    layers = partitions.layer.get_partition_keys()
-    keys = [*map(activations, layers), GENOME, ANNOTATION, MOTIF_DATABASE]
+    keys = list(observed_groups(partitions.settings))
     spec = dg.AssetSpec(
         NAME,
         group_name="inputs",
@@ -89,24 +61,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         # in beta, and the one way to stale partitions; Dagster's version is pinned
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.multi_observable_source_asset(specs=[spec], name=NAME)(input_files)
-
-
-def of_layer(partitions: Partitions) -> dg.AssetDep:
-    """Dependence of an asset of the layer on its activations."""
-    layers = partitions.layer.get_partition_keys()
-    mapping = dg.StaticPartitionMapping({activations(layer): layer for layer in layers})
-    return dg.AssetDep(NAME, partition_mapping=mapping)
-
-
-def of_every_layer(partitions: Partitions) -> dg.AssetDep:
-    """Dependence of an asset of an SAE on activations: of its layer, but Dagster cannot know of
-    which, so that a change to any layer's shows; `saeborzoi trace` tells them apart."""
-    return of_group(*map(activations, partitions.layer.get_partition_keys()))
-
-
-def of_group(*names: str) -> dg.AssetDep:
-    """Dependence on some groups of files."""
-    return dg.AssetDep(NAME, partition_mapping=dg.SpecificPartitionsPartitionMapping(list(names)))
 
 
 def sensor() -> dg.SensorDefinition:

@@ -1,59 +1,27 @@
 """How far the loci of each pair of selected nodes are the same."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 import pandas as pd
 
-from saeborzoi_assets.assets.motif_evidence import NAME as MOTIF_EVIDENCE
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    family_of_nodes,
-    image,
-    keep,
-    path,
-    say,
-    selected_seqlets,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, keep
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_assets.queries import family_of_nodes, selected_seqlets
+from saeborzoi_assets.shown import check, image, path, say, table
+from saeborzoi_resources.platform import Platform
 
-NAME = "jaccard_matrix"
-CODE_VERSION = "1"
 _N_CHECKED = 30
 """Nodes that the check compares again."""
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's Jaccard matrix is made from now."""
-    return platform.version(NAME, CODE_VERSION, key, sections={}, inputs=[SEQLETS, MOTIF_EVIDENCE])
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[SEQLETS, MOTIF_EVIDENCE],
-        group_name="comparison",
-        kinds={"parquet", "python"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("node_jaccard"),
-        check_specs=check_specs(
-            NAME,
-            in_range="every stored pair has 0 < jaccard <= 1 and node_a < node_b",
-            symmetric="compared the other way round, a sample of nodes gives the same",
-            unit_diagonal="a node compared with itself gives 1",
-        ),
+    @artifact(
+        partitions,
+        in_range="every stored pair has 0 < jaccard <= 1 and node_a < node_b",
+        symmetric="compared the other way round, a sample of nodes gives the same",
+        unit_diagonal="a node compared with itself gives 1",
     )
     def jaccard_matrix(
         context: dg.AssetExecutionContext, platform: Platform
@@ -66,7 +34,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
-            version = version_of(platform, sae.key)
+            version = platform.version_of("jaccard_matrix", sae.key)
             say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
             family = family_of_nodes(platform, sae)

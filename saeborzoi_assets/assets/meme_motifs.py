@@ -1,66 +1,23 @@
 """Motifs discovered in each selected node's seqlets."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 import pandas as pd
 
 from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    image,
-    node_batches,
-    path,
-    run_node_stage,
-    run_result,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, node_batches, run_node_stage, run_result
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
-
-NAME = "meme_motifs"
-CODE_VERSION = "3"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What the motifs of some nodes are made from now."""
-    settings = platform.settings
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={"motifs": settings.motifs.of_result()},
-        files=[settings.data.genome] if settings.motifs.background == "genome" else [],
-        inputs=[SEQLETS],
-        nodes=nodes,
-    )
+from saeborzoi_assets.shown import check, image, path, table
+from saeborzoi_resources.platform import Platform
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition a node; many in one run."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.node,
-        deps=[SEQLETS],
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="motifs",
-        kinds={"python", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("motif"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            matrices_sum_to_one="each column of each matrix is a distribution",
-            e_values_finite="log10 E-values are numbers",
-        ),
+    @artifact(
+        partitions,
+        matrices_sum_to_one="each column of each matrix is a distribution",
+        e_values_finite="log10 E-values are numbers",
     )
     def meme_motifs(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """Motifs of each selected node, by the built-in engine, MEME or STREME."""
@@ -73,10 +30,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             check_engine(settings.motifs)
             for sae, nodes in batches:
-                platform.catalog.require_made(SEQLETS, sae.key, nodes)
+                platform.catalog.require_made("seqlets", sae.key, nodes)
                 selection = platform.catalog.rows("node_selection", sae.key, nodes=nodes)
                 selected = selection.loc[selection["selected"], "node"].tolist()
-                version = version_of(platform, sae.key, nodes)
+                version = platform.version_of("meme_motifs", sae.key, nodes)
                 result = run_node_stage(
                     context,
                     platform,

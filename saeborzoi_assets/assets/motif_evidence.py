@@ -1,57 +1,24 @@
 """What only all motifs of an SAE together say: evidence over nodes, and families of like motifs."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import pandas as pd
 
-from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    keep,
-    path,
-    say,
-    selected_seqlets,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, keep
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_assets.queries import selected_seqlets
+from saeborzoi_assets.shown import check, path, say, table
+from saeborzoi_resources.platform import Platform
 
-NAME = "motif_evidence"
-CODE_VERSION = "1"
 MOTIFS_FILE = "motifs.meme"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's evidence is made from now."""
-    strands = platform.settings.motifs.strands
-    return platform.version(
-        NAME, CODE_VERSION, key, sections={"strands": strands}, inputs=[SEQLETS, MEME_MOTIFS]
-    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[SEQLETS, MEME_MOTIFS],
-        group_name="motifs",
-        kinds={"python", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("motif_evidence"),
-        check_specs=check_specs(
-            NAME,
-            every_motif_judged="each motif of the SAE has a row, and no other",
-            fdr_in_range="false discovery rates lie in [0, 1]",
-        ),
+    @artifact(
+        partitions,
+        every_motif_judged="each motif of the SAE has a row, and no other",
+        fdr_in_range="false discovery rates lie in [0, 1]",
     )
     def motif_evidence(
         context: dg.AssetExecutionContext, platform: Platform
@@ -64,12 +31,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, rank, sequence")
-            platform.catalog.require_made(MEME_MOTIFS, sae.key, range(sae.n_nodes))
+            platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
             motifs = platform.catalog.rows("motif", sae.key)
-            version = version_of(platform, sae.key)
+            version = platform.version_of("motif_evidence", sae.key)
             say(context, f"evidence of {len(motifs)} motifs")
             frame = fan_in_evidence(
-                motifs, seqlets, sae.key, platform.settings.motifs, platform.threads(NAME)
+                motifs,
+                seqlets,
+                sae.key,
+                platform.settings.motifs,
+                platform.threads(version.asset),
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}
             significant = motifs[motifs["is_significant"].astype(bool)]

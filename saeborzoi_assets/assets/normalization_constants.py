@@ -1,58 +1,22 @@
 """Maximum of each channel of a layer over all shards: what its activations are divided by."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    made_by,
-    path,
-)
+from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
-
-NAME = "normalization_constants"
-CODE_VERSION = "1"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What a layer's constants are made from now; `key` is the layer's name."""
-    layer = platform.settings.layer_named(key)
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        layer.name,
-        sections={"n_channels": layer.n_channels},
-        files=[layer.channel_max or layer.train.shards],
-    )
+from saeborzoi_assets.shown import check, path
+from saeborzoi_resources.platform import Platform
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition a layer."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.layer,
-        deps=[input_files.of_layer(partitions)],
-        group_name="sae",
-        kinds={"hdf5", "python"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("channel_normalization"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            constants_positive="no channel is divided by 0 or turned over by a negative constant",
-            channels_alive="channels that never rise above 0 are few",
-        ),
+    @artifact(
+        partitions,
+        constants_positive="no channel is divided by 0 or turned over by a negative constant",
+        channels_alive="channels that never rise above 0 are few",
     )
     def normalization_constants(
         context: dg.AssetExecutionContext, platform: Platform
@@ -62,8 +26,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             layer = platform.settings.layer_named(context.partition_key)
             platform.store.require_writable()
-            version = version_of(platform, layer.name)
-            output = platform.store.layer_artifact(layer.name, NAME)
+            version = platform.version_of("normalization_constants", layer.name)
+            output = platform.store.layer_artifact(layer.name, "normalization_constants")
             job = platform.job(version, context.run.run_id, output=output, layer=layer)
             figures = platform.compute.run(context, [job])[0]
             frame = pd.read_parquet(output / "channel_normalization.parquet")

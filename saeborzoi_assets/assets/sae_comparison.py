@@ -13,60 +13,22 @@ from saeborzoi.errors import CatalogError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.assets.tomtom_matches import NAME as TOMTOM_MATCHES
-from saeborzoi_assets.assets.top_activations import NAME as TOP_ACTIVATIONS
-from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    image,
-    made_by,
-    path,
-    say,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.shown import check, image, path, say, table
 from saeborzoi_resources.platform import Platform, Version, write_tables
 
-NAME = "sae_comparison"
-CODE_VERSION = "1"
 PAGE = "comparison.html"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What the comparison is made from now; `key` is `PROJECT`."""
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        PROJECT,
-        sections={"comparison": platform.settings.comparison.model_dump()},
-        inputs=[TRAINED_SAE, TOP_ACTIVATIONS, SEQLETS, MEME_MOTIFS, TOMTOM_MATCHES],
-    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset; not partitioned: it is about all SAEs."""
 
-    @dg.asset(
-        name=NAME,
-        deps=[TRAINED_SAE, TOP_ACTIVATIONS, SEQLETS, MEME_MOTIFS, TOMTOM_MATCHES],
-        group_name="comparison",
-        kinds={"parquet", "python"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("sae_comparison", "sae_stability", "node_recurrence"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            every_sae_compared="each trained SAE has one row",
-            matched_at_most_once="no SAE has more nodes in pairs than it has",
-            recurs_in_itself="an SAE compared with itself finds all of its nodes",
-        ),
+    @artifact(
+        partitions,
+        every_sae_compared="each trained SAE has one row",
+        matched_at_most_once="no SAE has more nodes in pairs than it has",
+        recurs_in_itself="an SAE compared with itself finds all of its nodes",
     )
     def sae_comparison(
         context: dg.AssetExecutionContext, platform: Platform
@@ -78,8 +40,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
         with explained():
             platform.store.require_writable()
-            version = version_of(platform, PROJECT)
-            saes = sorted(version.made_from["inputs"][TRAINED_SAE])
+            version = platform.version_of("sae_comparison", PROJECT)
+            saes = sorted(version.made_from["inputs"]["trained_sae"])
             if not saes:
                 raise CatalogError(
                     "no SAE is trained yet, so there is nothing to compare; materialize trained_sae"
@@ -100,7 +62,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "stability": comparison_plots.stability(compared, pairs),
             }
             only = comparison.factors_by_settings(factors)
-            output = platform.store.project_artifact(NAME)
+            output = platform.store.project_artifact("sae_comparison")
             page = comparison_page(platform.settings.project.name, compared, pairs, only, plots)
             write_tables(output, tables, None, {PAGE: page.encode()})
             platform.record(made_by(context, version, output), Scope(), tables)
@@ -135,15 +97,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:
     """Weights and top positions of an SAE."""
     return (
-        platform.store.sae_artifact(key, TRAINED_SAE) / "sae.safetensors",
-        platform.store.sae_artifact(key, TOP_ACTIVATIONS) / "top_activations.parquet",
+        platform.store.sae_artifact(key, "trained_sae") / "sae.safetensors",
+        platform.store.sae_artifact(key, "top_activations") / "top_activations.parquet",
     )
 
 
 def _comparable(platform: Platform, inputs: Mapping[str, Mapping[str, object]]) -> list[list[str]]:
     """SAEs with top positions, by layer."""
     layers: dict[str, list[str]] = {}
-    for key in sorted(set(inputs[TRAINED_SAE]) & set(inputs[TOP_ACTIVATIONS])):
+    for key in sorted(set(inputs["trained_sae"]) & set(inputs["top_activations"])):
         layers.setdefault(Hyperparameters.from_key(key).layer, []).append(key)
     return list(layers.values())
 
@@ -157,7 +119,7 @@ def _matches(
     """
     inputs = version.made_from["inputs"]
     wanted = platform.settings.comparison
-    work = platform.store.work(PROJECT, NAME)
+    work = platform.store.work(PROJECT, "sae_comparison")
     read = lru_cache(2 * stability.TILE)(
         lambda key: stability.read_dictionary(*_files(platform, key))
     )
@@ -166,9 +128,10 @@ def _matches(
     for layer in _comparable(platform, inputs):
         for a, b in stability.tiled_pairs(layer):
             made_from = [
-                [inputs[asset][key] for asset in (TRAINED_SAE, TOP_ACTIVATIONS)] for key in (a, b)
+                [inputs[asset][key] for asset in ("trained_sae", "top_activations")]
+                for key in (a, b)
             ]
-            name = fingerprint_of([a, b, made_from, wanted.model_dump(), CODE_VERSION])
+            name = fingerprint_of([a, b, made_from, wanted.model_dump(), version.made_from["code"]])
             file = work / f"{name}.npz"
             used.add(file.name)
             if file.exists():

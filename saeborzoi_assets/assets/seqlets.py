@@ -1,73 +1,27 @@
 """Seqlets of a node, and whether the node is worth a motif."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 import pandas as pd
 
 from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.assets.top_activations import NAME as TOP_ACTIVATIONS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    keep,
-    node_batches,
-    path,
-    run_result,
-    say,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, keep, node_batches, run_result
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_assets.shown import check, path, say, table
+from saeborzoi_resources.platform import Platform
 
-NAME = "seqlets"
-CODE_VERSION = "1"
 _N_CHECKED = 10_000
 """Seqlets whose sequence is read again from the genome for the check."""
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's seqlets are made from now, the same for all of its nodes."""
-    settings, layer = platform.settings, platform.sae(key).layer
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={
-            "selection": settings.selection.model_dump(),
-            "width_bp": layer.seqlet_width,
-            "pad_bp": layer.pad_bp,
-            "bp_per_position": layer.bp_per_position,
-        },
-        files=[settings.data.genome, layer.train.windows],
-        inputs=[TOP_ACTIVATIONS],
-    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition a node; many in one run."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.node,
-        deps=[TOP_ACTIVATIONS, input_files.of_group(input_files.GENOME)],
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="motifs",
-        kinds={"parquet", "python"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("seqlet", "node_selection"),
-        check_specs=check_specs(
-            NAME,
-            some_nodes_selected="the SAE has selected nodes among those made so far",
-            inside_chromosomes="every seqlet lies inside its chromosome",
-            match_reference="the sequences are the reference's at their coordinates",
-        ),
+    @artifact(
+        partitions,
+        some_nodes_selected="the SAE has selected nodes among those made so far",
+        inside_chromosomes="every seqlet lies inside its chromosome",
+        match_reference="the sequences are the reference's at their coordinates",
     )
     def seqlets(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """Centred interval of fixed width around each of the node's top positions, with its
@@ -83,11 +37,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
                 for sae, nodes in batches:
                     top = platform.store.require_artifact(
-                        platform.store.sae_artifact(sae.key, TOP_ACTIVATIONS),
-                        TOP_ACTIVATIONS,
+                        platform.store.sae_artifact(sae.key, "top_activations"),
+                        "top_activations",
                         sae.key,
                     )
-                    version = version_of(platform, sae.key)
+                    version = platform.version_of("seqlets", sae.key)
                     activations = pd.read_parquet(
                         top / "top_activations.parquet", filters=[("node", "in", list(nodes))]
                     )
@@ -99,8 +53,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         statistics.set_index("node")["n_nonzero"],
                         read_windows(sae.layer.train.windows),
                         genome,
-                        sae.layer,
-                        settings.selection,
+                        width_bp=sae.layer.seqlet_width,
+                        **sae.layer.geometry,
+                        **settings.selection.model_dump(),
                     )
                     output = keep(
                         context,
@@ -109,7 +64,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         sae,
                         {"seqlet": rows, "node_selection": selection},
                         nodes=nodes,
-                        inputs={TOP_ACTIVATIONS: top},
+                        inputs={"top_activations": top},
                     )
                     say(
                         context,

@@ -1,69 +1,23 @@
 """Matches of each motif with known motifs."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 import pandas as pd
 
 from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.assets.meme_motifs import NAME as MEME_MOTIFS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    node_batches,
-    path,
-    run_node_stage,
-    run_result,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, node_batches, run_node_stage, run_result
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
-
-NAME = "tomtom_matches"
-CODE_VERSION = "1"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What the matches of some nodes are made from now."""
-    databases = platform.settings.data.motif_database
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={
-            "matching": platform.settings.matching.model_dump(),
-            "databases": [database.model_dump() for database in databases],
-        },
-        files=[database.file for database in databases if database.file],
-        inputs=[MEME_MOTIFS],
-        nodes=nodes,
-    )
+from saeborzoi_assets.shown import check, path, table
+from saeborzoi_resources.platform import Platform
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition a node; many in one run."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.node,
-        deps=[MEME_MOTIFS, input_files.of_group(input_files.MOTIF_DATABASE)],
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="motifs",
-        kinds={"python", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("motif_match"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            q_values_in_range="q-values lie in [0, 1]",
-            q_values_monotone="within a motif and database, q never falls as p rises",
-        ),
+    @artifact(
+        partitions,
+        q_values_in_range="q-values lie in [0, 1]",
+        q_values_monotone="within a motif and database, q never falls as p rises",
     )
     def tomtom_matches(
         context: dg.AssetExecutionContext, platform: Platform
@@ -78,10 +32,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             check_engine(settings.matching)
             for sae, nodes in batches:
-                platform.catalog.require_made(MEME_MOTIFS, sae.key, nodes)
+                platform.catalog.require_made("meme_motifs", sae.key, nodes)
                 motifs = platform.catalog.rows("motif", sae.key, "node", nodes=nodes)
                 with_motif = sorted(set(motifs["node"].tolist()))
-                version = version_of(platform, sae.key, nodes)
+                version = platform.version_of("tomtom_matches", sae.key, nodes)
                 result = run_node_stage(
                     context,
                     platform,

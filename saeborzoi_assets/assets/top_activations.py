@@ -1,62 +1,22 @@
 """Strongest positions and statistics of every node of an SAE, from one pass over the shards."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
-from saeborzoi_assets.assets.trained_sae import NAME as TRAINED_SAE
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    image,
-    made_by,
-    path,
-)
+from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
-
-NAME = "top_activations"
-CODE_VERSION = "1"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's top activations are made from now."""
-    train = platform.sae(key).layer.train
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={"selection": platform.settings.selection.model_dump()},
-        files=[train.shards, train.windows],
-        inputs=[TRAINED_SAE],
-    )
+from saeborzoi_assets.shown import check, image, path
+from saeborzoi_resources.platform import Platform
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[TRAINED_SAE, input_files.of_every_layer(partitions)],
-        group_name="sae",
-        kinds={"torch", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("node"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            counts_consistent="counts of firing positions lie between 0 and the positions scanned",
-            nodes_alive="dead nodes are at most [checks] max_dead_fraction",
-        ),
+    @artifact(
+        partitions,
+        counts_consistent="counts of firing positions lie between 0 and the positions scanned",
+        nodes_alive="dead nodes are at most [checks] max_dead_fraction",
     )
     def top_activations(
         context: dg.AssetExecutionContext, platform: Platform
@@ -68,14 +28,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             inputs = {
-                TRAINED_SAE: platform.store.sae_artifact(sae.key, TRAINED_SAE),
-                NORMALIZATION_CONSTANTS: platform.store.layer_artifact(
-                    sae.layer.name, NORMALIZATION_CONSTANTS
+                "trained_sae": platform.store.sae_artifact(sae.key, "trained_sae"),
+                "normalization_constants": platform.store.layer_artifact(
+                    sae.layer.name, "normalization_constants"
                 ),
             }
-            platform.store.require_artifact(inputs[TRAINED_SAE], TRAINED_SAE, sae.key)
-            version = version_of(platform, sae.key)
-            output = platform.store.sae_artifact(sae.key, NAME)
+            platform.store.require_artifact(inputs["trained_sae"], "trained_sae", sae.key)
+            version = platform.version_of("top_activations", sae.key)
+            output = platform.store.sae_artifact(sae.key, "top_activations")
             job = platform.job(
                 version,
                 context.run.run_id,

@@ -10,73 +10,27 @@ from saeborzoi.catalog.scope import Scope
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.assets.normalization_constants import NAME as NORMALIZATION_CONSTANTS
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    image,
-    made_by,
-    path,
-    run_result,
-)
+from saeborzoi_assets.common import artifact, explained, made_by, run_result
 from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.shown import check, image, path
 from saeborzoi_resources.platform import Platform, Sae, Version
-
-NAME = "trained_sae"
-CODE_VERSION = "2"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE is trained or imported from now."""
-    settings, sae = platform.settings, platform.sae(key)
-    checkpoint = settings.checkpoint_of(sae.hyperparameters)
-    shard_sets = [shards for shards in (sae.layer.train, sae.layer.validation) if shards]
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={"training": settings.training.of_result()},
-        files=[
-            *(file for shards in shard_sets for file in (shards.shards, shards.windows)),
-            *([checkpoint] if checkpoint else []),
-        ],
-        inputs=[NORMALIZATION_CONSTANTS],
-    )
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE; where several train in one pass, many in one run."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[
-            dg.AssetDep(NORMALIZATION_CONSTANTS, partition_mapping=dg.AllPartitionMapping()),
-            input_files.of_every_layer(partitions),
-        ],
+    @artifact(
+        partitions,
         backfill_policy=partitions.training,
-        group_name="sae",
-        kinds={"torch", "safetensors"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("sae", "training_log"),
-        pool=NAME,
-        check_specs=check_specs(
-            NAME,
-            fvu_below_threshold="validation FVU is at most [checks] max_fvu",
-            dead_fraction_below_threshold="dead nodes are at most [checks] max_dead_fraction",
-        ),
+        fvu_below_threshold="validation FVU is at most [checks] max_fvu",
+        dead_fraction_below_threshold="dead nodes are at most [checks] max_dead_fraction",
     )
     def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
         with explained():
             saes = [platform.sae(key) for key in context.partition_keys]
             platform.store.require_writable()
-            versions = {sae.key: version_of(platform, sae.key) for sae in saes}
+            versions = {sae.key: platform.version_of("trained_sae", sae.key) for sae in saes}
             groups = passes(saes, platform.settings)
             jobs = [_job(context, platform, group, versions) for group in groups]
             figures: dict[str, Figures] = {}
@@ -114,17 +68,17 @@ def _job(
 ) -> Job:
     first, *others = group
     constants = platform.store.require_artifact(
-        platform.store.layer_artifact(first.layer.name, NORMALIZATION_CONSTANTS),
-        NORMALIZATION_CONSTANTS,
+        platform.store.layer_artifact(first.layer.name, "normalization_constants"),
+        "normalization_constants",
         first.layer.name,
     )
     return platform.job(
         versions[first.key],
         context.run.run_id,
-        output=platform.store.sae_artifact(first.key, NAME),
+        output=platform.store.sae_artifact(first.key, "trained_sae"),
         layer=first.layer,
         sae=first,
-        inputs={NORMALIZATION_CONSTANTS: constants},
+        inputs={"normalization_constants": constants},
         together={sae.key: versions[sae.key] for sae in others},
     )
 
@@ -137,7 +91,7 @@ def _catalogue(
     figures: Figures,
 ) -> pd.DataFrame:
     """Catalogue a trained SAE; its training log."""
-    output = platform.store.sae_artifact(sae.key, NAME)
+    output = platform.store.sae_artifact(sae.key, "trained_sae")
     log = pd.read_parquet(output / "training_log.parquet")
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
@@ -166,7 +120,7 @@ def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) ->
         **{name: value for name, value in figures.items() if value is not None},
         "n_nodes": sae.n_nodes,
         "training_curves": image(training_curves(log)),
-        "files": path(platform.store.sae_artifact(sae.key, NAME)),
+        "files": path(platform.store.sae_artifact(sae.key, "trained_sae")),
     }
 
 

@@ -1,63 +1,22 @@
 """Nodes of an SAE in the plane, by where they fire, and clusters named by enriched families."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 
-from saeborzoi_assets.assets.motif_evidence import NAME as MOTIF_EVIDENCE
-from saeborzoi_assets.assets.seqlets import NAME as SEQLETS
-from saeborzoi_assets.assets.tomtom_matches import NAME as TOMTOM_MATCHES
-from saeborzoi_assets.common import (
-    OWNERS,
-    check,
-    check_specs,
-    column_schema,
-    explained,
-    family_of_nodes,
-    image,
-    keep,
-    only_supported,
-    path,
-    say,
-    selected_seqlets,
-    table,
-)
+from saeborzoi_assets.common import artifact, explained, keep
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_resources.platform import Platform, Version
-
-NAME = "umap_embedding"
-CODE_VERSION = "1"
-
-
-def version_of(platform: Platform, key: str, nodes: Sequence[int] | None = None) -> Version:
-    """What an SAE's embedding is made from now."""
-    return platform.version(
-        NAME,
-        CODE_VERSION,
-        key,
-        sections={"embedding": platform.settings.embedding.model_dump()},
-        inputs=[SEQLETS, TOMTOM_MATCHES, MOTIF_EVIDENCE],
-    )
+from saeborzoi_assets.queries import family_of_nodes, only_supported, selected_seqlets
+from saeborzoi_assets.shown import check, image, path, say, table
+from saeborzoi_resources.platform import Platform
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE."""
 
-    @dg.asset(
-        name=NAME,
-        partitions_def=partitions.sae,
-        deps=[SEQLETS, TOMTOM_MATCHES, MOTIF_EVIDENCE],
-        group_name="comparison",
-        kinds={"python", "parquet"},
-        owners=OWNERS,
-        code_version=CODE_VERSION,
-        metadata=column_schema("node_embedding", "embedding_cluster"),
-        check_specs=check_specs(
-            NAME,
-            coordinates_finite="every selected node has a place",
-            every_node_clustered="clusters hold every selected node once",
-        ),
+    @artifact(
+        partitions,
+        coordinates_finite="every selected node has a place",
+        every_node_clustered="clusters hold every selected node once",
     )
     def umap_embedding(
         context: dg.AssetExecutionContext, platform: Platform
@@ -72,13 +31,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp, activation")
-            platform.catalog.require_made(TOMTOM_MATCHES, sae.key, range(sae.n_nodes))
+            platform.catalog.require_made("tomtom_matches", sae.key, range(sae.n_nodes))
             family = family_of_nodes(platform, sae)
             matches = only_supported(platform, sae, platform.catalog.rows("motif_match", sae.key))
-            version = version_of(platform, sae.key)
+            version = platform.version_of("umap_embedding", sae.key)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
-            embedding = embed_nodes(nodes, matrix, settings.embedding)
+            embedding = embed_nodes(nodes, matrix, **settings.embedding.model_dump())
             embedding["motif_family"] = embedding["node"].map(family)
             clusters = cluster_families(embedding, matches)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}

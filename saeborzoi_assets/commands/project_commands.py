@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -92,12 +94,20 @@ def demo(context: typer.Context) -> None:
 def ui(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 3000,
+    token: Annotated[
+        bool, typer.Option("--token", help="Ask for a token on loopback, too.")
+    ] = False,
+    i_know: Annotated[
+        bool, typer.Option("--i-know", help="Ask for no token, whoever reaches --host.")
+    ] = False,
 ) -> None:
     """Dagster's web interface and daemon for this project, until Ctrl-C."""
-    from saeborzoi_assets.commands.runner import dagster_dev
+    from saeborzoi_assets.commands.ui import serve_ui
 
-    dagster_dev(terminal_of(context).settings_file, host, port)
+    serve_ui(
+        terminal_of(context).settings_file, host, port, with_token=token, knows_the_risk=i_know
+    )
 
 
 def browse(
@@ -109,16 +119,23 @@ def browse(
         bool, typer.Option("--serve", help="Over loopback, not from the file.")
     ] = False,
     port: Annotated[int, typer.Option(help="With --serve; default: a free one.")] = 0,
+    token: Annotated[bool, typer.Option("--token", help="With --serve: ask for a token.")] = False,
 ) -> None:
     """Open the feature browser's pages."""
+    from saeborzoi.browser.door import tunnel
     from saeborzoi.browser.serve import make_server, open_file, require_pages
 
     folder = Store(load_settings(terminal_of(context).settings_file).project.store).browser
     page = require_pages(folder / (key or "") / "index.html")
     if serve:
-        with make_server(folder, port) as server:
-            host, port = server.server_address[:2]  # type: ignore[assignment]
-            print(f"http://{host!s}:{port}/{key or ''}; Ctrl-C ends it", flush=True)
+        secret = secrets.token_urlsafe(24) if token else ""
+        with make_server(folder, port, secret) as server:
+            address, number = server.server_address[:2]
+            query = f"?token={secret}" if secret else ""
+            place = f"{key}/index.html" if key else ""
+            print(f"http://{address!s}:{number}/{place}{query}; Ctrl-C ends it", flush=True)
+            if line := tunnel(int(number), dict(os.environ)):
+                print(f"From your own machine: {line}", flush=True)
             server.serve_forever()
     elif not open_file(page):
         print("no browser could be started here; open this file in one:")

@@ -8,10 +8,10 @@ from pathlib import Path
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, PartitionKeyError
+from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi_assets.assets.feature_browser import write_list
-from saeborzoi_assets.chain import CHAIN
 from saeborzoi_assets.commands.instance import Forgotten, forget, known_partitions, unfinished_runs
 from saeborzoi_assets.commands.runner import command_of
 from saeborzoi_assets.plan import next_step
@@ -87,7 +87,7 @@ def remove(
             "clean again. Nothing was removed"
         )
     cleaning.require_idle(store, plan)
-    forgotten = forget(project, plan.saes, (asset.name for asset in CHAIN), plan.holds)
+    forgotten = forget(project, plan.saes, (asset.name for asset in ARTIFACTS), plan.holds)
     cleaning.remove(store, catalog, plan)
     if plan.saes and store.browser.is_dir():
         write_list(Platform(settings_file=str(settings_file)))

@@ -48,13 +48,12 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """What a result was made from, and whether it still holds (exit code 1 where not)."""
-    from saeborzoi_assets.chain import CHAIN
     from saeborzoi_resources.platform import Platform
     from saeborzoi_resources.upkeep.trace import as_text
     from saeborzoi_resources.upkeep.trace import trace as trace_back
 
     platform = Platform(settings_file=str(terminal_of(context).settings_file))
-    found = trace_back(platform, key, CHAIN)
+    found = trace_back(platform, key)
     if as_json:
         links = [link._asdict() for link in found.links]
         print_json({"key": found.key, "is_current": found.is_current, "links": links})

@@ -3,13 +3,11 @@
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import dagster as dg
 
@@ -41,24 +39,6 @@ def command_of(step: Step) -> list[str]:
         "dagster", "asset", "materialize", "-m", "saeborzoi_assets.definitions",
         "--select", ",".join(step.assets), option, step.partition,
     ]  # fmt: skip
-
-
-def dagster_dev(settings_file: Path, host: str, port: int) -> NoReturn:
-    """Become Dagster's web interface and daemon on the project's instance.
-
-    In the place of this process, so that a signal or a closed terminal ends them, too: a daemon
-    that is left behind goes on launching runs beside the next one.
-    """
-    os.environ[PROJECT_VARIABLE] = str(settings_file)
-    ensure_home(settings_file.parent)
-    print(f"http://{host}:{port} shows {settings_file}; Ctrl-C ends it", flush=True)
-    # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    command = [
-        sys.executable, "-m", "dagster", "dev", "-m", "saeborzoi_assets.definitions",
-        "--host", host, "--port", str(port),
-    ]  # fmt: skip
-    os.execv(sys.executable, command)
 
 
 def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameters]) -> None:

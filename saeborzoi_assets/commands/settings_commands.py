@@ -69,7 +69,8 @@ def add(context: typer.Context, **values: object) -> None:
 
     Example: saeborzoi add conv1d_1 --expansion 8 --topk 0.02 --seed 0
     """
-    from saeborzoi.settings.edit import add_sae, make_hyperparameters
+    from saeborzoi.settings.edit import add_sae
+    from saeborzoi.settings.hyperparameters import make_hyperparameters
 
     given = {name: value for name, value in values.items() if value is not None}
     hyperparameters = make_hyperparameters(**given)

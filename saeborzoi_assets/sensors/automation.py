@@ -13,20 +13,17 @@ import dagster as dg
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import SaeBorzoiError
-from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.load import Settings
-from saeborzoi_assets.assets import sae_comparison
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
-from saeborzoi_assets.plan import Step, next_step
+from saeborzoi_assets.plan import Step, next_step, project_steps
 from saeborzoi_resources.platform import Platform
 
 TAG = "saeborzoi/automation"
 """Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""
 
-COMPARISON = Step(
-    "comparison", (sae_comparison.NAME,), PartitionKey(PROJECT), PartitionKey(PROJECT)
-)
-"""Made once nothing else is under way: it is about all SAEs."""
+TRAINING = MAKER["sae"]
+"""What the budget of GPU hours is for."""
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -95,12 +92,14 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
                 continue
             requests.append(_request(context.instance, key, step))
             busy.add(key)
-        if not requests and not busy and _comparison_is_due(platform):
-            why_not = _why_not(context.instance, platform, PROJECT, COMPARISON)
+        # once nothing else is under way: they are about all SAEs
+        step = None if requests or busy else _due_project_step(platform)
+        if step is not None:
+            why_not = _why_not(context.instance, platform, PROJECT, step)
             if why_not:
                 notes.append(why_not)
             else:
-                requests.append(_request(context.instance, PROJECT, COMPARISON))
+                requests.append(_request(context.instance, PROJECT, step))
         if not requests:
             waits = f"waiting for runs of {', '.join(sorted(busy))}" if busy else ""
             return dg.SkipReason("; ".join(notes) or waits or "every SAE is complete")
@@ -143,7 +142,7 @@ def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: S
             "last run. Mend it and materialize that step, the rest follows"
         )
     budget = automation.gpu_hours_per_day
-    if step.name == "training" and budget is not None:
+    if TRAINING in step.assets and budget is not None:
         used = platform.catalog.training_hours_since(_midnight()) * n_gpus(platform.settings)
         if used >= budget:
             return f"{used:.1f} GPU hours of today's {budget:g} are used; {key} waits"
@@ -157,7 +156,7 @@ def n_gpus(settings: Settings) -> int:
     """
     if settings.compute.backend == "local":
         return 1
-    gres = settings.compute.profile_of("trained_sae").gres or ""
+    gres = settings.compute.profile_of(TRAINING).gres or ""
     for entry in gres.split(","):
         name, *rest = entry.split(":")
         if name == "gpu":
@@ -165,14 +164,21 @@ def n_gpus(settings: Settings) -> int:
     return 0
 
 
-def _comparison_is_due(platform: Platform) -> bool:
-    """Whether there are results that the standing comparison does not know."""
+def _due_project_step(platform: Platform) -> Step | None:
+    """The first step about all SAEs whose standing result does not know some results, cut to the
+    assets of which that is so; None where there is none."""
     if not platform.catalog.path.exists():
-        return False
-    version = sae_comparison.version_of(platform, PROJECT)
-    standing = platform.catalog.data_versions(sae_comparison.NAME, PROJECT)
-    has_inputs = any(version.made_from["inputs"].values())
-    return has_inputs and version.digest not in standing
+        return None
+    for step in project_steps():
+        due = []
+        for asset in step.assets:
+            version = platform.version_of(asset, PROJECT)
+            standing = platform.catalog.data_versions(asset, PROJECT)
+            if any(version.made_from["inputs"].values()) and version.digest not in standing:
+                due.append(asset)
+        if due:
+            return step._replace(assets=tuple(due))
+    return None
 
 
 def _midnight() -> datetime:
@@ -186,7 +192,7 @@ def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunReques
     run_key = f"{key}:{step.name}:{attempt}"
     selection = [dg.AssetKey(asset) for asset in step.assets]
     if step.first == step.last:
-        partition = None if step is COMPARISON else str(step.first)
+        partition = None if step.first.owner == PROJECT else str(step.first)
         return dg.RunRequest(
             run_key=run_key, asset_selection=selection, partition_key=partition, tags=tags
         )

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 import dagster as dg
 
 from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.pipeline import ARTIFACTS, Artifact
 from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.chain import CHAIN
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.upkeep.trace import ChainAsset
 
 CHECK = "results_are_of_these_files"
 _SHOWN = 20
@@ -32,7 +31,7 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
         standing = platform.catalog.files_made_from()
-        for asset in CHAIN:
+        for asset in ARTIFACTS:
             now: dict[object, str | None] = {}
             own = standing[standing["asset"] == asset.name]
             for owner, files, n in own[["owner", "files", "n_partitions"]].itertuples(index=False):
@@ -55,10 +54,10 @@ def _readers(platform: Platform, owner: str) -> object:
     return hyperparameters.layer, platform.settings.checkpoint_of(hyperparameters)
 
 
-def _fingerprint(platform: Platform, asset: ChainAsset, owner: str) -> str | None:
+def _fingerprint(platform: Platform, asset: Artifact, owner: str) -> str | None:
     """Fingerprint of the files that an asset would be made from now, None where there are none."""
     try:
-        files: str | None = asset.version_of(platform, owner, None).made_from["files"]
+        files: str | None = platform.version_of(asset.name, owner).made_from["files"]
     except InputError:
         return "missing"
     except SaeBorzoiError:  # a layer or SAE that the settings no longer have

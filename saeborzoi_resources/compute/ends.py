@@ -48,7 +48,7 @@ def end_of_error(error: dict[str, Any], memory_setting: str) -> End:
     """
     kind, message = error["type"], error["message"].rstrip(".")
     if kind in _OWN_ERRORS:
-        return End("REFUSED", message, "Mend that and run again.")
+        return End("REFUSED", message, "Fix that and run again.")
     if kind in ("MemoryError", "ArrayMemoryError", "_ArrayMemoryError"):
         return End("OUT_OF_MEMORY", f"{kind}: {message}", f"Raise {memory_setting}.")
     if kind == "OutOfMemoryError":
@@ -92,7 +92,7 @@ def end_of_exit_code(code: int | None, memory_setting: str) -> End:
         return End(
             "FAILED",
             f"exit code {code}: the worker's program was not found or cannot be run",
-            "Mend `python`, `activate` and `modules` of the profile; `saeborzoi check --compute` "
+            "Fix `python`, `activate` and `modules` of the profile; `saeborzoi check --compute` "
             "tries them.",
         )
     if code == 0:

@@ -11,8 +11,8 @@ from typing import Any
 
 from dagster import Definitions, ExecutorDefinition
 
+from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import STAGES
 
 _REDELIVERY_S = 14 * 24 * 3600
 

@@ -28,6 +28,7 @@ from filelock import Timeout
 from saeborzoi.files import lock_file, write_file, write_json
 from saeborzoi.jobs.job import Job
 from saeborzoi.worker import RESULT, fingerprint
+from saeborzoi_resources.markdown import verbatim
 
 LOG_TAIL_BYTES = 6_000
 
@@ -98,13 +99,16 @@ class JobFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The worker's result document, None where there is none of this very job."""
-        # a listing makes network filesystems look again for a file that was not there
-        if self.path.is_dir() and RESULT not in os.listdir(self.path):
+        if not shows(self.path / RESULT):
             return None
         document = _read_json(self.path / RESULT)
         if document is None or document.get("fingerprint") != self.fingerprint:
             return None
         return document
+
+    def hidden_output(self) -> Path | None:
+        """An output of the job that does not show on this machine; None where all do."""
+        return next((own.output for own in self.job.each() if not shows(own.output)), None)
 
     def untaken_success(self, root_run_id: str) -> dict[str, Any] | None:
         """A success that nobody took yet, or that an earlier attempt of the same run took.
@@ -169,12 +173,21 @@ class JobFolder:
                 "state": state,
                 "reason": reason,
                 "remedy": remedy,
-                "log_tail": MetadataValue.md(f"```\n{self.log_tail() or '(empty)'}\n```"),
+                "log_tail": verbatim(self.log_tail() or "(empty)"),
                 "log_file": MetadataValue.path(str(self.log)),
                 **{name: value for name, value in more.items() if value is not None},
             },
             allow_retries=allow_retries,
         )
+
+
+def shows(path: Path) -> bool:
+    """Whether a file or folder is there, for this machine."""
+    try:
+        # a listing makes network filesystems look again for a file that was not there
+        return path.name in os.listdir(path.parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def used_by(result: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +199,7 @@ def used_by(result: dict[str, Any]) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
+        # not UTF-8 or not JSON: a killed machine or a full disk left it so
         return None
     return document if isinstance(document, dict) else None

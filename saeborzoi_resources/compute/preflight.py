@@ -19,8 +19,9 @@ import saeborzoi
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import STAGES, Profile
+from saeborzoi.settings.sections import Profile
 from saeborzoi.stages.preflight import versions
 from saeborzoi_resources.compute import Compute
 from saeborzoi_resources.compute.local import LocalCompute
@@ -82,7 +83,7 @@ def _slurm_answers(settings: Settings) -> Finding:
         partition = Slurm(settings.compute.ssh_host).partition(None)
     except SaeBorzoiError as error:
         return Finding(f"SLURM ({where})", False, str(error))
-    default = partition.split("|")[0] or "none"
+    default = partition[0] if partition else "none"
     return Finding(f"SLURM ({where})", True, f"answers; default partition {default}")
 
 
@@ -91,12 +92,15 @@ def _check_profile(
 ) -> list[Finding]:
     profile = settings.compute.profile_of(stages[0])
     label = f"profile of {', '.join(stages)}"
-    found = Slurm(settings.compute.ssh_host).partition(profile.partition)
+    try:
+        found = Slurm(settings.compute.ssh_host).partition(profile.partition, profile.options)
+    except SaeBorzoiError as error:
+        return [Finding(f"{label}: partition", False, str(error))]
     name = profile.partition or "(default)"
     if not found:
         detail = f"no partition {name}; `sinfo` lists those that there are"
         return [Finding(f"{label}: partition", False, detail)]
-    _, availability, limit, nodes, cpus, memory, gres, _ = found.split("|")
+    _, availability, limit, nodes, cpus, memory, gres, _ = found
     detail = f"{name} is {availability}: {nodes} nodes, {cpus} CPUs, {memory} MB, {gres}, {limit}"
     findings = [Finding(f"{label}: partition", availability == "up", detail)]
     short = profile.model_copy(update={"time": _TIME, "max_attempts": 1})

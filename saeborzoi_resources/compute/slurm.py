@@ -10,35 +10,34 @@ from __future__ import annotations
 
 import shutil
 import time
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dagster import DagsterExecutionInterruptedError, Failure, MetadataValue
+from dagster import Failure
 
 from saeborzoi.errors import MissingProgramError, SettingsError
-from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.settings.load import Settings
+from saeborzoi_resources import markdown
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
-from saeborzoi_resources.compute.slurm_commands import NoAnswer, Refused, Slurm
-from saeborzoi_resources.compute.slurm_ends import ALIVE, end_of_refusal
-from saeborzoi_resources.compute.slurm_script import SLURM_ID, Submission, sbatch_options
+from saeborzoi_resources.compute.slurm_answers import parent_of, task_of
+from saeborzoi_resources.compute.slurm_commands import NoAnswer, Slurm
+from saeborzoi_resources.compute.slurm_ends import ALIVE
+from saeborzoi_resources.compute.slurm_submit import (
+    RUN_TAG,
+    Submitter,
+    prefix_of,
+    stop_if_canceling,
+)
 from saeborzoi_resources.compute.slurm_task import Task
 
-RUN_TAG = "saeborzoi/slurm_job_id"
-_SUBMISSIONS = ".submissions"
 _LOOK_S = 0.5
 _FEW_TASKS = 16
-_EVENT_S_PER_TASK = 5.0
-"""An array's tasks together make about one progress event in this time."""
 _SUMMARY_S = 15.0
-_SUBMIT_TRIES_S = 600.0
-_SAFE_ARRAY_SIZE = 1000
 _CANCEL_LOOK_S = 3.0
 _CANCEL_TRIES = 5
 _ACCOUNTING_S = 10.0
@@ -68,16 +67,19 @@ class SlurmCompute:
         """See `Compute.run`; a job that can be retried is submitted again, from its last state,
         up to the profile's `max_attempts`."""
         run = DagsterRun(context)
+        profile = self._settings.profile_of(jobs[0].stage if jobs else "default")
+        submitter = Submitter(
+            self._slurm, run, profile, self._jobs_folder, self._stage, self._settings.poll_s
+        )
         with ExitStack() as claims:
-            tasks = []
+            tasks: list[Task] = []
             for job in jobs:
                 folder = JobFolder(self._jobs_folder, job)
                 claims.enter_context(folder.claimed(run.run_id))
-                profile = self._settings.profile_of(job.stage)
                 section = f"[compute.profile.{job.stage}]"
                 tasks.append(Task(folder, section, profile.max_attempts))
             try:
-                self._bring_to_end(run, tasks)
+                self._bring_to_end(run, tasks, submitter)
             except (MissingProgramError, SettingsError) as error:
                 raise Failure(str(error), allow_retries=False) from None
             _raise_failures(tasks)
@@ -86,17 +88,17 @@ class SlurmCompute:
             for task in tasks:
                 task.folder.take(run.root_run_id)
             for name in {task.submission for task in tasks} - {""}:
-                shutil.rmtree(self._submission(name), ignore_errors=True)
+                shutil.rmtree(submitter.folder_of(name), ignore_errors=True)
         return figures
 
-    def _bring_to_end(self, run: DagsterRun, tasks: list[Task]) -> None:
+    def _bring_to_end(self, run: DagsterRun, tasks: list[Task], submitter: Submitter) -> None:
         try:
-            self._join_earlier(run, tasks)
+            self._join_earlier(run, tasks, submitter)
             asked = looked = -float("inf")
             said = _Said(run)
             while not all(task.is_ended for task in tasks):
                 if any(task.is_waiting for task in tasks):
-                    self._submit_waiting(run, tasks)
+                    submitter.submit_waiting(tasks)
                 for task in tasks:
                     is_pending = task.seen is not None and task.seen.state == "PENDING"
                     # hundreds of pending tasks have nothing to show
@@ -108,14 +110,15 @@ class SlurmCompute:
                     self._judge(tasks, said)
                 if now - looked >= min(_CANCEL_LOOK_S, self._settings.poll_s):
                     looked = now
-                    _stop_if_canceling(run)
+                    stop_if_canceling(run)
                 time.sleep(_LOOK_S)
         except BaseException:
-            out = [task.slurm_id for task in tasks if task.is_out]
+            out = {task.slurm_id: task.submission for task in tasks if task.is_out}
             if run.is_canceling():
-                self._cancel(run, out, {task.submission for task in tasks if task.is_waiting})
+                waiting = {task.submission for task in tasks if task.is_waiting} - {""}
+                self._cancel(run, out, waiting, submitter)
             elif out:
-                run.say(f"SLURM jobs {', '.join(out[:10])} go on; run again to follow them")
+                run.say(f"SLURM jobs {', '.join(list(out)[:10])} go on; run again to follow them")
             raise
 
     def _judge(self, tasks: list[Task], said: _Said) -> None:
@@ -123,7 +126,7 @@ class SlurmCompute:
         if not out:
             return
         try:
-            states = self._slurm.states(task.slurm_id for task in out)
+            states = self._slurm.states({task.slurm_id: task.submission for task in out})
             for task in out:
                 task.judge(states.get(task.slurm_id), self._slurm)
         except NoAnswer as error:
@@ -131,150 +134,61 @@ class SlurmCompute:
             return
         said.standing(tasks)
 
-    def _join_earlier(self, run: DagsterRun, tasks: list[Task]) -> None:
+    def _join_earlier(self, run: DagsterRun, tasks: list[Task], submitter: Submitter) -> None:
         """Take results that nobody took, and find jobs that an earlier run submitted."""
+        noted = {task: note for task in tasks if (note := _submission_noted(task.folder.running))}
         for task in tasks:
             task.result = task.folder.untaken_success(run.root_run_id)
-            if task.result is not None:
-                task.slurm_id = task.result.get("slurm_job_id", "")
-                run.say(f"job {task.folder.job.job_id} finished earlier; its result is taken")
-        noted = {
-            task: note
-            for task in tasks
-            # the local backend notes a process in the same place
-            if not task.is_ended and (note := task.folder.running) and "submission" in note
-        }
-        if not noted:
-            return
-        ids = {}
+            if task.result is None:
+                continue
+            note = noted.pop(task, None)
+            if note is not None:
+                task.submission = note["submission"]
+                task.slurm_id = _id_of(note, submitter.noted_id(task.submission) or "")
+            run.say(f"job {task.folder.job.job_id} finished earlier; its result is taken")
+        names, ids = {}, {}
         for task, note in noted.items():
-            parent = self._parent_id(run, note["submission"])
-            if parent:
-                ids[task] = f"{parent}_{note['task']}" if note["is_array"] else parent
-        states = self._patiently(run, lambda: self._slurm.states(ids.values())) if ids else {}
+            if one := _id_of(note, submitter.id_of(note["submission"]) or ""):
+                ids[task] = one
+                names[one] = note["submission"]
+        states = submitter.patiently(lambda: self._slurm.states(names)) if names else {}
         for task, slurm_id in ids.items():
             seen = states.get(slurm_id)
             if seen is not None and seen.state in ALIVE:
-                follower = Follower(run, task.folder, _prefix(task, tasks), is_new=False)
+                follower = Follower(run, task.folder, prefix_of(task, tasks), is_new=False)
                 task.join(noted[task], slurm_id, follower)
-                run.tag(RUN_TAG, slurm_id.partition("_")[0])
+                run.tag(RUN_TAG, parent_of(slurm_id))
                 run.say(f"job {task.folder.job.job_id} is SLURM job {slurm_id}; following it")
 
-    def _parent_id(self, run: DagsterRun, submission: str) -> str | None:
-        """Id of an earlier submission, also where Dagster died before it could note it."""
-        path = self._submission(submission) / SLURM_ID
-        if path.exists():
-            return path.read_text().strip()
-        found: str | None = self._patiently(run, lambda: self._slurm.find(submission))
-        return found
-
-    def _submit_waiting(self, run: DagsterRun, tasks: list[Task]) -> None:
-        waiting = [task for task in tasks if task.is_waiting]
-        profile = self._settings.profile_of(waiting[0].folder.job.stage)
-        n_out = sum(task.is_out for task in tasks)
-        room = len(waiting)
-        if profile.max_parallel is not None and n_out:
-            room = profile.max_parallel - n_out
-        if min(room, len(waiting)) > _SAFE_ARRAY_SIZE:
-            room = min(room, self._patiently(run, self._slurm.max_array_size))
-        chosen = waiting[: max(0, room)]
-        if not chosen:
-            return
-        stage = chosen[0].folder.job.stage
-        submission = Submission(
-            self._submission(f"{stage}-{uuid.uuid4().hex[:12]}"), [task.folder for task in chosen]
-        )
-        threads = max(task.folder.job.threads for task in chosen)
-        options = sbatch_options(profile, submission, threads, profile.max_parallel)
-        extras = {"progress_every_s": _EVENT_S_PER_TASK * len(tasks)} if len(tasks) > 1 else {}
-        environments = []
-        is_array = len(chosen) > 1
-        for task in chosen:
-            follower = Follower(run, task.folder, _prefix(task, tasks), is_new=True)
-            environments.append(follower.environment(extras))
-            task.begin(submission.name, follower)
-            task.folder.prepare()
-        script = submission.write(profile, options, environments, self._stage)
-        for number, task in enumerate(chosen):
-            task.folder.note_running(task=number, is_array=is_array, **task.notes())
-        try:
-            slurm_id = self._submit(run, options, script)
-        except Refused as error:
-            for task in chosen:
-                task.end = end_of_refusal(str(error), task.section)
-            return
-        with write_file(submission.path / SLURM_ID) as file:
-            file.write_text(f"{slurm_id}\n")
-        run.tag(RUN_TAG, slurm_id)
-        for number, task in enumerate(chosen):
-            task.began(f"{slurm_id}_{number}" if is_array else slurm_id)
-        what = f"array {slurm_id} of {len(chosen)} tasks" if is_array else f"job {slurm_id}"
-        again = " again" if chosen[0].attempts > 1 else ""
-        run.say(f"submitted{again} as SLURM {what} ({profile.partition or 'default partition'})")
-
-    def _submit(self, run: DagsterRun, options: list[str], script: Path) -> str:
-        """Submit, once: where SLURM did not answer it may have taken the job all the same."""
-        is_first = True
-
-        def attempt() -> str:
-            nonlocal is_first
-            found = None if is_first else self._slurm.find(script.parent.name)
-            is_first = False
-            return found or self._slurm.submit(options, script)
-
-        slurm_id: str = self._patiently(run, attempt)
-        return slurm_id
-
-    def _patiently(self, run: DagsterRun, ask: Any) -> Any:
-        """Ask until SLURM answers, for a while."""
-        deadline = time.monotonic() + _SUBMIT_TRIES_S
-        while True:
-            try:
-                return ask()
-            except NoAnswer as error:
-                if time.monotonic() > deadline:
-                    raise Failure(
-                        f"NO_ANSWER: {error}, for {_SUBMIT_TRIES_S / 60:.0f} minutes. Try "
-                        "`sinfo` in a shell of this host (with [compute] ssh_host: `ssh <host> "
-                        "sinfo`), then run again",
-                        metadata={"state": "NO_ANSWER", "reason": str(error)},
-                    ) from None
-                run.say(f"SLURM does not answer ({error}); trying again")
-                _stop_if_canceling(run)
-                time.sleep(max(1.0, self._settings.poll_s))
-
-    def _cancel(self, run: DagsterRun, ids: list[str], submissions: set[str]) -> None:
+    def _cancel(
+        self, run: DagsterRun, names: dict[str, str], submissions: set[str], submitter: Submitter
+    ) -> None:
         """Cancel jobs, and those that a submission just interrupted may have left."""
         for _ in range(_CANCEL_TRIES):
             try:
-                for name in submissions - {""}:
-                    ids += [found] if (found := self._slurm.find(name)) else []
-                self._slurm.cancel(ids)
+                cancelled = self._slurm.cancel(names)
+                for name in submissions:
+                    cancelled += self._slurm.cancel_named(name, submitter.profile.options)
             except NoAnswer as error:
                 run.say(f"cancelling: SLURM does not answer ({error})")
                 time.sleep(self._settings.poll_s)
             else:
-                run.say(f"cancelled SLURM jobs {', '.join(ids[:10]) or '(none was submitted)'}")
+                told = ", ".join(cancelled[:10]) or "(none was left)"
+                run.say(f"cancelled SLURM jobs {told}")
                 return
-        run.say(f"not cancelled, SLURM does not answer: scancel {' '.join(ids)}")
+        run.say(f"not cancelled, SLURM does not answer: scancel {' '.join(names)}")
 
     def _accounting(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
         """What accounting knows of the jobs, once it has closed them; {} without accounting."""
-        ids = [task.slurm_id for task in tasks if task.slurm_id]
+        names = {task.slurm_id: task.submission for task in tasks if task.submission}
         known: dict[str, dict[str, Any]] = {}
         deadline = time.monotonic() + _ACCOUNTING_S
-        while ids and time.monotonic() < deadline:
-            try:
-                known = self._slurm.accounting(ids)
-            except (NoAnswer, MissingProgramError):
-                break
-            if not any(known.get(one, {}).get("state", "") in ALIVE for one in ids):
+        while names and time.monotonic() < deadline:
+            known = self._slurm.accounting(names)
+            if not any(known.get(one, {}).get("state", "") in ALIVE for one in names):
                 break
             time.sleep(_LOOK_S)
         return known
-
-    def _submission(self, name: str) -> Path:
-        return self._jobs_folder / _SUBMISSIONS / name
 
 
 class _Said:
@@ -314,14 +228,16 @@ class _Said:
             self._run.say(f"SLURM: {standing}")
 
 
-def _stop_if_canceling(run: DagsterRun) -> None:
-    if run.is_canceling():
-        raise DagsterExecutionInterruptedError
+def _submission_noted(note: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What `Task.join` needs, where all of it was noted; the local backend notes a process in the
+    same place."""
+    needed = {"submission", "task", "is_array", *Task.NOTES}
+    return note if note is not None and needed <= set(note) else None
 
 
-def _prefix(task: Task, tasks: list[Task]) -> str:
-    """Stands before each line of a job's log, to tell an array's jobs apart."""
-    return f"[{tasks.index(task) + 1} of {len(tasks)}] " if len(tasks) > 1 else ""
+def _id_of(note: dict[str, Any], parent: str) -> str:
+    """Id of a noted job; '' where its submission's is not known."""
+    return task_of(parent, note["task"]) if parent and note["is_array"] else parent
 
 
 def _raise_failures(tasks: list[Task]) -> None:
@@ -333,11 +249,9 @@ def _raise_failures(tasks: list[Task]) -> None:
     more: dict[str, Any] = {"slurm_job_id": task.slurm_id or None, "exit_code": task.exit_code}
     reason = end.reason
     if len(tasks) > 1:
-        rows = "\n".join(
-            f"| {t.folder.job.job_id} | {t.slurm_id} | {e.state} | {e.reason} |" for t, e in failed
-        )
-        more["failed_jobs"] = MetadataValue.md(
-            f"| job | SLURM | state | reason |\n|-|-|-|-|\n{rows}"
+        more["failed_jobs"] = markdown.table(
+            ("job", "SLURM", "state", "reason"),
+            ((t.folder.job.job_id, t.slurm_id, e.state, e.reason) for t, e in failed),
         )
         more["n_failed"] = len(failed)
         reason = (

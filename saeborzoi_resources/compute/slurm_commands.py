@@ -1,19 +1,37 @@
-"""SLURM's commands and what they answer, here or through ``ssh <host>``.
+"""SLURM's commands, here or through ``ssh <host>``.
 
 Needs no accounting: `squeue` and `scontrol` know a job until SLURM's MinJobAge has passed,
-`sacct` is asked after that. What an answer means for a job belongs to `slurm.py`.
+`sacct` is asked after that. Every question about a job names the job's own name beside its id,
+since a controller that lost its state gives an id again. How answers are read stands in
+`slurm_answers.py`, what they mean for a job in `slurm.py`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from saeborzoi.errors import ComputeError, MissingProgramError
+from saeborzoi_resources.compute.slurm_answers import (
+    JobState,
+    by_cluster,
+    clusters_of,
+    lines_of,
+    parent_of,
+    read_accounting,
+    read_end,
+    read_exit_code,
+    read_found,
+    read_partition,
+    read_queue,
+    read_submitted,
+    with_cluster,
+)
 
 _TIMEOUT_S = 60
 _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20")
@@ -21,8 +39,23 @@ _SSH_FAILED = 255
 _NO_ANSWER = re.compile(
     r"unable to contact|socket timed out|connection (refused|timed out|reset)|"
     r"temporarily unable|communication connection failure|zero bytes were transmitted|"
-    r"transport endpoint|controller.*(down|not respond)|fetch_config|not running",
+    r"transport endpoint|controller.*(down|not respond)|fetch_config|not running|"
+    r"protocol authentication error|munge",
     re.IGNORECASE,
+)
+_UNKNOWN_ID = re.compile(r"invalid job id|no cluster .* known", re.IGNORECASE)
+_SUBMIT_LIMIT = re.compile(
+    r"(assoc|qos)\w*submit\w*|unable to accept job|resource temporarily unavailable|"
+    r"(too many|maximum number of) \w*\s?jobs",
+    re.IGNORECASE,
+)
+_PERHAPS_SUBMIT_LIMIT = re.compile(r"job submit limit", re.IGNORECASE)
+_LIMIT_OF_THE_JOB = re.compile(r"(assoc|qos)(max|min|grp)(?!\w*submit)\w+", re.IGNORECASE)
+_ARRAY_TOO_LARGE = re.compile(r"invalid job array spec", re.IGNORECASE)
+# variables of the user's shell that filter or change what these commands say or do; of a job that
+# Dagster itself runs in, a task's number would be handed on to a job that is no array
+_MISLEADING = re.compile(
+    r"(SQUEUE|SCANCEL|SACCT|SINFO)_\w+|SBATCH_(WAIT|ARRAY_INX|TEST_ONLY)|SLURM_ARRAY_\w+"
 )
 
 
@@ -34,11 +67,21 @@ class Refused(ComputeError):
     """`sbatch` refused a job; the message is what it said."""
 
 
-class JobState(NamedTuple):
-    """SLURM's word for a job, e.g. RUNNING, and its reason, e.g. Resources ('' for none)."""
+class SubmitLimit(ComputeError):
+    """SLURM takes no further job of this user now, or no array of this size.
 
-    state: str
-    reason: str
+    Attributes
+    ----------
+    is_certain
+        Whether it said so, or something that may also mean that the job itself is too large.
+    is_of_array
+        Whether a smaller array would be taken at once.
+    """
+
+    def __init__(self, message: str, *, is_certain: bool = True, is_of_array: bool = False) -> None:
+        super().__init__(message)
+        self.is_certain = is_certain
+        self.is_of_array = is_of_array
 
 
 class Slurm:
@@ -53,92 +96,188 @@ class Slurm:
     def __init__(self, ssh_host: str | None = None) -> None:
         self._ssh_host = ssh_host
 
-    def submit(self, options: Sequence[str], script: Path) -> str:
+    def submit(self, options: Sequence[str], script: Path, name: str) -> str:
         """Submit a batch script; the job's id.
+
+        Parameters
+        ----------
+        options
+            Options of `sbatch`.
+        name
+            The job's name, which the options give it.
 
         Raises
         ------
         Refused
-            Where sbatch says no for good.
+            Where sbatch says no for good, or where no id can be found in what it printed.
+        SubmitLimit
+            Where the user has as many jobs as SLURM lets one have.
         NoAnswer
             Where it may say yes later.
         """
-        done = self._run("sbatch", "--parsable", *options, str(script))
-        if done.returncode != 0:
-            raise Refused(_said(done))
-        return done.stdout.strip().splitlines()[-1].partition(";")[0]
+        try:
+            done = self._run("sbatch", "--parsable", *options, str(script))
+        except NoAnswer as error:
+            # sbatch itself sleeps and tries again, longer than is waited for it here
+            if _SUBMIT_LIMIT.search(str(error)):
+                raise SubmitLimit(str(error)) from None
+            raise
+        ids = read_submitted(done.stdout)
+        if done.returncode == 0 and len(ids) == 1:
+            return ids[0]
+        if done.returncode != 0 and not ids:
+            raise _refusal(_said(done))
+        numbers = {with_cluster(n, None): name for n in re.findall(r"\b\d+\b", done.stdout)}
+        found = self.find(name, options) or next(iter(self.states(numbers)), None)
+        if found is None and done.returncode != 0:
+            raise _refusal(_said(done))
+        if found is None:
+            printed = " / ".join(lines_of(done.stdout))[:300]
+            raise Refused(
+                f"sbatch printed {printed!r}, in which no job id is found, and squeue knows no job "
+                f"named {name}; where sbatch is a wrapper here, call the real one first on PATH"
+            )
+        return found
 
-    def states(self, ids: Iterable[str]) -> dict[str, JobState]:
-        """State of each job or array task that SLURM still knows, by its id (``12`` or ``12_3``).
+    def states(self, names: Mapping[str, str]) -> dict[str, JobState]:
+        """State of each job or array task that SLURM still knows, by its id.
+
+        Parameters
+        ----------
+        names
+            The job's name by its id; a job of another name is not this one.
 
         Raises
         ------
         NoAnswer
             Where the controller does not answer.
         """
-        parents = sorted({one.partition("_")[0] for one in ids})
-        done = self._run(
-            "squeue", "-h", "-r", "-t", "all", "-j", ",".join(parents), "-o", "%i|%T|%r"
-        )
-        states = {}
-        for line in done.stdout.splitlines():
-            one, state, reason = line.strip().split("|", 2)
-            states[one] = JobState(state, "" if reason == "None" else reason)
+        states: dict[str, JobState] = {}
+        for cluster, ids in by_cluster(names).items():
+            parents = ",".join(sorted({parent_of(one) for one in ids}, key=int))
+            wanted = {with_cluster(one, cluster) for one in ids}
+            named = ",".join(sorted({names[one] for one in wanted}))
+            done = self._run(
+                "squeue", *_at(cluster), "-h", "-r", "-t", "all", "-n", named, "-j", parents,
+                "-o", "%i|%T|%r|%j",
+            )  # fmt: skip
+            if done.returncode != 0 and not _UNKNOWN_ID.search(done.stderr):
+                # silence about a job is no word that it is gone
+                raise NoAnswer(f"squeue: {_said(done)}")
+            states |= read_queue(done.stdout, names, cluster)
         return states
 
-    def find(self, name: str) -> str | None:
-        """Id of the job or array of that name, where SLURM knows one."""
-        done = self._run("squeue", "-h", "-t", "all", "-n", name, "-o", "%F")
-        return done.stdout.split()[0] if done.stdout.split() else None
+    def find(self, name: str, options: Sequence[str] = ()) -> str | None:
+        """Id of the job or array of that name, where SLURM knows one.
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Cancel jobs, arrays or tasks; those that ended already are no error."""
-        if ids:
-            self._run("scancel", *ids)
+        Parameters
+        ----------
+        options
+            Options that it was submitted with; they may name clusters.
+        """
+        named = clusters_of(options)
+        done = self._run("squeue", *_at(named), "-t", "all", "-n", name, "-o", "%F|%j")
+        if done.returncode != 0 and named:
+            raise NoAnswer(f"squeue: {_said(done)}")
+        found = read_found(done.stdout, name)
+        if found is None and not named:
+            try:
+                # a federation may have started it elsewhere; elsewhere there are no clusters to ask
+                done = self._run("squeue", "-M", "all", "-t", "all", "-n", name, "-o", "%F|%j")
+            except NoAnswer:
+                return None
+            found = read_found(done.stdout, name)
+        return found
 
-    def exit_code(self, one: str) -> int | None:
+    def cancel(self, names: Mapping[str, str]) -> list[str]:
+        """Cancel jobs or tasks, and say which there were; those that ended already are no error.
+
+        Parameters
+        ----------
+        names
+            The job's name by its id; a job of another name is left alone.
+        """
+        # not `scancel --name`: with it, a task takes all that wait of its array along
+        known = list(self.states(names))
+        for cluster, ids in by_cluster(known).items():
+            self._run("scancel", *_at(cluster), *ids)
+        return known
+
+    def cancel_named(self, name: str, options: Sequence[str] = ()) -> list[str]:
+        """Cancel the job or the whole array of a name, where there is one; see `find`."""
+        found = self.find(name, options)
+        for cluster, ids in by_cluster([found] if found else []).items():
+            self._run("scancel", *_at(cluster), *ids)
+        return [found] if found else []
+
+    def exit_code(self, one: str, name: str) -> int | None:
         """Exit code of an ended job, negative for a signal; None where SLURM forgot."""
-        done = self._run("scontrol", "show", "job", "-o", one)
-        found = re.search(r"\bExitCode=(\d+:\d+)", done.stdout)
-        return _exit_code(found[1]) if found else None
+        [(cluster, [number])] = by_cluster([one]).items()
+        done = self._run("scontrol", *_at(cluster), "show", "job", "-o", number)
+        return read_exit_code(done.stdout, name)
 
-    def accounted_end(self, one: str) -> tuple[str, int | None] | None:
+    def accounted_end(self, one: str, name: str) -> tuple[str, int | None] | None:
         """State and exit code of a job that the controller forgot, from accounting; None
         without it."""
-        done = self._run("sacct", "-n", "-X", "-P", "-j", one, "-o", "State,ExitCode")
-        if done.returncode != 0 or not done.stdout.strip():
-            return None
-        state, code = done.stdout.splitlines()[0].split("|")
-        return state.split()[0], _exit_code(code)
+        [(cluster, [number])] = by_cluster([one]).items()
+        done = self._sacct(cluster, [number], {name}, "-X", "-o", "JobID,State,ExitCode,JobName")
+        return read_end(done, name)
 
-    def accounting(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def accounting(self, names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """What accounting knows of jobs, by id; empty where there is no accounting.
+
+        Parameters
+        ----------
+        names
+            The job's name by its id.
 
         Returns
         -------
         dict of str to dict
             `state`, `elapsed_s`, `cpu_s`, `gpu_h` and, where sampled, `peak_memory_mb`.
         """
-        done = self._run(
-            "sacct", "-n", "-P", "-j", ",".join(ids),
-            "-o", "JobID,State,ElapsedRaw,TotalCPU,MaxRSS,AllocTRES",
-        )  # fmt: skip
-        return parse_accounting(done.stdout) if done.returncode == 0 else {}
+        known = {}
+        for cluster, ids in by_cluster(names).items():
+            named = {one: names[with_cluster(one, cluster)] for one in ids}
+            said = self._sacct(
+                cluster, ids, set(named.values()),
+                "-o", "JobID,State,ElapsedRaw,TotalCPU,MaxRSS,AllocTRES,JobName",
+            )  # fmt: skip
+            for one, used in read_accounting(said, named).items():
+                known[with_cluster(one, cluster)] = used
+        return known
+
+    def _sacct(self, cluster: str, ids: Sequence[str], names: set[str], *asked: str) -> str:
+        """What sacct prints; nothing where there is no accounting or it does not answer."""
+        try:
+            done = self._run(
+                "sacct", *_at(cluster), "-n", "-P", "-j", ",".join(ids),
+                f"--name={','.join(sorted(names))}", *asked,
+            )  # fmt: skip
+        except (NoAnswer, MissingProgramError):
+            return ""
+        return done.stdout if done.returncode == 0 else ""
 
     def max_array_size(self) -> int:
         """Most tasks of one array."""
         done = self._run("scontrol", "show", "config")
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", done.stdout)
-        return int(found[1]) - 1 if found else 1000
+        return max(1, int(found[1]) - 1) if found else 1000
 
-    def partition(self, name: str | None) -> str:
-        """What `sinfo` says of a partition (the default one where None); '' where there is none."""
-        done = self._run("sinfo", "-h", "-o", "%P|%a|%l|%D|%c|%m|%G|%f")
-        for line in done.stdout.splitlines():
-            partition = line.split("|")[0]
-            if partition.rstrip("*") == name or (name is None and partition.endswith("*")):
-                return line
-        return ""
+    def partition(self, name: str | None, options: Sequence[str] = ()) -> list[str]:
+        """Columns that `sinfo` has of a partition (the default one where None): name,
+        availability, time limit, nodes, CPUs, memory, gres, features; empty where there is none.
+
+        Raises
+        ------
+        NoAnswer
+            Where sinfo fails.
+        """
+        clusters = _at(clusters_of(options))
+        done = self._run("sinfo", *clusters, "-h", "-o", "%P|%a|%l|%D|%c|%m|%G|%f")
+        if done.returncode != 0:
+            raise NoAnswer(f"sinfo: {_said(done)}")
+        return read_partition(done.stdout, name)
 
     def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         full = command
@@ -146,15 +285,19 @@ class Slurm:
             full = (*_SSH, self._ssh_host, "--", shlex.join(command))
         try:
             done = subprocess.run(
-                full, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
-            )
+                full, capture_output=True, encoding="utf-8", errors="replace",
+                timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, env=_environment(),
+            )  # fmt: skip
         except FileNotFoundError:
             raise MissingProgramError(
                 f"{full[0]} is not on PATH; run Dagster on a host that submits to SLURM, name "
                 'one in [compute] ssh_host, or set [compute] backend = "local"'
             ) from None
-        except subprocess.TimeoutExpired:
-            raise NoAnswer(f"{command[0]} did not answer within {_TIMEOUT_S} s") from None
+        except subprocess.TimeoutExpired as error:
+            # bytes, whatever was asked for
+            told = error.stderr.decode(errors="replace") if error.stderr else ""
+            said = f": {'; '.join(lines_of(told))}" if told else ""
+            raise NoAnswer(f"{command[0]} did not answer within {_TIMEOUT_S} s{said}") from None
         if self._ssh_host is not None and done.returncode == _SSH_FAILED:
             raise NoAnswer(f"ssh {self._ssh_host}: {_said(done)}")
         if self._ssh_host is not None and done.returncode == 127:
@@ -167,84 +310,27 @@ class Slurm:
         return done
 
 
-def parse_accounting(text: str) -> dict[str, dict[str, Any]]:
-    r"""What ``sacct -P`` says of each job, its steps folded in.
-
-    >>> lines = "7|FAILED|3600|01:30:00||gres/gpu=2\n7.batch|FAILED|9|1:00|2048K|cpu=2\n"
-    >>> list(parse_accounting(lines)["7"].values())
-    ['FAILED', 3600.0, 5400.0, 2.0, 2.0]
-    """
-    jobs: dict[str, dict[str, Any]] = {}
-    for line in text.splitlines():
-        step, state, elapsed, cpu, memory, tres = line.split("|")
-        one, _, is_step = step.partition(".")
-        job = jobs.setdefault(one, {})
-        if not is_step:
-            gpus = re.search(r"gres/gpu=(\d+)", tres)
-            job["state"] = state.split()[0]
-            job["elapsed_s"] = float(elapsed or 0)
-            job["cpu_s"] = _seconds(cpu)
-            job["gpu_h"] = round(job["elapsed_s"] / 3600 * int(gpus[1] if gpus else 0), 4)
-        if memory:
-            job["peak_memory_mb"] = max(job.get("peak_memory_mb", 0.0), _megabytes(memory))
-    return jobs
+def _at(clusters: str) -> tuple[str, ...]:
+    """Options that ask other clusters than the default one."""
+    return ("-M", clusters) if clusters else ()
 
 
-def _exit_code(text: str) -> int:
-    """Exit code of SLURM's ``code:signal``, negative for a signal.
-
-    >>> _exit_code("7:0"), _exit_code("0:9")
-    (7, -9)
-    """
-    code, signal = map(int, text.split(":"))
-    return -signal if signal else code
+def _environment() -> dict[str, str]:
+    return {name: v for name, v in os.environ.items() if not _MISLEADING.fullmatch(name)}
 
 
-def _seconds(clock: str) -> float:
-    """Seconds of SLURM's ``[days-][hours:]minutes:seconds``.
-
-    >>> _seconds("1-02:00:30"), _seconds("01:30.5")
-    (93630.0, 90.5)
-    """
-    days, _, rest = clock.rpartition("-")
-    seconds = 0.0
-    for part in rest.split(":"):
-        seconds = seconds * 60 + float(part or 0)
-    return seconds + 86400 * int(days or 0)
-
-
-def _megabytes(size: str) -> float:
-    """MB of SLURM's size with a unit.
-
-    >>> _megabytes("2048K"), _megabytes("1.5G")
-    (2.0, 1536.0)
-    """
-    units = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
-    if size[-1] in units:
-        return round(float(size[:-1]) * units[size[-1]], 1)
-    return round(float(size) / 2**20, 1)
-
-
-def limit_seconds(time: str) -> float:
-    """Seconds of sbatch's ``--time``: minutes, minutes:seconds, hours:minutes:seconds,
-    days-hours[:minutes[:seconds]].
-
-    >>> [limit_seconds(t) for t in ("30", "1:30", "2:00:00", "1-12")]
-    [1800.0, 90.0, 7200.0, 129600.0]
-    """
-    days, dash, rest = time.rpartition("-")
-    parts = [float(part) for part in rest.split(":")]
-    if dash:
-        parts += [0.0] * (3 - len(parts))
-    elif len(parts) == 1:
-        parts = [0.0, parts[0], 0.0]
-    elif len(parts) == 2:
-        parts = [0.0, *parts]
-    hours, minutes, seconds = parts
-    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
+def _refusal(message: str) -> ComputeError:
+    """What sbatch's complaint is: a limit that passes, or a refusal."""
+    if _ARRAY_TOO_LARGE.search(message):
+        return SubmitLimit(message, is_of_array=True)
+    if _SUBMIT_LIMIT.search(message):
+        return SubmitLimit(message)
+    if _PERHAPS_SUBMIT_LIMIT.search(message) and not _LIMIT_OF_THE_JOB.search(message):
+        return SubmitLimit(message, is_certain=False)
+    return Refused(message)
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
     """A command's complaint in one line, without the program's name before each part."""
-    lines = [re.sub(r"^\w+: (error: )?", "", line) for line in done.stderr.strip().splitlines()]
-    return "; ".join(lines) or f"exit code {done.returncode}"
+    lines = [re.sub(r"^\w+: (error: )?", "", line) for line in lines_of(done.stderr)]
+    return "; ".join(filter(None, lines)) or f"exit code {done.returncode}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from saeborzoi_resources.compute.ends import End, end_of_exit_code
-from saeborzoi_resources.compute.slurm_commands import JobState
+from saeborzoi_resources.compute.slurm_answers import JobState
 from saeborzoi_resources.compute.slurm_script import EXIT_NO_ENVIRONMENT
 
 ALIVE = frozenset(
@@ -50,26 +52,62 @@ IMPOSSIBLE = frozenset(
 )
 """Reasons of PENDING that waiting does not cure."""
 
-_REFUSALS = (
-    ("partition", "Mend `partition`; `sinfo` lists those that there are."),
-    ("account", "Mend `account` and `qos`; `sacctmgr show assoc user=$USER` lists yours."),
-    ("qos", "Mend `qos`; `sacctmgr show qos` lists them."),
-    ("memory specification", "Lower `mem`: no node of the partition has that."),
-    ("node configuration", "Lower `cpus`, `mem` or `gres`: no node of the partition has that."),
-    ("time limit", "Lower `time` to what the partition allows; `sinfo -o '%P %l'` says it."),
-    ("feature", "Mend `constraint`; `sinfo -o '%P %f'` lists what there is."),
-    ("gres", "Mend `gres`; `sinfo -o '%P %G'` lists what there is."),
-    ("option", "Mend `options`; each must be one that `sbatch --help` lists."),
-    ("array", "Raise `nodes_per_job`, so that the array has fewer tasks."),
-    ("limit", "Your account has as many jobs as it may; run again later, or lower the number."),
+SUBMIT_LIMIT_REMEDY = (
+    "SLURM takes more when some of your jobs have ended; fewer, longer jobs need less room: raise "
+    "`nodes_per_job`."
+)
+
+_REFUSALS = tuple(
+    (re.compile(words, re.IGNORECASE), remedy)
+    for words, remedy in (
+        # SLURM's names of limits first: the sentence after them speaks of accounts, QOS and sizes
+        (r"submit\w*limit|submit\w*jobslimit|unable to accept job", SUBMIT_LIMIT_REMEDY),
+        (r"(assoc|qos)\w*wall", "Lower `time` to what your account and QOS allow."),
+        (r"(assoc|qos)\w*mem", "Lower `mem` to what your account and QOS allow."),
+        (
+            r"(assoc|qos)(max|min|grp)\w*(cpu|gres|tres|node|billing|bb)",
+            "Ask for other `cpus` and `gres`, or for another `qos`: this one has a bound for them.",
+        ),
+        (
+            r"job submit limit",
+            "Lower `time`, `cpus`, `mem` or `gres` to what your account and QOS allow, or have "
+            "fewer jobs (raise `nodes_per_job`); `sacctmgr show qos` lists the bounds.",
+        ),
+        (
+            r"partition.*not available|inactive or drain",
+            "Name another `partition`, or run again later: `sinfo` says which are up.",
+        ),
+        (
+            r"access permission|not permitted to use this partition|accounts? not permitted",
+            "Name a `partition`, `account` or `qos` that you may use; `sacctmgr show assoc "
+            "user=$USER` lists yours.",
+        ),
+        (r"partition", "Fix `partition`; `sinfo` lists those that there are."),
+        (r"account", "Fix `account` and `qos`; `sacctmgr show assoc user=$USER` lists yours."),
+        (r"qos", "Fix `qos`; `sacctmgr show qos` lists them."),
+        (r"memory specification", "Lower `mem`: no node of the partition has that."),
+        (
+            r"node configuration|cpu count",
+            "Lower `cpus`, `mem` or `gres`: no node of the partition has that.",
+        ),
+        (r"time limit", "Lower `time` to what the partition allows; `sinfo -o '%P %l'` says it."),
+        (r"feature", "Fix `constraint`; `sinfo -o '%P %f'` lists what there is."),
+        (r"gres", "Fix `gres`; `sinfo -o '%P %G'` lists what there is."),
+        (r"option", "Fix `options`; each must be one that `sbatch --help` lists."),
+        (r"array", "Raise `nodes_per_job`, so that the array has fewer tasks."),
+        (r"job id is found", "Nothing is known to run; `squeue` shows whether that is so."),
+        (
+            r"limit",
+            "Your account has as many jobs as it may; run again later, or lower the number.",
+        ),
+    )
 )
 
 
 def end_of_refusal(message: str, section: str) -> End:
     """The end of a job that `sbatch` would not take."""
-    lowered = message.lower()
-    for word, remedy in _REFUSALS:
-        if word in lowered:
+    for words, remedy in _REFUSALS:
+        if words.search(message):
             return End("REFUSED_BY_SBATCH", message, f"{remedy} (in {section})")
     return End("REFUSED_BY_SBATCH", message, f"Compare {section} with what the cluster offers.")
 
@@ -136,12 +174,12 @@ def end_of_state(
             is_retriable=True,
         )
     if state == "DEADLINE":
-        return End(state, "its deadline passed", f"Mend `--deadline` in `options` of {section}.")
+        return End(state, "its deadline passed", f"Fix `--deadline` in `options` of {section}.")
     if exit_code == EXIT_NO_ENVIRONMENT:
         return End(
             "NO_ENVIRONMENT",
             "the worker's environment could not be set up on the node",
-            f"Mend `modules`, `activate` and `python` in {section}; `saeborzoi check --compute` "
+            f"Fix `modules`, `activate` and `python` in {section}; `saeborzoi check --compute` "
             "tries them.",
         )
     if state == "VANISHED" and exit_code is None:

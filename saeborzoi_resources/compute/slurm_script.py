@@ -17,12 +17,17 @@ from saeborzoi.files import write_file
 from saeborzoi.settings.sections import Profile
 from saeborzoi.worker import command
 from saeborzoi_resources.compute.folder import JobFolder
-from saeborzoi_resources.compute.slurm_commands import limit_seconds
+from saeborzoi_resources.compute.slurm_answers import limit_seconds
 
 EXIT_CODE = "exit_code"
 ENVIRONMENT = "environment.sh"
 SLURM_ID = "slurm_job_id"
 EXIT_NO_ENVIRONMENT = 78
+_OWN_OPTIONS = {
+    "--job-name": "-J", "--array": "-a", "--output": "-o", "--chdir": "-D", "--wait": "-W",
+    "--wrap": "", "--test-only": "", "--parsable": "",
+}  # fmt: skip
+"""Options by which jobs are found again, followed and judged."""
 _WARNING_S = 120
 
 _SCRIPT = """\
@@ -137,8 +142,15 @@ def sbatch_options(
     Raises
     ------
     SettingsError
-        Where the profile's time cannot be read.
+        Where the profile's time cannot be read, or where its options take what is set here.
     """
+    for option in profile.options:
+        name = option.partition("=")[0]
+        if name in _OWN_OPTIONS or option[:2] in set(_OWN_OPTIONS.values()) - {""}:
+            raise SettingsError(
+                f'"{option}" in `options` of a compute profile: saeborzoi sets '
+                f"{', '.join(_OWN_OPTIONS)} itself, by which it finds its jobs again; remove it"
+            )
     n_tasks = len(submission.folders)
     task = "0"
     options = [f"--job-name={submission.name}", "--open-mode=append", "--no-requeue"]

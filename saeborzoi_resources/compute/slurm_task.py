@@ -5,20 +5,25 @@ Decides from the worker's result and SLURM's last word; submits and cancels noth
 
 from __future__ import annotations
 
+import contextlib
 import time
-from pathlib import Path
 from typing import Any
 
 from saeborzoi.jobs.job import Figures
+from saeborzoi.worker import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_REFUSED
 from saeborzoi_resources.compute.ends import End, end_of_error
-from saeborzoi_resources.compute.folder import JobFolder, used_by
+from saeborzoi_resources.compute.folder import JobFolder, shows, used_by
 from saeborzoi_resources.compute.follow import Follower
-from saeborzoi_resources.compute.slurm_commands import JobState, Slurm
+from saeborzoi_resources.compute.slurm_answers import JobState
+from saeborzoi_resources.compute.slurm_commands import Slurm
 from saeborzoi_resources.compute.slurm_ends import ALIVE, IMPOSSIBLE, end_of_state
 from saeborzoi_resources.compute.slurm_script import EXIT_CODE
 
-_SETTLE_S = 20.0
-"""How long a network filesystem may take to show what a node has written."""
+_SETTLE_S = 90.0
+"""How long a network filesystem may take to show what a node has written: NFS clients keep what a
+folder held for up to 60 s (acdirmax)."""
+_WRITES_A_RESULT = (None, 0, EXIT_ERROR, EXIT_REFUSED, EXIT_INTERRUPTED)
+"""Exit codes after which a result file is to be expected; None where no exit code is seen."""
 
 
 class Task:
@@ -27,16 +32,21 @@ class Task:
     Attributes
     ----------
     slurm_id
-        ``12`` or ``12_3``; '' while it waits to be submitted.
+        ``12`` or ``12_3``, with ``;cluster`` behind it where SLURM named one; '' while it waits
+        to be submitted.
     submission
-        Name of its submission.
+        Name of its submission, which its SLURM job carries.
     failed_attempts
         Ended attempts that brought it no further.
     result
         The worker's result document, once it has succeeded.
     end
         How it ended without one.
+    NOTES
+        What of `notes` no note may lack.
     """
+
+    NOTES = ("attempts", "failed_attempts", "progress")
 
     def __init__(self, folder: JobFolder, section: str, max_attempts: int) -> None:
         self.folder = folder
@@ -52,7 +62,7 @@ class Task:
         self.exit_code: int | None = None
         self._max_attempts = max_attempts
         self._progress: dict[str, Any] = {}
-        self._submitted_at = 0.0
+        self._state_before: dict[str, int] = {}
         self._ended_since: float | None = None
 
     @property
@@ -75,7 +85,12 @@ class Task:
         self.submission = submission
         self.follower = follower
         self.attempts += 1
-        self._submitted_at = time.time()
+        self._state_before = self._saved_state()
+
+    def put_back(self) -> None:
+        """SLURM did not take the attempt that `begin` announced; it waits again."""
+        self.attempts -= 1
+        self.submission = ""
 
     def began(self, slurm_id: str) -> None:
         """SLURM has it under this id."""
@@ -89,7 +104,7 @@ class Task:
         self.attempts = noted["attempts"]
         self.failed_attempts = noted["failed_attempts"]
         self._progress = noted["progress"]
-        self._submitted_at = noted["submitted_at"]
+        self._state_before = noted.get("state_before", {})
         self.follower = follower
         self.began(slurm_id)
 
@@ -100,7 +115,7 @@ class Task:
             "attempts": self.attempts,
             "failed_attempts": self.failed_attempts,
             "progress": self._progress,
-            "submitted_at": self._submitted_at,
+            "state_before": self._state_before,
         }
 
     def look(self, *, is_last: bool = False) -> None:
@@ -113,7 +128,8 @@ class Task:
         if result is None or result["status"] == "interrupted":
             return
         if result["status"] == "success":
-            self.result = result
+            if self.folder.hidden_output() is None:
+                self.result = result
         else:
             self.end = end_of_error(result["error"], f"`mem` in {self.section}")
         if self.follower is not None:
@@ -125,33 +141,57 @@ class Task:
             self.seen = seen
             self._ended_since = None
             if seen.state == "PENDING" and seen.reason in IMPOSSIBLE:
-                slurm.cancel([self.slurm_id])
+                slurm.cancel({self.slurm_id: self.submission})
                 self.end = end_of_state(seen, None, self.section, has_new_state=False)
             return
         now = time.monotonic()
         if self._ended_since is None:
             self._ended_since = now
         self.exit_code = self._written_exit_code()
-        may_lag = seen is None or seen.state in ("COMPLETED", "FAILED")
-        if self.exit_code is None and may_lag and now - self._ended_since < _SETTLE_S:
+        self.look()
+        if self.is_ended:
+            return
+        if self._may_show_late(seen) and now - self._ended_since < _SETTLE_S:
+            self.seen = JobState("ended", f"waiting up to {_SETTLE_S:.0f} s for its files to show")
             return
         self.look(is_last=True)
         if self.is_ended:
             return
         if seen is None:
-            accounted = slurm.accounted_end(self.slurm_id)
+            accounted = slurm.accounted_end(self.slurm_id, self.submission)
             if accounted is not None:
                 seen = JobState(accounted[0], "")
                 self.exit_code = accounted[1] if self.exit_code is None else self.exit_code
         elif self.exit_code is None:
-            self.exit_code = slurm.exit_code(self.slurm_id)
+            self.exit_code = slurm.exit_code(self.slurm_id, self.submission)
         self.seen = seen
         self._conclude(seen)
 
+    def _may_show_late(self, seen: JobState | None) -> bool:
+        """Whether the node may have written more of the job's end than shows here."""
+        if seen is not None and seen.state == "TIMEOUT":
+            return not self._has_new_state()
+        if seen is not None and seen.state not in ("COMPLETED", "FAILED"):
+            return False
+        result = self.folder.result()
+        if result is not None and result["status"] == "interrupted":
+            return self.exit_code is None
+        return self.exit_code in _WRITES_A_RESULT
+
     def _conclude(self, seen: JobState | None) -> None:
-        has_new_state = self._newest_state() > self._submitted_at
+        has_new_state = self._has_new_state()
         end = end_of_state(seen, self.exit_code, self.section, has_new_state=has_new_state)
         result = self.folder.result()
+        hidden = self.folder.hidden_output()
+        if result is not None and result["status"] == "success":
+            self.end = End(
+                "NO_RESULT",
+                f"the worker reports success, but {hidden} does not show on this machine after "
+                f"{_SETTLE_S:.0f} s",
+                "Is the store at the same path on a filesystem that this machine shares with the "
+                "nodes? Run again: a result that shows by then is taken.",
+            )
+            return
         progress = result["progress"] if result is not None else {}
         was_interrupted = result is not None
         is_further = _is_further(progress, self._progress)
@@ -190,21 +230,39 @@ class Task:
             **self.result["figures"],
             "compute": {
                 "backend": "slurm",
-                "slurm_job_id": self.slurm_id,
                 "attempts": self.attempts,
                 **used,
+                # the worker does not know of which cluster it is
+                "slurm_job_id": self.slurm_id or used.get("slurm_job_id", ""),
                 **accounted,
             },
         }
 
     def _written_exit_code(self) -> int | None:
         path = self.folder.path / EXIT_CODE
-        return int(path.read_text()) if path.exists() else None
+        if not shows(path):
+            return None
+        try:
+            return int(path.read_text())
+        except (FileNotFoundError, ValueError):
+            # still empty on this machine
+            return None
 
-    def _newest_state(self) -> float:
-        """Time of the newest file that the stage keeps for its next attempt."""
-        files: list[Path] = [path for path in self.folder.job.work.rglob("*") if path.is_file()]
-        return max((path.stat().st_mtime for path in files), default=0.0)
+    def _has_new_state(self) -> bool:
+        """Whether this attempt saved its state: times of files are compared with each other only,
+        as this machine's clock may be another."""
+        state = self._saved_state()
+        return any(self._state_before.get(name) != time for name, time in state.items())
+
+    def _saved_state(self) -> dict[str, int]:
+        """Files that the stage keeps for its next attempt, each with its time in ns."""
+        work = self.folder.job.work
+        state = {}
+        for path in work.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    state[str(path.relative_to(work))] = path.stat().st_mtime_ns
+        return state
 
 
 def _is_further(progress: dict[str, Any], before: dict[str, Any]) -> bool:

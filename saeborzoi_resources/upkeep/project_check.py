@@ -91,12 +91,12 @@ def _genome(path: Path, cache: Path | None, sizes: dict[str, int]) -> str:
 
 
 def _shards(layer: Layer, shard_set: ShardSet) -> str:
-    from saeborzoi.activations.shards import check_shards
+    from saeborzoi.activations.values import check_shards
 
-    folder = check_shards(layer, shard_set)
+    folder, note = check_shards(layer, shard_set)
     return (
         f"{len(folder.shards)} shards, {folder.n_sequences} sequences of {folder.n_positions} "
-        f"positions, {folder.dtype}"
+        f"positions, {folder.dtype}{f'; {note}' if note else ''}"
     )
 
 

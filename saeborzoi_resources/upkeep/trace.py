@@ -7,30 +7,19 @@ the two are compared. Nothing is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import InputError
+from saeborzoi.pipeline import ARTIFACTS, Artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
-from saeborzoi_resources.platform import Platform, Version
+from saeborzoi_resources.platform import Platform
 
-Grain = Literal["layer", "sae", "node", "project"]
 State = Literal["current", "stale", "rests on stale", "artifact gone", "not made", "unknown"]
 _SHOWN_CHANGES = 6
-
-
-class ChainAsset(NamedTuple):
-    """An asset of the chain: its name, what one partition is, and what it is made from now.
-
-    `version_of(platform, owner, nodes)` takes the layer's name or the SAE's key as owner.
-    """
-
-    name: str
-    grain: Grain
-    version_of: Callable[[Platform, str, Sequence[int] | None], Version]
 
 
 class Link(NamedTuple):
@@ -86,7 +75,7 @@ class Trace(NamedTuple):
         return all(link.state in ("current", "not made") for link in self.links)
 
 
-def trace(platform: Platform, key: str, chain: Sequence[ChainAsset]) -> Trace:
+def trace(platform: Platform, key: str) -> Trace:
     """Follow a result back to the user's files.
 
     Parameters
@@ -95,8 +84,6 @@ def trace(platform: Platform, key: str, chain: Sequence[ChainAsset]) -> Trace:
         The project.
     key
         A layer's name, an SAE's partition key, or ``KEY|n0003``.
-    chain
-        The assets in the order in which they are made.
 
     Raises
     ------
@@ -118,7 +105,7 @@ def trace(platform: Platform, key: str, chain: Sequence[ChainAsset]) -> Trace:
         owners = {"layer": sae.layer.name, "sae": sae_key, "node": sae_key, "project": PROJECT}
     links: list[Link] = []
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
-        for asset in chain:
+        for asset in ARTIFACTS:
             if asset.grain in owners:
                 own_node = node if asset.grain == "node" else None
                 links += _links(platform, asset, owners[asset.grain], own_node, links)
@@ -126,7 +113,7 @@ def trace(platform: Platform, key: str, chain: Sequence[ChainAsset]) -> Trace:
 
 
 def _links(
-    platform: Platform, asset: ChainAsset, owner: str, node: int | None, before: Sequence[Link]
+    platform: Platform, asset: Artifact, owner: str, node: int | None, before: Sequence[Link]
 ) -> list[Link]:
     """Links of an asset: one for each run that made partitions that stand."""
     rows = [
@@ -167,7 +154,7 @@ def _links(
 
 def _state(
     platform: Platform,
-    asset: ChainAsset,
+    asset: Artifact,
     owner: str,
     node: int | None,
     together: list[int] | None,
@@ -180,7 +167,7 @@ def _state(
     # since, the node's own inputs decide
     batches = [together, *([] if node is None else [[node]])]
     try:
-        versions = [asset.version_of(platform, owner, nodes) for nodes in batches]
+        versions = [platform.version_of(asset.name, owner, nodes) for nodes in batches]
     except InputError as error:
         return "unknown", str(error), ()
     now = versions[0]

@@ -192,7 +192,8 @@ def test_memory_that_a_read_would_write_past_is_refused(tmp_path: Path) -> None:
 
 def test_a_buffer_below_one_chunk_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "activations_0.h5", "w") as file:
-        file.create_dataset("a", (1, 100_000, 8), np.float32, chunks=(1, 100_000, 8))
+        values = np.ones((1, 100_000, 8), np.float32)
+        file.create_dataset("a", data=values, chunks=(1, 100_000, 8))
     plan = SlabPlan(ShardFolder.open(tmp_path), np.array([(0, 0, 0, 100_000, 0)]))
     with pytest.raises(SettingsError, match=r"buffer_mb = 4: .* set at least 7"):
         TrainingStream(plan, 0, buffer_mb=4)

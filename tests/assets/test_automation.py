@@ -13,7 +13,6 @@ from dagster import DagsterRunStatus
 
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.settings.load import load_settings
-from saeborzoi_assets.assets import sae_comparison
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import next_step, steps
 from saeborzoi_assets.sensors.automation import TAG, in_hours, n_gpus, sensors
@@ -109,7 +108,7 @@ def test_the_next_missing_step_is_launched(
     assert seen[3] == ["seqlets", "meme_motifs", "tomtom_matches"]
     assert seen[-2:] == [["feature_browser"], ["sae_comparison"]]
     platform = Platform(settings_file=str(settings_file))
-    version = sae_comparison.version_of(platform, PROJECT)
+    version = platform.version_of("sae_comparison", PROJECT)
     made = Made("sae_comparison", "run", "1", version.digest, Path("x"))
     platform.catalog.replace(made, Scope(), {})
     result = _evaluate("materialize_missing", settings_file, instance)

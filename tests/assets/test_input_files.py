@@ -8,8 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from saeborzoi.catalog.scope import PROJECT
+from saeborzoi.pipeline import ARTIFACT, ARTIFACTS
 from saeborzoi.settings.load import load_settings
+from saeborzoi.settings.user_files import observed_groups
 from saeborzoi_assets.assets import input_files
+from saeborzoi_assets.common import depends_on_files
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform
@@ -17,6 +21,12 @@ from tests.dagster_own import CachingStaleStatusResolver, LoadingContextForTest,
 
 KEY = "conv1d_1_x1_k0.5_lr0.003_s0"
 NODE = f"{KEY}|n0001"
+MADE = {
+    "normalization_constants": ("conv1d_1", "conv1d_2"),
+    "trained_sae": (KEY,),
+    "seqlets": (NODE,),
+    "annotation_overlaps": (KEY,),
+}
 _LAYER = """
 [[layer]]
 name = "{name}"
@@ -52,10 +62,7 @@ class Host:
         instance.add_dynamic_partitions("hyperparameters", [KEY])
         self.assets = [
             input_files.build(partitions),
-            _made("normalization", partitions.layer, input_files.of_layer(partitions)),
-            _made("trained", partitions.sae, input_files.of_every_layer(partitions)),
-            _made("seqlets", partitions.node, input_files.of_group(input_files.GENOME)),
-            _made("overlaps", partitions.sae, input_files.of_group(input_files.ANNOTATION)),
+            *(_made(name, partitions) for name in MADE),
         ]
 
     def observe(self) -> list[str]:
@@ -75,14 +82,12 @@ class Host:
         return [str(event.partition) for event in result.asset_events]
 
     def make_all(self) -> None:
-        for name, key in (
-            ("normalization", "conv1d_1"), ("normalization", "conv1d_2"), ("trained", KEY),
-            ("seqlets", NODE), ("overlaps", KEY),
-        ):  # fmt: skip
-            dg.materialize(
-                self.assets, selection=[name], partition_key=key, instance=self.instance,
-                resources={"platform": Platform(settings_file=str(self.settings_file))},
-            )  # fmt: skip
+        for name, keys in MADE.items():
+            for key in keys:
+                dg.materialize(
+                    self.assets, selection=[name], partition_key=key, instance=self.instance,
+                    resources={"platform": Platform(settings_file=str(self.settings_file))},
+                )  # fmt: skip
 
     def stale(self) -> set[str]:
         graph = dg.Definitions(
@@ -94,18 +99,21 @@ class Host:
         )
         return {
             f"{name} {key}"
-            for name, key in (
-                ("normalization", "conv1d_1"), ("normalization", "conv1d_2"),
-                ("trained", KEY), ("seqlets", NODE), ("overlaps", KEY),
-            )
+            for name, keys in MADE.items()
+            for key in keys
             if resolver.get_status(dg.AssetKey(name), key) == StaleStatus.STALE
-        }  # fmt: skip
+        }
 
 
-def _made(
-    name: str, partitions: dg.PartitionsDefinition, dependence: dg.AssetDep
-) -> dg.AssetsDefinition:
-    @dg.asset(name=name, partitions_def=partitions, deps=[dependence])
+def _made(name: str, partitions: Partitions) -> dg.AssetsDefinition:
+    """An asset that depends on the files that the artifact of its name reads, and is just made."""
+    declared = ARTIFACT[name]
+
+    @dg.asset(
+        name=name,
+        partitions_def=partitions.of_grain(declared.grain),
+        deps=depends_on_files(declared, partitions),
+    )
     def made() -> dg.MaterializeResult:
         return dg.MaterializeResult(data_version=dg.DataVersion("made"))
 
@@ -131,9 +139,14 @@ def test_what_was_made_from_changed_files_is_stale(host: Host) -> None:
     (host.folder / "genome.fa").write_text("another genome")
     assert host.observe() == ["genome"]
     assert host.stale() == {f"seqlets {NODE}"}
-    (host.folder / "conv1d_1" / "activations_1.h5").write_text("one more shard")
-    assert host.observe() == ["conv1d_1 activations"]
-    assert host.stale() == {f"seqlets {NODE}", "normalization conv1d_1", f"trained {KEY}"}
+    host.make_all()
+    (host.folder / "conv1d_2" / "activations_1.h5").write_text("one more shard")
+    assert host.observe() == ["conv1d_2 activations"]
+    # Dagster cannot know of which layer an SAE is
+    assert host.stale() == {
+        "normalization_constants conv1d_2", f"trained_sae {KEY}", f"seqlets {NODE}",
+        f"annotation_overlaps {KEY}",
+    }  # fmt: skip
     host.make_all()
     assert host.stale() == set()
 
@@ -151,13 +164,42 @@ def test_a_missing_file_is_a_change_and_no_error(host: Host) -> None:
     assert input_files.versions(load_settings(host.settings_file))["annotation"] == "missing"
 
 
-def test_every_asset_that_reads_files_depends_on_them(host: Host) -> None:
+@pytest.mark.parametrize("background", ["seqlets", "genome"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_an_asset_depends_on_just_the_groups_whose_files_it_is_made_from(
+    host: Host, background: str, checkpoint: bool
+) -> None:
+    """Derived from the files in each asset's version, not from what the pipeline declares."""
+    text = host.settings_file.read_text().replace(
+        "topk = 0.5", "topk = 0.5" + ('\ncheckpoint = "best_model.pt"' if checkpoint else "")
+    )
+    host.settings_file.write_text(f'{text}\n[motifs]\nbackground = "{background}"\n')
+    (host.folder / "best_model.pt").write_text("weights")
+    platform = Platform(settings_file=str(host.settings_file))
+    observed = observed_groups(platform.settings)
+    expected = {}
+    for artifact in ARTIFACTS:
+        owner = {"layer": "conv1d_1", "project": PROJECT}.get(artifact.grain, KEY)
+        files = platform.version_of(artifact.name, owner).files
+        groups = {group for group, of_group in observed.items() if set(files) & set(of_group)}
+        assert set(files) <= {file for group in groups for file in observed[group]}
+        if groups:
+            # of the layers, that of the SAE stands for all; the windows are of both
+            expected[artifact.name] = groups - {"conv1d_2 activations"}
     graph = build_definitions(host.settings_file).resolve_asset_graph()
-    readers = graph.get(dg.AssetKey(input_files.NAME)).child_keys
-    assert {key.path[-1] for key in readers} == {
-        "normalization_constants", "trained_sae", "top_activations", "seqlets",
-        "tomtom_matches", "annotation_overlaps",
-    }  # fmt: skip
+    found = {}
+    for key in graph.get(dg.AssetKey(input_files.NAME)).child_keys:
+        mapping = graph.get(key).partition_mappings[dg.AssetKey(input_files.NAME)]
+        if isinstance(mapping, dg.SpecificPartitionsPartitionMapping):
+            # of the layers, that of the SAE stands for all
+            found[key.path[-1]] = set(mapping.partition_keys) - {"conv1d_2 activations"}
+        else:
+            assert isinstance(mapping, dg.StaticPartitionMapping)
+            found[key.path[-1]] = {"conv1d_1 activations"}
+    assert found == expected
+    assert ("meme_motifs" in found) == (background == "genome")
+    assert ("checkpoints" in found["trained_sae"]) == checkpoint
+    assert found["feature_browser"] == {"motif_database"}
 
 
 def test_a_group_is_observed_by_hand(host: Host) -> None:

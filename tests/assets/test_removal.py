@@ -9,7 +9,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from saeborzoi.catalog.schema import NODE_TABLES
+from saeborzoi.pipeline import NODE_TABLES
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.commands import removal
 from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home

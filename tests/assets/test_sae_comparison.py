@@ -189,10 +189,10 @@ def test_only_pairs_of_a_changed_sae_are_compared_again(
 
 
 def test_the_version_changes_with_what_is_compared(platform: Platform) -> None:
-    before = sae_comparison.version_of(platform, "project").digest
-    assert sae_comparison.version_of(platform, "project").digest == before
+    before = platform.version_of("sae_comparison", "project").digest
+    assert platform.version_of("sae_comparison", "project").digest == before
     _make_nodes(platform, KEYS[3], ["SP1"])
-    assert sae_comparison.version_of(platform, "project").digest != before
+    assert platform.version_of("sae_comparison", "project").digest != before
 
 
 def test_an_sae_without_positions_has_its_row_but_no_pairs(platform: Platform) -> None:

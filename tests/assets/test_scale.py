@@ -13,8 +13,9 @@ import pytest
 from dagster import DagsterEventType
 
 from saeborzoi_assets.commands.instance import ensure_home
-from saeborzoi_assets.common import check, check_specs, run_result
+from saeborzoi_assets.common import run_result
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
+from saeborzoi_assets.shown import check
 from saeborzoi_resources.event_log import EVENT_DEFAULTS, BatchedSqliteEventLogStorage
 from tests.dagster_own import SqliteEventLogStorage, create_engine, sqlite_event_log
 
@@ -32,7 +33,7 @@ NODES = dg.MultiPartitionsDefinition(
     partitions_def=NODES,
     backfill_policy=dg.BackfillPolicy.single_run(),
     code_version="7",
-    check_specs=check_specs("made", all_there="every node is there"),
+    check_specs=[dg.AssetCheckSpec("all_there", asset="made")],
 )
 def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """An asset over nodes as the project's are."""

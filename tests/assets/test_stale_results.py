@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
 from saeborzoi.catalog.scope import Made, Scope
-from saeborzoi_assets.assets import input_files, normalization_constants, seqlets
-from saeborzoi_assets.assets import trained_sae as training
+from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.sensors import stale_results
 from saeborzoi_resources.platform import Platform
@@ -30,12 +28,12 @@ def project(tmp_path: Path) -> Path:
 
 def _record(settings_file: Path, nodes: range) -> None:
     platform = _platform(settings_file)
-    for module, owner, scope in (
-        (normalization_constants, "conv", Scope(layer="conv")),
-        (training, KEY, Scope(hyperparameters=KEY)),
-        (seqlets, KEY, Scope(hyperparameters=KEY, nodes=tuple(nodes))),
+    for name, owner, scope in (
+        ("normalization_constants", "conv", Scope(layer="conv")),
+        ("trained_sae", KEY, Scope(hyperparameters=KEY)),
+        ("seqlets", KEY, Scope(hyperparameters=KEY, nodes=tuple(nodes))),
     ):
-        version: Any = module.version_of(platform, owner)  # type: ignore[attr-defined]
+        version = platform.version_of(name, owner)
         made = Made(
             version.asset, "run", "1", version.digest, platform.store.root, version.made_from
         )

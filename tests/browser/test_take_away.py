@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saeborzoi.motifs.meme_format import read_meme
+from saeborzoi.browser import write_site
+from saeborzoi.motifs.meme_format import MemeMotif, format_meme, read_meme
 from tests.browser.made_tables import HOSTILE_CHROM, KEY
 
 pytestmark = pytest.mark.browser
@@ -85,17 +87,47 @@ def test_csv_of_seqlets(opened, site, nodes):
     assert {row["chrom"] for row in rows} == set(expected["chrom"])
 
 
-def test_meme_is_read_by_the_reader_of_the_pipeline(opened, site, nodes, tmp_path):
+def _motifs_of(tables, nodes) -> list[MemeMotif]:
+    rows = tables["motif"].query("node in @nodes and is_significant")
+    return [
+        MemeMotif(
+            f"node{row.node}_motif{row.motif}",
+            row.consensus,
+            np.array(list(row.matrix)),
+            row.n_sites,
+            row.log10_e_value,
+            row.llr,
+        )
+        for row in rows.itertuples()
+    ]
+
+
+def test_meme_is_the_text_that_the_pipeline_writes_byte_for_byte(opened, site, nodes, tmp_path):
+    """Strand as given, background of the site's seqlets."""
+    text = taken(opened(state(nodes)), "meme")
+    letters = "".join(site.made.tables["seqlet"]["sequence"])
+    counts = [letters.count(letter) for letter in "ACGT"]
+    background = [n / sum(counts) for n in counts]
+    assert max(background) > 0.26
+    expected = _motifs_of(site.made.tables, nodes)
+    assert text == format_meme(expected, background, both_strands=False)
     path = tmp_path / "motifs.meme"
-    path.write_text(taken(opened(state(nodes)), "meme"))
-    motifs = read_meme(path)
-    table = site.made.tables["motif"].query("node in @nodes and is_significant")
-    assert len(motifs) == len(table)
-    for motif, (node, number, matrix) in zip(
-        motifs, table[["node", "motif", "matrix"]].itertuples(index=False), strict=True
-    ):
-        assert motif.identifier == f"node{node}_motif{number}"
-        np.testing.assert_allclose(motif.matrix, np.array(list(matrix)), atol=2e-4)
+    path.write_text(text)
+    assert [m.identifier for m in read_meme(path)] == [m.identifier for m in expected]
+
+
+def test_meme_of_both_strands_and_e_values_that_no_double_holds(opened, site, nodes, tmp_path):
+    e_values = itertools.cycle([-1833.698970004336, -4.3010299956639813, -0.0222763947])
+    motif = site.made.tables["motif"].copy()
+    motif["log10_e_value"] = [next(e_values) for _ in range(len(motif))]
+    tables = {**site.made.tables, "motif": motif}
+    background = (0.291, 0.2090001, 0.209, 0.2909999)
+    folder = tmp_path / "site"
+    write_site(tables, None, folder, {}, background=background, both_strands=True)
+    chosen = sorted(site.made.planted)[:8]
+    text = taken(opened(state(chosen), address=(folder / "index.html").as_uri()), "meme")
+    assert text == format_meme(_motifs_of(tables, chosen), background)
+    assert all(number in text for number in ("E= 2.0e-1834\n", "E= 5.0e-005\n", "strands: + -\n"))
 
 
 def test_svg_stands_alone(opened, nodes):

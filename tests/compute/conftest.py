@@ -15,8 +15,15 @@ import pytest
 
 from saeborzoi.jobs.job import Job
 from saeborzoi.settings.load import Settings
+from saeborzoi_resources.compute import slurm_task
 from tests.compute.compute_helpers import HERE, tiny_settings
 from tests.compute.slurm_cluster import Cluster, running_cluster, why_not
+
+
+@pytest.fixture(autouse=True)
+def _little_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what a node writes shows at once on a local disk
+    monkeypatch.setattr(slurm_task, "_SETTLE_S", 2.0)
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,12 @@ import dagster as dg
 
 from saeborzoi.jobs.job import Job
 from saeborzoi.settings.load import Settings
-from saeborzoi_resources.compute import make_compute
+from saeborzoi_resources.compute import make_compute, slurm_task
 from tests.compute.compute_helpers import in_run
 
 
 def main() -> None:
+    slurm_task._SETTLE_S = 2.0  # nothing is late on a local disk
     folder, jobs_folder, settings_file, stage, *documents = sys.argv[1:]
     settings = Settings.model_validate_json(Path(settings_file).read_text())
     kind = type(make_compute(settings, Path(jobs_folder)))

@@ -138,9 +138,10 @@ class Cluster:
                 process.kill()
                 process.wait()
 
-    def restart_controller(self, *, forgets: bool = False) -> None:
+    def restart_controller(self, *, forgets: bool = False, first_job_id: int = 0) -> None:
         """End slurmctld and start it again, as an upgrade does; without its state where it
-        forgets, so that it knows no job and the node kills those that run."""
+        forgets, so that it knows no job and the node kills those that run. `first_job_id` is what
+        the next job gets then, as after a reinstallation."""
         place = next(
             number
             for number, process in enumerate(self._processes)
@@ -149,6 +150,9 @@ class Cluster:
         controller = self._processes.pop(place)
         controller.terminate()
         controller.wait(20)
+        if first_job_id:
+            with self.config.open("a") as file:
+                file.write(f"FirstJobId={first_job_id}\n")
         self.launch("slurmctld", "-D", *(["-c"] if forgets else []), position=place)
 
     def _write_files(self) -> None:

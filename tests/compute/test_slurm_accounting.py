@@ -50,6 +50,7 @@ def test_accounting_tells_usage_and_what_the_controller_forgot(
     wait_for(lambda: not Slurm().states([one]), "the controller forgets", 90)
     task = Task(JobFolder(tmp_path / "jobs", make_job("b")), "[compute.profile.x]", 1)
     task.folder.path.mkdir()
+    task.submission = "wrap"
     task.began(one)
     # a folder without the batch script's exit code may only be late
     task.judge(None, Slurm())

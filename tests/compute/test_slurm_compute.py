@@ -11,8 +11,8 @@ import dagster as dg
 import pytest
 
 from saeborzoi.jobs.job import Job
-from saeborzoi_resources.compute import slurm_task
-from saeborzoi_resources.compute.slurm import RUN_TAG, SlurmCompute
+from saeborzoi_resources.compute.slurm import SlurmCompute
+from saeborzoi_resources.compute.slurm_submit import RUN_TAG
 from tests.compute.compute_helpers import (
     event_messages,
     failure_of,
@@ -146,12 +146,12 @@ def test_a_payload_that_fails(
 @pytest.mark.parametrize(
     ("profile", "said"),
     [
-        ({"partition": "nosuch"}, "Mend `partition`"),
+        ({"partition": "nosuch"}, "Fix `partition`"),
         ({"mem": "900G"}, "Lower `mem`"),
         ({"gres": "gpu:9"}, "Lower `cpus`, `mem` or `gres`"),
         ({"partition": "short", "time": "5"}, "Lower `time`"),
-        ({"constraint": "a100"}, "Mend `constraint`"),
-        ({"options": ["--frobnicate"]}, "Mend `options`"),
+        ({"constraint": "a100"}, "Fix `constraint`"),
+        ({"options": ["--frobnicate"]}, "Fix `options`"),
     ],
 )
 def test_what_sbatch_refuses(
@@ -291,10 +291,7 @@ def test_slurm_forgets_a_running_job(
     compute: MakeCompute,
     make_job: MakeJob,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # nothing is late on a local disk
-    monkeypatch.setattr(slurm_task, "_SETTLE_S", 2.0)
     thread = meanwhile(
         lambda: slurm.restart_controller(forgets=True), (tmp_path / "work/a_pid.json").exists
     )
@@ -313,9 +310,7 @@ def test_a_forgotten_job_is_submitted_again(
     compute: MakeCompute,
     make_job: MakeJob,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slurm_task, "_SETTLE_S", 2.0)
     thread = meanwhile(
         lambda: slurm.restart_controller(forgets=True),
         (tmp_path / "work/a/state.json").exists,
@@ -339,9 +334,7 @@ def test_a_deadline(
     )
     metadata = metadata_of(failure)
     assert metadata["state"] == "DEADLINE"
-    assert metadata["remedy"] == (
-        "Mend `--deadline` in `options` of [compute.profile.trained_sae]."
-    )
+    assert metadata["remedy"] == ("Fix `--deadline` in `options` of [compute.profile.trained_sae].")
     assert not failure.allow_retries
     assert not slurm.jobs()
 

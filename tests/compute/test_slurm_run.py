@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -26,7 +26,7 @@ from tests.compute.compute_helpers import (
     tiny_settings,
     wait_for,
 )
-from tests.compute.slurm_cluster import Cluster
+from tests.compute.slurm_cluster import Cluster, running_cluster
 
 pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]
@@ -197,3 +197,76 @@ def test_a_job_that_slurm_forgot(
     assert running.exists()
     [figures] = in_run(instance, compute, [job])
     assert figures["counted"] == 30
+
+
+def lose_the_state(slurm: Cluster, one: str) -> None:
+    """The controller forgets everything, and somebody's job gets the id of ours."""
+    slurm.restart_controller(forgets=True, first_job_id=int(one))
+    wait_for(
+        lambda: "tiny" in slurm.client("scontrol", "show", "config"), "the controller answers", 60
+    )
+    slurm.wait_idle(90)
+    theirs = slurm.client(
+        "sbatch", "--parsable", "--job-name=somebody_elses", "--mem=20M", "--wrap", "sleep 600"
+    )
+    assert theirs.strip() == one
+
+
+@pytest.fixture
+def own_cluster(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, slurm: Cluster
+) -> Iterator[Cluster]:
+    """A cluster whose ids may be given again."""
+    with running_cluster(tmp_path_factory.mktemp("slurm") / "c") as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+@pytest.mark.parametrize("when", ["while it is followed", "while Dagster is down"])
+def test_an_id_that_is_given_again_is_another_job(
+    instance: dg.DagsterInstance,
+    own_cluster: Cluster,
+    settings: Settings,
+    compute: SlurmCompute,
+    start_host: StartHost,
+    make_job: MakeJob,
+    tmp_path: Path,
+    when: str,
+) -> None:
+    job = make_job("a", 60)
+    if when == "while Dagster is down":
+        host = start_host(settings, "count", job)
+        wait_for(counts(tmp_path / "jobs/a"), "the job counts", 60)
+        os.kill(host.pid, signal.SIGKILL)
+        host.wait()
+        lose_the_state(own_cluster, own_cluster.jobs()[0])
+        thread = None
+    else:
+
+        def lose() -> None:
+            wait_for(counts(tmp_path / "jobs/a"), "the job counts", 60)
+            lose_the_state(own_cluster, own_cluster.jobs()[0])
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+    [figures] = in_run(instance, compute, [job])
+    if thread is not None:
+        thread.join()
+    assert figures["counted"] == 60
+    left = own_cluster.client("squeue", "-h", "-o", "%j %T").splitlines()
+    assert left == ["somebody_elses RUNNING"]
+    # terminating a run cancels its own job only
+    waiting = threading.Thread(
+        target=lambda: [
+            wait_for(lambda: len(own_cluster.jobs()) == 2, "ours is there, too", 60),
+            instance.report_run_canceling(instance.get_run_records(limit=1)[0].dagster_run),
+        ]
+    )
+    waiting.start()
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        in_run(instance, compute, [make_job("b", 6000)])
+    waiting.join()
+    wait_for(lambda: len(own_cluster.jobs()) == 1, "ours is gone")
+    left = own_cluster.client("squeue", "-h", "-o", "%j %T").splitlines()
+    assert left == ["somebody_elses RUNNING"]

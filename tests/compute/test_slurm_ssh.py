@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from saeborzoi.jobs.job import Job
-from saeborzoi_resources.compute import slurm as slurm_module
+from saeborzoi_resources.compute import slurm_submit
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from tests.compute.compute_helpers import failure_of, in_run, metadata_of, tiny_settings, wait_for
 from tests.compute.slurm_cluster import Cluster
@@ -117,7 +117,7 @@ def test_a_host_that_does_not_answer(
 ) -> None:
     if shutil.which("ssh") is None:
         pytest.skip("no ssh")
-    monkeypatch.setattr(slurm_module, "_SUBMIT_TRIES_S", 1.0)
+    monkeypatch.setattr(slurm_submit, "_SUBMIT_TRIES_S", 1.0)
     settings = tiny_settings(backend="slurm", ssh_host="nosuch.invalid")
     compute = SlurmCompute(settings, tmp_path / "jobs", "tiny_stages:touch")
     failure = failure_of(instance, compute, [make_job("a")])

@@ -52,8 +52,9 @@ def seqlets(work: Path, settings: Settings) -> pd.DataFrame:
             pd.read_parquet(top / "node_statistics.parquet").set_index("node")["n_nonzero"],
             read_windows(layer.train.windows),
             genome,
-            layer,
-            settings.selection,
+            width_bp=layer.seqlet_width,
+            **layer.geometry,
+            **settings.selection.model_dump(),
         )
     assert selection["selected"].sum() > 100
     return seqlets[seqlets["node"].isin(selection.loc[selection["selected"], "node"])]
@@ -103,9 +104,9 @@ def test_tastes_for_annotation_are_found(
         seqlets,
         {a.name: read_bed(a.path, a.class_column) for a in settings.data.annotation},
         read_windows(layer.train.windows),
-        layer,
-        settings.overlaps.n_shuffles,
-        seed=0,
+        width_bp=layer.seqlet_width,
+        **layer.geometry,
+        **settings.overlaps.model_dump(),
     )
     best = overlaps.sort_values("z_shuffled").drop_duplicates("node", keep="last")
     best = best.set_index("node")

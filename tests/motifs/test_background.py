@@ -34,3 +34,11 @@ def test_unreadable_genomes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.fa.gz").write_bytes(gzip.compress(b">c\nACGT\n" * 50)[:-9])
     with pytest.raises(InputError, match="cannot be read"):
         background.genome_frequencies(tmp_path / "cut.fa.gz")
+
+
+def test_letters_of_sequences_are_counted_on_one_strand_or_both() -> None:
+    np.testing.assert_array_equal(
+        background.letter_shares(["AAC", "aNG"], False), [0.6, 0.2, 0.2, 0]
+    )
+    np.testing.assert_allclose(background.letter_shares(["AAC", "aNG"], True), [0.3, 0.2, 0.2, 0.3])
+    np.testing.assert_array_equal(background.letter_shares([], True), [0.25] * 4)

@@ -66,3 +66,30 @@ def test_identifier_twice_is_refused(tmp_path: Path) -> None:
     path.write_text(f"MEME version 4\n\nMOTIF a\n{MATRIX}\nMOTIF a\n{MATRIX}")
     with pytest.raises(InputError, match="'a' stands twice"):
         check_databases([database(str(path))])
+
+
+def test_columns_without_a_count_are_uniform() -> None:
+    loaded = load_database(database("jaspar:JASPAR2022:UNVALIDATED:all"))
+    assert len(loaded.motifs) == 550
+    for motif in loaded.motifs:
+        np.testing.assert_allclose(motif.matrix.sum(axis=1), 1)
+    odd = next(m for m in loaded.motifs if m.identifier == "UN0498.1")
+    assert (odd.matrix == 0.25).all(axis=1).any()
+
+
+def test_a_missing_number_of_sites_changes_no_other_match(tmp_path: Path) -> None:
+    path = tmp_path / "known.meme"
+    words = ["TGACTCATGTCA", "CCACGTGGAACC", "GATTACAGATTA"]
+    text = "MEME version 4\n\n" + "".join(
+        f"MOTIF {word}\nletter-probability matrix: nsites= 20\n"
+        + "".join(" ".join(["0.03", "0.91"][b == a] for b in "ACGT") + "\n" for a in word)
+        for word in words
+    )
+    path.write_text(text)
+    whole = load_database(database(str(path)))
+    other = tmp_path / "nan.meme"
+    other.write_text(text.replace("nsites= 20", "nsites= nan", 1))
+    again = load_database(database(str(other)))
+    for a, b in zip(whole.motifs, again.motifs, strict=True):
+        np.testing.assert_array_equal(a.matrix, b.matrix)
+        assert a.n_sites == b.n_sites

@@ -97,7 +97,27 @@ def test_rna_and_header_without_fields(tmp_path: Path) -> None:
         (ONE.replace("0.95", "0.35"), "row 2: .*sum to 1"),
         (ONE.replace("0.95", "nan"), "sum to 1"),
         (ONE.replace("0.95", "A"), "not a number"),
-        (ONE.replace("ACGT", "ACDEFGHIKLMNPQRSTVWY"), "needed is a DNA"),
+        (ONE.replace("ACGT", "ACDEFGHIKLMNPQRSTVWY"), "line 3: .*needed is a DNA"),
+        (ONE.replace("ACGT", "ACGTN"), "line 3: alphabet 'ACGTN'"),
+        (ONE.replace("MA0004.1 Arnt", ""), "line 5: MOTIF without an identifier"),
+        (ONE.replace("MA0004.1", "a\x1b[1m"), "line 5: .*control characters"),
+        (ONE.replace("w= 2", "w= 1"), "line 6: motif 'MA0004.1' has 2 rows, its header says 1"),
+        (ONE.replace("\n 0.95", "\n\n 0.95").replace("w= 2", "w= 1"), "has 2 rows"),
+        (ONE.replace("w= 2", "").replace("0.95", "A"), "not a number .*'A' in row 2"),
+        (ONE.replace("0.2 0.8 0.0 0.0", "0.2 0.8 0.0"), "line 7: .*3 numbers in a row"),
+        (ONE.replace("0.2 0.8 0.0 0.0", "0.2 0.8 0.0 0.0 0"), "line 7: .*5 numbers in a row"),
+        (ONE.replace("w= 2", "w= two"), "not a number"),
+        (ONE.replace("alength= 4", "alength= 20"), "alength= 20; needed is 4"),
+        (ONE.replace("nsites= 20", "nsites= inf"), "nsites= inf"),
+        (ONE.replace("nsites= 20", "nsites= -3"), "nsites= -3"),
+        (ONE.replace("2.0e-1834", "-2"), "below 0"),
+        (ONE.replace("0.2 0.8", "-0.2 1.2"), "row 1"),
+        (ONE.replace("0.2 0.8 0.0 0.0", "0 0 0 0"), "row 1"),
+        (ONE.replace("0.2 0.8 0.0 0.0", "4 16 0 0"), "row 1"),
+        (ONE + "\n" + ONE.splitlines()[5] + "\n1 0 0 0\n1 0 0 0\n", "MOTIF line of its own"),
+        (ONE.replace("ALPHABET= ACGT", 'ALPHABET "DNA" DNA-LIKE\nA ~ T'), "without its END"),
+        (">MA0004.1 Arnt\nA [ 4 19 ]\nC [16 0 ]\n", "no motif in it"),
+        ("version https://git-lfs.github.com/spec/v1\noid x\n", "Git LFS pointer"),
     ],
 )
 def test_unusable_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -113,7 +133,12 @@ def test_missing_and_truncated_gzip(tmp_path: Path) -> None:
         read_meme(tmp_path / "none.meme")
     path = tmp_path / "cut.meme.gz"
     path.write_bytes(gzip.compress(ONE.encode())[:-12])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="truncated or damaged"):
+        read_meme(path)
+    damaged = bytearray(gzip.compress(ONE.encode() * 50))
+    damaged[30:40] = bytes(10)
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="truncated or damaged"):
         read_meme(path)
 
 
@@ -138,3 +163,68 @@ def test_numbers_far_beyond_floats_survive(log10: float) -> None:
 def test_zero() -> None:
     assert log10_of("0") == -math.inf
     assert text_of_log10(-math.inf) == "0"
+
+
+BLOCK = """\
+ALPHABET "DNA" DNA-LIKE
+# core
+C "Cytosine" 0000CC ~ G "Guanine" FFB300
+A "Adenine" CC0000 ~ T "Thymine" 008000
+N "Any base" = ACGT
+U = T
+END ALPHABET
+"""
+
+
+@pytest.mark.parametrize(
+    "alphabet",
+    [
+        BLOCK,
+        BLOCK.replace('"DNA" DNA-LIKE', "DNA-LIKE"),
+        'ALPHABET "RNA" RNA-LIKE\nA "A"\nC "C"\nG "G"\nU "U"\nT = U\nEND ALPHABET\n',
+        'ALPHABET= "ACGT"\n',
+        "ALPHABET=ACGU\n",
+    ],
+)
+def test_alphabets_with_the_usual_order(alphabet: str) -> None:
+    (motif,) = parse_meme(ONE.replace("ALPHABET= ACGT\n", alphabet), "x")
+    np.testing.assert_allclose(motif.matrix, [[0.2, 0.8, 0, 0], [0.95, 0, 0.05, 0]])
+
+
+def test_each_part_of_a_joined_file_has_its_own_order() -> None:
+    other = ONE.replace("ACGT", "TGCA").replace("MA0004.1", "b")
+    plain = ONE.replace("ALPHABET= ACGT\n", "").replace("MA0004.1", "c")
+    first, second, third = parse_meme(ONE + other + plain, "x")
+    np.testing.assert_allclose(first.matrix[0], [0.2, 0.8, 0, 0])
+    np.testing.assert_allclose(second.matrix[0], [0, 0, 0.8, 0.2])
+    np.testing.assert_allclose(third.matrix, first.matrix)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nsites= 20", "nsites= nan"),
+        ("nsites= 20", "nsites= NaN"),
+        ("nsites= 20", ""),
+        (" w= 2", ""),
+        ("\n 0.95", "\n\n 0.95"),
+        ("MEME version", "\ufeffMEME version"),
+        ("\n", "\r\n"),
+        (" w= 2", " w=2"),
+    ],
+)
+def test_harmless_oddities_change_nothing(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "db.meme"
+    path.write_bytes(ONE.replace(old, new).encode())
+    (motif,) = read_meme(path)
+    np.testing.assert_allclose(motif.matrix, [[0.2, 0.8, 0, 0], [0.95, 0, 0.05, 0]])
+    assert motif.n_sites == 20
+
+
+def test_names_in_latin_1_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "db.meme"
+    path.write_bytes(ONE.replace("Arnt", "Kr\u00fcppel").encode("latin-1"))
+    assert read_meme(path)[0].name == "Kr\u00fcppel"
+    path.write_bytes(ONE.encode("utf-16-le"))
+    with pytest.raises(InputError, match="zero byte"):
+        read_meme(path)

@@ -164,5 +164,7 @@ def test_program_that_fails_and_unreadable_output(tmp_path: Path) -> None:
     with pytest.raises(MissingProgramError, match="ended with 2: out of luck"):
         discover(seqlets(), settings)
     settings = Motifs(engine="meme", executable=player(tmp_path / "cut", "MOTIF A MEME-1\n"))
-    with pytest.raises(InputError, match=r"output of .*cut: motif 'A' has no letter-probability"):
+    with pytest.raises(
+        InputError, match=r"output of .*cut, line 1: motif 'A' has no letter-probability"
+    ):
         discover(seqlets(), settings)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from saeborzoi.nodes.embedding import embed_nodes, node_locus_matrix
-from saeborzoi.settings.sections import Embedding
 
 
 def seqlets(n_groups: int, n_each: int, seed: int = 0) -> pd.DataFrame:
@@ -46,12 +45,12 @@ def test_matrix_shares_loci() -> None:
 @pytest.mark.slow  # UMAP compiles itself
 def test_groups_come_out_as_clusters_whatever_their_strength() -> None:
     nodes, matrix = node_locus_matrix(seqlets(n_groups=3, n_each=25))
-    result = embed_nodes(nodes, matrix, Embedding(n_clusters=3))
+    result = embed_nodes(nodes, matrix, n_clusters=3)
     group = nodes // 3 % 3
     table = pd.crosstab(group, result["cluster"])
     assert (table > 0).sum().tolist() == [1, 1, 1], table
     assert result["cluster"].value_counts().is_monotonic_decreasing
-    again = embed_nodes(nodes, matrix, Embedding(n_clusters=3))
+    again = embed_nodes(nodes, matrix, n_clusters=3)
     pd.testing.assert_frame_equal(result, again)
 
 
@@ -61,7 +60,7 @@ def test_few_nodes(n: int) -> None:
     frame = frame[frame["node"] < 3 * n]
     nodes, matrix = node_locus_matrix(frame)
     assert len(nodes) == n
-    result = embed_nodes(nodes, matrix, Embedding())
+    result = embed_nodes(nodes, matrix)
     assert result["node"].tolist() == nodes.tolist()
     assert np.isfinite(result[["umap_1", "umap_2"]].to_numpy()).all()
     assert set(result["cluster"]) == set(range(min(n, 25)))
@@ -69,5 +68,5 @@ def test_few_nodes(n: int) -> None:
 
 def test_nodes_at_one_place_are_one_cluster() -> None:
     frame = pd.concat([seqlets(1, 1).assign(node=n) for n in range(2)])
-    result = embed_nodes(*node_locus_matrix(frame.iloc[:40]), Embedding())
+    result = embed_nodes(*node_locus_matrix(frame.iloc[:40]))
     assert result["cluster"].tolist() == [0]

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 
 from saeborzoi.genome.coordinates import Windows
 from saeborzoi.nodes.overlaps import annotation_overlaps
-from saeborzoi.settings.sections import Layer, ShardSet
 
-NOWHERE = ShardSet(shards=Path("shards"), windows=Path("w.bed"))
-LAYER = Layer(
-    name="l", n_channels=4, bp_per_position=4, pad_bp=8, seqlet_width_bp=10, train=NOWHERE
-)
+LAYER = {"width_bp": 10, "bp_per_position": 4, "pad_bp": 8}
 BED = ["chrom", "start_bp", "end_bp", "annotation_class"]
 
 
@@ -63,7 +59,7 @@ def test_counts_equal_brute_force(
 ) -> None:
     bed = pd.DataFrame([(c, s, s + w, k) for c, s, w, k in regions], columns=BED)
     result = annotation_overlaps(
-        seqlets(seqlet_rows), {"rmsk": bed}, windows(0), LAYER, n_shuffles=1, seed=0
+        seqlets(seqlet_rows), {"rmsk": bed}, windows(0), **LAYER, n_shuffles=1, seed=0
     )
     expected = {}
     for node in {node for node, _, _ in seqlet_rows}:
@@ -92,7 +88,7 @@ def test_chance_is_the_share_of_the_scanned_genome() -> None:
     rows = [(0, "chr1", 100_000 + 4 * i) for i in range(200)]
     rows += [(1, "chr1", 102_000 + 4 * i) for i in range(200)]
     result = annotation_overlaps(
-        seqlets(rows), {"a": bed}, windows(100_000, 102_000), LAYER, n_shuffles=500, seed=0
+        seqlets(rows), {"a": bed}, windows(100_000, 102_000), **LAYER, n_shuffles=500, seed=0
     ).set_index("node")
     assert result["n_overlapping"].tolist() == [200, 0]
     # seqlets reach out 5 bp from their centre: a little more than a sixth
@@ -115,7 +111,7 @@ def test_interval_of_the_odds_ratio_holds_one_where_nothing_is_there() -> None:
     start = rng.integers(0, 200_000 // 4, 200 * 300) * 4
     rows = [(i // 300, "chr1", int(s)) for i, s in enumerate(start)]
     result = annotation_overlaps(
-        seqlets(rows), {"a": bed}, windows(0, core_bp=200_000), LAYER, n_shuffles=10, seed=0
+        seqlets(rows), {"a": bed}, windows(0, core_bp=200_000), **LAYER, n_shuffles=10, seed=0
     )
     holds = (result["odds_ratio_low"] < 1) & (result["odds_ratio_high"] > 1)
     assert 0.9 < holds.mean() < 0.99
@@ -127,7 +123,7 @@ def test_seed_decides_and_order_does_not() -> None:
     frame = seqlets([(n, "chr1", 4 * i) for n in (4, 2) for i in range(50)])
 
     def run(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-        return annotation_overlaps(frame, {"x": bed, "y": bed}, windows(0), LAYER, 10, seed)
+        return annotation_overlaps(frame, {"x": bed, "y": bed}, windows(0), **LAYER, seed=seed)
 
     first = run(frame, 7)
     assert list(first["annotation_class"].unique()) == ["a", "b"]
@@ -140,14 +136,13 @@ def test_seed_decides_and_order_does_not() -> None:
 def test_nothing_to_compare_is_an_empty_table(what: str) -> None:
     bed = pd.DataFrame([("chr1", 500, 900, "b")], columns=BED)
     frame = seqlets([(0, "chr1", 4)])
-    full = annotation_overlaps(frame, {"a": bed}, windows(0), LAYER, 1, 0)
+    full = annotation_overlaps(frame, {"a": bed}, windows(0), **LAYER, n_shuffles=1)
     empty = annotation_overlaps(
         frame.iloc[:0] if what == "seqlets" else frame,
         {} if what == "annotations" else {"a": bed},
         windows(0),
-        LAYER,
-        1,
-        0,
+        **LAYER,
+        n_shuffles=1,
     )
     assert empty.empty
     assert list(empty) == list(full)

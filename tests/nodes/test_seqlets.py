@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,7 @@ import pytest
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Genome, Windows
 from saeborzoi.nodes.seqlets import make_seqlets
-from saeborzoi.settings.sections import Layer, Selection, ShardSet
 
-NOWHERE = ShardSet(shards=Path("shards"), windows=Path("w.bed"))
 SEQUENCE = "".join(np.random.default_rng(0).choice(list("acgtACGT"), 400))
 SEQUENCE = SEQUENCE[:200] + "N" + SEQUENCE[201:]
 
@@ -39,15 +38,8 @@ def windows(chrom: str = "chr1") -> Windows:
     )
 
 
-def layer(width: int) -> Layer:
-    return Layer(
-        name="l",
-        n_channels=4,
-        bp_per_position=4,
-        pad_bp=8,
-        seqlet_width_bp=width,
-        train=NOWHERE,
-    )
+def layer(width: int) -> dict[str, int]:
+    return {"width_bp": width, "bp_per_position": 4, "pad_bp": 8}
 
 
 def top(*rows: tuple[int, int, int, int, float]) -> pd.DataFrame:
@@ -59,14 +51,14 @@ def counts(**nodes: int) -> pd.Series:
     return pd.Series({int(name[1:]): count for name, count in nodes.items()})
 
 
-EASY = Selection(n_top=10, min_nonzero=1, min_strong=1)
+EASY: dict[str, Any] = {"n_top": 10, "min_nonzero": 1, "min_strong": 1}
 
 
 @pytest.mark.parametrize("width", [14, 13])
 def test_sequence_is_the_reference_around_the_position(genome: Genome, width: int) -> None:
     activations = top((5, 0, 1, 20, 3.0), (5, 1, 0, 10, 2.0), (9, 0, 0, 11, 9.0))
     seqlets, selection = make_seqlets(
-        activations, counts(n5=2), windows(), genome, layer(width), EASY
+        activations, counts(n5=2), windows(), genome, **layer(width), **EASY
     )
     # position 20 of the second window: 200 - 8 + 20 * 4 = 272, centre 274
     assert seqlets["start_bp"].tolist() == [274 - width // 2, 34 - width // 2]
@@ -96,14 +88,16 @@ def test_ends_and_unknown_bases_are_dropped_and_counted(genome: Genome) -> None:
         (0, 3, 0, 20, 2.0),
         (0, 4, 0, 30, 0.0),  # does not fire
     )
-    seqlets, selection = make_seqlets(activations, counts(n0=4), windows(), genome, layer(14), EASY)
+    seqlets, selection = make_seqlets(
+        activations, counts(n0=4), windows(), genome, **layer(14), **EASY
+    )
     assert seqlets["rank"].tolist() == [3]
     assert selection["n_dropped"].tolist() == [3]
     assert selection["n_seqlets"].tolist() == [1]
 
 
 def test_reasons(genome: Genome) -> None:
-    rule = Selection(n_top=4, min_nonzero=1000, min_strong=3)
+    rule = {"n_top": 4, "min_nonzero": 1000, "min_strong": 3}
     rows = [(n, r, 0, 10 + r, a) for n in (1, 2, 3) for r, a in enumerate((9.0, 8.0, 1.0, 1.0))]
     rows += [(4, r, 0, 10 + r, 2.0) for r in range(9)]
     rows += [(6, r, 0, 2, 2.0) for r in range(3)]
@@ -112,8 +106,8 @@ def test_reasons(genome: Genome) -> None:
         counts(n0=0, n1=312, n2=1000, n3=5000, n4=1500, n6=2000),
         windows(),
         genome,
-        layer(14),
-        rule,
+        **layer(14),
+        **rule,
     )
     few = "2 top positions above 0.5 x mean, needed 3"
     assert dict(zip(selection["node"], selection["reason"], strict=True)) == {
@@ -133,17 +127,15 @@ def test_strong_is_above_a_fraction_of_the_statistic(
     genome: Genome, statistic: str, strong: int
 ) -> None:
     rows = [(0, r, 0, 10 + r, a) for r, a in enumerate((10.0, 6.0, 4.0, 1.0))]
-    rule = Selection.model_validate(
-        {"min_nonzero": 1, "min_strong": 1, "strong_statistic": statistic}
-    )
-    _, selection = make_seqlets(top(*rows), counts(n0=4), windows(), genome, layer(14), rule)
+    rule: dict[str, Any] = {"min_nonzero": 1, "min_strong": 1, "strong_statistic": statistic}
+    _, selection = make_seqlets(top(*rows), counts(n0=4), windows(), genome, **layer(14), **rule)
     assert selection["n_strong"].tolist() == [strong]
 
 
 def test_chromosome_that_the_genome_lacks_is_refused(genome: Genome) -> None:
     with pytest.raises(InputError, match="line 1: chromosome 'chrX' is not in the genome"):
         make_seqlets(
-            top((0, 0, 0, 20, 1.0)), counts(n0=1), windows("chrX"), genome, layer(14), EASY
+            top((0, 0, 0, 20, 1.0)), counts(n0=1), windows("chrX"), genome, **layer(14), **EASY
         )
 
 
@@ -155,9 +147,9 @@ def test_batches_give_the_same_as_all_at_once(genome: Genome) -> None:
         for r in range(8)
     ]
     n_nonzero = counts(n0=8, n1=8, n2=8, n3=8, n4=8, n5=8)
-    whole = make_seqlets(top(*rows), n_nonzero, windows(), genome, layer(14), EASY)
+    whole = make_seqlets(top(*rows), n_nonzero, windows(), genome, **layer(14), **EASY)
     parts = [
-        make_seqlets(top(*rows), n_nonzero.iloc[cut], windows(), genome, layer(14), EASY)
+        make_seqlets(top(*rows), n_nonzero.iloc[cut], windows(), genome, **layer(14), **EASY)
         for cut in (slice(0, 1), slice(1, 6))
     ]
     for one, many in zip(whole, zip(*parts, strict=True), strict=True):

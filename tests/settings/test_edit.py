@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from saeborzoi.errors import PartitionKeyError, SettingsError
-from saeborzoi.settings.edit import add_sae, make_hyperparameters
-from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.edit import add_sae
+from saeborzoi.settings.hyperparameters import Hyperparameters, make_hyperparameters
 from saeborzoi.settings.load import load_settings
 
 _HEAD = """\

@@ -9,9 +9,9 @@ import pytest
 
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.errors import CatalogError, PartitionKeyError
+from saeborzoi.pipeline import ARTIFACT, ARTIFACTS
 from saeborzoi.settings.hyperparameters import node_key
-from saeborzoi_assets.chain import CHAIN
-from saeborzoi_assets.definitions import ARTIFACTS
+from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.trace import Link, as_text, trace
 
@@ -41,7 +41,7 @@ def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("shards/activations_0.h5", "windows.bed", "genome.fa"):
         (tmp_path / name).write_text(name)
     (tmp_path / "dagster_project.toml").write_text(_SETTINGS)
-    for asset in CHAIN:
+    for asset in ARTIFACTS:
         _make(tmp_path, asset.name, (0, 1, 2, 3) if asset.grain == "node" else None)
     return tmp_path
 
@@ -59,26 +59,24 @@ def _platform(project: Path) -> Platform:
 def _make(project: Path, name: str, nodes: tuple[int, ...] | None, run: str = "run-1") -> None:
     """Catalogue an asset as it would be made now."""
     platform = _platform(project)
-    asset = next(asset for asset in CHAIN if asset.name == name)
-    owner = {"layer": "conv1d_1", "project": PROJECT}.get(asset.grain, KEY)
-    version = asset.version_of(platform, owner, nodes)
+    grain = ARTIFACT[name].grain
+    owner = {"layer": "conv1d_1", "project": PROJECT}.get(grain, KEY)
+    version = platform.version_of(name, owner, nodes)
     artifact = project / "store" / f"{name}-{nodes and nodes[0]}-{run}"
     artifact.mkdir(parents=True)
     code = version.made_from["code"]
-    scope = {"layer": Scope(layer=owner), "project": Scope()}.get(
-        asset.grain, Scope(None, owner, nodes)
-    )
+    scope = {"layer": Scope(layer=owner), "project": Scope()}.get(grain, Scope(None, owner, nodes))
     platform.catalog.replace(
         Made(name, run, code, version.digest, artifact, version.made_from), scope, {}
     )
 
 
 def _states(project: Path, key: str) -> dict[str, str]:
-    return {link.asset: link.state for link in trace(_platform(project), key, CHAIN).links}
+    return {link.asset: link.state for link in trace(_platform(project), key).links}
 
 
 def _link(project: Path, asset: str, key: str = f"{KEY}|n0003") -> Link:
-    (link,) = [link for link in trace(_platform(project), key, CHAIN).links if link.asset == asset]
+    (link,) = [link for link in trace(_platform(project), key).links if link.asset == asset]
     return link
 
 
@@ -89,13 +87,14 @@ def _edit(project: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_the_chain_covers_every_asset_of_the_graph_that_is_catalogued() -> None:
-    named = {asset.name for asset in CHAIN}
-    assert named == {module.NAME for module in ARTIFACTS if hasattr(module, "version_of")}
+def test_the_graph_has_every_artifact_and_the_files(made_project: Path) -> None:
+    graph = build_definitions(made_project / "dagster_project.toml").resolve_asset_graph()
+    named = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert named == {"input_files", *ARTIFACT}
 
 
 def test_a_fresh_chain_is_current_and_leads_to_run_files_and_artifact(project: Path) -> None:
-    found = trace(_platform(project), f"{KEY}|n0003", CHAIN)
+    found = trace(_platform(project), f"{KEY}|n0003")
     assert found.is_current
     assert {link.state for link in found.links} == {"current"}
     link = _link(project, "seqlets")
@@ -124,7 +123,7 @@ def test_other_data_make_a_result_stale_and_what_rests_on_it_too(project: Path) 
     assert states["tomtom_matches"] == "rests on stale"
     assert "files changed" in _link(project, "trained_sae").reason
     assert _link(project, "seqlets").reason == "top_activations"
-    assert "stale: files changed" in as_text(trace(_platform(project), KEY, CHAIN))
+    assert "stale: files changed" in as_text(trace(_platform(project), KEY))
 
 
 def test_a_changed_setting_is_named_with_both_values(project: Path) -> None:
@@ -155,9 +154,7 @@ def test_a_node_stays_current_where_only_others_of_its_batch_were_made_again(
 
 def test_an_sae_shows_one_link_for_nodes_made_together(project: Path) -> None:
     _make(project, "seqlets", (0, 1), "run-2")
-    links = [
-        link for link in trace(_platform(project), KEY, CHAIN).links if link.asset == "seqlets"
-    ]
+    links = [link for link in trace(_platform(project), KEY).links if link.asset == "seqlets"]
     assert [(link.partition, link.run_id, link.n_partitions) for link in links] == [
         (f"{KEY}|n0002 ... {KEY}|n0003", "run-1", 2),
         (f"{KEY}|n0000 ... {KEY}|n0001", "run-2", 2),
@@ -208,10 +205,10 @@ def test_what_does_not_exist_is_refused(
     project: Path, key: str, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        trace(_platform(project), key, CHAIN)
+        trace(_platform(project), key)
 
 
 def test_without_a_catalogue_there_is_nothing_to_trace(tmp_path: Path) -> None:
     (tmp_path / "dagster_project.toml").write_text(_SETTINGS)
     with pytest.raises(CatalogError, match="materialize an asset first"):
-        trace(_platform(tmp_path), KEY, CHAIN)
+        trace(_platform(tmp_path), KEY)

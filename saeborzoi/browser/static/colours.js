@@ -86,7 +86,7 @@ function range(value, share = 0.98) {
     : [0, 1];
 }
 
-const COLOURINGS = {
+const COLOURINGS = lookup({
   family: {
     word: "family of the best match",
     make: () => categories(familyOf, "family", (v) => v, "other families"),
@@ -146,7 +146,7 @@ const COLOURINGS = {
       );
     },
   },
-};
+});
 const colouring = () =>
   (COLOURINGS[view.colour] || COLOURINGS.family).make(isDark() ? "dark" : "light");
 

@@ -1,6 +1,10 @@
 // Elements, numbers and words: what every part of the page uses. Text only ever enters the page as
 // text nodes and attributes, so that a name with markup in it does nothing.
 
+// Entries looked up by what an address, a file or a reader names: only what stands in them is found,
+// not what every object has ("constructor").
+const lookup = (entries) => Object.assign(Object.create(null), entries);
+
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -130,7 +134,7 @@ const kept = {
   },
 };
 
-const THEMES = { auto: "as the system", light: "light", dark: "dark" };
+const THEMES = lookup({ auto: "as the system", light: "light", dark: "dark" });
 const themeListeners = [];
 function startTheme() {
   const button = byId("theme-button");

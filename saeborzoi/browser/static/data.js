@@ -112,7 +112,7 @@ function rowsOfFour(values) {
 const reverseComplement = (matrix) => [...matrix].reverse().map((row) => [...row].reverse());
 
 // State of a node: a letter in the data, a word and a meaning on the page.
-const STATES = {
+const STATES = lookup({
   m: { word: "matched", meaning: "A significant motif was found and it matches a known one." },
   u: {
     word: "motif, no match",
@@ -131,14 +131,14 @@ const STATES = {
     meaning: "The node fires, but its seqlets did not pass the selection.",
   },
   d: { word: "dead", meaning: "The node fires at no position of the data." },
-};
+});
 const stateOf = (node) => D.states[node];
 const targetOf = (node) => D.match[node];
 const nameOfTarget = (target) =>
   target < 0 ? null : D.targets.name[target] || D.targets.id[target];
 const familyOf = (node) => (targetOf(node) < 0 ? null : D.targets.family[targetOf(node)]);
 const flagsOf = (node) => D.flags.filter((_, bit) => D.flag[node] & (1 << bit));
-const FLAG_MEANINGS = {
+const FLAG_MEANINGS = lookup({
   palindrome: "The motif equals its reverse complement.",
   "not enriched":
     "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
@@ -148,4 +148,4 @@ const FLAG_MEANINGS = {
   composition: "The motif is as wide as the seqlets and nearly all are its sites: composition.",
   repeat: "The sites are copies of one element of the genome, as repeats are, and count once.",
   few_sites: "The motif has fewer sites than a node's motif needs.",
-};
+});

@@ -192,23 +192,38 @@ const EXPORTS = {
   },
 };
 
-// Minimal MEME format, version 4, of the motifs that the page shows.
+// MEME format of the motifs that the page shows, as `format_meme` in meme_format.py writes it.
 function memeText(motifs) {
-  const head =
-    "MEME version 4\n\nALPHABET= ACGT\n\nstrands: + -\n\nBackground letter frequencies\nA 0.25 C 0.25 G 0.25 T 0.25\n";
+  const { background, strands } = M.meme;
+  const shares = background.map((share, i) => `${"ACGT"[i]} ${share.toFixed(5)}`).join(" ");
+  const head = `MEME version 5\n\nALPHABET= ACGT\n\nstrands: ${strands}\n\nBackground letter frequencies\n${shares}\n`;
   return (
     head +
     motifs
       .map((motif) => {
         const rows = rowsOfFour(motif.matrix);
-        const lines = rows.map((row) => " " + row.map((p) => p.toFixed(6)).join("  "));
+        const lines = rows.map((row) => row.map((p) => p.toFixed(6)).join(" "));
+        const name = `node${motif.node}_motif${motif.motif} ${field(motif.consensus || "")}`;
         return (
-          `\nMOTIF node${motif.node}_motif${motif.motif} ${field(motif.consensus || "")}\n\n` +
-          `letter-probability matrix: alength= 4 w= ${rows.length} nsites= ${motif.n_sites || 20} E= ${plainScientific(motif.log10_e)}\n${lines.join("\n")}\n`
+          `\nMOTIF ${name.trimEnd()}\n` +
+          `letter-probability matrix: alength= 4 w= ${rows.length} nsites= ${motif.n_sites} E= ${memeNumber(motif.log10_e)}\n${lines.join("\n")}\n`
         );
       })
       .join("")
   );
+}
+
+// A number from its log10, as MEME prints E-values: 2.0e-1834.
+function memeNumber(log10) {
+  if (isMissing(log10)) return "0";
+  let exponent = Math.floor(log10);
+  let mantissa = (10 ** (log10 - exponent)).toFixed(1);
+  if (mantissa === "10.0") {
+    mantissa = "1.0";
+    exponent += 1;
+  }
+  const digits = String(Math.abs(exponent)).padStart(3, "0");
+  return `${mantissa}e${exponent < 0 ? "-" : "+"}${digits}`;
 }
 
 function svgText(element) {

@@ -70,7 +70,7 @@ const map = {
     const [x, y, zoom] = view.map.split(",").map(Number);
     if (view.map && [x, y, zoom].every(Number.isFinite)) {
       this.centre = [x, y];
-      this.scale = this.fitScale * zoom;
+      this.scale = this.fitScale * Math.min(Math.max(zoom, 0.5), 60);
     } else this.centreAll();
   },
   centreAll() {

@@ -49,14 +49,14 @@ function fits(pattern, consensus) {
 }
 const masks = (letters) => [...letters.toUpperCase()].map((letter) => IUPAC[letter] || 15);
 
-const SEARCH_FIELDS = {
+const SEARCH_FIELDS = lookup({
   tf: "target",
   factor: "target",
   family: "family",
   node: "node",
   motif: "motif",
   class: "class",
-};
+});
 
 // "quoted words" stay together; field:word looks there only; every term must be met.
 function parseSearch(query) {
@@ -180,7 +180,7 @@ function filterTests(view) {
 }
 const classKey = (annotation) => `${annotation.annotation}/${annotation.class}`;
 
-const SORT_KEYS = {
+const SORT_KEYS = lookup({
   node: () => (node) => node,
   match: () => {
     // rank the names once: comparing ten thousand strings on every click is slow
@@ -198,7 +198,7 @@ const SORT_KEYS = {
   seqlets: () => (node) => D.n_seqlets[node],
   frequency: () => (node) => D.frequency[node],
   state: () => (node) => "muxpnd".indexOf(stateOf(node)) * 1e6 + D.flag[node],
-};
+});
 
 // The column that the order is shown at; a search without a chosen order ranks by what it names.
 const shownSort = () => (view.sort ? view.sort.replace("-", "") : wanted.size ? "" : "q");

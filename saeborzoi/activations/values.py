@@ -1,0 +1,122 @@
+"""Whether stored values can be activations: a few slabs of each shard are looked at.
+
+That every value is finite is looked at wherever values are read (`reader.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saeborzoi.activations.reader import Raw
+from saeborzoi.activations.shards import ShardFolder, kept_pieces
+from saeborzoi.errors import InputError
+from saeborzoi.genome.coordinates import Windows, read_windows
+from saeborzoi.settings.sections import Layer, ShardSet
+
+_SLAB = 256
+_SMALLEST, _LARGEST = 2.0**-66, 2.0**33
+"""Beyond 1e-20 ... 1e10 lie next to no activations, but most integers read as bfloat16."""
+_MAX_BEYOND = 0.2
+_SHOWN_SHARDS = 3
+
+
+def check_shards(layer: Layer, shard_set: ShardSet) -> tuple[ShardFolder, str | None]:
+    """Check a shard set as far as seconds allow: shapes, windows, and values of a few slabs.
+
+    Parameters
+    ----------
+    layer
+        Says how many channels there are and how positions lie on the genome.
+    shard_set
+        The layer's training or validation data.
+
+    Returns
+    -------
+    tuple
+        The folder, and what `unnamed_shards` says of it.
+
+    Raises
+    ------
+    InputError
+        As `ShardFolder.open`, `kept_pieces` and `require_plausible`.
+    """
+    folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+    kept_pieces(folder, layer, shard_set)
+    require_plausible(folder)
+    return folder, unnamed_shards(folder, read_windows(shard_set.windows))
+
+
+def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:
+    """Read up to `n_sampled` slabs of 256 positions of each shard and look at the values.
+
+    Raises
+    ------
+    InputError
+        Where a slab cannot be read or holds NaN or infinity; where a shard holds nothing but
+        zeros in every row that is looked at; or where more than a fifth of the values that are
+        not 0 are of a size that no network makes, as of integers read as bfloat16.
+    """
+    n_values = n_beyond = 0
+    example = 0.0
+    with folder.reader() as reader:
+        for place, shard in enumerate(folder.shards):
+            empty = True
+            rows = np.unique(np.linspace(0, shard.n_sequences - 1, n_sampled).astype(int))
+            for row in rows.tolist():
+                start = row * 97 % max(1, folder.n_positions - _SLAB + 1)
+                positions = slice(start, min(start + _SLAB, folder.n_positions))
+                block = reader.read(place, slice(row, row + 1), positions)
+                size = _sizes(block)
+                beyond = size[(size > 0) & ((size < _SMALLEST) | (size > _LARGEST))]
+                n_values += int((size > 0).sum())
+                n_beyond += len(beyond)
+                example = float(beyond[0]) if len(beyond) else example
+                empty &= not size.any()
+            # only then whole rows: padding may well be 0
+            for row in rows.tolist() if empty else ():
+                for start in range(0, folder.n_positions, _SLAB * 16):
+                    positions = slice(start, min(start + _SLAB * 16, folder.n_positions))
+                    if _sizes(reader.read(place, slice(row, row + 1), positions)).any():
+                        empty = False
+                        break
+            if empty:
+                raise InputError(
+                    f"{shard.path}: nothing but zeros in {len(rows)} of {shard.n_sequences} rows "
+                    "that were looked at, as of a file that was made and never filled; make this "
+                    "shard again"
+                )
+    if n_beyond > _MAX_BEYOND * n_values:
+        kind = folder.dtype.name
+        seen = "uint16, read as bfloat16" if kind == "uint16" else kind
+        raise InputError(
+            f"{folder.folder}: {n_beyond:,} of {n_values:,} sampled values that are not 0 "
+            f"({seen}) are of a size that no network makes, e.g. {example:.2g}; needed are "
+            "activations in float16, float32 or bfloat16: turn quantized integers into float16 "
+            "first, and mind the byte order"
+        )
+
+
+def unnamed_shards(folder: ShardFolder, windows: Windows) -> str | None:
+    """Which shards no window names, in words; None where each has one."""
+    if not len(windows) or windows.shard[0] < 0:
+        return None
+    named = set(windows.shard.tolist())
+    unnamed = [shard for shard in folder.shards if shard.index not in named]
+    if not unnamed:
+        return None
+    some = ", ".join(shard.path.name for shard in unnamed[:_SHOWN_SHARDS])
+    n_rows = sum(shard.n_sequences for shard in unnamed)
+    return (
+        f"{len(unnamed)} of {len(folder.shards)} shards ({some}"
+        f"{', ...' if len(unnamed) > _SHOWN_SHARDS else ''}; {n_rows:,} rows) stand in no line of "
+        f"{windows.path.name}: they are neither trained on nor searched; add their lines or move "
+        "them away"
+    )
+
+
+def _sizes(block: Raw) -> NDArray[np.float32]:
+    """Absolute values of a block, flat."""
+    if block.dtype == np.uint16:
+        block = (block.astype(np.uint32) << 16).view(np.float32)
+    return np.abs(block.ravel().astype(np.float32))

@@ -1,0 +1,292 @@
+"""Loaders: from what the settings say to a `SequenceModel`.
+
+`"borzoi-pytorch:<folder>"`, `"keras-h5:<file>"` and `"package.module:function"` (or
+`"file.py:function"`). A loader gives a module; that it is in evaluation mode, frozen, and complete
+is seen to here. A user's code is imported here and nowhere else: call it in a worker.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.models.model import Dtype, LoadedModel, SequenceModel, fingerprint_of_tensors
+
+BORZOI, KERAS = "borzoi-pytorch", "keras-h5"
+
+
+def load_model(
+    loader: str,
+    *,
+    weights: Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    input_bp: int | None = None,
+    dtype: Dtype = "float32",
+    device: str = "auto",
+) -> SequenceModel:
+    """Load a model.
+
+    Parameters
+    ----------
+    loader
+        See the module.
+    weights
+        File or folder that a user's function gets as `weights`.
+    arguments
+        Passed to the loader by name.
+    input_bp
+        Base pairs that the model takes at once, where its loader does not say.
+    dtype
+        See `SequenceModel`.
+    device
+        "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:1".
+
+    Raises
+    ------
+    InputError
+        Where there is no such loader, it fails, its tensors are not complete, or the length of
+        the input is not known.
+    """
+    loaded = _loaded(loader, weights, dict(arguments or {}))
+    module = loaded.module
+    _require_complete(module, loader)
+    # a constructor leaves batch norm and dropout in training mode
+    module.eval().requires_grad_(False)
+    length = input_bp or loaded.input_bp
+    if length is None:
+        raise InputError(
+            f"[model] loader {loader!r}: it does not say how many base pairs the model takes; set "
+            "input_bp of [model], or return a LoadedModel with input_bp"
+        )
+    where = _device(device)
+    fingerprint = fingerprint_of_tensors(module)
+    return SequenceModel(
+        module=_moved(module, where),
+        input_bp=length,
+        outputs=loaded.outputs,
+        layers=dict(loaded.layers),
+        fingerprint=fingerprint,
+        device=where,
+        dtype=dtype,
+        _forward=loaded.forward,
+    )
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a `.safetensors` file, or of a `.pth`, `.pt` or `.bin` that holds tensors alone.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, or holds pickled code, which is not executed.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; fix the path in [model]") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: holds pickled Python objects beside tensors, which could run any code and "
+            "are not loaded; save `model.state_dict()`, best as .safetensors"
+        ) from None
+    except Exception as error:
+        raise InputError(
+            f"{path}: its tensors cannot be read ({error}); needed is .safetensors or the file of "
+            "a state_dict, whole"
+        ) from None
+    if not isinstance(stored, dict) or not all(isinstance(t, Tensor) for t in stored.values()):
+        raise InputError(
+            f"{path}: holds no plain state_dict; needed is a mapping of names to tensors: save "
+            "`model.state_dict()`"
+        )
+    return stored
+
+
+def load_strictly(
+    module: nn.Module, tensors: Mapping[str, Tensor], origin: str, assign: bool = False
+) -> None:
+    """Put tensors into a module; every one must be there, and no other.
+
+    Parameters
+    ----------
+    origin
+        Where they come from, for messages.
+    assign
+        Take the tensors themselves instead of copying them.
+
+    Raises
+    ------
+    InputError
+        Names what is missing, what is not expected, and what has another shape.
+    """
+    wanted = {n: t for n, t in module.state_dict().items() if not n.endswith("num_batches_tracked")}
+    given = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
+    problems = [
+        f"{what}: {_some(names)}"
+        for what, names in (
+            ("missing", sorted(wanted.keys() - given.keys())),
+            ("not expected", sorted(given.keys() - wanted.keys())),
+            (
+                "of another shape",
+                [
+                    f"{n} {tuple(given[n].shape)} instead of {tuple(wanted[n].shape)}"
+                    for n in sorted(wanted.keys() & given.keys())
+                    if given[n].shape != wanted[n].shape
+                ],
+            ),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"{origin}: its tensors are not this model's ({'; '.join(problems)}); with any other "
+            "the layers would hold random numbers: bring the weights of this architecture"
+        )
+    module.load_state_dict(dict(tensors), strict=False, assign=assign)
+
+
+def _some(names: list[str], n: int = 5) -> str:
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+
+
+def _loaded(loader: str, weights: Path | None, arguments: dict[str, Any]) -> LoadedModel:
+    place, colon, rest = loader.rpartition(":")
+    kind = loader.partition(":")[0]
+    if not colon or not rest:
+        raise InputError(
+            f"[model] loader = {loader!r}: needed is 'borzoi-pytorch:<folder>', 'keras-h5:<file>' "
+            "or 'package.module:function'"
+        )
+    if kind in (BORZOI, KERAS):
+        if weights is not None:
+            raise InputError(
+                f"[model] weights = {str(weights)!r}: {kind} has its path in `loader`; remove it"
+            )
+        path = Path(loader.partition(":")[2])
+        if kind == BORZOI:
+            from saeborzoi.models.borzoi import load_borzoi as function
+        else:
+            from saeborzoi.models.keras_h5 import load_keras_h5 as function  # type: ignore[assignment]
+        return _called(function, loader, {"path": path, **arguments})
+    function = _user_function(place, rest, loader)  # type: ignore[assignment]
+    if weights is not None:
+        arguments = {"weights": weights, **arguments}
+    return _called(function, loader, arguments)
+
+
+def _called(
+    function: Callable[..., object], loader: str, arguments: dict[str, Any]
+) -> LoadedModel:
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise InputError(
+            f"[model] loader {loader!r} takes {inspect.signature(function)}, but "
+            f"{', '.join(arguments) or 'nothing'} was given: {error}; fix `arguments` or "
+            "`weights` of [model]"
+        ) from None
+    try:
+        loaded = function(**arguments)
+    except SaeBorzoiError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"[model] loader {loader!r} failed: {type(error).__name__}: {error}; call it in "
+            "Python to see where, or fix `arguments` and `weights` of [model]"
+        ) from error
+    if isinstance(loaded, nn.Module):
+        return LoadedModel(loaded)
+    if not isinstance(loaded, LoadedModel):
+        raise InputError(
+            f"[model] loader {loader!r} returned a {type(loaded).__name__}; needed is a "
+            "torch.nn.Module, or saeborzoi.models.model.LoadedModel with one"
+        )
+    return loaded
+
+
+def _user_function(place: str, name: str, loader: str) -> Callable[..., object]:
+    module = _user_module(place, loader)
+    function = getattr(module, name, None)
+    if not callable(function):
+        there = [n for n, item in vars(module).items() if callable(item) and n[0] != "_"]
+        nearest = difflib.get_close_matches(name, there, n=1, cutoff=0) or ["none"]
+        raise InputError(
+            f"[model] loader {loader!r}: {place} has no function {name!r}; the nearest there is "
+            f"{nearest[0]!r}"
+        )
+    return function
+
+
+def _user_module(place: str, loader: str) -> ModuleType:
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        spec = importlib.util.spec_from_file_location(f"saeborzoi_user_{Path(place).stem}", place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:
+        raise InputError(
+            f"[model] loader {loader!r}: {place} cannot be imported ({type(error).__name__}: "
+            f"{error}); needed is a .py file, or a package in the worker's environment"
+        ) from error
+
+
+def _require_complete(module: nn.Module, loader: str) -> None:
+    """Refuse tensors that are not there or not finite: a slip in loading leaves such behind."""
+    for name, tensor in module.state_dict().items():
+        if tensor.is_meta:
+            raise InputError(
+                f"[model] loader {loader!r}: tensor {name} was never filled; load every tensor "
+                "(load_state_dict with strict=True)"
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(
+                f"[model] loader {loader!r}: tensor {name} holds NaN or infinity; the weights are "
+                "damaged: bring the file again"
+            )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"[model] device = {name!r} is no device; needed is auto, cpu, cuda or cuda:<number>"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"[model] device = {name!r}, but PyTorch sees no GPU here; set device = \"auto\", or "
+            "run the stage where there is one"
+        )
+    return device
+
+
+def _moved(module: nn.Module, device: torch.device) -> nn.Module:
+    try:
+        return module.to(device)
+    except torch.OutOfMemoryError:
+        need = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+        raise InputError(
+            f"[model] device = {device}: the model's {need / 2**20:,.0f} MiB do not fit its "
+            'memory; set device = "cpu", or free the GPU'
+        ) from None

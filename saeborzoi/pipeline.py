@@ -1,0 +1,254 @@
+"""The pipeline, declared once: every artifact, what it is made from, and where it goes.
+
+Data only. From it follow Dagster's assets with their dependences and versions, the steps that
+`saeborzoi run` and the automation take, the chain of `saeborzoi trace`, which tables hold rows of a
+node, the stages that can have a profile, and what the pages are made from. A new artifact has an
+entry here, its tables in `catalog/schema.py`, and a module of its name in
+`saeborzoi_assets/assets/` (a stage in `stages/` too where it is a job).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+Grain = Literal["layer", "sae", "node", "project"]
+"""What one partition is: a layer, an SAE, a node of an SAE, or the whole project."""
+
+Group = Literal[
+    "normalization",
+    "activations",
+    "windows",
+    "validation",
+    "checkpoint",
+    "genome",
+    "annotation",
+    "motif_database",
+]
+"""A group of the user's files; which files it is stands in `settings/user_files.py`."""
+
+
+class Reads(NamedTuple):
+    """A group of the user's files that an artifact is made from.
+
+    `when` names a setting and the value that it must have, e.g. ``("motifs.background",
+    "genome")``; None where the group is always read.
+    """
+
+    group: Group
+    when: tuple[str, object] | None = None
+
+
+class Artifact(NamedTuple):
+    """One kind of result.
+
+    Attributes
+    ----------
+    name
+        Of Dagster's asset, its module, its stage, its folder in the store.
+    code_version
+        Raised where the code's results change.
+    grain
+        What one partition of it is.
+    step
+        Step of `saeborzoi run` and the automation that makes it; artifacts of a step follow each
+        other here and have one grain.
+    inputs
+        Artifacts that it is made from.
+    reads
+        Groups of the user's files that it is made from.
+    settings
+        What of the settings it depends on: name in its version to a path in the settings, e.g.
+        ``"data.annotation"``; below ``layer.`` of its layer.
+    tables
+        Catalogue tables that hold its rows; those that no other artifact writes.
+    is_job
+        Runs as a job of its own, for which `[compute.profile.<name>]` is.
+    has_processes
+        Several processes can work on one such job together.
+    group, kinds
+        Where and how Dagster's interface shows it.
+    """
+
+    name: str
+    code_version: str
+    grain: Grain
+    step: str
+    inputs: tuple[str, ...] = ()
+    reads: tuple[Reads, ...] = ()
+    settings: Mapping[str, str] = MappingProxyType({})
+    tables: tuple[str, ...] = ()
+    is_job: bool = False
+    has_processes: bool = False
+    group: str = "default"
+    kinds: tuple[str, ...] = ("python", "parquet")
+
+
+ARTIFACTS = (
+    Artifact(
+        "normalization_constants",
+        code_version="1",
+        grain="layer",
+        step="normalization",
+        reads=(Reads("normalization"),),
+        settings={"n_channels": "layer.n_channels"},
+        tables=("channel_normalization",),
+        is_job=True,
+        group="sae",
+        kinds=("hdf5", "python"),
+    ),
+    Artifact(
+        "trained_sae",
+        code_version="2",
+        grain="sae",
+        step="training",
+        inputs=("normalization_constants",),
+        reads=(Reads("activations"), Reads("validation"), Reads("checkpoint")),
+        settings={"training": "training"},
+        tables=("sae", "training_log"),
+        is_job=True,
+        has_processes=True,
+        group="sae",
+        kinds=("torch", "safetensors"),
+    ),
+    Artifact(
+        "top_activations",
+        code_version="1",
+        grain="sae",
+        step="inference",
+        inputs=("trained_sae",),
+        reads=(Reads("activations"),),
+        settings={"selection": "selection"},
+        tables=("node",),
+        is_job=True,
+        group="sae",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
+        "seqlets",
+        code_version="1",
+        grain="node",
+        step="nodes",
+        inputs=("top_activations",),
+        reads=(Reads("genome"), Reads("windows")),
+        settings={
+            "selection": "selection",
+            "width_bp": "layer.seqlet_width",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
+        tables=("seqlet", "node_selection"),
+        group="motifs",
+    ),
+    Artifact(
+        "meme_motifs",
+        code_version="3",
+        grain="node",
+        step="nodes",
+        inputs=("seqlets",),
+        reads=(Reads("genome", when=("motifs.background", "genome")),),
+        settings={"motifs": "motifs"},
+        tables=("motif",),
+        is_job=True,
+        group="motifs",
+    ),
+    Artifact(
+        "tomtom_matches",
+        code_version="1",
+        grain="node",
+        step="nodes",
+        inputs=("meme_motifs",),
+        reads=(Reads("motif_database"),),
+        settings={"matching": "matching", "databases": "data.motif_database"},
+        tables=("motif_match",),
+        is_job=True,
+        group="motifs",
+    ),
+    Artifact(
+        "motif_evidence",
+        code_version="1",
+        grain="sae",
+        step="fan-in",
+        inputs=("seqlets", "meme_motifs"),
+        settings={"strands": "motifs.strands"},
+        tables=("motif_evidence",),
+        group="motifs",
+    ),
+    Artifact(
+        "umap_embedding",
+        code_version="1",
+        grain="sae",
+        step="fan-in",
+        inputs=("seqlets", "tomtom_matches", "motif_evidence"),
+        settings={"embedding": "embedding"},
+        tables=("node_embedding", "embedding_cluster"),
+        group="comparison",
+    ),
+    Artifact(
+        "annotation_overlaps",
+        code_version="1",
+        grain="sae",
+        step="fan-in",
+        inputs=("seqlets",),
+        # the windows are where the shuffled control may fall
+        reads=(Reads("annotation"), Reads("windows")),
+        settings={"overlaps": "overlaps", "annotation": "data.annotation"},
+        tables=("annotation_overlap",),
+        group="comparison",
+    ),
+    Artifact(
+        "jaccard_matrix",
+        code_version="1",
+        grain="sae",
+        step="fan-in",
+        inputs=("seqlets", "motif_evidence"),
+        tables=("node_jaccard",),
+        group="comparison",
+    ),
+    Artifact(
+        "feature_browser",
+        code_version="2",
+        grain="sae",
+        step="pages",
+        inputs=(
+            "trained_sae",
+            "top_activations",
+            "seqlets",
+            "meme_motifs",
+            "motif_evidence",
+            "tomtom_matches",
+            "umap_embedding",
+            "annotation_overlaps",
+            "jaccard_matrix",
+        ),
+        reads=(Reads("motif_database"),),
+        settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
+        group="pages",
+        kinds=("html", "javascript"),
+    ),
+    Artifact(
+        "sae_comparison",
+        code_version="1",
+        grain="project",
+        step="comparison",
+        inputs=("trained_sae", "top_activations", "seqlets", "meme_motifs", "tomtom_matches"),
+        settings={"comparison": "comparison"},
+        tables=("sae_comparison", "sae_stability", "node_recurrence"),
+        group="comparison",
+    ),
+)
+"""Every artifact, in the order in which they are made."""
+
+ARTIFACT = {artifact.name: artifact for artifact in ARTIFACTS}
+
+STAGES = tuple(artifact.name for artifact in ARTIFACTS if artifact.is_job)
+"""Artifacts that run as a job of their own, and can have a profile; the others are light."""
+
+NODE_TABLES = tuple(
+    table for artifact in ARTIFACTS if artifact.grain == "node" for table in artifact.tables
+)
+"""Tables of the artifacts that have a partition a node; other tables may have a row a node, too."""
+
+MAKER = {table: artifact.name for artifact in ARTIFACTS for table in artifact.tables}
+"""Catalogue table to the artifact whose rows it holds."""

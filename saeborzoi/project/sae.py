@@ -1,0 +1,196 @@
+"""One trained SAE of a project: the network, its nodes, and its activations over the genome."""
+
+from __future__ import annotations
+
+import operator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.errors import InputError, PartitionKeyError
+from saeborzoi.project.node import Node
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Layer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from saeborzoi.activations.region import LayerRegion
+    from saeborzoi.comparison.stability import Dictionary
+    from saeborzoi.genome.regions import Region
+    from saeborzoi.project.region import NodeRegion
+    from saeborzoi.sae.model import SparseAutoencoder
+
+
+class Sae:
+    """A trained SAE of a project; made by `Project.sae`.
+
+    Attributes
+    ----------
+    settings, catalog
+        The project's.
+    key
+        Its partition key.
+    hyperparameters
+        What the key says.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, key: str) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.key = key
+        self.hyperparameters = Hyperparameters.from_key(key)
+
+    def __repr__(self) -> str:
+        row = self.summary
+        return (
+            f"SAE {self.key}: {row['n_nodes']:,} nodes, FVU {row['fvu']:.3f}, L0 {row['l0']:.1f}, "
+            f"{row['n_nodes_with_motif']:,} nodes with a motif, {row['n_nodes_with_match']:,} named"
+        )
+
+    def __len__(self) -> int:
+        return self.n_nodes
+
+    @cached_property
+    def summary(self) -> pd.Series:
+        """Row of view `sae_summary`: its figures, and what its nodes found."""
+        return self.table("sae_summary").iloc[0].rename(self.key)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return int(self.summary["n_nodes"])
+
+    @property
+    def nodes(self) -> pd.DataFrame:
+        """One row a node with everything known of it: view `node_summary`."""
+        return self.table("node_summary").set_index("node")
+
+    @cached_property
+    def names(self) -> pd.Series:
+        """What each node is called: see `Node.name`; the index is the node."""
+        rows = self.table("node_summary").set_index("node")
+        return rows["target_name"].fillna(rows["consensus"]).rename("name")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """This SAE's rows of a table or view of the catalogue."""
+        return self.catalog.rows(name, self.key)
+
+    def node(self, node: SupportsIndex) -> Node:
+        """One of its nodes.
+
+        Raises
+        ------
+        PartitionKeyError
+            Where the SAE has no such node; names the nearest.
+        """
+        number = operator.index(node)
+        if not 0 <= number < self.n_nodes:
+            nearest = min(max(number, 0), self.n_nodes - 1)
+            raise PartitionKeyError(
+                f"{self.key} has {self.n_nodes:,} nodes, 0 to {self.n_nodes - 1}; there is no node "
+                f"{number}; the nearest is {nearest}"
+            )
+        return Node(self.catalog, self.key, number)
+
+    @cached_property
+    def model(self) -> SparseAutoencoder:
+        """The network itself, on the CPU, frozen."""
+        from saeborzoi.sae.checkpoint import load_sae
+
+        return load_sae(self._artifact("trained_sae"))
+
+    def encode(self, x: Any) -> Any:
+        """Active nodes of positions; see `SparseAutoencoder.encode`."""
+        return self.model.encode(x)
+
+    def decode(self, active: Any, normalized: Any) -> Any:
+        """Reconstruction from active nodes; see `SparseAutoencoder.decode`."""
+        return self.model.decode(active, normalized)
+
+    def normalize(self, x: Any) -> Any:
+        """Positions as the SAE sees them; see `SparseAutoencoder.normalize`."""
+        return self.model.normalize(x)
+
+    def __call__(self, x: Any) -> Any:
+        """Reconstruction of positions, in the units of the shards."""
+        return self.model(x)
+
+    def activations(self, region: str | tuple[str, int, int]) -> NodeRegion:
+        """Activations of every node over a region of the genome.
+
+        Parameters
+        ----------
+        region
+            `"chr1:1,000,000-1,030,000"`, counted from 1 with both ends included, as a genome
+            browser shows it; or a tuple (chrom, start_bp, end_bp), 0-based and half-open.
+
+        Returns
+        -------
+        NodeRegion
+            Sparse (n_positions, n_nodes), with the coordinates of each position.
+
+        Raises
+        ------
+        InputError
+            Where the region is malformed, or no window of the layer's shards covers all of it.
+        """
+        from saeborzoi.genome.regions import parse_region
+        from saeborzoi.project.region import node_region
+
+        layer = self.settings.layer_named(self.hyperparameters.layer)
+        where = parse_region(region)
+        return node_region(self.model, layer_region(layer, where), where, layer.bp_per_position)
+
+    def _artifact(self, asset: str) -> Path:
+        self.catalog.require_made(asset, self.key)
+        return self.catalog.artifacts(asset, self.key)[0]
+
+    def dictionary(self) -> Dictionary:
+        """Directions and top positions of its nodes, to compare with another SAE's."""
+        from saeborzoi.comparison.stability import read_dictionary
+
+        return read_dictionary(
+            self._artifact("trained_sae") / "sae.safetensors",
+            self._artifact("top_activations") / "top_activations.parquet",
+        )
+
+
+def layer_region(layer: Layer, region: Region) -> LayerRegion:
+    """Activations of a layer over a region, from the first source that covers all of it.
+
+    Raises
+    ------
+    InputError
+        Where none does; says which parts its windows cover.
+    """
+    from saeborzoi.activations.region import covered, region_of_shards
+    from saeborzoi.genome.coordinates import read_windows
+    from saeborzoi.genome.regions import Region
+
+    shard_sets = [shard_set for shard_set in (layer.train, layer.validation) if shard_set]
+    for shard_set in shard_sets:
+        found = region_of_shards(
+            shard_set.shards,
+            shard_set.windows,
+            region,
+            n_channels=layer.n_channels,
+            **layer.geometry,
+        )
+        if found is not None:
+            return found
+    parts = sorted(
+        {
+            part
+            for shard_set in shard_sets
+            for part in covered(read_windows(shard_set.windows), region)
+        }
+    )
+    shown = ", ".join(str(Region(region.chrom, *part)) for part in parts[:5])
+    raise InputError(
+        f"{region}: no shards of layer {layer.name} cover all of it; "
+        + (f"they cover {shown}" if parts else "they cover none of it")
+        + "; ask for a region inside the windows"
+    )

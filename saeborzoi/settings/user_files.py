@@ -1,0 +1,154 @@
+"""The user's files by the groups that artifacts read, and by those that Dagster observes.
+
+Which artifact reads which group stands in `saeborzoi.pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from saeborzoi.pipeline import Artifact, Group
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings
+from saeborzoi.settings.sections import Layer, Section, ShardSet
+
+CHECKPOINTS = "checkpoints"
+"""Observed group of the SAEs' checkpoints that are imported."""
+
+
+def files_of(
+    artifact: Artifact, settings: Settings, layer: Layer | None, sae: Hyperparameters | None = None
+) -> list[Path]:
+    """The user's files that one partition of an artifact is made from.
+
+    Parameters
+    ----------
+    layer
+        The partition's layer; None for what is of the project.
+    sae
+        The partition's SAE; None for what is of a layer or the project.
+    """
+    return [
+        file
+        for group in groups_read(artifact, settings)
+        for file in (
+            _OF_PROJECT[group](settings)
+            if group in _OF_PROJECT
+            else _of_layer(group, settings, layer, sae)
+        )
+    ]
+
+
+def groups_read(artifact: Artifact, settings: Settings) -> list[Group]:
+    """Groups of files that an artifact reads under these settings."""
+    return [
+        reads.group
+        for reads in artifact.reads
+        if reads.when is None or setting(settings, reads.when[0]) == reads.when[1]
+    ]
+
+
+def settings_of(artifact: Artifact, settings: Settings, layer: Layer | None) -> dict[str, Any]:
+    """What of the settings one partition of an artifact depends on, for its version."""
+    found = {}
+    for name, place in artifact.settings.items():
+        first, _, rest = place.partition(".")
+        found[name] = _plain(setting(layer, rest) if first == "layer" else setting(settings, place))
+    return found
+
+
+def setting(section: Any, place: str) -> Any:
+    """Value at a dotted place of the settings.
+
+    >>> from saeborzoi.settings.sections import Motifs
+    >>> setting(Motifs(strands="both"), "strands")
+    'both'
+    """
+    for name in place.split("."):
+        section = getattr(section, name)
+    return section
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a version has it: without what leaves the result as it is."""
+    if isinstance(value, Section):
+        return value.of_result()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+_OF_PROJECT: dict[Group, Callable[[Settings], list[Path]]] = {
+    "genome": lambda settings: [settings.data.genome],
+    "annotation": lambda settings: [annotation.path for annotation in settings.data.annotation],
+    "motif_database": lambda settings: [
+        database.file for database in settings.data.motif_database if database.file
+    ],
+}
+
+
+def _of_layer(
+    group: Group, settings: Settings, layer: Layer | None, sae: Hyperparameters | None
+) -> list[Path]:
+    """Files of a group that belong to a layer, or to an SAE of it."""
+    assert layer is not None, f"{group} files are of a layer"
+    if group == "checkpoint":
+        checkpoint = None if sae is None else settings.checkpoint_of(sae)
+        return [] if checkpoint is None else [checkpoint]
+    return {
+        "normalization": [layer.channel_max or layer.train.shards],
+        "activations": _both(layer.train),
+        "windows": [layer.train.windows],
+        "validation": _both(layer.validation),
+    }[group]
+
+
+def _both(shard_set: ShardSet | None) -> list[Path]:
+    return [] if shard_set is None else [shard_set.shards, shard_set.windows]
+
+
+# -- what Dagster observes -------------------------------------------------------------------
+
+
+def activations(layer: str) -> str:
+    """Observed group of a layer's shards and windows."""
+    return f"{layer} activations"
+
+
+def observed_groups(settings: Settings) -> dict[str, list[Path]]:
+    """Observed group to its files and folders.
+
+    Coarser than the groups that artifacts read: a layer's shards, windows and constants are one,
+    and the checkpoints of all SAEs.
+    """
+    checkpoints = [grid.checkpoint for grid in settings.sae if grid.checkpoint is not None]
+    return {
+        **{group: files(settings) for group, files in _OF_PROJECT.items()},
+        **{
+            activations(layer.name): [
+                *_both(layer.train),
+                *_both(layer.validation),
+                *([layer.channel_max] if layer.channel_max else []),
+            ]
+            for layer in settings.layer
+        },
+        **({CHECKPOINTS: checkpoints} if checkpoints else {}),
+    }
+
+
+def observed_by(artifact: Artifact, settings: Settings) -> list[str]:
+    """Observed groups that hold files of an artifact: for what is of one layer, of every layer, as
+    Dagster cannot know which SAE is of which; `saeborzoi trace` tells them apart."""
+    observed = observed_groups(settings)
+    named = _observed_by(groups_read(artifact, settings), settings)
+    return [group for group in dict.fromkeys(named) if group in observed]
+
+
+def _observed_by(groups: Sequence[Group], settings: Settings) -> Iterator[str]:
+    for group in groups:
+        if group in _OF_PROJECT:
+            yield group
+        elif group == "checkpoint":
+            yield CHECKPOINTS
+        else:
+            yield from (activations(layer.name) for layer in settings.layer)

@@ -1,0 +1,111 @@
+"""Dagster's web server behind a door: ``python -m saeborzoi_assets.commands.guarded_web``.
+
+`dagster dev` starts this in the place of ``python -m dagster_webserver``, with the same arguments.
+Dagster's own answers anybody who reaches its port, and pages of any web site that a reader visits
+reach the port of the reader's machine. Two private names of Dagster stand here; without the first
+the web server would be started without the door, without the second nothing would be behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from subprocess import Popen
+from typing import Any
+
+from dagster._cli import dev
+
+from saeborzoi.browser.door import Answer, Door, own_names
+
+VARIABLE = "SAEBORZOI_DOOR"
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+
+def put_in_place(host: str, port: int, token: str) -> None:
+    """Let `dagster dev` of this process start the guarded web server.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens.
+    token
+        What browsers must bring; '' for nothing.
+    """
+    start = dev.open_ipc_subprocess
+    described = json.dumps({"host": host, "port": port, "token": token})
+
+    def guarded(parts: Sequence[str], **options: Any) -> Popen[Any]:
+        if list(parts[1:3]) == ["-m", "dagster_webserver"]:
+            parts = [parts[0], "-m", "saeborzoi_assets.commands.guarded_web", *parts[3:]]
+            # of this process alone: runs and their jobs must not know the token
+            options["env"] = {**os.environ, VARIABLE: described}
+        return start(parts, **options)
+
+    dev.open_ipc_subprocess = guarded
+
+
+class Guarded:
+    """An ASGI application that answers only whom the door lets in."""
+
+    def __init__(self, app: _App, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        answer = None
+        if scope["type"] in ("http", "websocket"):
+            answer = self._answer(scope)
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await _send(answer, send)
+
+    def _answer(self, scope: _Scope) -> Answer | None:
+        headers = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in scope["headers"]]
+        method = scope.get("method", "GET")
+        query = scope["query_string"].decode("latin-1")
+        path = scope.get("raw_path") or scope["path"].encode()
+        target = path.decode("latin-1").partition("?")[0] + (f"?{query}" if query else "")
+        answer = self._door.answer(method, target, headers)
+        if answer is not None or scope["type"] == "websocket":
+            return answer
+        wants_page = any("text/html" in v for n, v in headers if n.lower() == "accept")
+        if method != "POST" and scope["path"].endswith("/graphql") and not wants_page:
+            # an image of another page could ask so, and old browsers do not say who asks
+            text = "GraphQL is asked by POST.\n"
+            return Answer(405, {"Content-Type": "text/plain", "Allow": "POST"}, text)
+        return None
+
+
+async def _send(answer: Answer, send: _Send) -> None:
+    body = answer.text.encode()
+    headers = {**answer.headers, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+    pairs = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers.items()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def main() -> None:
+    """Dagster's web server with its own arguments, behind the door that a variable describes."""
+    from dagster_webserver import cli
+
+    described = json.loads(os.environ.pop(VARIABLE))
+    host, port = described["host"], described["port"]
+    door = Door(own_names(host), any_address=True, token=described["token"], port=port)
+    make = cli.create_app_from_workspace_process_context
+
+    def guarded(*arguments: Any, **options: Any) -> Guarded:
+        return Guarded(make(*arguments, **options), door)
+
+    cli.create_app_from_workspace_process_context = guarded  # type: ignore[assignment]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`saeborzoi ui`: Dagster's web interface and daemon on the project's instance."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from saeborzoi.browser.door import is_loopback, tunnel
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.files import write_json
+from saeborzoi.settings.load import PROJECT_VARIABLE
+from saeborzoi_assets.commands.instance import ensure_home
+
+
+def serve_ui(
+    settings_file: Path, host: str, port: int, *, with_token: bool, knows_the_risk: bool
+) -> None:
+    """Run Dagster's web interface and daemon until they are ended.
+
+    In this process, so that a signal or a closed terminal ends them, too: a daemon that is left
+    behind goes on launching runs beside the next one.
+
+    Parameters
+    ----------
+    host, port
+        Where to listen; port 0 takes a free one.
+    with_token
+        Ask for a token on loopback, too, which other users of this machine reach.
+    knows_the_risk
+        Ask for none anywhere.
+
+    Raises
+    ------
+    SaeBorzoiError
+        Where the port is taken or the project's interface is already running; nothing is started.
+    """
+    os.environ[PROJECT_VARIABLE] = str(settings_file)
+    home = ensure_home(settings_file.parent)
+    token = ""
+    if not knows_the_risk and (with_token or not is_loopback(host)):
+        token = secrets.token_urlsafe(24)
+    with _only_one(home) as holder:
+        port = require_free_port(host, port)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        write_json(holder, {"pid": os.getpid(), "host": os.uname().nodename, "address": address})
+        for line in _words(settings_file, host, port, address, token):
+            print(line, flush=True)
+        _dagster_dev(host, port, token)
+
+
+def require_free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises
+    ------
+    SaeBorzoiError
+        Where it cannot be listened on.
+    """
+    try:
+        if not 0 <= port <= 65535:
+            # the name service would take the rest of a division
+            raise OverflowError("ports are 0-65535")
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # as the web server does, which may follow one that has just ended
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+            return int(probe.getsockname()[1])
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise SaeBorzoiError(
+            f"port {port} of {host} cannot be listened on ({error}); nothing was started: choose "
+            "another --port (0 takes a free one) or --host, or end what listens there"
+        ) from None
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[Path]:
+    """Hold the instance for one interface, as two daemons launch everything twice; the file that
+    says who holds it."""
+    lock = FileLock(home / "ui.lock")
+    holder = home / "ui.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            seen = json.loads(holder.read_text())
+            who = f"process {seen['pid']} on {seen['host']}, {seen['address']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "its process is not known"
+        raise SaeBorzoiError(
+            f"`saeborzoi ui` of this project runs already ({who}); open that, or end it first"
+        ) from None
+    try:
+        yield holder
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _words(settings_file: Path, host: str, port: int, address: str, token: str) -> Iterator[str]:
+    query = f"/?token={token}" if token else ""
+    yield f"{address}{query} shows {settings_file}; Ctrl-C ends it"
+    line = tunnel(port, dict(os.environ))
+    if line and is_loopback(host):
+        yield f"From your own machine: {line}\nthen open http://127.0.0.1:{port}{query} there"
+        if not token:
+            yield "Other users of this machine reach it, too; --token asks them for a token"
+    if not token and not is_loopback(host):
+        yield "Everybody who reaches this port controls the project's runs (--i-know)"
+
+
+def _dagster_dev(host: str, port: int, token: str) -> None:
+    from dagster._cli import dev
+
+    from saeborzoi_assets.commands.guarded_web import put_in_place
+
+    # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # of the newer `dg` command line, which a project without `dg.toml` does not have
+    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
+    put_in_place(host, port, token)
+    dev.dev_command.main(
+        ["-m", "saeborzoi_assets.definitions", "--host", host, "--port", str(port)],
+        prog_name="dagster dev",
+        standalone_mode=False,
+    )

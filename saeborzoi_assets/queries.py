@@ -1,0 +1,42 @@
+"""What several assets ask the catalogue about one SAE."""
+
+import pandas as pd
+
+from saeborzoi_resources.platform import Platform, Sae
+
+
+def selected_seqlets(platform: Platform, sae: Sae, columns: str) -> pd.DataFrame:
+    """Seqlets of the SAE's selected nodes, refused where not every node was looked at.
+
+    Raises
+    ------
+    CatalogError
+        Names the first node whose seqlets are missing.
+    """
+    platform.catalog.require_made("seqlets", sae.key, range(sae.n_nodes))
+    selection = platform.catalog.rows("node_selection", sae.key)
+    selected = selection.loc[selection["selected"], "node"].tolist()
+    return platform.catalog.rows("seqlet", sae.key, columns, nodes=selected)
+
+
+def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
+    """Motif family of each node that has one: of its first supported motif; the index is the node.
+
+    Raises
+    ------
+    CatalogError
+        Where the SAE's motif evidence is not made yet.
+    """
+    platform.catalog.require_made("motif_evidence", sae.key)
+    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, family_id")
+    first = evidence.dropna(subset="family_id").drop_duplicates("node")
+    return first.set_index("node")["family_id"].astype("Int32")
+
+
+def only_supported(platform: Platform, sae: Sae, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of motifs or matches; `is_significant` is false where the evidence over all nodes does
+    not support the motif. Motifs whose evidence is not made yet keep what they have."""
+    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, is_supported")
+    merged = rows[["node", "motif"]].merge(evidence, on=["node", "motif"], how="left")
+    unsupported = (merged["is_supported"] == False).to_numpy(bool)  # noqa: E712  (may be null)
+    return rows.assign(is_significant=rows["is_significant"].astype(bool) & ~unsupported)

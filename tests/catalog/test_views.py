@@ -1,0 +1,222 @@
+"""What the catalogue's views answer, on tables small enough to see the answer by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.tables import make_tables
+from saeborzoi.catalog.views import VIEWS
+
+KEY, OTHER = (f"conv_x{expansion}_k0.05_lr0.003_s0" for expansion in (4, 8))
+
+
+class Catalogue:
+    """The tables and views in memory."""
+
+    def __init__(self) -> None:
+        self.connection = duckdb.connect()
+        make_tables(self.connection)
+
+    def add(self, table: str, *rows: dict[str, Any], key: str = KEY) -> None:
+        """Rows of an SAE; a column that is not named is NULL."""
+        for row in rows:
+            whole = {"hyperparameters": key, **row} if table != "materialization" else row
+            assert set(whole) <= {column.name for column in TABLE[table].columns}
+            self.connection.execute(
+                f"INSERT INTO {table} ({', '.join(whole)}) VALUES ({', '.join('?' * len(whole))})",
+                list(whole.values()),
+            )
+
+    def view(self, name: str, columns: str = "*") -> pd.DataFrame:
+        """A view's rows in the order of their first columns."""
+        return self.connection.execute(f"SELECT {columns} FROM {name} ORDER BY ALL").df()
+
+
+def motif(node: int, number: int, significant: bool = True) -> dict[str, Any]:
+    """A row of `motif`."""
+    return {
+        "node": node,
+        "motif": number,
+        "consensus": f"{node}MOTIF{number}",
+        "width_bp": 8 + number,
+        "log10_e_value": -9.0 + number,
+        "is_significant": significant,
+    }
+
+
+def match(
+    node: int, number: int, factor: str, p: float, significant: bool = True, database: str = "J"
+) -> dict[str, Any]:
+    """A row of `motif_match`."""
+    return {
+        "node": node, "motif": number, "database": database, "target_id": f"id_{factor}",
+        "target_name": factor, "target_family": f"family of {factor}", "p_value": p,
+        "q_value": 10 * p, "is_significant": significant,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def catalogue() -> Iterator[Catalogue]:
+    """Six nodes of one SAE.
+
+    0: its first motif matches nothing, its second two factors. 1: its first motif is not supported
+    by its evidence. 2: a motif that matches nothing. 3: not selected. 4: no evidence made yet, two
+    factors with one p. 5: only a motif that is not significant.
+    """
+    made = Catalogue()
+    made.add(
+        "node", *({"node": n, "frequency": n / 100, "activation_max": n + 0.5} for n in range(6))
+    )
+    made.add(
+        "node_selection",
+        *(
+            {"node": n, "selected": n != 3, "reason": "too rare" if n == 3 else None,
+             "n_seqlets": 80 - n}
+            for n in range(6)
+        ),
+    )  # fmt: skip
+    made.add(
+        "motif",
+        motif(0, 1), motif(0, 2), motif(1, 1), motif(1, 2), motif(2, 1, False), motif(2, 2),
+        motif(4, 1), motif(5, 1, False),
+    )  # fmt: skip
+    made.add(
+        "motif_match",
+        match(0, 1, "SP1", 1e-9, significant=False),
+        match(0, 2, "CTCF", 1e-5), match(0, 2, "CTCFL", 1e-7),
+        match(1, 1, "GATA1", 1e-12), match(1, 2, "CTCF", 1e-6),
+        match(4, 1, "JUN", 1e-8), match(4, 1, "FOS", 1e-8),
+        match(5, 1, "SP1", 0.4, significant=False),
+    )  # fmt: skip
+    made.add(
+        "motif_evidence",
+        {"node": 0, "motif": 1, "is_supported": True, "family_id": 1},
+        {"node": 0, "motif": 2, "is_supported": True, "family_id": 7, "fdr": 0.01},
+        {"node": 1, "motif": 1, "is_supported": False, "fdr": 0.9},
+        {"node": 1, "motif": 2, "is_supported": True, "family_id": 7, "fdr": 0.02},
+        {"node": 2, "motif": 2, "is_supported": True, "family_id": 3},
+    )
+    made.add("node_embedding", {"node": 0, "umap_1": 1.5, "umap_2": -2.0, "cluster": 4})
+    made.add(
+        "annotation_overlap",
+        *(
+            {"node": 0, "annotation": "cCRE", "annotation_class": name, "n_overlapping": n,
+             "z_shuffled": z, "odds_ratio": z / 2}
+            for name, n, z in (("PLS", 12, 5.0), ("pELS", 9, 9.0), ("CTCF", 0, 20.0))
+        ),
+    )  # fmt: skip
+    yield made
+    made.connection.close()
+
+
+def test_every_view_is_tested() -> None:
+    with open(__file__, encoding="utf-8") as file:
+        text = file.read()
+    for name in VIEWS:
+        assert f'view("{name}"' in text, f"{name}: no test here reads rows from it"
+
+
+def test_a_match_counts_where_it_is_significant_and_its_motif_supported(
+    catalogue: Catalogue,
+) -> None:
+    found = catalogue.view("supported_match", "node, motif, target_name")
+    assert list(found.itertuples(index=False, name=None)) == [
+        (0, 2, "CTCF"), (0, 2, "CTCFL"), (1, 2, "CTCF"), (4, 1, "FOS"), (4, 1, "JUN"),
+    ]  # fmt: skip
+
+
+def test_a_node_is_named_by_its_first_motif_with_a_match_and_the_smallest_p(
+    catalogue: Catalogue,
+) -> None:
+    found = catalogue.view("best_match", "node, motif, target_name, p_value")
+    assert list(found.itertuples(index=False, name=None)) == [
+        (0, 2, "CTCFL", 1e-7), (1, 2, "CTCF", 1e-6), (4, 1, "FOS", 1e-8),
+    ]  # fmt: skip
+
+
+def test_a_node_s_summary_has_one_row_whatever_is_known_of_it(catalogue: Catalogue) -> None:
+    catalogue.add("node", {"node": 0, "frequency": 0.9}, key=OTHER)
+    found = catalogue.view("node_summary")
+    assert found["node"].tolist() == [0, 1, 2, 3, 4, 5, 0]
+    other = found.iloc[6]
+    assert other["hyperparameters"] == OTHER
+    assert other.drop(["hyperparameters", "node", "frequency"]).isna().all()
+    mine = found.iloc[:6].set_index("node")
+    assert mine["frequency"].tolist() == [0, 0.01, 0.02, 0.03, 0.04, 0.05]
+    assert mine["reason"].tolist()[3] == "too rare"
+    assert mine["n_seqlets"].tolist() == [80, 79, 78, 77, 76, 75]
+    motifs = ["0MOTIF2", "1MOTIF2", "2MOTIF2", "", "4MOTIF1", ""]
+    assert mine["consensus"].fillna("").tolist() == motifs
+    names = ["CTCFL", "CTCF", "", "", "FOS", ""]
+    assert mine["target_name"].fillna("").tolist() == names
+    first = mine.loc[0]
+    assert (first["width_bp"], first["log10_e_value"], first["family_id"]) == (10, -7.0, 7)
+    assert (first["umap_1"], first["umap_2"], first["cluster"]) == (1.5, -2.0, 4)
+    # the class without an overlap has the largest z
+    assert (first["annotation_class"], first["odds_ratio"]) == ("pELS", 4.5)
+    assert first["fdr"] == 0.01
+    assert pd.isna(mine.loc[4, "is_supported"])
+
+
+def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
+    catalogue: Catalogue,
+) -> None:
+    catalogue.add("motif_match", match(7, 1, "CTCF", 1e-3, database="other"))
+    catalogue.add("motif_match", match(9, 1, "CTCF", 1e-4), key=OTHER)
+    found = catalogue.view("transcription_factor").set_index(
+        ["hyperparameters", "database", "target_name"]
+    )
+    assert len(found) == 6
+    ctcf = found.loc[(KEY, "J", "CTCF")]
+    assert ctcf["n_nodes"] == 2
+    assert list(ctcf["nodes"]) == [0, 1]
+    assert list(ctcf["best_of_nodes"]) == [1]
+    assert ctcf["best_q_value"] == pytest.approx(1e-5)
+    assert ctcf["target_family"] == "family of CTCF"
+    assert list(found.loc[(KEY, "J", "CTCFL"), "best_of_nodes"]) == [0]
+    assert pd.isna(found.loc[(KEY, "J", "JUN"), "best_of_nodes"])
+    assert list(found.loc[(KEY, "other", "CTCF"), "nodes"]) == [7]
+    assert list(found.loc[(OTHER, "J", "CTCF"), "nodes"]) == [9]
+
+
+def _sae(expansion: int, **more: Any) -> dict[str, Any]:
+    settings = {"layer": "conv", "topk": 0.05, "learning_rate": 0.003, "seed": 0,
+                "variant": "topk", "recipe": "default"}  # fmt: skip
+    return {"expansion": expansion, **settings, "n_nodes": 10 * expansion, **more}
+
+
+def test_an_sae_s_summary_counts_what_its_nodes_found(catalogue: Catalogue) -> None:
+    catalogue.add("sae", _sae(4, fvu=0.25))
+    catalogue.add("sae", _sae(8), key=OTHER)
+    for node in (0, 1):
+        catalogue.add("materialization", {"asset": "tomtom_matches", "owner": KEY, "node": node})
+    catalogue.add("materialization", {"asset": "seqlets", "owner": KEY, "node": 2})
+    found = catalogue.view("sae_summary").set_index("hyperparameters")
+    counts = ["n_nodes", "n_nodes_done", "n_selected", "n_nodes_with_motif",
+              "n_nodes_with_match", "n_factors", "n_best_factors"]  # fmt: skip
+    assert found.loc[KEY, counts].tolist() == [40, 2, 5, 4, 3, 4, 3]
+    assert found.loc[OTHER, counts].tolist() == [80, 0, 0, 0, 0, 0, 0]
+    # of the best matches' q of 1e-6, 1e-5 and 1e-7
+    assert found.loc[KEY, "mean_log10_q"] == pytest.approx((6 + 5 + 7) / 3)
+    assert found.loc[KEY, "fvu"] == 0.25
+
+
+def test_a_factor_that_one_setting_alone_finds_says_which(catalogue: Catalogue) -> None:
+    catalogue.add("sae", _sae(4))
+    catalogue.add("sae", _sae(8), key=OTHER)
+    catalogue.add("motif_match", match(3, 1, "CTCF", 1e-4), match(6, 1, "CTCF", 1e-9), key=OTHER)
+    found = catalogue.view("factor_by_sae").set_index("target_name")
+    assert found["n_saes"].to_dict() == {"CTCF": 2, "CTCFL": 1, "FOS": 1, "JUN": 1}
+    assert set(found["n_saes_of_layer"]) == {2}
+    ctcf = found.loc["CTCF"]
+    assert list(ctcf["saes"]) == [KEY, OTHER]
+    assert ctcf["n_nodes"] == 4
+    assert ctcf["best_q_value"] == pytest.approx(1e-8)
+    assert ctcf["only_with"] == ""
+    assert found.loc["FOS", "only_with"] == "expansion 4"

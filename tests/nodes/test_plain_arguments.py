@@ -1,0 +1,26 @@
+"""What a function takes where nothing is said is what the settings take where nothing is said."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from saeborzoi.nodes.embedding import embed_nodes
+from saeborzoi.nodes.overlaps import annotation_overlaps
+from saeborzoi.nodes.seqlets import make_seqlets
+from saeborzoi.settings.sections import Embedding, Overlaps, Section, Selection
+
+
+@pytest.mark.parametrize(
+    ("function", "section"),
+    [(embed_nodes, Embedding), (annotation_overlaps, Overlaps), (make_seqlets, Selection)],
+)
+def test_defaults_are_those_of_the_settings(
+    function: Callable[..., Any], section: type[Section]
+) -> None:
+    parameters = inspect.signature(function).parameters
+    taken = {name: parameters[name].default for name in section.model_fields}
+    assert taken == section().model_dump()
