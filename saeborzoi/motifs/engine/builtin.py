@@ -39,7 +39,7 @@ _N_AGAIN = 2
 gaps,"""
 _N_AGAIN_STARTS = 10
 """each from so many starts."""
-_N_EXACT = 16
+_N_EXACT = 12
 """Numbers of sites whose significance is read from a table of their own, at most,"""
 _RAGGED_LOG_E = 6.0
 """if their interpolated ln E is within this of the smallest."""

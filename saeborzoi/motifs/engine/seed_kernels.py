@@ -57,6 +57,10 @@ def scan_seeds(
     rating = np.full((letters.shape[0], n_windows, numbers.size), -np.inf)
     agree = np.zeros((n_strands, n_windows, n), np.uint8)
     best = np.zeros(n, np.uint8)
+    has_free = np.zeros((n_strands, n_windows), np.bool_)
+    for s in range(n_strands):
+        for j in range(n_windows):
+            has_free[s, j] = mask[s, j].any()
     for x in range(n):
         if not is_seed[x].any():
             continue
@@ -77,9 +81,10 @@ def scan_seeds(
                             plus = is_letter[s, letters[x, i + c], j + c]
                             for t in range(n):
                                 row[t] += plus[t]
-                    free = mask[s, j]
-                    for t in range(n):
-                        best[t] = max(best[t], row[t] & free[t])
+                    if has_free[s, j] and is_seed[x, i]:
+                        free = mask[s, j]
+                        for t in range(n):
+                            best[t] = max(best[t], row[t] & free[t])
             if is_seed[x, i]:
                 sum_p, sum_q = 0.0, 0.0
                 for c in range(width):
