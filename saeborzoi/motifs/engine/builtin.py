@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,12 @@ from saeborzoi.motifs.engine.starts import Starts, starting_points
 from saeborzoi.motifs.sequences import Sequences
 
 VERSION = "3"
-_FEW = 8
+_FIRST_ITERATIONS = 8
+"""After so many iterations a start ends"""
+_BEHIND = 0.5
+"""whose ln E is less than this share of the best one's, if that is below"""
+_STRONG_LOG_E = -300 * math.log(10)
+_FEW = 2
 """Up to this expected number two subsequences are started from: the E-values of so few windows are
 nearly the same for many."""
 _EQUAL_LOG_E = 0.1 * math.log(10)
@@ -76,6 +82,16 @@ class Motif(NamedTuple):
     start: NDArray[np.int64]
     strand: NDArray[np.int64]
     suspect: str | None
+
+
+@dataclass
+class _Start:
+    """A matrix on its way: (width, 4) float64, and the fraction of sequences that hold it."""
+
+    windows: Windows
+    number: int
+    matrix: NDArray[np.float64]
+    fraction: float
 
 
 class _Alignment(NamedTuple):
@@ -212,15 +228,19 @@ class _Search:
             found = starting_points(windows)
             if found is not None:
                 starts[width] = windows, found
-        numbers = range(self.data.numbers.size)
         few = range(int((self.data.numbers <= _FEW).sum()))
-        alignments = self._converged(starts, [(width, g) for width in starts for g in numbers], [0])
-        alignments += self._converged(starts, [(width, g) for width in starts for g in few], [1])
+        first = [(width, g, 0) for width in starts for g in starts[width][1].distinct_numbers()]
+        second = [(width, g, 1) for width in starts for g in few]
+        alignments = self._converged(starts, first + second)
         motif, lost = self._choose(alignments, allow_suspect)
         if motif is not None and lost:
             # one odd site is enough for a gap: other starts may do without it
-            again = [(alignment.width, alignment.number) for alignment in lost[:_N_AGAIN]]
-            alignments += self._converged(starts, again, range(1, _N_AGAIN_STARTS))
+            again = [
+                (alignment.width, alignment.number, rank)
+                for alignment in lost[:_N_AGAIN]
+                for rank in range(1, _N_AGAIN_STARTS)
+            ]
+            alignments += self._converged(starts, again)
             motif, _ = self._choose(alignments, allow_suspect)
         return motif
 
@@ -239,38 +259,52 @@ class _Search:
     def _converged(
         self,
         starts: dict[int, tuple[Windows, Starts]],
-        pairs: Iterable[tuple[int, int]],
-        ranks: Iterable[int],
+        points: Iterable[tuple[int, int, int]],
     ) -> list[_Alignment]:
-        """What the starts of some ranks end in, for pairs of width and index of the number."""
-        alignments = []
-        for width, number in pairs:
+        """What starting points lead to: width, index of the expected number, rank of the start.
+
+        Those that after some iterations are far behind the best one end there.
+        """
+        begun = []
+        for width, number, rank in points:
             windows, found = starts[width]
-            for rank in ranks:
-                if rank < len(found.seeds):
-                    matrix = found.matrix(number, rank)
-                    alignment = self._aligned(windows, number, matrix)
-                    if alignment is not None:
-                        alignments.append(alignment)
+            if rank < len(found.seeds):
+                n_expected = int(self.data.numbers[number])
+                start = _Start(
+                    windows, number, found.matrix(number, rank), n_expected / self.data.lengths.size
+                )
+                begun.append((start, *self._aligned(start, _FIRST_ITERATIONS)))
+        ends = [alignment.log_e for _, _, alignment in begun if alignment is not None]
+        best = min(ends, default=0.0)
+        alignments = []
+        for start, converged, alignment in begun:
+            if alignment is None:
+                continue
+            if not converged and (best > _STRONG_LOG_E or alignment.log_e < _BEHIND * best):
+                _, alignment = self._aligned(start, kernels.MAX_ITERATIONS - _FIRST_ITERATIONS)
+            if alignment is not None:
+                alignments.append(alignment)
         return alignments
 
-    def _aligned(
-        self, windows: Windows, number: int, matrix: NDArray[np.float64]
-    ) -> _Alignment | None:
-        """Expectation maximization from a matrix, and the best number of sites."""
-        data, width = self.data, windows.width
-        _, probability, start, n_eligible = kernels.expectation_maximization(
-            data.codes4, data.lengths, matrix, data.numbers[number], data.background,
-            windows.is_free,
+    def _aligned(self, start: _Start, n_iterations: int) -> tuple[bool, _Alignment | None]:
+        """Expectation maximization, whether it converged, and the best number of sites; `start`
+        moves to where it ends."""
+        data, windows, number = self.data, start.windows, start.number
+        width = windows.width
+        start.matrix, start.fraction, probability, place, n_eligible, converged = (
+            kernels.expectation_maximization(
+                data.codes4, data.lengths, start.matrix, data.numbers[number], start.fraction,
+                n_iterations, data.background, windows.is_free,
+            )
         )  # fmt: skip
         if n_eligible < 2:
-            return None
+            return True, None
         order = np.argsort(-probability, kind="stable")
-        log_e_values = self._log_e_values(order, start, n_eligible, width)
+        log_e_values = self._log_e_values(order, place, n_eligible, width)
         n_sites = _last_smallest(log_e_values)
-        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
+        counts = site_kernels.site_counts(order, place, n_sites, data.codes4, width)
         _, _, log_e = self._columns(counts, n_sites, data.table[n_sites], data.min_width)
-        return _Alignment(width, number, order, start, n_sites, log_e, log_e_values)
+        return converged, _Alignment(width, number, order, place, n_sites, log_e, log_e_values)
 
     def _choose(
         self, alignments: list[_Alignment], allow_suspect: bool

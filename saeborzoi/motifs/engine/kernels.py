@@ -60,8 +60,15 @@ def four_mer_odds(matrix: F8, background: F8) -> F8:
 
 @njit(cache=True, nogil=True)
 def expectation_maximization(
-    codes4: U1, lengths: I8, start: F8, n_expected: int, background: F8, is_free: U1
-) -> tuple[F8, F8, I8, int]:
+    codes4: U1,
+    lengths: I8,
+    start: F8,
+    n_expected: int,
+    fraction: float,
+    n_iterations: int,
+    background: F8,
+    is_free: U1,
+) -> tuple[F8, float, F8, I8, int, bool]:
     """ZOOPS: zero or one occurrence a sequence (Bailey & Elkan 1995, section 4).
 
     The fraction of sequences that hold the motif is `EXPECTED_WEIGHT` times the fraction that is
@@ -74,24 +81,29 @@ def expectation_maximization(
         (width, 4) float64, starting matrix, all entries > 0.
     n_expected
         Sequences that are expected to hold the motif.
+    fraction
+        Fraction of sequences that hold it at the start.
+    n_iterations
+        Iterations at most.
 
     Returns
     -------
-    (width, 4) float64 matrix with pseudocount; of the last expectation, so of the matrix before it:
-    (n_sequences,) float64 probability of each sequence's best window to be a site, 0 where none is
-    free, and (n_sequences,) int64 its start, `start + longest` on strand 1; sequences with a free
-    window.
+    (width, 4) float64 matrix with pseudocount and the fraction, to go on from; of the last
+    expectation, so of the matrix before: (n_sequences,) float64 probability of each sequence's best
+    window to be a site, 0 where none is free, and (n_sequences,) int64 its start,
+    `start + longest` on strand 1; sequences with a free window; whether it moved less than
+    `TOLERANCE` in the end.
     """
     n_strands, n_sequences, longest = codes4.shape
     width = start.shape[0]
     n_blocks = (width + 3) // 4
     matrix = start.copy()
-    fraction = min(n_expected / n_sequences, 1.0)
     r = np.zeros(n_strands * longest)
     probability = np.zeros(n_sequences)
     place = np.zeros(n_sequences, np.int64)
     eligible = 0
-    for _ in range(MAX_ITERATIONS):
+    converged = False
+    for _ in range(n_iterations):
         odds = four_mer_odds(matrix, background)
         histogram = np.zeros((n_blocks, 256))
         seen = 0.0
@@ -141,5 +153,6 @@ def expectation_maximization(
         n_sites = EXPECTED_WEIGHT * n_expected + (1.0 - EXPECTED_WEIGHT) * seen
         fraction = min(n_sites / n_sequences, 1.0)
         if math.sqrt(moved) < TOLERANCE:
+            converged = True
             break
-    return matrix, probability, place, eligible
+    return matrix, fraction, probability, place, eligible, converged

@@ -39,6 +39,11 @@ class Starts(NamedTuple):
     seeds: NDArray[np.uint8]
     ranked: NDArray[np.int64]
 
+    def distinct_numbers(self) -> list[int]:
+        """Indices of the expected numbers; of those with the same first start the largest."""
+        best = self.ranked[:, 0]
+        return [g for g in range(len(best)) if g + 1 == len(best) or best[g] != best[g + 1]]
+
     def matrix(self, number: int, rank: int) -> NDArray[np.float64]:
         """(width, 4) float64, the start of a rank for the expected number of an index."""
         seed = self.seeds[self.ranked[number, rank]]

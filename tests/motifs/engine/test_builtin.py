@@ -184,8 +184,15 @@ def test_expectation_maximization_equals_plain_numpy(n_expected: int) -> None:
     start = rng.dirichlet(np.ones(4), width)
     is_free = (rng.random((1, 50, 16 - width + 1)) < 0.8).astype(np.uint8)
     is_free *= np.arange(16 - width + 1) <= sequences.lengths[:, None] - width
-    matrix, probability, place, n_eligible = kernels.expectation_maximization(
-        four_mers(sequences)[None], sequences.lengths, start, n_expected, background, is_free
+    matrix, _, probability, place, n_eligible, _ = kernels.expectation_maximization(
+        four_mers(sequences)[None],
+        sequences.lengths,
+        start,
+        n_expected,
+        n_expected / 50,
+        kernels.MAX_ITERATIONS,
+        background,
+        is_free,
     )
     plain, z = plain_zoops(sequences, start, n_expected, background, is_free[0])
     np.testing.assert_allclose(matrix, plain, atol=1e-5)
