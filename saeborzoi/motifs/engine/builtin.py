@@ -28,9 +28,10 @@ from saeborzoi.motifs.sequences import Sequences
 VERSION = "3"
 _FIRST_ITERATIONS = 8
 """After so many iterations a start ends"""
-_BEHIND = 0.5
-"""whose ln E is less than this share of the best one's, if that is below"""
-_STRONG_LOG_E = -300 * math.log(10)
+_BEHIND = 0.3
+"""whose ln E is above the best one's by this share of it,"""
+_BEHIND_LOG_E = 8 * math.log(10)
+"""and by at least this."""
 _FEW = 2
 """Up to this expected number two subsequences are started from: the E-values of so few windows are
 nearly the same for many."""
@@ -274,13 +275,19 @@ class _Search:
                     windows, number, found.matrix(number, rank), n_expected / self.data.lengths.size
                 )
                 begun.append((start, *self._aligned(start, _FIRST_ITERATIONS)))
-        ends = [alignment.log_e for _, _, alignment in begun if alignment is not None]
-        best = min(ends, default=0.0)
+        # not of whole sequences, which converge at once: they can be aligned in one way only
+        ends = [
+            alignment.log_e
+            for _, _, alignment in begun
+            if alignment is not None and alignment.width < self.data.longest
+        ]
+        best = min(ends, default=np.inf)
+        behind = best + max(_BEHIND_LOG_E, _BEHIND * abs(best))
         alignments = []
         for start, converged, alignment in begun:
             if alignment is None:
                 continue
-            if not converged and (best > _STRONG_LOG_E or alignment.log_e < _BEHIND * best):
+            if not converged and alignment.log_e < behind:
                 _, alignment = self._aligned(start, kernels.MAX_ITERATIONS - _FIRST_ITERATIONS)
             if alignment is not None:
                 alignments.append(alignment)
