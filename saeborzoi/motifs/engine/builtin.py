@@ -322,36 +322,50 @@ class _Search:
         Columns with gaps are left out of those alignments only that could be the best: that takes
         long and makes no E-value smaller.
         """
-        motifs: dict[tuple[int, int, float], Motif] = {}
+        motifs: dict[tuple[int, int, float], Motif | None] = {}
+        lost_all: list[_Alignment] = []
         tried: list[tuple[_Alignment, Motif]] = []
         best = np.inf
         for alignment in sorted(alignments, key=lambda a: a.log_e):
             if alignment.log_e > best + _CLEAR_LOG_E:
                 break
             same = alignment.width, alignment.n_sites, alignment.log_e
-            motif = motifs.get(same) or self._motif(alignment)
-            motifs[same] = motif
-            if motif.suspect is None or allow_suspect:
+            if same not in motifs:
+                motifs[same] = self._motif(alignment, best + _CLEAR_LOG_E)
+            motif = motifs[same]
+            if motif is None:
+                lost_all.append(alignment)
+            elif motif.suspect is None or allow_suspect:
                 tried.append((alignment, motif))
                 best = min(best, motif.log_e_value)
         if not tried:
             return None, []
         equals = [motif for _, motif in tried if motif.log_e_value <= best + _EQUAL_LOG_E]
+        lost_all += [a for a, motif in tried if a.log_e < motif.log_e_value - _CLEAR_LOG_E]
         lost = {
-            (alignment.width, alignment.number): alignment
-            for alignment, motif in reversed(tried)
-            if alignment.log_e < best - _CLEAR_LOG_E and alignment.width < self.data.longest
+            (a.width, a.number): a
+            for a in sorted(lost_all, key=lambda a: -a.log_e)
+            if a.log_e < best - _CLEAR_LOG_E and a.width < self.data.longest
         }
         return max(equals, key=lambda motif: motif.n_sites), list(lost.values())[::-1]
 
-    def _motif(self, alignment: _Alignment) -> Motif:
+    def _motif(self, alignment: _Alignment, bound: float) -> Motif | None:
         """The motif of an alignment: its columns without gaps, of these the run with the smallest
-        p-value, and the number of sites with the smallest E-value for that run."""
+        p-value, and the number of sites with the smallest E-value for that run. None where so many
+        columns have gaps that its ln E is above `bound`."""
         data, order, start = self.data, alignment.order, alignment.start
-        n_sites = self._number_of_sites(order, start, alignment.log_e_values, alignment.width)
-        first, n_columns = gap_kernels.columns_without_gaps(
-            order, start, n_sites, data.letters, alignment.width, data.min_width
-        )
+        n_sites = alignment.n_sites
+        first, n_columns = self._without_gaps(alignment, n_sites)
+        if n_columns < alignment.width:
+            counts = site_kernels.site_counts(order, start, n_sites, data.codes4, alignment.width)
+            counts = counts[first : first + n_columns]
+            _, _, log_e = self._columns(counts, n_sites, data.table[n_sites], data.min_width)
+            if log_e > bound:
+                return None
+        exact = self._number_of_sites(order, start, alignment.log_e_values, alignment.width)
+        if exact != n_sites:
+            n_sites = exact
+            first, n_columns = self._without_gaps(alignment, n_sites)
         counts = site_kernels.site_counts(order, start, n_sites, data.codes4, alignment.width)
         counts = counts[first : first + n_columns]
         excess = data.excess(n_sites)
@@ -378,6 +392,12 @@ class _Search:
                 counts / n_sites, n_sites, n_effective, data.lengths, self.min_sites
             ),
         )  # fmt: skip
+
+    def _without_gaps(self, alignment: _Alignment, n_sites: int) -> tuple[int, int]:
+        data = self.data
+        return gap_kernels.columns_without_gaps(
+            alignment.order, alignment.start, n_sites, data.letters, alignment.width, data.min_width
+        )
 
     def _log_e_values(
         self, order: NDArray[np.int64], start: NDArray[np.int64], n_most: int, width: int

@@ -18,6 +18,9 @@ from saeborzoi.motifs.engine.search_data import Windows
 
 SEED_SHARPNESS = 0.5
 """Probability of a subsequence's own letter in a starting matrix; the others share the rest."""
+_SEED_SEQUENCES = 600
+"""Sequences whose subsequences are starts, at most: the first ones, in an order by checksum. What
+is in so few of more sequences that none of these has it is no motif of theirs."""
 _N_ALIGNED = 24
 """Subsequences that are aligned for each expected number, those of the highest bounds."""
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
@@ -61,6 +64,7 @@ def starting_points(windows: Windows) -> Starts | None:
     is_letter = np.take(data.is_letter, rows, axis=-1)
     mask = np.take(windows.mask, rows, axis=-1)
     is_seed = _distinct(letters, windows.is_free[0, rows], width)
+    is_seed[_SEED_SEQUENCES:] = 0
     bounds = seed_kernels.scan_seeds(
         letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
     )
