@@ -20,9 +20,8 @@ import dagster as dg
 
 from saeborzoi.settings.load import FILE_NAME, PROJECT_VARIABLE, load_settings
 from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
-from saeborzoi_assets.commands.runner import command_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import steps
+from saeborzoi_assets.plan import command_of, steps
 
 _IMPORT = (
     "import sys, time; start = time.perf_counter(); "

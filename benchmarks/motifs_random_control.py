@@ -19,10 +19,10 @@ import pandas as pd
 
 from saeborzoi.genome.coordinates import Genome
 from saeborzoi.motifs.databases import load_databases
-from saeborzoi.motifs.discovery import discover
+from saeborzoi.motifs.discovery import discover, scans_both_strands
 from saeborzoi.motifs.fan_in import MAX_FDR, MIN_ODDS_RATIO, fan_in_evidence
 from saeborzoi.motifs.matching import match
-from saeborzoi.settings.sections import Data, Matching, Motifs
+from saeborzoi.settings.sections import Data, Motifs
 
 
 def main() -> None:
@@ -40,9 +40,9 @@ def main() -> None:
     begun = time.process_time()
     motifs = discover(seqlets, settings, threads=arguments.threads)
     seconds = (time.process_time() - begun) / arguments.nodes
-    databases = load_databases(Data(genome=arguments.fasta).motif_database)
-    matches = match(motifs, databases, Matching(), arguments.threads)
-    fan_in = fan_in_evidence(motifs, seqlets, "random", settings)
+    databases = load_databases(Data(genome=arguments.fasta).motif_sources)
+    matches = match(motifs, databases, threads=arguments.threads)
+    fan_in = fan_in_evidence(motifs, seqlets, "random", both_strands=scans_both_strands(settings))
     low_e = motifs["log10_e_value"] < np.log10(settings.max_e_value)
     known = matches[matches["is_significant"]][["node", "motif"]].drop_duplicates()
     supported = fan_in[fan_in["is_supported"]][["node", "motif"]]

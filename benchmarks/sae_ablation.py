@@ -29,7 +29,8 @@ from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES, TrainingRecipe
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Layer, ShardSet, Training
+from saeborzoi.settings.sae_sections import Training
+from saeborzoi.settings.sections import Layer, ShardSet
 
 SMALL = KnownDictionary(n_channels=128, n_features=256, n_active=8)
 DEFAULT, PUBLISHED = RECIPES["default"], RECIPES["published"]
@@ -75,7 +76,7 @@ def hg38(case: Path) -> TrainingData:
     ]
     layer = Layer(name="case", n_channels=100, bp_per_position=7, seqlet_width_bp=26, train=sets[0])
     train, validation = plans_of(layer, sets)
-    maxima = channel_max(train.folder).used
+    maxima = channel_max(train.source).used
     return TrainingData(train, validation, maxima, ShardFolder.open(sets[0].shards).fingerprint())
 
 

@@ -40,7 +40,7 @@ def published(sae: PublishedSae, maxima: torch.Tensor, plan: SlabPlan, n_sequenc
     """The published loop over some sequences."""
     nodes, values, places = [], [], []
     done = 0
-    shard = plan.folder.shards[0]
+    shard = plan.source.shards[0]  # type: ignore[attr-defined]
     for row in range(n_sequences):
         for quarter in range(N_QUARTERS):
             with h5py.File(shard.path, "r") as file:
@@ -71,7 +71,7 @@ def main() -> None:
         known.write(folder, N_SEQUENCES, N_POSITIONS, "inference")
     shard_set = known.shard_set(folder)
     plan = plans_of(known.layer(shard_set), [shard_set])[0]
-    maxima = torch.from_numpy(channel_max(plan.folder).used)
+    maxima = torch.from_numpy(channel_max(plan.source).used)
     sae = SparseAutoencoder(known.n_channels, 4 * known.n_channels, 30)
     sae.channel_max.copy_(maxima)
     sample = torch.from_numpy(known.positions(4096, "sample")[0])

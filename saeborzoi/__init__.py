@@ -7,8 +7,6 @@ modules of this package, which are there without a further import: `saeborzoi.pl
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +18,12 @@ if TYPE_CHECKING:
     from saeborzoi.sae.model import SparseAutoencoder
     from saeborzoi.settings.load import load_settings
 
+from saeborzoi.caches import find_caches
+
 __version__ = "0.1.0"
+
+# before numba is imported, which reads its variable then
+find_caches()
 
 __all__ = [
     "Catalog",
@@ -51,6 +54,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name in _HOME:
         home = importlib.import_module(_HOME[name])
         return getattr(home, "open_project" if name == "open" else name)
@@ -68,4 +73,6 @@ def __dir__() -> list[str]:
 
 
 def _modules() -> list[str]:
+    import pkgutil
+
     return [module.name for module in pkgutil.iter_modules(__path__)]

@@ -177,7 +177,7 @@ def motif_logo(matrix: Iterable[Iterable[float]], title: str = "") -> Plot:
     letters = as_matrix(matrix)
     figure, (axis,) = new_figure(0.9 + 0.22 * len(letters), 1.4)
     draw_logo(axis, letters)
-    axis.set_title(title, loc="left")
+    axis.set_title(title, fontsize=9, loc="left")
     return finished(figure)
 
 

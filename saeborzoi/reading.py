@@ -18,6 +18,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_TEXT_BYTES = 1 << 28
 """Of a file that is read as a whole: 256 MiB, far beyond any motif database."""
+_LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _MAX_EXPANSION = 500
 _ALWAYS_BYTES = 1 << 26
 """A gzip may grow to so many times its size, and to so many bytes in any case: sequence and
@@ -204,3 +205,27 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(word: str) -> float:
     raise ValueError(f"{word} is not a number of JSON")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, shortened where it is long.
+
+    >>> shown("chr1")
+    "'chr1'"
+    """
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def is_whole(value: Any, at_least: int = 0) -> bool:
+    """Whether a value of a document is a whole number of some size; true is none."""
+    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value < 2**63
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a document is a number that float32 holds; true is none."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= _LARGEST_FLOAT32
+    )

@@ -31,6 +31,15 @@ class Step(NamedTuple):
         return partition_keys(self.first.owner, range(self.first.node, self.last.node + 1))
 
 
+def command_of(step: Step) -> list[str]:
+    """Dagster's own command for a step, as a person types it."""
+    option = "--partition" if step.first == step.last else "--partition-range"
+    return [
+        "dagster", "asset", "materialize", "-m", "saeborzoi_assets.definitions",
+        "--select", ",".join(step.assets), option, step.partition,
+    ]  # fmt: skip
+
+
 def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
     """Every step of one SAE, in order."""
     layer = settings.layer_named(hyperparameters.layer)

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.views import SUPPORTED_VIEW
 from saeborzoi_resources.platform import Platform, Sae
 
 
@@ -33,10 +35,13 @@ def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
     return first.set_index("node")["family_id"].astype("Int32")
 
 
-def only_supported(platform: Platform, sae: Sae, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of motifs or matches; `is_significant` is false where the evidence over all nodes does
-    not support the motif. Motifs whose evidence is not made yet keep what they have."""
-    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, is_supported")
-    merged = rows[["node", "motif"]].merge(evidence, on=["node", "motif"], how="left")
-    unsupported = (merged["is_supported"] == False).to_numpy(bool)  # noqa: E712  (may be null)
-    return rows.assign(is_significant=rows["is_significant"].astype(bool) & ~unsupported)
+def only_supported(platform: Platform, sae: Sae, table: str) -> pd.DataFrame:
+    """Rows of `motif` or `motif_match`; `is_significant` is false where they are not in the view of
+    supported ones. Motifs whose evidence is not made yet keep what they have."""
+    rows = platform.catalog.rows(table, sae.key)
+    key = [column for column in TABLE[table].key if column != "hyperparameters"]
+    supported = platform.catalog.frame(
+        f"SELECT {', '.join(key)} FROM {SUPPORTED_VIEW[table]} WHERE hyperparameters = ?", [sae.key]
+    )
+    is_supported = pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(supported))
+    return rows.assign(is_significant=is_supported)

@@ -5,12 +5,13 @@ from typing import Any
 import dagster as dg
 
 from saeborzoi_resources import markdown
+from saeborzoi_resources.compute import follow
 
 
 def say(context: dg.AssetExecutionContext, text: str) -> None:
     """Tell the run's log and the terminal, whose logger shows warnings only."""
     context.log.info(text)
-    print(text, flush=True)
+    follow.show(text)
 
 
 def image(figure: Any) -> dg.MarkdownMetadataValue:

@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import importlib.util
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from saeborzoi.pipeline import ARTIFACTS
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".json")
@@ -33,6 +34,8 @@ _IGNORED = {
     "saeborzoi/pipeline.py",  # the versions themselves
     "saeborzoi/settings/load.py",
     "saeborzoi/settings/sections.py",  # a result's data version holds the settings' values
+    "saeborzoi/settings/compute_sections.py",
+    "saeborzoi/settings/sae_sections.py",
 }
 """Nearly every artifact's modules import them, and no result is made there."""
 _STATIC = Path("saeborzoi/browser/static")
@@ -49,13 +52,11 @@ class Artifact(NamedTuple):
 
 def artifacts() -> list[Artifact]:
     """Every artifact with its code version: the one place that knows where versions stand."""
-    from saeborzoi_assets.definitions import ARTIFACTS
-
     made = []
-    for module in ARTIFACTS:
-        stage = f"saeborzoi.stages.{module.NAME}"
-        modules = [module.__name__, *([stage] if importlib.util.find_spec(stage) else [])]
-        made.append(Artifact(module.NAME, module.CODE_VERSION, tuple(modules)))
+    for declared in ARTIFACTS:
+        stage = f"saeborzoi.stages.{declared.name}" if declared.is_job else None
+        modules = (f"saeborzoi_assets.assets.{declared.name}", *([stage] if stage else []))
+        made.append(Artifact(declared.name, declared.code_version, modules))
     return made
 
 

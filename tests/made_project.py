@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.worker import find_stage
+from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import steps
+from saeborzoi_resources.platform import Platform
 from tests.assets.small_project import KEY, make_small_project
 from tests.assets.test_pipeline import Project, failure_of
 
 OTHER = KEY.removesuffix("s0") + "s1"
+
+
+class _Here:
+    """Stages run in this process: what starts them is tested elsewhere."""
+
+    def run(self, context: dg.AssetExecutionContext, jobs: Sequence[Job]) -> list[Figures]:
+        return [find_stage(job.stage)(job, lambda *_: None) for job in jobs]
+
+
+class _PlatformHere(Platform):
+    @cached_property
+    def compute(self) -> Any:
+        return _Here()
 
 
 def make(folder: Path) -> Path:
@@ -19,13 +39,15 @@ def make(folder: Path) -> Path:
     settings_file = make_small_project(folder)
     text = settings_file.read_text()
     settings_file.write_text(text.replace("topk = 0.25\n", "topk = 0.25\nseed = [0, 1]\n"))
+    here = _PlatformHere(settings_file=str(settings_file))
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(settings_file, instance)
+        project.definitions = build_definitions(settings_file, {"platform": here})
         instance.add_dynamic_partitions(HYPERPARAMETERS, [OTHER])
         settings = project.platform.settings
         first, second = settings.wanted()
-        compared = [s for s in steps(settings, second) if s.name in ("training", "inference")]
         whole = [s for s in steps(settings, first) if s.name != "pages"]
+        compared = [s for s in steps(settings, second) if s.name in ("training", "inference")]
         for step in [*whole, *compared]:
             result = project.materialize(step)
             assert result.success, failure_of(result)

@@ -12,20 +12,15 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 
 import saeborzoi
-from saeborzoi.activations.region import region_of_shards
 from saeborzoi.errors import CatalogError, InputError, PartitionKeyError, SettingsError
-from saeborzoi.genome.coordinates import read_windows
-from saeborzoi.genome.regions import parse_region
 from saeborzoi.project import Project
-from saeborzoi.sae.checkpoint import export_published, load_checkpoint, save_checkpoint
-from saeborzoi.sae.model import SparseAutoencoder
-from tests.assets.small_project import BP_PER_POSITION, KEY, N_NODES, PAD_BP
+from saeborzoi.sae.checkpoint import load_checkpoint
+from tests.assets.small_project import KEY, N_NODES
 from tests.made_project import OTHER
 
 README = Path(__file__).parents[1] / "README.md"
@@ -327,191 +322,6 @@ def test_an_sae_says_its_sizes(project: Project) -> None:
     assert len(sae) == N_NODES
     assert repr(sae).startswith(f"SAE {KEY}: {N_NODES} nodes, FVU 0.0")
     assert len(sae.table("training_log")) > 0
-
-
-# -- activations over a region --------------------------------------------------------------------
-
-
-def expected_activation(folder: Path, sae: SparseAutoencoder, start: int, end: int) -> pd.DataFrame:
-    """(node, start_bp) of what fires, position by position from the files alone.
-
-    Windows begin every 1,600 bp and are 2,000 bp wide, 15 in a shard; the first that has a
-    position's centre counts.
-    """
-    rows = []
-    for centre in range(2, 60_000, BP_PER_POSITION):
-        position_start = centre - 2
-        if position_start + BP_PER_POSITION <= start or position_start >= end:
-            continue
-        window = max(0, -(-(centre - 1999) // 1600))
-        shard, row = divmod(window, 15)
-        with h5py.File(folder / "train" / f"activations_{shard}.h5") as file:
-            position = (position_start - (window * 1600 - PAD_BP)) // BP_PER_POSITION
-            x = file["x"][row, position]
-        value, node = sae.encode(torch.from_numpy(x).float())
-        for v, n in zip(value, node, strict=True):
-            if v > 0:
-                rows.append((position_start, int(n), float(v), window))
-    return pd.DataFrame(rows, columns=["start_bp", "node", "activation", "window"])
-
-
-@pytest.mark.parametrize(
-    ("region", "start", "end"),
-    [
-        ("chr1:1,901-2,100", 1900, 2100),  # across the seam of two windows
-        ("chr1:23,950-24,120", 23_949, 24_120),  # across two shards, not at a position's edge
-        ("chr1:10,003", 10_002, 10_003),  # one base pair
-        (("chr1", 0, 40), 0, 40),  # the first window's padding is cropped
-    ],
-)
-def test_activations_are_those_of_the_shards_at_their_place(
-    project: Project, made_project: Path, region: Any, start: int, end: int
-) -> None:
-    found = project.activations(KEY, region)
-    expected = expected_activation(made_project, project.sae(KEY).model, start, end)
-    n_positions = -(-end // BP_PER_POSITION) - start // BP_PER_POSITION
-    assert found.matrix.shape == (n_positions, N_NODES)
-    assert found.start_bp.tolist() == list(
-        range(start // BP_PER_POSITION * BP_PER_POSITION, end, BP_PER_POSITION)
-    )
-    entries = found.matrix.tocoo()
-    seen = pd.DataFrame(
-        {
-            "start_bp": found.start_bp[entries.row],
-            "node": entries.col.astype(int),
-            "activation": entries.data.astype(float),
-            "window": found.window[entries.row],
-        }
-    )
-    pd.testing.assert_frame_equal(
-        seen.sort_values(["start_bp", "node"], ignore_index=True),
-        expected.sort_values(["start_bp", "node"], ignore_index=True),
-        rtol=1e-5,
-    )
-    assert (found.end_bp - found.start_bp == BP_PER_POSITION).all()
-
-
-def test_the_strongest_seqlet_is_seen_in_its_region(project: Project) -> None:
-    node = named_node(project)
-    best = node.seqlets.iloc[0]
-    found = project.activations(KEY, (best["chrom"], best["start_bp"], best["end_bp"]))
-    assert found.of_node(node.number).max() == pytest.approx(best["activation"], rel=1e-4)
-    strongest = found.strongest()
-    row = strongest[strongest["node"] == node.number].iloc[0]
-    assert best["start_bp"] <= row["start_bp"] < best["end_bp"]
-    assert f"{N_NODES} nodes" in repr(found)
-    assert found.plot([node.number]).axes[0].get_ylabel() == f"node {node.number}"
-    with pytest.raises(PartitionKeyError, match="there is no node 12"):
-        found.of_node(N_NODES)
-
-
-def test_a_region_that_windows_cover_in_part_is_not_read(made_project: Path) -> None:
-    read = region_of_shards(
-        made_project / "train",
-        str(made_project / "train_seqs.bed"),
-        parse_region("chr1:59,001-59,700"),
-        n_channels=4,
-        bp_per_position=BP_PER_POSITION,
-        pad_bp=PAD_BP,
-    )
-    assert read is None
-    assert read_windows(made_project / "train_seqs.bed").end_bp.max() == 59_600
-
-
-# -- a network ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sae() -> SparseAutoencoder:
-    generator = torch.Generator().manual_seed(0)
-    sae = SparseAutoencoder(8, 24, 3)
-    for parameter in sae.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator)
-    sae.channel_max.copy_(torch.rand(8, generator=generator) + 0.5)
-    return sae.requires_grad_(False)
-
-
-LEADING = [(), (5,), (2, 3), (2, 1, 3)]
-
-
-@pytest.mark.parametrize("leading", LEADING)
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
-def test_any_leading_shape_and_type_gives_what_each_position_gives(
-    sae: SparseAutoencoder, leading: tuple[int, ...], dtype: str
-) -> None:
-    x = np.random.default_rng(0).normal(size=(*leading, 8)).astype(dtype)
-    value, node = sae.encode(x)
-    assert value.shape == node.shape == (*leading, 3)
-    assert isinstance(value, np.ndarray)
-    flat = torch.from_numpy(x.astype(np.float32).reshape(-1, 8))
-    expected = torch.stack([sae(row) for row in flat]).numpy().reshape(*leading, 8)
-    np.testing.assert_allclose(sae(x), expected, rtol=1e-5, atol=1e-6)
-    decoded = sae.decode(sae.encode(x), sae.normalize(x)) * sae.channel_max.numpy()
-    np.testing.assert_allclose(decoded, expected, rtol=1e-5, atol=1e-6)
-    tensors = sae.encode(torch.from_numpy(x.astype(x.dtype.newbyteorder("="))))
-    assert isinstance(tensors.value, torch.Tensor)
-    assert np.array_equal(tensors.node.numpy(), node)
-
-
-def test_bfloat16_bits_are_read_as_in_shards(sae: SparseAutoencoder) -> None:
-    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)).bfloat16()
-    bits = x.view(torch.uint16).numpy()
-    np.testing.assert_allclose(sae(bits), sae(x).numpy(), rtol=1e-6)
-
-
-def test_many_positions_are_worked_on_in_blocks(
-    sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    x = np.random.default_rng(0).normal(size=(10, 8)).astype(np.float32)
-    whole = sae.encode(x)
-    monkeypatch.setattr("saeborzoi.sae.arrays.POSITIONS_AT_ONCE", 3)
-    assert np.array_equal(sae.encode(x).node, whole.node)
-    np.testing.assert_allclose(sae.encode(x).value, whole.value, rtol=1e-6)
-    assert sae.encode(x[:0]).node.shape == (0, 3)
-
-
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (np.zeros((4, 7), np.float32), "the last axis must be the 8 channels"),
-        (torch.zeros(8, 4), "the last axis must be the 8 channels"),
-        (np.zeros((4, 8), np.int64), "needed are floating-point numbers"),
-        (torch.zeros(4, 8, dtype=torch.int32), "needed are floating-point numbers"),
-        (np.full((4, 8), np.nan, np.float16), "NaN or infinity"),
-    ],
-)
-def test_what_is_no_activation_is_refused(sae: SparseAutoencoder, x: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        sae.encode(x)
-
-
-def test_gradients_flow_through_tensors(sae: SparseAutoencoder) -> None:
-    x = torch.randn(2, 3, 8, requires_grad=True)
-    sae(x).sum().backward()
-    assert x.grad is not None
-    assert torch.isfinite(x.grad).all()
-
-
-def test_load_sae_takes_folders_files_and_the_published_checkpoint(
-    sae: SparseAutoencoder, tmp_path: Path
-) -> None:
-    save_checkpoint(sae, str(tmp_path))
-    x = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
-    for path in (tmp_path, tmp_path / "cfg.json", str(tmp_path / "sae.safetensors")):
-        loaded = saeborzoi.load_sae(path)
-        np.testing.assert_allclose(loaded(x), sae(x), rtol=1e-6)
-        assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    export_published(sae, tmp_path / "best_model.pt")
-    maxima = tmp_path / "conv_max.json"
-    maxima.write_text(json.dumps(dict(enumerate(sae.channel_max.tolist()))))
-    published = saeborzoi.load_sae(tmp_path / "best_model.pt", k=3, channel_max=maxima)
-    np.testing.assert_allclose(published(x), sae(x), rtol=1e-6)
-    with pytest.raises(InputError, match="give both"):
-        saeborzoi.load_sae(tmp_path / "best_model.pt", k=3)
-    with pytest.raises(InputError, match="leave them out"):
-        saeborzoi.load_sae(tmp_path, k=3)
-    with pytest.raises(InputError, match="cannot be read"):
-        saeborzoi.load_sae(tmp_path / "nowhere")
 
 
 def test_an_sae_of_the_project_is_its_network(project: Project, made_project: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import saeborzoi
 
 ROOT = Path(__file__).parents[1]
+CHOSEN_BY_USERS = {"borzoi_pytorch"}
+"""What a user's `[model] loader` names; where it is not installed, an error says so."""
 PACKAGE = Path(saeborzoi.__file__).parent
 
 
@@ -35,10 +37,16 @@ def test_every_import_is_declared() -> None:
         (str(file.relative_to(ROOT)), name)
         for package in own
         for file in (ROOT / package).rglob("*.py")
-        for name in _imported(file) - own - sys.stdlib_module_names
+        for name in _imported(file) - own - CHOSEN_BY_USERS - sys.stdlib_module_names
         if not {_normal(d) for d in distributions.get(name, [name])} & declared
     }
     assert not undeclared
+
+
+def test_the_citation_names_this_version() -> None:
+    """`__version__` is the version; the citation's format needs a copy."""
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {saeborzoi.__version__}\n" in citation
 
 
 def _normal(distribution: str) -> str:

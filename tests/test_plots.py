@@ -32,7 +32,7 @@ def tables():
 def test_is_a_figure_that_a_notebook_shows_as_a_light_png(name, tables):
     figure = getattr(plots, name)(*(tables[table] for table in DRAWN[name]))
     assert isinstance(figure, Figure)
-    png = figure._repr_png_()
+    png = figure._repr_png_()  # type: ignore[attr-defined]
     assert len(png) < MAX_BYTES
     assert np.asarray(Image.open(io.BytesIO(png)).convert("L")).std() > 1, "nothing was drawn"
 

@@ -1,4 +1,4 @@
-"""The order in which positions are taken from shards, and reading ahead.
+"""The order in which positions are taken from a source, and reading ahead.
 
 Positions are read in contiguous hyperslabs of whole HDF5 chunks, each byte once a pass. For
 training the slabs come in a seeded random order and are mixed in pools; the order is a function
@@ -19,13 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from saeborzoi.activations.reader import Raw, Reader
-from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.reader import Raw
+from saeborzoi.activations.source import BlockReader, Source
 from saeborzoi.errors import SettingsError
 from saeborzoi.settings.hyperparameters import derived_seed
-
-SLAB_POSITIONS = 2048
-"""Positions of one read, about; rounded to whole HDF5 chunks."""
 
 _T = TypeVar("_T")
 
@@ -47,19 +44,19 @@ class Slab(NamedTuple):
 
 
 class SlabPlan:
-    """Hyperslabs that hold the kept positions of a folder, each byte in one slab only.
+    """Blocks that hold the kept positions of a source, each position in one only.
 
     Parameters
     ----------
-    folder
-        The shards.
+    source
+        Shards, or a model.
     pieces
         (n_ranges, 5) int64, see `kept_pieces`.
     """
 
-    def __init__(self, folder: ShardFolder, pieces: NDArray[np.int64]) -> None:
-        self.folder = folder
-        self._pieces, self._first_piece = _cut(folder, pieces)
+    def __init__(self, source: Source, pieces: NDArray[np.int64]) -> None:
+        self.source = source
+        self._pieces, self._first_piece = _cut(source, pieces)
         sizes = self._pieces[:, 3] - self._pieces[:, 2]
         self.sizes = np.add.reduceat(sizes, self._first_piece[:-1])
         """(n_slabs,) int64, kept positions of each slab."""
@@ -72,7 +69,7 @@ class SlabPlan:
         """Kept positions."""
         return int(self.sizes.sum())
 
-    def read(self, reader: Reader, slab: int) -> Slab:
+    def read(self, reader: BlockReader, slab: int) -> Slab:
         """Read one slab and cut out its kept positions."""
         pieces = self._pieces_of(slab)
         row, first = int(pieces[:, 1].min()), int(pieces[:, 2].min())
@@ -87,7 +84,7 @@ class SlabPlan:
             _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
         )
 
-    def scatter(self, reader: Reader, slab: int, pool: Raw, target: NDArray[np.int64]) -> None:
+    def scatter(self, reader: BlockReader, slab: int, pool: Raw, target: NDArray[np.int64]) -> None:
         """Read the kept positions of one slab into rows `target` of an array."""
         pieces = self._pieces_of(slab)
         if not reader.is_plain(int(pieces[0, 0])):
@@ -103,7 +100,7 @@ class SlabPlan:
 
     def in_order(self) -> Iterator[Slab]:
         """Every slab in order of the files, read ahead by one thread."""
-        with self.folder.reader() as reader:
+        with self.source.reader() as reader:
             yield from _ahead(lambda slab: self.read(reader, slab), len(self))
 
 
@@ -137,7 +134,7 @@ class TrainingStream:
         self._plan = plan
         self._seed = seed
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="slab")
-        row_bytes = plan.folder.n_channels * plan.folder.dtype.itemsize
+        row_bytes = plan.source.n_channels * plan.source.dtype.itemsize
         self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
         # beside what is kept there are the pool in use and the one being made
         self._keeps = 3 * plan.n_positions <= 2 * self._capacity
@@ -146,7 +143,7 @@ class TrainingStream:
         if largest > self._capacity:
             need = -(-2 * largest * row_bytes // 2**20)
             raise SettingsError(
-                f"training.buffer_mb = {buffer_mb}: one chunk of {plan.folder.folder} holds "
+                f"training.buffer_mb = {buffer_mb}: one chunk of {plan.source.name} holds "
                 f"{largest} positions, and two must fit; set at least {need}"
             )
 
@@ -187,10 +184,10 @@ class TrainingStream:
 
     def _pools(self, first_row: int) -> Iterator[Raw]:
         epoch, skip = divmod(first_row, self.n_positions)
-        folder = self._plan.folder
+        source = self._plan.source
         n_rows = min(self._capacity, self.n_positions)
         memory = itertools.cycle(
-            [np.empty((n_rows, folder.n_channels), folder.dtype) for _ in range(2)]
+            [np.empty((n_rows, source.n_channels), source.dtype) for _ in range(2)]
         )
         while True:
             order = self._rng(epoch).permutation(len(self._plan))
@@ -199,7 +196,7 @@ class TrainingStream:
             first = int(np.searchsorted(rows, skip, side="right"))
             skip -= int(rows[first - 1]) if first else 0
             slabs = np.split(order, ends[:-1])
-            with folder.reader() as reader:
+            with source.reader() as reader:
                 make = functools.partial(self._pool, reader, memory, epoch, slabs)
                 for pool in _ahead(make, len(slabs), first):
                     yield pool[skip:]
@@ -208,7 +205,7 @@ class TrainingStream:
 
     def _pool(
         self,
-        reader: Reader,
+        reader: BlockReader,
         memory: Iterator[Raw],
         epoch: int,
         slabs: list[NDArray[np.int64]],
@@ -251,22 +248,13 @@ def to_float32(raw: Raw, device: torch.device | str = "cpu") -> torch.Tensor:
     return stored.to(device, non_blocking=True).to(torch.float32)
 
 
-def _cut(
-    folder: ShardFolder, pieces: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _cut(source: Source, pieces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cut ranges at slab borders and group those of one slab.
 
     Returns pieces in order of slabs, and the first piece of each slab with the end.
     """
-    chunk_rows = np.array([shard.chunks[0] if shard.chunks else 1 for shard in folder.shards])
-    slab = np.array(
-        [
-            max(1, SLAB_POSITIONS // shard.chunks[1]) * shard.chunks[1]
-            if shard.chunks
-            else SLAB_POSITIONS
-            for shard in folder.shards
-        ]
-    )[pieces[:, 0]]
+    shapes = np.array([source.slab_shape(i) for i in range(int(pieces[:, 0].max()) + 1)])
+    chunk_rows, slab = shapes[:, 0], shapes[pieces[:, 0], 1]
     first_block = pieces[:, 2] // slab
     n_blocks = (pieces[:, 3] - 1) // slab - first_block + 1
     owner = np.repeat(np.arange(len(pieces)), n_blocks)

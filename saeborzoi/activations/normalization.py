@@ -6,6 +6,7 @@ SAE's business.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.source import Source
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.job import Progress, silent
-from saeborzoi.reading import read_json
-
-_LARGEST = float(np.finfo(np.float32).max)
+from saeborzoi.reading import is_number, read_json
 
 
 class ChannelMax(NamedTuple):
@@ -57,25 +56,20 @@ class ChannelMax(NamedTuple):
         return {str(channel): float(value) for channel, value in enumerate(self.used)}
 
 
-def channel_max(folder: ShardFolder, progress: Progress = silent) -> ChannelMax:
-    """Maximum of each channel over all positions of all shards, padding included.
+def channel_max(source: Source, progress: Progress = silent) -> ChannelMax:
+    """Maximum of each channel over all positions of a source; of shards, padding included.
 
     sae-borzoi's definition, but that a maximum <= 0 is replaced by 1.
 
     Raises
     ------
     InputError
-        Where a shard cannot be read or holds NaN or infinity.
+        Where it cannot be read, or holds NaN or infinity.
     """
     from saeborzoi.activations.loader import SlabPlan, to_float32  # torch: only where used
 
-    sizes = [shard.n_sequences for shard in folder.shards]
-    everything = np.zeros((folder.n_sequences, 5), np.int64)
-    everything[:, 0] = np.repeat(np.arange(len(sizes)), sizes)
-    everything[:, 1] = np.concatenate([np.arange(size) for size in sizes])
-    everything[:, 3] = folder.n_positions
-    plan = SlabPlan(folder, everything)
-    largest = np.full(folder.n_channels, -np.inf, np.float32)
+    plan = SlabPlan(source, source.everything())
+    largest = np.full(source.n_channels, -np.inf, np.float32)
     done = 0
     for slab in plan.in_order():
         np.maximum(largest, to_float32(slab.activation).amax(0).numpy(), out=largest)
@@ -102,10 +96,8 @@ def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
                 raise ValueError(f"no channel {key[:40]!r}")
             if not np.isnan(seen[int(key)]):
                 raise ValueError(f"channel {int(key)} stands twice")
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"channel {key!r}: {str(value)[:40]!r}")
-            if not abs(value) <= _LARGEST:
-                raise ValueError(f"channel {key!r}: {str(value)[:40]} is beyond float32")
+            if not is_number(value):
+                raise ValueError(f"channel {key!r}: {json.dumps(value)[:40]}, no number of float32")
             seen[int(key)] = value
     except ValueError as error:
         raise InputError(

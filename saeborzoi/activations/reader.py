@@ -8,16 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
-
-if TYPE_CHECKING:
-    from saeborzoi.activations.shards import Shard, ShardFolder
 
 _EXPONENT: dict[str, np.uint16 | np.uint32] = {
     "float16": np.uint16(0x7C00),
@@ -44,6 +43,18 @@ if _PREADV is not None:
     _PREADV.restype = ctypes.c_ssize_t
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One HDF5 file: `index` is the number in its name, `chunks` its HDF5 chunk shape."""
+
+    path: Path
+    index: int
+    dataset: str
+    n_sequences: int
+    dtype: str
+    chunks: tuple[int, int, int] | None
+
+
 class _Opened(NamedTuple):
     """An open shard; `offset` is where its values begin in the file, if they lie there as they
     are needed: uncompressed, in one piece, in this machine's byte order."""
@@ -54,10 +65,10 @@ class _Opened(NamedTuple):
 
 
 class Reader:
-    """Reads from the shards of one folder; for several threads at once."""
+    """Reads from shards of one folder, each of `n_positions`; for several threads at once."""
 
-    def __init__(self, folder: ShardFolder) -> None:
-        self._folder = folder
+    def __init__(self, shards: tuple[Shard, ...], n_positions: int) -> None:
+        self._shards, self._n_positions = shards, n_positions
         self._lock = threading.Lock()
         self._opened: dict[int, _Opened] = {}
 
@@ -92,7 +103,7 @@ class Reader:
         InputError
             Where the file cannot be read there, or a value is NaN or infinite.
         """
-        shard = self._folder.shards[place]
+        shard = self._shards[place]
         dataset = self._open(place).dataset
         try:
             with self._lock:  # HDF5 serves one thread at a time
@@ -130,20 +141,20 @@ class Reader:
         ValueError
             Where the shard is not plain or `pool` not contiguous: the system would write past it.
         """
-        opened, folder = self._open(place), self._folder
+        opened, shard = self._open(place), self._shards[place]
         if opened.offset is None:
-            raise ValueError(f"{folder.shards[place].path} goes through HDF5 alone: use `read`")
+            raise ValueError(f"{shard.path} goes through HDF5 alone: use `read`")
         if not pool.flags.c_contiguous:
             raise ValueError("the pool's rows do not lie one behind the other: give a whole array")
         row_bytes = pool.shape[1] * pool.itemsize
         for start in range(0, len(target), _AT_ONCE):
             own = target[start : start + _AT_ONCE]
             at = first + start
-            offset = opened.offset + (row * folder.n_positions + at) * row_bytes
+            offset = opened.offset + (row * self._n_positions + at) * row_bytes
             if not _read_into(opened.descriptor, offset, pool, own):
                 # a call was cut short, as by a signal; past a file's end HDF5 would read zeros
                 if os.fstat(opened.descriptor).st_size < offset + len(own) * row_bytes:
-                    raise _damaged(folder.shards[place], f"ends within row {row}")
+                    raise _damaged(shard, f"ends within row {row}")
                 pool[own] = self.read(place, slice(row, row + 1), slice(at, at + len(own)))[0]
 
     def _open(self, place: int) -> _Opened:
@@ -154,7 +165,7 @@ class Reader:
         InputError
             Where the file cannot be opened.
         """
-        shard = self._folder.shards[place]
+        shard = self._shards[place]
         with self._lock:
             if place not in self._opened:
                 try:

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
+from saeborzoi.genome.coordinates import (
+    Windows,
+    kept_positions,
+    position_intervals,
+    read_windows,
+)
 from saeborzoi.genome.regions import Region
 
 
@@ -50,7 +55,8 @@ def region_of_shards(
     """Read a region from a folder of shards; None where its windows do not cover all of it.
 
     A position belongs to the region where it shares a base pair with it. As everywhere, padding
-    is cropped and each locus is read once, from the first window of the file that has it.
+    is cropped and each locus is read once, from the first window of the file that has it, on the
+    forward strand where those windows cover the region.
 
     Parameters
     ----------
@@ -65,12 +71,14 @@ def region_of_shards(
         Where shards or windows cannot be read, or do not fit each other.
     """
     every = read_windows(windows)
-    if covered(every, region) != [(region.start_bp, region.end_bp)]:
+    strand = _strand_that_covers(every, region)
+    if strand is None:
         return None
     folder = ShardFolder.open(shards, n_channels)
     place, row = folder.locate(every)
     near = np.flatnonzero(
-        (every.chrom == region.chrom)
+        strand
+        & (every.chrom == region.chrom)
         & (every.start_bp < region.end_bp + bp_per_position)
         & (every.end_bp > region.start_bp - bp_per_position)
     )
@@ -78,20 +86,36 @@ def region_of_shards(
     parts = []
     with folder.reader() as reader:
         for i, first, last in kept_positions(some, folder.n_positions, bp_per_position, pad_bp):
-            origin_bp = int(some.start_bp[i]) - pad_bp
-            first = max(first, (region.start_bp - origin_bp) // bp_per_position)
-            last = min(last, -((origin_bp - region.end_bp) // bp_per_position))
-            if first >= last:
+            position = np.arange(first, last)
+            _, start_bp, end_bp = position_intervals(
+                some, np.full(len(position), i), position, bp_per_position, bp_per_position, pad_bp
+            )
+            inside = np.flatnonzero((start_bp < region.end_bp) & (end_bp > region.start_bp))
+            if not len(inside):
                 continue
-            own = int(row[near[i]])
-            block = reader.read(int(place[near[i]]), slice(own, own + 1), slice(first, last))[0]
-            start_bp = origin_bp + bp_per_position * np.arange(first, last)
-            parts.append((block, start_bp, np.full(len(block), near[i])))
+            own, chosen = int(row[near[i]]), slice(int(inside[0]), int(inside[-1]) + 1)
+            block = reader.read(
+                int(place[near[i]]),
+                slice(own, own + 1),
+                slice(first + chosen.start, first + chosen.stop),
+            )[0]
+            parts.append((block, start_bp[chosen], np.full(len(block), near[i])))
     if not parts:
         return None
     activation, start, window = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(start, kind="stable")
     return LayerRegion(activation[order], start[order], window[order], f"shards of {shards}")
+
+
+def _strand_that_covers(windows: Windows, region: Region) -> NDArray[np.bool_] | None:
+    """Which windows to read: the forward ones where they cover all of the region, else those of
+    the reverse strand, else all, so that a locus that was read on both strands is there once."""
+    is_reverse = windows.reverse(np.arange(len(windows)))
+    for strand in (~is_reverse, is_reverse, np.ones(len(windows), bool)):
+        parts = covered(windows.only(np.flatnonzero(strand)), region)
+        if parts == [(region.start_bp, region.end_bp)]:
+            return strand
+    return None
 
 
 def covered(windows: Windows, region: Region) -> list[tuple[int, int]]:

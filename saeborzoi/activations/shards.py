@@ -14,32 +14,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.activations.hdf5 import datasets, require_values, unreadable
-from saeborzoi.activations.reader import Reader
+from saeborzoi.activations.reader import Reader, Shard
+from saeborzoi.activations.source import SLAB_POSITIONS
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
-from saeborzoi.settings.sections import Layer, ShardSet
+from saeborzoi.jobs.fingerprint import digests_of
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
 _DTYPES = ("float16", "float32", "uint16")
 _SAMPLED_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One HDF5 file: `index` is the number in its name, `chunks` its HDF5 chunk shape."""
-
-    path: Path
-    index: int
-    dataset: str
-    n_sequences: int
-    dtype: str
-    chunks: tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +119,11 @@ class ShardFolder:
         )
 
     @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.folder)
+
+    @property
     def n_sequences(self) -> int:
         """Sequences over all shards."""
         return sum(shard.n_sequences for shard in self.shards)
@@ -190,17 +185,52 @@ class ShardFolder:
     @contextlib.contextmanager
     def reader(self) -> Iterator[Reader]:
         """Open files to read from; each file is opened once, at its first use."""
-        reader = Reader(self)
+        reader = Reader(self.shards, self.n_positions)
         try:
             yield reader
         finally:
             reader.close()
 
-    def fingerprint(self) -> str:
-        """Short digest of names, sizes and sampled bytes: does a checkpoint belong to this data?
+    def slab_shape(self, place: int) -> tuple[int, int]:
+        """Rows and positions of one read: whole HDF5 chunks."""
+        chunks = self.shards[place].chunks
+        if chunks is None:
+            return 1, SLAB_POSITIONS
+        return chunks[0], max(1, SLAB_POSITIONS // chunks[1]) * chunks[1]
 
-        The first and last 64 KiB of every file enter; a copy elsewhere has the same digest.
+    def everything(self) -> NDArray[np.int64]:
+        """(n_sequences, 5) int64, as `kept_pieces`: every position, padding included."""
+        return np.array(
+            [
+                (place, row, 0, self.n_positions, 0)
+                for place, shard in enumerate(self.shards)
+                for row in range(shard.n_sequences)
+            ],
+            np.int64,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """`data_fingerprint`, and `data_files`, name to bytes; neither place nor time of a file
+        enters."""
+        return {
+            "data_fingerprint": self.fingerprint(),
+            "data_files": {shard.path.name: shard.path.stat().st_size for shard in self.shards},
+        }
+
+    def fingerprint(self) -> str:
+        """Digest of names, types and content of the files: does a checkpoint belong to this data?
+
+        A copy elsewhere has the same digest.
         """
+        digest = hashlib.blake2b(digest_size=16)
+        contents = digests_of([shard.path for shard in self.shards])
+        for shard, content in zip(self.shards, contents, strict=True):
+            digest.update(f"{shard.path.name} {shard.dtype} {content}\0".encode())
+        return f"x{digest.hexdigest()}"
+
+    def sampled_fingerprint(self) -> str:
+        """What the first release wrote for `fingerprint`, for checkpoints that it made: names,
+        sizes, and the first and last 64 KiB of each file."""
         digest = hashlib.blake2b(digest_size=16)
         for shard in self.shards:
             size = shard.path.stat().st_size
@@ -212,8 +242,19 @@ class ShardFolder:
         return digest.hexdigest()
 
 
-def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArray[np.int64]:
-    """The positions of a shard set that count, as ranges of rows of shards.
+def kept_pieces(
+    folder: ShardFolder, windows: Path | str, *, bp_per_position: int, pad_bp: int = 0
+) -> NDArray[np.int64]:
+    """The positions of shards that count, as ranges of rows of shards.
+
+    Parameters
+    ----------
+    windows
+        BED that says where each row lies.
+    bp_per_position
+        Base pairs that one position covers.
+    pad_bp
+        Base pairs that the model saw on either side of each window.
 
     Returns
     -------
@@ -226,12 +267,12 @@ def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArr
     InputError
         Where windows and shards do not fit each other, or no position is left.
     """
-    windows = read_windows(shard_set.windows)
-    place, row = folder.locate(windows)
-    ranges = kept_positions(windows, folder.n_positions, layer.bp_per_position, layer.pad_bp)
+    table = read_windows(Path(windows))
+    place, row = folder.locate(table)
+    ranges = kept_positions(table, folder.n_positions, bp_per_position, pad_bp)
     if not len(ranges):
         raise InputError(
-            f"{shard_set.windows}: no position is left inside the windows; fix "
+            f"{windows}: no position is left inside the windows; fix "
             "bp_per_position or pad_bp of the layer"
         )
     sequence = ranges[:, 0]

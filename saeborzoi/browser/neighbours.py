@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from saeborzoi.catalog.store import SAE_WEIGHTS
 from saeborzoi.errors import InputError
 from saeborzoi.motifs.properties import column_bits
 
@@ -44,7 +45,7 @@ def read_decoder(artifact: Path, n_nodes: int) -> NDArray[np.float32]:
     """
     from safetensors.numpy import load_file
 
-    path = artifact / "sae.safetensors" if artifact.is_dir() else artifact
+    path = artifact / SAE_WEIGHTS if artifact.is_dir() else artifact
     tensors = load_file(path)
     if "W_dec" not in tensors:
         raise InputError(

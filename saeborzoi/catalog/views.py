@@ -16,16 +16,26 @@ def _shared(name: str) -> str:
     )
 
 
-VIEWS = {
-    "supported_match": """
-        SELECT m.* FROM motif_match m
+BEST_FIRST = ("motif", "p_value", "target_id", "database")
+"""Order of a node's supported matches, the one that names it first: of its first motif that has
+any, smallest p; where p is equal, the names decide and not the order of the rows."""
+
+_SUPPORTED = """
         LEFT JOIN motif_evidence v USING (hyperparameters, node, motif)
         WHERE m.is_significant AND coalesce(v.is_supported, true)
-    """,
-    "best_match": """
+"""
+
+SUPPORTED_VIEW = {"motif": "supported_motif", "motif_match": "supported_match"}
+"""Table to the view of its rows that are significant and that the evidence does not speak
+against."""
+
+VIEWS = {
+    "supported_motif": f"SELECT m.* FROM motif m {_SUPPORTED}",
+    "supported_match": f"SELECT m.* FROM motif_match m {_SUPPORTED}",
+    "best_match": f"""
         SELECT * FROM supported_match
         QUALIFY row_number() OVER (
-            PARTITION BY hyperparameters, node ORDER BY motif, p_value, target_id) = 1
+            PARTITION BY hyperparameters, node ORDER BY {", ".join(BEST_FIRST)}) = 1
     """,
     "node_summary": """
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
@@ -90,8 +100,7 @@ VIEWS = {
         ) n USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, count(DISTINCT node) AS n_nodes_with_motif
-            FROM motif LEFT JOIN motif_evidence USING (hyperparameters, node, motif)
-            WHERE is_significant AND coalesce(is_supported, true) GROUP BY ALL
+            FROM supported_motif GROUP BY ALL
         ) m USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, count(DISTINCT target_name) AS n_factors
@@ -124,6 +133,8 @@ VIEWS = {
 }
 
 VIEW_COMMENTS = {
+    "supported_motif": "one row a significant motif that its evidence supports, or whose evidence "
+    "is not made yet",
     "supported_match": "one row a significant match of a motif that its evidence supports, or "
     "whose evidence is not made yet",
     "best_match": "one row a node with a supported match: the one that names it, of its first "

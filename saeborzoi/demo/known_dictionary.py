@@ -156,7 +156,7 @@ class KnownDictionary:
                         f"{i}\tchr1\t{i * n_positions}\t{(i + 1) * n_positions}\t{shard}\t{row}"
                     )
         shard_set = self.shard_set(folder)
-        shard_set.windows.write_text("\n".join(lines) + "\n")
+        shard_set.folder_and_windows[1].write_text("\n".join(lines) + "\n")
         return shard_set
 
     def shard_set(self, folder: Path) -> ShardSet:

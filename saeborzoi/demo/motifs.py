@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs.databases import Target, load_database
-from saeborzoi.settings.sections import MotifDatabase
 
-DATABASE = MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates")
+DATABASE = "jaspar:JASPAR2024:CORE:vertebrates"
 
 # Identifier and, where the factor has a taste for one, the annotation class that holds part of
 # its instances. Chosen so that no two of them match each other (q < 0.05 in TomTom's sense),
@@ -85,7 +84,7 @@ class PlantedMotif(NamedTuple):
 
 def planted_motifs() -> list[PlantedMotif]:
     """The demo's motifs, always in the same order."""
-    known = {target.identifier: target for target in load_database(DATABASE).motifs}
+    known = {target.identifier: target for target in load_database("JASPAR2024", DATABASE).motifs}
     return [
         PlantedMotif(known[identifier], *(place or ("", "")))
         for identifier, place in _PLANTED.items()

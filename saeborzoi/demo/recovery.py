@@ -60,7 +60,8 @@ def recovery_table(
     motifs
         node, motif, consensus, is_significant.
     matches
-        node, motif, target_id, target_name, target_family, p_value, q_value, is_significant.
+        node, motif, database, target_id, target_name, target_family, p_value, q_value,
+        is_significant.
 
     Returns
     -------

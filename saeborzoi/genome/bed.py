@@ -15,11 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
-from saeborzoi.reading import HEAD_BYTES, kind_of, opened
+from saeborzoi.reading import HEAD_BYTES, kind_of, opened, shown
 
 Int64s = NDArray[np.int64]
 
 _REMARK = re.compile(r"#|track\b|browser\b")
+_FIRST = "the first column"
 _LARGEST = 10**15
 """Whole numbers up to here pass through float64 as they are; no coordinate comes near."""
 _PLACEHOLDERS = {"+", "-", ".", "*", "?", "NA", "N/A", "NaN", "nan", "None", "none", "null"}
@@ -102,7 +103,9 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
         Where the file cannot be read, is not UTF-8, or a field is missing, empty or holds control
         characters; names the line.
     """
-    by_place = sorted(columns, key=lambda name: columns[name])
+    # the first column says whether a line is a remark or blank, wanted or not
+    there = columns if 0 in columns.values() else {_FIRST: 0, **columns}
+    by_place = sorted(there, key=lambda name: there[name])
     n_columns = max(columns.values()) + 1
     try:
         with opened(path) as file:
@@ -111,7 +114,7 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
                 sep="\t",
                 header=None,
                 names=by_place,
-                usecols=sorted(columns.values()),
+                usecols=sorted(there.values()),
                 skiprows=n_skipped,
                 dtype=str,
                 keep_default_na=False,
@@ -127,10 +130,10 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
             f"({str(error).strip()})"
         ) from None
     table.index = pd.RangeIndex(n_skipped + 1, n_skipped + 1 + len(table), name="line")
-    table = table.apply(_stripped)[list(columns)]
-    first = table[by_place[0]]
+    table = table.apply(_stripped)
     blank = (table == "").all(axis=1)
-    table = table.loc[~(blank | first.str.match(_REMARK.pattern))]
+    is_remark = table[by_place[0]].str.match(_REMARK.pattern)
+    table = table.loc[~(blank | is_remark), list(columns)]
     if table.empty:
         raise InputError(f"{path}: no interval in it; needed are rows of chrom, start, end")
     missing = (table == "").to_numpy()
@@ -146,7 +149,7 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
         if len(controls):
             line = table.index[(table[name] == controls.iloc[0]).to_numpy().argmax()]
             raise InputError(
-                f"{path}, line {line}: {name} {controls.iloc[0]!r} holds control characters; "
+                f"{path}, line {line}: {name} {shown(controls.iloc[0])} holds control characters; "
                 "remove them, or bring the file again"
             )
     return table
@@ -159,8 +162,8 @@ def integers(path: Path, table: pd.DataFrame, column: str) -> Int64s:
     if bad.any():
         i = int(bad.argmax())
         raise InputError(
-            f"{path}, line {table.index[i]}: {column} is {table[column].iloc[i]!r}; needed is a "
-            f"whole number of at least 0 and at most {_LARGEST:,}"
+            f"{path}, line {table.index[i]}: {column} is {shown(table[column].iloc[i])}; needed is "
+            f"a whole number of at least 0 and at most {_LARGEST:,}"
         )
     return numbers.to_numpy().astype(np.int64)
 
@@ -199,19 +202,19 @@ def _unfit(classes: pd.Series) -> str | None:
     """What a class column holds in the place of classes, None where it holds classes."""
     values = classes.value_counts()
     names = values.index.astype(str)
-    shown = ", ".join(names[:4])
+    some = ", ".join(name[:40] for name in names[:4])
     if set(names) <= _PLACEHOLDERS:
-        return f"strands or placeholders only ({shown})"
+        return f"strands or placeholders only ({some})"
     if names.str.fullmatch(_COLOUR).all():
-        return f"colours ({shown})"
+        return f"colours ({some})"
     numbers = pd.to_numeric(pd.Series(names), errors="coerce")
     numbered = bool(numbers.notna().all())
     if numbered and (len(values) > _MAX_NUMBERED_CLASSES or (numbers % 1 != 0).any()):
-        return f"numbers, as of scores ({len(values):,} of them: {shown}, ...)"
+        return f"numbers, as of scores ({len(values):,} of them: {some}, ...)"
     if numbered and len(values) == 1 and len(classes) > 1:
-        return f"the number {shown} in every row, as of scores"
+        return f"the number {some} in every row, as of scores"
     if len(values) == len(classes) >= _MIN_ROWS_OF_NAMES:
-        return f"another value in each of {len(classes):,} rows, as of names ({shown}, ...)"
+        return f"another value in each of {len(classes):,} rows, as of names ({some}, ...)"
     return None
 
 
@@ -231,7 +234,7 @@ def _offered(path: Path, class_column: int) -> str:
         if values.empty:
             continue
         some = values.value_counts()
-        words.append(f"{place + 1}: {', '.join(map(str, some.index[:3]))}")
+        words.append(f"{place + 1}: {', '.join(str(name)[:40] for name in some.index[:3])}")
         if place + 1 != class_column and _unfit(values) is None:
             numbered = pd.to_numeric(values, errors="coerce").notna().all()
             usable.append((numbered, len(some), place + 1))

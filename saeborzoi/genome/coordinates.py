@@ -40,6 +40,9 @@ __all__ = [
 ]
 
 
+_STRANDS = ("+", "-", ".")
+
+
 @dataclass(frozen=True)
 class Windows:
     """Sequences that the model saw, in the order of the file; one entry a sequence.
@@ -58,6 +61,9 @@ class Windows:
         numeric order.
     line
         (n_sequences,) int64, 1-based line of the file, for messages.
+    is_reverse
+        (n_sequences,) bool, windows that the model reads on the reverse strand: position 0 is
+        their right end. None where all are read forward.
     """
 
     path: Path
@@ -67,13 +73,21 @@ class Windows:
     shard: Int64s
     row: Int64s
     line: Int64s
+    is_reverse: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.start_bp)
 
+    def reverse(self, sequence: ArrayLike) -> NDArray[np.bool_]:
+        """Whether each of some windows is read on the reverse strand: (n,) bool."""
+        rows = np.asarray(sequence, np.int64)
+        return np.zeros(rows.shape, bool) if self.is_reverse is None else self.is_reverse[rows]
+
     def only(self, row: ArrayLike) -> Windows:
         """Some of the windows, in ascending order of rows of the file."""
-        columns = ("chrom", "start_bp", "end_bp", "shard", "row", "line")
+        columns = ["chrom", "start_bp", "end_bp", "shard", "row", "line"]
+        if self.is_reverse is not None:
+            columns.append("is_reverse")
         return replace(self, **{name: getattr(self, name)[row] for name in columns})
 
 
@@ -81,7 +95,8 @@ def read_windows(path: Path | str) -> Windows:
     """Read the windows of a shard folder.
 
     Either the published `train_seqs.bed` (tab-separated, a header line
-    ``'' 0 1 2 chunk_ind inner_ind``) or plain BED with at least three columns.
+    ``'' 0 1 2 chunk_ind inner_ind``) or plain BED with at least three columns. Where plain BED has
+    a strand in its sixth column (+, - or .), windows with - are read on the reverse strand.
 
     Raises
     ------
@@ -90,6 +105,7 @@ def read_windows(path: Path | str) -> Windows:
     """
     path = Path(path)
     n_skipped, header = skip_remarks(path)
+    is_reverse = None
     if "chunk_ind" in header or "inner_ind" in header:
         names = ["0", "1", "2", "chunk_ind", "inner_ind"]
         missing = [name for name in names if name not in header]
@@ -110,7 +126,12 @@ def read_windows(path: Path | str) -> Windows:
                 "earlier line too; each row of a shard needs one line"
             )
     else:
-        table = read_table(path, {"chrom": 0, "start_bp": 1, "end_bp": 2}, n_skipped)
+        columns = {"chrom": 0, "start_bp": 1, "end_bp": 2}
+        if len(header) >= 6 and header[5].strip() in _STRANDS:
+            columns["strand"] = 5
+        table = read_table(path, columns, n_skipped)
+        if "strand" in table:
+            is_reverse = _is_reverse(path, table)
         shard = np.full(len(table), -1, np.int64)
         row = np.arange(len(table), dtype=np.int64)
     start_bp, end_bp = interval_columns(path, table)
@@ -122,7 +143,19 @@ def read_windows(path: Path | str) -> Windows:
         shard=shard,
         row=row,
         line=table.index.to_numpy(np.int64),
+        is_reverse=is_reverse,
     )
+
+
+def _is_reverse(path: Path, table: pd.DataFrame) -> NDArray[np.bool_]:
+    unknown = ~table["strand"].isin(_STRANDS).to_numpy()
+    if unknown.any():
+        i = int(unknown.argmax())
+        raise InputError(
+            f"{path}, line {table.index[i]}: strand {table['strand'].iloc[i]!r}; the first line "
+            "has a strand in column 6, so every line needs +, - or . there"
+        )
+    return (table["strand"] == "-").to_numpy()
 
 
 def require_inside(
@@ -211,7 +244,7 @@ def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad
     """The positions that count: padding cropped, each locus once.
 
     A position counts where its centre lies in the window without padding, and in no such window
-    of an earlier line of the file.
+    of an earlier line of the file that is read on the same strand.
 
     Parameters
     ----------
@@ -246,16 +279,29 @@ def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad
             f"{n_positions * bp_per_position} bp; fix bp_per_position or pad_bp of the layer, "
             "or bring the windows of these shards"
         )
-    covered: dict[str, list[tuple[int, int]]] = {}
+    covered: dict[tuple[str, bool], list[tuple[int, int]]] = {}
     ranges: list[tuple[int, int, int]] = []
-    for i, (chrom, start, end) in enumerate(
-        zip(windows.chrom, windows.start_bp.tolist(), windows.end_bp.tolist(), strict=True)
+    for i, (chrom, start, end, is_reverse) in enumerate(
+        zip(
+            windows.chrom,
+            windows.start_bp.tolist(),
+            windows.end_bp.tolist(),
+            windows.reverse(np.arange(len(windows))).tolist(),
+            strict=True,
+        )
     ):
+        free = _claim(covered.setdefault((chrom, is_reverse), []), start, end)
+        if is_reverse:
+            # as it is read: from the right end, so that the axis is turned round
+            free = [(-high, -low) for low, high in reversed(free)]
+        first_bp = -(end + pad_bp) if is_reverse else start - pad_bp
         # twice the centre of position 0, so that odd bp_per_position stays in whole numbers
-        centre2 = 2 * (start - pad_bp) + bp_per_position
-        for low, high in _claim(covered.setdefault(chrom, []), start, end):
-            first = -((centre2 - 2 * low) // (2 * bp_per_position))
-            last = -((centre2 - 2 * high) // (2 * bp_per_position))
+        centre2 = 2 * first_bp + bp_per_position
+        for low, high in free:
+            # a centre at an interval's end is inside where that is the lower one on the genome
+            past = 1 if is_reverse else 0
+            first = -((centre2 - 2 * low - past) // (2 * bp_per_position))
+            last = -((centre2 - 2 * high - past) // (2 * bp_per_position))
             if first < last:
                 ranges.append((i, first, last))
     return np.array(ranges, np.int64).reshape(-1, 3)
@@ -274,7 +320,8 @@ def position_intervals(
     The centre is the middle of the base pairs that the position covers, rounded down; the
     interval starts `width_bp // 2` before it. For even widths this is sae-borzoi's interval. An
     odd width, which that code drops, is exactly centred where `bp_per_position` is odd too and
-    otherwise takes its extra base on the right.
+    otherwise takes its extra base on the right. On a window that is read on the reverse strand all
+    of this is as the model reads it.
 
     Parameters
     ----------
@@ -294,9 +341,13 @@ def position_intervals(
         chromosome's ends.
     """
     sequence = np.asarray(sequence, np.int64)
-    first_bp = windows.start_bp[sequence] - pad_bp
-    centre = first_bp + np.asarray(position, np.int64) * bp_per_position + bp_per_position // 2
-    start_bp = centre - width_bp // 2
+    centre = np.asarray(position, np.int64) * bp_per_position + bp_per_position // 2
+    before_bp = centre - width_bp // 2 - pad_bp
+    start_bp = np.where(
+        windows.reverse(sequence),
+        windows.end_bp[sequence] - before_bp - width_bp,
+        windows.start_bp[sequence] + before_bp,
+    )
     return windows.chrom[sequence], start_bp, start_bp + width_bp
 
 

@@ -26,6 +26,19 @@ _FETCH_ROWS = 1 << 16
 _UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
 
+_COMPLEMENT = np.arange(256, dtype=np.uint8)
+_COMPLEMENT[np.frombuffer(b"ACGT", np.uint8)] = np.frombuffer(b"TGCA", np.uint8)
+
+
+def reverse_complement(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The other strand of (..., n) upper-case letters; what is none of A, C, G, T stays.
+
+    >>> reverse_complement(np.frombuffer(b"AACGN", np.uint8)).tobytes()
+    b'NCGTT'
+    """
+    return _COMPLEMENT[letters][..., ::-1]
+
+
 class Genome:
     """A FASTA with quick access to many short intervals. Soft-masking is ignored.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_file
-from saeborzoi.reading import HEAD_BYTES, kind_of
+from saeborzoi.reading import HEAD_BYTES, kind_of, shown
 
 BLOCK_BYTES = 1 << 24
 """Bytes that are looked at at once."""
@@ -135,12 +135,12 @@ class _Scan:
             raise self._refused(line, "'>' without a name; write '>name'")
         name = words[0]
         if not name.isprintable():
-            raise self._refused(line, f"the name {name!r} holds control characters; rename it")
+            raise self._refused(line, f"the name {shown(name)} holds control characters; rename it")
         if name in self.line_of_name:
             raise self._refused(
                 line,
-                f"the name {name!r} stands in line {self.line_of_name[name]} too; needed is each "
-                "name once",
+                f"the name {shown(name)} stands in line {self.line_of_name[name]} too; needed is "
+                "each name once",
             )
         self.line_of_name[name] = line
         self.name = name
@@ -231,9 +231,9 @@ class _Scan:
     def _uneven(self, line: int) -> InputError:
         return self._refused(
             line,
-            f"sequence {self.name!r} has lines of {self.line_bases} letters, but not here; needed "
-            "are sequence lines of one length, the last may be shorter: `seqtk seq -l 60` or "
-            "`fold` write them so",
+            f"sequence {shown(self.name)} has lines of {self.line_bases} letters, but not here; "
+            "needed are sequence lines of one length, the last may be shorter: `seqtk seq -l 60` "
+            "or `fold` write them so",
         )
 
     def _refused(self, line: int, what: str) -> InputError:

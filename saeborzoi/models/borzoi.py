@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from saeborzoi.errors import InputError, MissingProgramError
-from saeborzoi.models.loaders import load_strictly, load_tensors
 from saeborzoi.models.model import LoadedModel, Outputs
+from saeborzoi.models.tensors import load_strictly, load_tensors
 
 INPUT_BP, BIN_BP = 524_288, 32
 LAYERS = {f"conv1d_{i}": f"res_tower.{2 * (i - 1)}.conv_layer" for i in (1, 2, 3, 4)}

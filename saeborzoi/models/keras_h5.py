@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from saeborzoi.errors import InputError
 from saeborzoi.models.model import LoadedModel, Outputs
+from saeborzoi.models.tensors import load_strictly
 
 _BORZOI_BLOCKS = 4
 _BN_EPS = 1e-3
@@ -45,7 +46,7 @@ def load_keras_h5(path: Path, tracks: list[str] | None = None) -> LoadedModel:
     """
     try:
         with h5py.File(path, "r") as file:
-            weights = file["model_weights"] if "model_weights" in file else file
+            weights = file.get("model_weights", file)
             config = file.attrs.get("model_config")
             if config is None:
                 return LoadedModel(_borzoi_stem(weights, path), 524_288)
@@ -147,8 +148,6 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor | None], path: Path, laye
     missing = [name for name, tensor in tensors.items() if tensor is None]
     if missing:
         raise InputError(f"{path}: layer {layer!r} lacks {', '.join(missing)}; bring it whole")
-    from saeborzoi.models.loaders import load_strictly
-
     load_strictly(module, {n: t for n, t in tensors.items() if t is not None}, f"{path}, {layer}")
 
 

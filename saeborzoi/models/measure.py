@@ -339,9 +339,7 @@ class _Measuring:
         return nn.functional.one_hot(codes, 4).transpose(1, 2).float()
 
 
-def _reached(
-    output: Tensor, of: tuple[int, int, int], bases: list[int]
-) -> tuple[int, int] | None:
+def _reached(output: Tensor, of: tuple[int, int, int], bases: list[int]) -> tuple[int, int] | None:
     """First and last base pair (exclusive) that position 0 sees, as far as these bases show.
 
     Position p sees base b where first + bp * p <= b < end + bp * p; None where the first or last

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
 from saeborzoi.motifs.meme_format import read_meme
-from saeborzoi.settings.sections import MotifDatabase
 
 _JASPAR_ID = re.compile(r"(?:MA|UN)[0-9]{4}\.[0-9]+")
 _ARCHETYPE = re.compile(r"(?P<id>AC[0-9]{4}):(?P<name>[^:]+):(?P<family>.+)")
@@ -54,50 +53,54 @@ class Database(NamedTuple):
     motifs: tuple[Target, ...]
 
 
-def load_databases(wanted: Iterable[MotifDatabase]) -> list[Database]:
-    """Read every database of the settings.
+def load_databases(sources: Mapping[str, str | Path]) -> list[Database]:
+    """Read several databases: name to source, as `load_database` takes them."""
+    return [load_database(name, source) for name, source in sources.items()]
+
+
+def load_database(name: str, source: str | Path) -> Database:
+    """Read a database.
+
+    Parameters
+    ----------
+    name
+        What matches call it.
+    source
+        A MEME-format file, plain or gzipped, or
+        ``jaspar:<release>:<collection>:<taxonomic group>`` for what pyjaspar carries, such as
+        ``jaspar:JASPAR2024:CORE:vertebrates``.
 
     Raises
     ------
     InputError
-        Where one is missing, malformed, empty, or names what JASPAR does not have.
+        Where it is missing, malformed, empty, or names what JASPAR does not have.
     """
-    return [load_database(database) for database in wanted]
-
-
-def check_databases(wanted: Iterable[MotifDatabase]) -> dict[str, int]:
-    """Number of motifs of each database; raises as `load_databases`."""
-    return {database.name: len(database.motifs) for database in load_databases(wanted)}
-
-
-def database_files(wanted: Iterable[MotifDatabase]) -> list[Path]:
-    """The files among the databases, for fingerprints."""
-    return [Path(d.source) for d in wanted if not d.source.startswith("jaspar:")]
+    return _load(name, str(source))
 
 
 @functools.lru_cache(maxsize=8)
-def load_database(wanted: MotifDatabase) -> Database:
-    """Read one database of the settings; raises as `load_databases`."""
-    targets = _from_jaspar(wanted) if wanted.source.startswith("jaspar:") else _from_file(wanted)
+def _load(name: str, source: str) -> Database:
+    in_words = f"motif database {name!r}"
+    targets = _from_jaspar(in_words, source) if source.startswith("jaspar:") else _from_file(source)
     seen: set[str] = set()
     for target in targets:
         # one NaN would spoil the p-values of every other motif
         if not (np.isfinite(target.matrix).all() and np.isfinite(target.n_sites)):
             raise InputError(
-                f"motif database {wanted.name!r} ({wanted.source}): motif {target.identifier!r} "
+                f"{in_words} ({source}): motif {target.identifier!r} "
                 "holds values that are no numbers; leave it out of the database"
             )
         if target.identifier in seen:
             raise InputError(
-                f"motif database {wanted.name!r} ({wanted.source}): motif {target.identifier!r} "
+                f"{in_words} ({source}): motif {target.identifier!r} "
                 "stands twice; give each its own identifier"
             )
         seen.add(target.identifier)
-    return Database(wanted.name, tuple(targets))
+    return Database(name, tuple(targets))
 
 
-def _from_file(wanted: MotifDatabase) -> list[Target]:
-    motifs = read_meme(Path(wanted.source))
+def _from_file(source: str) -> list[Target]:
+    motifs = read_meme(source)
     known = _jaspar_annotation(
         tuple(m.identifier for m in motifs if _JASPAR_ID.fullmatch(m.identifier))
     )
@@ -114,20 +117,20 @@ def _from_file(wanted: MotifDatabase) -> list[Target]:
     return targets
 
 
-def _from_jaspar(wanted: MotifDatabase) -> list[Target]:
+def _from_jaspar(in_words: str, source: str) -> list[Target]:
     from pyjaspar import jaspar_releases
 
-    parts = wanted.source.split(":")
+    parts = source.split(":")
     if len(parts) != 4:
         raise InputError(
-            f"motif database {wanted.name!r}: source {wanted.source!r}; needed is "
+            f"{in_words}: source {source!r}; needed is "
             "jaspar:<release>:<collection>:<taxonomic group>, e.g. "
             "'jaspar:JASPAR2024:CORE:vertebrates' ('all' for every group)"
         )
     _, release, collection, group = parts
     if release not in jaspar_releases:
         raise InputError(
-            f"motif database {wanted.name!r}: no JASPAR release {release!r}; pyjaspar carries "
+            f"{in_words}: no JASPAR release {release!r}; pyjaspar carries "
             f"{', '.join(sorted(jaspar_releases))}"
         )
     with _jaspar(release) as database:
@@ -141,8 +144,7 @@ def _from_jaspar(wanted: MotifDatabase) -> list[Target]:
         ):
             if value not in known:
                 raise InputError(
-                    f"motif database {wanted.name!r}: {release} has no {what} {value!r}; it has "
-                    f"{', '.join(known)}"
+                    f"{in_words}: {release} has no {what} {value!r}; it has {', '.join(known)}"
                 )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there is none is said below, as an error
@@ -151,8 +153,7 @@ def _from_jaspar(wanted: MotifDatabase) -> list[Target]:
             )
     if not motifs:
         raise InputError(
-            f"motif database {wanted.name!r}: {wanted.source} holds no motif; choose another "
-            "collection or taxonomic group"
+            f"{in_words}: {source} holds no motif; choose another collection or taxonomic group"
         )
     return [_jaspar_target(motif) for motif in motifs]
 

@@ -17,9 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from saeborzoi.genome import enrichment
 from saeborzoi.motifs import evidence_kernels as kernels
 from saeborzoi.motifs.engine.copies import effective_sites
-from saeborzoi.motifs.matching import benjamini_hochberg
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.motifs.sequences import (
     Sequences,
@@ -63,19 +63,15 @@ class NodeEvidence(NamedTuple):
 def odds_ratio(hits: int, n: int, control_hits: int, n_control: int) -> OddsRatio:
     """Enrichment of hits among `n` over `n_control` controls.
 
-    Half a count is added to each cell (Haldane-Anscombe), the interval is Woolf's
-    (`ln OR ± 1.96 sqrt(sum 1 / cell)`), the p-value Fisher's exact, one-sided.
+    Ratio and interval are those of `saeborzoi.genome.enrichment`, the p-value is Fisher's exact,
+    one-sided.
 
     >>> round(odds_ratio(80, 100, 20, 100).value, 2)
     15.42
     """
-    cells = np.array([hits, n - hits, control_hits, n_control - control_hits]) + 0.5
-    log = np.log(cells[0] * cells[3] / (cells[1] * cells[2]))
-    spread = 1.959964 * np.sqrt((1 / cells).sum())
+    ratio = enrichment.odds_ratio(hits, n, control_hits, n_control)
     p = stats.hypergeom.sf(hits - 1, n + n_control, hits + control_hits, n)
-    return OddsRatio(
-        float(np.exp(log)), float(np.exp(log - spread)), float(np.exp(log + spread)), float(p)
-    )
+    return OddsRatio(float(ratio.value), float(ratio.low), float(ratio.high), float(p))
 
 
 def log_odds(matrix: NDArray[np.float64], background: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -176,10 +172,10 @@ def independent_sites(
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Spearman's rank correlation, nan where either is constant or fewer than three are finite."""
     finite = np.isfinite(x) & np.isfinite(y)
-    a, b = stats.rankdata(x[finite]), stats.rankdata(y[finite])
-    if a.size < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    x, y = x[finite], y[finite]
+    if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
+    return float(stats.spearmanr(x, y).statistic)
 
 
 class _Scorer:
@@ -274,7 +270,7 @@ def across_nodes(
     result["fdr"] = np.nan
     known = np.isfinite(p)
     if known.any():
-        result.loc[known, "fdr"] = benjamini_hochberg(p[known])
+        result.loc[known, "fdr"] = stats.false_discovery_control(p[known])
     return result
 
 

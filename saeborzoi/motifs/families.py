@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from saeborzoi.motifs.matching import align, benjamini_hochberg, best_matches, with_pseudocount
+from saeborzoi.motifs.matching import align, best_matches, with_pseudocount
 from saeborzoi.motifs.properties import as_matrix
 
 MAX_CLUSTER_P = 0.05
@@ -57,7 +57,7 @@ def motif_families(
     q_value = np.zeros(n)
     for first in range(0, n, _AT_ONCE):
         found = align(matrices[first : first + _AT_ONCE], matrices, threads)
-        q = benjamini_hochberg(found.p_value)
+        q = stats.false_discovery_control(found.p_value, axis=-1)
         for row, i in enumerate(range(first, min(first + _AT_ONCE, n))):
             kin = np.flatnonzero(is_founder[:i] & (q[row, :i] < max_q_value))
             if kin.size == 0:
@@ -97,7 +97,7 @@ def node_families(matches: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     matches
-        Columns node, motif, target_id, target_family, p_value, is_significant of table
+        Columns node, motif, database, target_id, target_family, p_value, is_significant of table
         `motif_match`.
 
     Returns

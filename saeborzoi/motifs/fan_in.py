@@ -6,13 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from saeborzoi.motifs.discovery import scans_both_strands
 from saeborzoi.motifs.evidence import across_nodes
 from saeborzoi.motifs.families import motif_families
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.settings.hyperparameters import node_key
-from saeborzoi.settings.sections import Motifs
 
 MAX_FDR = 0.05
 MIN_ODDS_RATIO = 2.0
@@ -21,7 +19,12 @@ gives up to 1.7 at random places of the genome."""
 
 
 def fan_in_evidence(
-    motifs: pd.DataFrame, seqlets: pd.DataFrame, key: str, settings: Motifs, threads: int = 1
+    motifs: pd.DataFrame,
+    seqlets: pd.DataFrame,
+    key: str,
+    *,
+    both_strands: bool = False,
+    threads: int = 1,
 ) -> pd.DataFrame:
     """Evidence and families of all motifs of an SAE.
 
@@ -34,6 +37,10 @@ def fan_in_evidence(
         Table `seqlet` of the selected nodes: node, rank, sequence.
     key
         Partition key of the SAE.
+    both_strands
+        Whether a site may lie on either strand.
+    threads
+        Cores to use.
 
     Returns
     -------
@@ -43,7 +50,7 @@ def fan_in_evidence(
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """
-    evidence = across_nodes(motifs, seqlets, key, scans_both_strands(settings))
+    evidence = across_nodes(motifs, seqlets, key, both_strands)
     significant = motifs["is_significant"].astype(bool).to_numpy()
     weaker = np.fmin(motifs["odds_ratio"].to_numpy(float), evidence["odds_ratio_other_nodes"])
     enriched = (evidence["fdr"] < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)

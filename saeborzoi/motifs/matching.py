@@ -17,18 +17,19 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
+from saeborzoi.catalog.views import BEST_FIRST
 from saeborzoi.errors import MissingProgramError
 from saeborzoi.motifs.databases import Database
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.programs import find_program, program_version
 from saeborzoi.motifs.properties import as_matrix
-from saeborzoi.settings.sections import Matching
 
 PSEUDOCOUNT = 0.1
 """TomTom's `-motif-pseudo` default: letters added to each column."""
@@ -52,6 +53,17 @@ MATCH_COLUMNS = (
 )
 
 
+Engine = Literal["memelite", "tomtom"]
+
+
+class Thresholds(NamedTuple):
+    """Below what a match is reported: p-value, q-value and E-value, all three."""
+
+    p_value: float
+    q_value: float
+    e_value: float
+
+
 class Alignments(NamedTuple):
     """Best alignment of each query with each target, all (n_queries, n_targets).
 
@@ -73,26 +85,37 @@ class Alignments(NamedTuple):
     is_reverse: NDArray[np.bool_]
 
 
-def check_engine(settings: Matching) -> str:
+def check_engine(engine: Engine = "memelite", executable: Path | str | None = None) -> str:
     """Engine with its version.
+
+    Parameters
+    ----------
+    engine, executable
+        As for `match`.
 
     Raises
     ------
     MissingProgramError
         Where tomtom is asked for and cannot be run.
     """
-    if settings.engine == "memelite":
+    if engine == "memelite":
         import memelite
 
         return f"memelite {memelite.__version__}"
-    program = find_program("tomtom", settings.executable, "[matching]", "memelite")
+    program = _tomtom_at(executable)
     return f"tomtom {program_version(program)}"
 
 
 def match(
     motifs: pd.DataFrame,
     databases: Sequence[Database],
-    settings: Matching,
+    *,
+    engine: Engine = "memelite",
+    executable: Path | str | None = None,
+    max_p_value: float = 0.05,
+    max_q_value: float = 0.05,
+    max_e_value: float = 0.05,
+    min_similarity: float = 0.7,
     threads: int = 1,
 ) -> pd.DataFrame:
     """Known motifs that each discovered motif looks like.
@@ -103,8 +126,12 @@ def match(
         Columns node, motif, matrix (width x 4, A C G T), n_sites, is_significant of table `motif`.
     databases
         Each is searched by itself: p, q and E refer to one database.
-    settings
-        Engine and thresholds.
+    engine, executable
+        TomTom's statistic by memelite, or the program `tomtom` itself (there, or on PATH).
+    max_p_value, max_q_value, max_e_value
+        Thresholds, all below.
+    min_similarity
+        Least Pearson correlation of the aligned columns; -1 takes TomTom's word for every match.
     threads
         Cores to use.
 
@@ -115,7 +142,8 @@ def match(
     significant where it passes, its aligned columns are similar, and the motif itself is
     significant.
     """
-    check_engine(settings)
+    check_engine(engine, executable)
+    thresholds = Thresholds(max_p_value, max_q_value, max_e_value)
     parts = []
     matrices = [
         with_pseudocount(as_matrix(matrix), sites)
@@ -125,12 +153,12 @@ def match(
         for first in range(0, len(matrices), _QUERIES_AT_ONCE):
             chunk = slice(first, first + _QUERIES_AT_ONCE)
             rows = motifs.iloc[chunk]
-            if settings.engine == "memelite":
+            if engine == "memelite":
                 targets = [with_pseudocount(t.matrix, t.n_sites) for t in database.motifs]
                 alignments = align(matrices[chunk], targets, threads)
-                parts.append(_reported(rows, database, alignments, settings))
+                parts.append(_reported(rows, database, alignments, thresholds))
             else:
-                parts.append(_tomtom(rows, database, settings))
+                parts.append(_tomtom(rows, database, thresholds, executable))
     if not parts:
         return pd.DataFrame({name: [] for name in MATCH_COLUMNS})
     matches = pd.concat(parts, ignore_index=True).sort_values(
@@ -152,7 +180,7 @@ def match(
     matches.insert(matches.columns.get_loc("is_significant"), "similarity", similarity)
     of_motif = zip(matches["node"], matches["motif"], strict=True)
     matches["is_significant"] &= np.array([significant[key] for key in of_motif], bool)
-    matches["is_significant"] &= matches["similarity"] >= settings.min_similarity
+    matches["is_significant"] &= matches["similarity"] >= min_similarity
     return matches
 
 
@@ -183,16 +211,17 @@ def aligned_similarity(
 
 
 def best_matches(matches: pd.DataFrame) -> pd.DataFrame:
-    """The significant match that names each node, one row a node, as the view `best_match` has
-    it: of the first motif that has any, the smallest p.
+    """The significant match that names each node, one row a node, by the order of the view
+    `best_match`.
 
     Parameters
     ----------
     matches
-        node, motif, target_id, p_value, is_significant and whatever else of table `motif_match`.
+        node, motif, database, target_id, p_value, is_significant and whatever else of table
+        `motif_match`.
     """
     rows = matches[matches["is_significant"].astype(bool)]
-    rows = rows.sort_values(["node", "motif", "p_value", "target_id"], kind="stable")
+    rows = rows.sort_values(["node", *BEST_FIRST], kind="stable")
     return rows.drop_duplicates("node").reset_index(drop=True)
 
 
@@ -234,34 +263,19 @@ def align(
     )
 
 
-def benjamini_hochberg(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """q-values along the last axis: the smallest false discovery rate at which each passes.
-
-    >>> benjamini_hochberg(np.array([0.01, 0.04, 0.03, 0.5])).round(4).tolist()
-    [0.04, 0.0533, 0.0533, 0.5]
-    """
-    n = p_values.shape[-1]
-    order = np.argsort(p_values, axis=-1, kind="stable")
-    ranked = np.take_along_axis(p_values, order, axis=-1) * n / np.arange(1, n + 1)
-    ranked = np.minimum.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1]
-    q = np.empty_like(ranked)
-    np.put_along_axis(q, order, np.minimum(ranked, 1.0), axis=-1)
-    return q
-
-
 def _passes(
-    p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], settings: Matching
+    p: NDArray[np.float64], q: NDArray[np.float64], e: NDArray[np.float64], below: Thresholds
 ) -> NDArray[np.bool_]:
-    return (p < settings.max_p_value) & (q < settings.max_q_value) & (e < settings.max_e_value)
+    return (p < below.p_value) & (q < below.q_value) & (e < below.e_value)
 
 
 def _reported(
-    rows: pd.DataFrame, database: Database, found: Alignments, settings: Matching
+    rows: pd.DataFrame, database: Database, found: Alignments, thresholds: Thresholds
 ) -> pd.DataFrame:
     p = found.p_value
-    q = benjamini_hochberg(p)
+    q = stats.false_discovery_control(p, axis=-1)
     e = p * len(database.motifs)
-    passes = _passes(p, q, e, settings)
+    passes = _passes(p, q, e, thresholds)
     keep = passes.copy()
     keep[np.arange(len(p)), p.argmin(axis=1)] = True
     i, j = np.nonzero(keep)
@@ -286,9 +300,16 @@ def _reported(
     )
 
 
-def _tomtom(rows: pd.DataFrame, database: Database, settings: Matching) -> pd.DataFrame:
+def _tomtom_at(executable: Path | str | None) -> Path:
+    given = None if executable is None else Path(executable)
+    return find_program("tomtom", given, "[matching]", "memelite")
+
+
+def _tomtom(
+    rows: pd.DataFrame, database: Database, thresholds: Thresholds, executable: Path | str | None
+) -> pd.DataFrame:
     """The same through the real program, one run for a batch of queries."""
-    program = find_program("tomtom", settings.executable, "[matching]", "memelite")
+    program = _tomtom_at(executable)
     queries = [
         MemeMotif(f"{row.node}_{row.motif}", "", as_matrix(row.matrix), row.n_sites, 0.0, 0.0)
         for row in rows.itertuples()
@@ -307,11 +328,11 @@ def _tomtom(rows: pd.DataFrame, database: Database, settings: Matching) -> pd.Da
             f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; mend that, or "
             'set [matching] engine = "memelite"'
         )
-    return _parsed_tomtom(done.stdout, rows, database, settings)
+    return _parsed_tomtom(done.stdout, rows, database, thresholds)
 
 
 def _parsed_tomtom(
-    text: str, rows: pd.DataFrame, database: Database, settings: Matching
+    text: str, rows: pd.DataFrame, database: Database, thresholds: Thresholds
 ) -> pd.DataFrame:
     """Rows of tomtom's table, of which we keep what `match` promises."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
@@ -342,6 +363,6 @@ def _parsed_tomtom(
     if table.empty:
         return table.assign(is_significant=pd.Series(dtype=bool))
     p, q, e = (table[name].to_numpy(float) for name in ("p_value", "q_value", "e_value"))
-    table["is_significant"] = _passes(p, q, e, settings)
+    table["is_significant"] = _passes(p, q, e, thresholds)
     best = table.groupby(["node", "motif"])["p_value"].transform("idxmin") == table.index
     return table[table["is_significant"] | best]

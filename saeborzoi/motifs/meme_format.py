@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
-from saeborzoi.reading import read_text
+from saeborzoi.reading import read_text, shown
 
 _MATRIX = re.compile(r"letter-probability matrix:(?P<fields>.*)")
 _FIELD = re.compile(r"(?P<name>[A-Za-z]+)\s*=\s*(?P<value>\S+)")
@@ -127,8 +127,8 @@ def parse_meme(text: str, what: str) -> list[MemeMotif]:
             heading = None
     if heading is not None:
         raise InputError(
-            f"{what}, line {heading.line}: motif {heading.identifier!r} has no letter-probability "
-            "matrix; the file seems truncated or malformed: fetch it again"
+            f"{what}, line {heading.line}: motif {shown(heading.identifier)} has no "
+            "letter-probability matrix; the file seems truncated or malformed: fetch it again"
         )
     if not motifs:
         raise InputError(
@@ -155,7 +155,7 @@ def _heading(text: str, line: int, what: str) -> _Heading:
     for word in (words[0], name):
         if not word.isprintable():
             raise InputError(
-                f"{what}, line {line}: the motif's name {word!r} holds control characters; "
+                f"{what}, line {line}: the motif's name {shown(word)} holds control characters; "
                 "remove them"
             )
     llr = re.search(r"llr\s*=\s*(\S+)", text)
@@ -186,8 +186,8 @@ def _columns(lines: list[str], i: int, what: str) -> tuple[list[int], int]:
     bases = alphabet.replace("U", "T")
     if sorted(bases) != list("ACGT"):
         raise InputError(
-            f"{what}, line {number}: alphabet {alphabet!r}; needed is a DNA (ACGT) or RNA (ACGU) "
-            "database"
+            f"{what}, line {number}: alphabet {shown(alphabet)}; needed is a DNA (ACGT) or RNA "
+            "(ACGU) database"
         )
     return [bases.index(letter) for letter in "ACGT"], i
 
@@ -196,14 +196,14 @@ def _motif(
     heading: _Heading, fields: str, lines: list[str], i: int, columns: list[int], what: str
 ) -> tuple[MemeMotif, int]:
     """The motif whose matrix begins in line `i` (0-based), and the line behind it."""
-    where = f"{what}, line {i}: motif {heading.identifier!r}"
+    where = f"{what}, line {i}: motif {shown(heading.identifier)}"
     given = {m["name"].lower(): m["value"] for m in _FIELD.finditer(fields)}
     rows: list[list[float]] = []
     first = i
     try:
         width = int(given["w"]) if "w" in given else None
         if int(given.get("alength", 4)) != 4:
-            raise InputError(f"{where} has alength= {given['alength']}; needed is 4, of DNA")
+            raise InputError(f"{where} has alength= {given['alength'][:40]}; needed is 4, of DNA")
         while i < len(lines):
             words = lines[i].split()
             if words:
@@ -213,7 +213,7 @@ def _motif(
                     break
                 if len(words) != 4:
                     raise InputError(
-                        f"{what}, line {i + 1}: motif {heading.identifier!r} has {len(words)} "
+                        f"{what}, line {i + 1}: motif {shown(heading.identifier)} has {len(words)} "
                         "numbers in a row; needed are 4, for A, C, G, T"
                     )
                 if len(rows) == 0:
@@ -228,7 +228,9 @@ def _motif(
         log10_e = log10_of(given["e"]) if "e" in given else math.nan
         log_ratio = float(heading.llr) if heading.llr else math.nan
     except ValueError as error:
-        raise InputError(f"{where}: not a number of that kind ({error}); fix it") from None
+        raise InputError(
+            f"{where}: not a number of that kind ({str(error)[:200]}); fix it"
+        ) from None
     matrix = np.array(rows, float).reshape(-1, 4)
     if not rows or (width is not None and len(rows) != width):
         raise InputError(
@@ -240,7 +242,7 @@ def _motif(
     if (off > _TOLERANCE).any():
         row = int(off.argmax())
         raise InputError(
-            f"{what}, line {first + row + 1}: motif {heading.identifier!r}, row {row + 1}: "
+            f"{what}, line {first + row + 1}: motif {shown(heading.identifier)}, row {row + 1}: "
             f"{rows[row]}; needed are four probabilities that sum to 1"
         )
     matrix = matrix[:, columns]

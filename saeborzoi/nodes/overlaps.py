@@ -9,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saeborzoi.genome.coordinates import Int64s, Windows, kept_positions, position_intervals
+from saeborzoi.genome.enrichment import odds_ratio
 from saeborzoi.genome.intervals import Intervals, covered_bp, merge, on_one_axis
 
 MAX_CONTROL = 2_000_000
 """Placements of the shuffled control at most; a class that covers 1e-4 of the genome is then
 still met 200 times."""
-_Z_95 = 1.959963984540054
 
 
 def annotation_overlaps(
@@ -145,17 +145,14 @@ def _statistics(
     share = (in_control + 0.5) / (n_control + 1)
     expected = n_seqlets * share
     spread = n_overlapping.std(axis=0)
-    a, b = n_overlapping + 0.5, n_seqlets - n_overlapping + 0.5
-    c, d = in_control + 0.5, n_control - in_control + 0.5
-    log_odds = np.log(a * d / (b * c))
-    reach = _Z_95 * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d)
+    ratio = odds_ratio(n_overlapping, n_seqlets, in_control, n_control)
     return {
         "n_expected": n_seqlets * (in_control / n_control),
         "z_score": (n_overlapping - n_overlapping.mean(axis=0)) / np.where(spread, spread, 1),
         "z_shuffled": (n_overlapping - expected) / np.sqrt(expected * (1 - share)),
-        "odds_ratio": np.exp(log_odds),
-        "odds_ratio_low": np.exp(log_odds - reach),
-        "odds_ratio_high": np.exp(log_odds + reach),
+        "odds_ratio": ratio.value,
+        "odds_ratio_low": ratio.low,
+        "odds_ratio_high": ratio.high,
     }
 
 

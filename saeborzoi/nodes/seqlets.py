@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.genome.coordinates import Genome, Windows, position_intervals, require_inside
+from saeborzoi.genome.fasta import reverse_complement
 
 _IS_BASE = np.isin(np.arange(256), np.frombuffer(b"ACGT", np.uint8))
 
@@ -20,7 +21,8 @@ class Seqlets(NamedTuple):
     ----------
     seqlets
         One row a seqlet, sorted by node and rank: node (int32), rank (int32), chrom (str),
-        start_bp, end_bp (int64), activation (float32), sequence (str).
+        start_bp, end_bp (int64), activation (float32), sequence (str, of the strand), strand (str,
+        + or -, on which the model read the window).
     selection
         One row a node asked for: node (int32), selected (bool), reason (str, None where
         selected), n_seqlets, n_strong, n_dropped (int32).
@@ -108,6 +110,8 @@ def make_seqlets(
     is_sequence = _IS_BASE[letters].all(axis=1)
     usable, letters = usable[is_sequence], letters[is_sequence]
     kept = top.iloc[usable]
+    is_reverse = windows.reverse(kept["sequence"])
+    letters[is_reverse] = reverse_complement(letters[is_reverse])
     seqlets = pd.DataFrame(
         {
             "node": kept["node"].to_numpy(np.int32),
@@ -117,6 +121,7 @@ def make_seqlets(
             "end_bp": end_bp[usable],
             "activation": kept["activation"].to_numpy(np.float32),
             "sequence": pd.array(letters.view(f"S{width_bp}")[:, 0].astype(str), dtype="str"),
+            "strand": pd.array(np.where(is_reverse, "-", "+"), dtype="str"),
         }
     )
     statistic = top.groupby("node")["activation"].agg(strong_statistic)

@@ -95,13 +95,13 @@ def top_activations(
         Where `job.stop_requested` was set.
     """
     active = _ActiveNodes(sae, threads)
-    statistics = _Statistics(sae.n_nodes, n_top, plan.folder.n_positions)
+    statistics = _Statistics(sae.n_nodes, n_top, plan.source.n_positions)
     done = 0
     above = np.zeros((2, sae.n_nodes), np.int64)
     with _Spill(work) as spill:
         for slab in plan.in_order():
             value, node, count = active(slab.activation)
-            identity = slab.sequence * plan.folder.n_positions + slab.position
+            identity = slab.sequence * plan.source.n_positions + slab.position
             start, row, column = by_node(node, count, sae.n_nodes)
             entries = (start, row, column, *_ascending(start, row, node.shape))
             active.selector.over(

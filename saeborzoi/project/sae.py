@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from saeborzoi.catalog.catalog import Catalog
-from saeborzoi.errors import InputError, PartitionKeyError
+from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS, Store
+from saeborzoi.errors import PartitionKeyError
 from saeborzoi.project.node import Node
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Layer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from saeborzoi.activations.region import LayerRegion
     from saeborzoi.comparison.stability import Dictionary
-    from saeborzoi.genome.regions import Region
     from saeborzoi.project.region import NodeRegion
     from saeborzoi.sae.model import SparseAutoencoder
 
@@ -135,14 +133,23 @@ class Sae:
         Raises
         ------
         InputError
-            Where the region is malformed, or no window of the layer's shards covers all of it.
+            Where the region is malformed, or no window of the layer's shards covers all of it and
+            the settings have no model to compute it with.
         """
+        from saeborzoi.activations.locus import layer_region
         from saeborzoi.genome.regions import parse_region
         from saeborzoi.project.region import node_region
 
         layer = self.settings.layer_named(self.hyperparameters.layer)
         where = parse_region(region)
-        return node_region(self.model, layer_region(layer, where), where, layer.bp_per_position)
+        return node_region(
+            self.model,
+            layer_region(
+                self.settings, layer, where, Store(self.settings.project.store).genome_cache
+            ),
+            where,
+            layer.bp_per_position,
+        )
 
     def _artifact(self, asset: str) -> Path:
         self.catalog.require_made(asset, self.key)
@@ -153,44 +160,6 @@ class Sae:
         from saeborzoi.comparison.stability import read_dictionary
 
         return read_dictionary(
-            self._artifact("trained_sae") / "sae.safetensors",
-            self._artifact("top_activations") / "top_activations.parquet",
+            self._artifact("trained_sae") / SAE_WEIGHTS,
+            self._artifact("top_activations") / TOP_ACTIVATIONS,
         )
-
-
-def layer_region(layer: Layer, region: Region) -> LayerRegion:
-    """Activations of a layer over a region, from the first source that covers all of it.
-
-    Raises
-    ------
-    InputError
-        Where none does; says which parts its windows cover.
-    """
-    from saeborzoi.activations.region import covered, region_of_shards
-    from saeborzoi.genome.coordinates import read_windows
-    from saeborzoi.genome.regions import Region
-
-    shard_sets = [shard_set for shard_set in (layer.train, layer.validation) if shard_set]
-    for shard_set in shard_sets:
-        found = region_of_shards(
-            shard_set.shards,
-            shard_set.windows,
-            region,
-            n_channels=layer.n_channels,
-            **layer.geometry,
-        )
-        if found is not None:
-            return found
-    parts = sorted(
-        {
-            part
-            for shard_set in shard_sets
-            for part in covered(read_windows(shard_set.windows), region)
-        }
-    )
-    shown = ", ".join(str(Region(region.chrom, *part)) for part in parts[:5])
-    raise InputError(
-        f"{region}: no shards of layer {layer.name} cover all of it; "
-        + (f"they cover {shown}" if parts else "they cover none of it")
-        + "; ask for a region inside the windows"
-    )

@@ -9,10 +9,10 @@ ever executed.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import safetensors
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_json
+from saeborzoi.reading import HEAD_BYTES, is_number, is_whole, kind_of, read_json
 from saeborzoi.sae.layouts import (
     SAELENS_NAMES,
     SAELENS_WEIGHTS,
@@ -36,11 +37,13 @@ from saeborzoi.sae.layouts import (
     sparsify_weights,
 )
 from saeborzoi.sae.model import SparseAutoencoder
-from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.sae.pickled import load_tensors, named, require_memory, require_plain
+from saeborzoi.settings.hyperparameters import Hyperparameters, Variant
 
 CONFIG = "cfg.json"
 WEIGHTS = SPARSIFY_WEIGHTS
 FORMAT_VERSION = 1
+_STATES = ("model_state_dict", "state_dict")
 _PUBLISHED = {
     "encoder.weight": "encoder_weight",
     "latent_bias": "encoder_bias",
@@ -138,22 +141,30 @@ def load_checkpoint(folder: Path | str, n_channels: int | None = None) -> Sparse
     if not path.exists() and (folder / SAELENS_WEIGHTS).exists():
         path, names, attributes_of = folder / SAELENS_WEIGHTS, SAELENS_NAMES, of_saelens
     try:
-        weights = safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            require_memory(path, path.stat().st_size)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
+        with contextlib.suppress(OSError), path.open("rb") as head:
+            kind = kind_of(head.read(HEAD_BYTES))
+            if kind is not None:
+                raise InputError(f"{path}: not safetensors, but {kind}") from None
         raise InputError(f"{path}: cannot be read ({error}); train or copy the SAE again") from None
-    missing = [name for name in names if name not in weights]
-    if missing:
-        raise InputError(
-            f"{path}: no tensor {missing[0]!r}; needed are {', '.join(names)}; train or copy the "
-            "SAE again"
-        )
+    weights, _ = named(path, state, names)
     sae = _assembled(
         path,
         attributes_of(weights),
-        int(config["k"]),
+        config["k"],
         n_channels,
         config.get("variant", "topk"),
     )
+    for field, seen in (("d_in", sae.n_channels), ("num_latents", sae.n_nodes)):
+        said = config.get(field) or seen  # sparsify writes 0 where expansion_factor says it
+        if said != seen:
+            raise InputError(
+                f"{folder / CONFIG}: {field} {said!r}, but {path.name} has {seen}; bring the files "
+                "of one SAE"
+            )
     sae.threshold.fill_(config.get("threshold", 0.0))
     maxima = torch.tensor(config.get("channel_max", [1.0] * sae.n_channels))
     if maxima.shape != sae.channel_max.shape:
@@ -171,29 +182,52 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        Where it is missing, no JSON, of a later format, without `k`, or of another kind of SAE.
+        Where it is missing, no JSON, of a later format, of another kind of SAE, or a field holds
+        what it cannot; names the field.
     """
     path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text())
-        version = config.get("saeborzoi_format", 0)
-        if not version:
-            require_readable(path, config)
-        config["k"]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend the path") from None
-    except (ValueError, KeyError, AttributeError) as error:
+    config = read_json(path)
+    if not isinstance(config, dict) or "k" not in config:
         raise InputError(
-            f"{path}: not the configuration of an SAE ({error!r}); train or copy the SAE again"
-        ) from None
+            f"{path}: not the configuration of an SAE (it has no field 'k'); train or copy the SAE "
+            "again"
+        )
+    version = config.get("saeborzoi_format", 0)
+    _require(path, config, "saeborzoi_format", "a whole number", is_whole(version))
     if version > FORMAT_VERSION:
         raise InputError(
             f"{path}: format {version}, this version reads up to {FORMAT_VERSION}; update saeborzoi"
         )
+    if not version:
+        require_readable(path, config)
+    _require(path, config, "k", "a whole number of at least 1", is_whole(config["k"], 1))
+    _require(path, config, "threshold", "a number", is_number(config.get("threshold", 0.0)))
+    variant = config.get("variant", "topk")
+    variants = get_args(Variant)
+    _require(path, config, "variant", f"one of {', '.join(variants)}", variant in variants)
+    maxima = config.get("channel_max", [])
+    _require(
+        path,
+        config,
+        "channel_max",
+        "a list of numbers above 0",
+        isinstance(maxima, list) and all(is_number(m) and m > 0 for m in maxima),
+    )
     return config
 
 
-def import_published(path: Path | str, k: int, n_channels: int | None = None) -> SparseAutoencoder:
+def _require(path: Path, config: dict[str, Any], field: str, needed: str, fits: bool) -> None:
+    if not fits:
+        seen = json.dumps(config.get(field))
+        raise InputError(
+            f"{path}: {field} is {seen if len(seen) < 80 else seen[:77] + '...'}; needed is "
+            f"{needed}; train or copy the SAE again"
+        )
+
+
+def import_published(
+    path: Path | str, k: int, n_channels: int | None = None, notes: list[str] | None = None
+) -> SparseAutoencoder:
     """Read sae-borzoi's `best_model.pt`; only tensors and plain values are unpickled.
 
     Parameters
@@ -204,6 +238,8 @@ def import_published(path: Path | str, k: int, n_channels: int | None = None) ->
         Active nodes a position; the file does not say.
     n_channels
         Channels that the layer has; None takes what is there.
+    notes
+        Takes what should be said of the file: a prefix that was left out.
 
     Raises
     ------
@@ -211,31 +247,21 @@ def import_published(path: Path | str, k: int, n_channels: int | None = None) ->
         Where the file is damaged, holds code, lacks a tensor or has other shapes.
     """
     path = Path(path)
-    # a metric may have been saved as a numpy scalar: plain data, but not on torch's own list
-    number = np.float64(0)
-    plain: list[Any] = [
-        number.__reduce__()[0],
-        np.dtype,
-        *(type(np.dtype(code)) for code in "fdil"),
-    ]
-    try:
-        with torch.serialization.safe_globals(plain):
-            document = torch.load(path, map_location="cpu", weights_only=True)
-        state = document.get("model_state_dict", document)
-        tensors = {attribute: state[name].float() for name, attribute in _PUBLISHED.items()}
-    except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
+    document = load_tensors(path)
+    state = document
+    for name in _STATES if isinstance(document, dict) else ():
+        if isinstance(document.get(name), dict):
+            state = document[name]
+            break
+    if not isinstance(state, dict):
         raise InputError(
-            f"{path}: holds more than tensors and plain values, and would run code when read "
-            f"({reason}); save its model_state_dict alone with torch.save"
-        ) from None
-    except (OSError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); copy it again") from None
-    except (KeyError, AttributeError) as error:
-        raise InputError(
-            f"{path}: lacks {error} of {', '.join(_PUBLISHED)}; needed is best_model.pt of "
-            "sae-borzoi"
-        ) from None
+            f"{path}: holds a {type(document).__name__}; needed is the state of a model, as in "
+            "best_model.pt of sae-borzoi"
+        )
+    found, prefix = named(path, state, _PUBLISHED)
+    if prefix and notes is not None:
+        notes.append(f"{prefix!r} before every name was left out")
+    tensors = {attribute: found[name].float() for name, attribute in _PUBLISHED.items()}
     tensors["decoder_weight"] = tensors["decoder_weight"].T.contiguous()
     return _assembled(path, tensors, k, n_channels)
 
@@ -275,7 +301,7 @@ def require_fits(
     ):
         if seen != needed:
             raise InputError(
-                f"{source}: {what} {seen}, but {hyperparameters.key} has {needed}; mend the "
+                f"{source}: {what} {seen}, but {hyperparameters.key} has {needed}; fix the "
                 "[[sae]] of the settings, or bring the SAE that belongs to it"
             )
     differs = ~np.isclose(sae.channel_max.cpu().numpy(), channel_max, rtol=1e-5)
@@ -306,6 +332,11 @@ def _assembled(
             f"{path}: an SAE on {weight.shape[1]} channels, but the layer has {n_channels}; bring "
             "the SAE of this layer"
         )
+    if not 1 <= k <= weight.shape[0]:
+        raise InputError(
+            f"{path}: {weight.shape[0]} nodes, of which k = {k} are to be active; needed is a k of "
+            "1 to that: fix topk, or bring the SAE that belongs to it"
+        )
     sae = SparseAutoencoder(weight.shape[1], weight.shape[0], k, variant)
     for attribute, tensor in tensors.items():
         parameter = getattr(sae, attribute)
@@ -314,6 +345,7 @@ def _assembled(
                 f"{path}: {attribute} has shape {tuple(tensor.shape)}, needed is "
                 f"{tuple(parameter.shape)}; train or copy the SAE again"
             )
+        require_plain(path, attribute, tensor)
         if not torch.isfinite(tensor).all():
             raise InputError(f"{path}: {attribute} holds NaN or infinity; train the SAE again")
         parameter.data.copy_(tensor)

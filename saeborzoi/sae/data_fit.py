@@ -8,9 +8,9 @@ business.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.activations.source import Source
 from saeborzoi.errors import InputError
 from saeborzoi.sae.checkpoint import read_config
 
@@ -18,28 +18,17 @@ _NAMED = 3
 """Files that a message names, at most."""
 
 
-def identity_of(folder: ShardFolder) -> dict[str, Any]:
-    """What `cfg.json` says of training data: `data_fingerprint`, and `data_files`, name to bytes.
-
-    Neither place nor time of a file enters: a copy elsewhere is the same data.
-    """
-    return {
-        "data_fingerprint": folder.fingerprint(),
-        "data_files": {shard.path.name: shard.path.stat().st_size for shard in folder.shards},
-    }
-
-
-def require_trained_on(source: Path, folder: ShardFolder, key: str) -> None:
+def require_trained_on(trained: Path, source: Source, key: str) -> None:
     """Refuse an SAE of the store that was made from other data than there is now.
 
     A checkpoint that does not say what it was trained on passes.
 
     Parameters
     ----------
-    source
+    trained
         Folder with its `cfg.json`.
-    folder
-        The layer's training shards.
+    source
+        The layer's training data.
     key
         Partition key of the SAE, for the message.
 
@@ -48,20 +37,40 @@ def require_trained_on(source: Path, folder: ShardFolder, key: str) -> None:
     InputError
         Names both fingerprints, the files that changed, and how to go on.
     """
-    then = read_config(source).get("provenance", {})
-    now = identity_of(folder)
-    if then.get("data_fingerprint") in (None, now["data_fingerprint"]):
+    then = read_config(trained).get("provenance", {})
+    now = source.identity()
+    of_then = then.get("data_fingerprint")
+    if of_then in (None, now["data_fingerprint"]):
+        return
+    if (
+        isinstance(source, ShardFolder)
+        and not str(of_then).startswith("x")  # as the first release wrote it
+        and of_then == source.sampled_fingerprint()
+    ):
         return
     raise InputError(
-        f"{source}: made from other data than {folder.folder} holds now: fingerprint "
+        f"{trained}: made from other data than {source.name} is now: fingerprint "
         f"{then['data_fingerprint']} then, {now['data_fingerprint']} now"
-        f"{_changed(then.get('data_files'), now['data_files'])}; materialize trained_sae of "
-        f"{key!r} again, or bring the former shards back; to use this very SAE on the new data, "
+        f"{_changed(then.get('data_files'), now.get('data_files'))}"
+        f"{_other_parts(then.get('data_parts'), now.get('data_parts'))}; materialize trained_sae "
+        f"of {key!r} again, or bring the former data back; to use this very SAE on the new data, "
         "copy its folder out of the store and name the copy as `checkpoint` of its [[sae]]"
     )
 
 
-def _changed(then: dict[str, int] | None, now: dict[str, int]) -> str:
+def _other_parts(then: dict[str, str] | None, now: dict[str, str] | None) -> str:
+    """Which parts of a live source are others.
+
+    >>> _other_parts({"model": "1", "layer": "a"}, {"model": "2", "layer": "a"})
+    ' (another model: 1 then, 2 now)'
+    """
+    if then is None or now is None:
+        return "" if then is now else " (shards and a live source are not the same data)"
+    other = [name for name in now if then.get(name) != now[name]]
+    return f" ({'; '.join(f'another {n}: {then.get(n)} then, {now[n]} now' for n in other)})"
+
+
+def _changed(then: dict[str, int] | None, now: dict[str, int] | None) -> str:
     """What happened to the files, in words, where the checkpoint says which there were.
 
     >>> _changed({"a": 1, "b": 2}, {"b": 3, "c": 4})
@@ -69,7 +78,7 @@ def _changed(then: dict[str, int] | None, now: dict[str, int]) -> str:
     >>> _changed({"a": 1}, {"a": 1})
     ' (the same files by name and size, with other contents)'
     """
-    if then is None:
+    if then is None or now is None:
         return ""
     parts = [
         f"{what}: {', '.join(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}"

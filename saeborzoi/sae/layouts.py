@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saeborzoi.catalog.store import SAE_WEIGHTS
 from saeborzoi.errors import InputError
 from saeborzoi.sae.model import SparseAutoencoder
 
-SPARSIFY_WEIGHTS = "sae.safetensors"
+SPARSIFY_WEIGHTS = SAE_WEIGHTS
 SPARSIFY_NAMES = {
     "encoder.weight": "encoder_weight",
     "encoder.bias": "encoder_bias",
@@ -38,7 +39,12 @@ SAELENS_NAMES = {
 _SAELENS_LAYOUT = "6.0.0"
 """SAELens rewrites the configuration of an earlier one."""
 _NEEDED: dict[str, dict[str, Any]] = {
-    "sparsify": {"activation": "topk", "skip_connection": False, "transcode": False},
+    "sparsify": {
+        "activation": "topk",
+        "skip_connection": False,
+        "transcode": False,
+        "signed": False,  # of early ones: no ReLU
+    },
     "SAELens": {
         "architecture": "topk",
         "normalize_activations": "layer_norm",
@@ -47,6 +53,10 @@ _NEEDED: dict[str, dict[str, Any]] = {
         "reshape_activations": "none",
     },
 }
+
+
+_WITHOUT_EFFECT = ("multi_topk", "normalize_decoder")
+"""Fields of sparsify that say how an SAE was trained."""
 
 
 def config_of(sae: SparseAutoencoder) -> dict[str, Any]:
@@ -110,6 +120,13 @@ def require_readable(path: Path, config: dict[str, Any]) -> None:
         Names the field, what it says and what is needed.
     """
     maker = "SAELens" if "architecture" in config else "sparsify"
+    if maker == "sparsify":
+        for field, seen in config.items():
+            if seen is True and field not in (*_NEEDED[maker], *_WITHOUT_EFFECT):
+                raise InputError(
+                    f"{path}: an SAE of sparsify with {field} true, which is not known here and "
+                    "may compute something else; bring one without it"
+                )
     for field, needed in _NEEDED[maker].items():
         seen = config.get(field, needed)
         if seen != needed:

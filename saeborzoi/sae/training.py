@@ -35,7 +35,7 @@ from saeborzoi.sae.steps import make_step
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Training
+from saeborzoi.settings.sae_sections import Training
 
 SAMPLE_POSITIONS = 65_536
 """Positions that centring and the total variance are estimated from."""
@@ -252,7 +252,7 @@ class TrainingLoop:
         n_steps: int,
         batch_size: int,
     ) -> list[Trainer]:
-        n_channels = self.data.train.folder.n_channels
+        n_channels = self.data.train.source.n_channels
         sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
         self._require_finite(sample)
         moments = Moments(n_channels)

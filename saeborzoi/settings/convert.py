@@ -8,14 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from pydantic import ValidationError
 
 from saeborzoi.errors import InputError
+from saeborzoi.reading import is_number, is_whole, read_json
+from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.sections import PUBLISHED_SEQLET_WIDTHS, RECEPTIVE_FIELDS
 
 _SEQUENCE_BP = 524_288
 _PAD_BP = 163_840
 _REQUIRED = ("activations_path", "layer_name", "input_channels", "seq_len")
 _WINDOWS = "train_seqs.bed"
+_WHOLE = ("input_channels", "seq_len", "expansion_factor")
+_NUMBERS = ("topk_pct", "learning_rate")
+_TEXTS = ("layer_name", "prespecified_model")
+_PATHS = (
+    "activations_path",
+    "activations_path_val",
+    "global_max_save_path",
+    "model_save_path",
+    "ccre_bed",
+    "rmsk_bed",
+)
+_DEFAULTS = {"expansion_factor": 4, "topk_pct": 0.05, "learning_rate": 1e-5}
+_FIELDS = {
+    "layer_name": "layer",
+    "expansion_factor": "expansion",
+    "topk_pct": "topk",
+    "learning_rate": "learning_rate",
+}
 
 
 def convert_config(path: Path, genome: Path) -> str:
@@ -38,9 +59,10 @@ def convert_config(path: Path, genome: Path) -> str:
     Raises
     ------
     InputError
-        Where the file cannot be read, or lacks a key that the settings need.
+        Where the file cannot be read, lacks a key that the settings need, or a value is of
+        another kind than sae-borzoi's, or would come out as another one; names it.
     """
-    config = _read(path)
+    config = _checked(path, _read(path))
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Made from {path.name}. `saeborzoi check` looks at every input."))
     layer_name = str(config["layer_name"])
@@ -62,36 +84,72 @@ def convert_config(path: Path, genome: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}; needed is sae-borzoi's config.json") from None
+    config = read_json(path)
     missing = [key for key in _REQUIRED if not isinstance(config, dict) or key not in config]
     if missing:
         raise InputError(
             f"{path}: lacks {', '.join(missing)}; needed is sae-borzoi's config.json with "
             f"{', '.join(_REQUIRED)}"
         )
-    try:
-        n_positions = int(config["seq_len"])
-    except (TypeError, ValueError):
-        n_positions = 0
-    if n_positions < 1 or _SEQUENCE_BP % n_positions:
+    return dict(config)
+
+
+def _checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The values that are used, of the kind that sae-borzoi has; paths absolute from the file's
+    folder where they lie there, as the settings may be written elsewhere."""
+    values: dict[str, Any] = {}
+    for key in (*_WHOLE, *_NUMBERS):
+        value: Any = {**_DEFAULTS, **config}[key]
+        # a whole number may come as 4.0; 4.5 nodes for a channel there are none
+        if key in _WHOLE and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not (is_whole(value, 1) if key in _WHOLE else is_number(value) and value > 0):
+            kind = "a whole number of at least 1" if key in _WHOLE else "a number above 0"
+            raise InputError(f"{path}: {key} is {_shown(value)}; needed is {kind}: fix it there")
+        values[key] = value
+    for key in (*_TEXTS, *_PATHS):
+        text = config.get(key)
+        if text is None and key not in _REQUIRED:
+            continue
+        if not isinstance(text, str) or (text == "" and key in _REQUIRED):
+            raise InputError(f"{path}: {key} is {_shown(text)}; needed is text: fix it there")
+        if not text.isprintable():
+            raise InputError(f"{path}: {key} is {_shown(text)}, with control characters; fix it")
+        values[key] = os.path.abspath(path.parent / text) if text and key in _PATHS else text
+    if _SEQUENCE_BP % values["seq_len"]:
         raise InputError(
-            f"{path}: seq_len {config['seq_len']!r} does not divide {_SEQUENCE_BP} bp; needed is "
+            f"{path}: seq_len {values['seq_len']!r} does not divide {_SEQUENCE_BP} bp; needed is "
             "the number of positions of the layer, e.g. 262144 for conv1d_1"
         )
-    return config
+    try:
+        Hyperparameters(
+            layer=values["layer_name"],
+            expansion=values["expansion_factor"],
+            topk=values["topk_pct"],
+            learning_rate=values["learning_rate"],
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0])
+        key = next(key for key, own in _FIELDS.items() if own == field)
+        message = problem["msg"].removeprefix("Value error, ")
+        raise InputError(
+            f"{path}: {key} is {_shown(values[key])}: {message}; fix it there"
+        ) from None
+    return values
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _layer(config: dict[str, Any]) -> Any:
     name = str(config["layer_name"])
     layer = tomlkit.table()
     layer["name"] = name
-    layer["n_channels"] = int(config["input_channels"])
-    layer["bp_per_position"] = _SEQUENCE_BP // int(config["seq_len"])
+    layer["n_channels"] = config["input_channels"]
+    layer["bp_per_position"] = _SEQUENCE_BP // config["seq_len"]
     layer["pad_bp"] = _PAD_BP
     if name not in PUBLISHED_SEQLET_WIDTHS:
         layer["seqlet_width_bp"] = 34
@@ -125,9 +183,9 @@ def _shard_set(shards: Path) -> Any:
 def _sae(config: dict[str, Any]) -> Any:
     sae = tomlkit.table()
     sae["layer"] = str(config["layer_name"])
-    sae["expansion"] = int(config.get("expansion_factor", 4))
-    sae["topk"] = float(config.get("topk_pct", 0.05))
-    sae["learning_rate"] = float(config.get("learning_rate", 1e-5))
+    sae["expansion"] = config["expansion_factor"]
+    sae["topk"] = float(config["topk_pct"])
+    sae["learning_rate"] = float(config["learning_rate"])
     sae["recipe"] = "published"
     model = str(config.get("prespecified_model") or "")
     checkpoint = Path(config.get("model_save_path") or "", model, "best_model.pt")

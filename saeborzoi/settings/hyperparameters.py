@@ -11,8 +11,10 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import itertools
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import (
@@ -31,6 +33,7 @@ Recipe = Literal["default", "published"]
 
 LAYER_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
+_MAX_COMBINATIONS = 10_000
 _EXAMPLE = "conv1d_1_x4_k0.05_lr0.003_s0"
 
 
@@ -156,12 +159,12 @@ class Hyperparameters(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             raise PartitionKeyError(
-                f"partition key {key!r}: {problem['loc'][0]}: {problem['msg']}; mend that part, "
-                f"e.g. {_EXAMPLE!r}"
+                f"partition key {key[:200]!r}: {problem['loc'][0]}: {problem['msg']}; fix that "
+                f"part, e.g. {_EXAMPLE!r}"
             ) from None
         if parsed.key != key:
             raise PartitionKeyError(
-                f"partition key {key!r} is not canonical; write {parsed.key!r} instead"
+                f"partition key {key[:200]!r} is not canonical; write {parsed.key[:200]!r} instead"
             )
         return parsed
 
@@ -183,6 +186,26 @@ def make_hyperparameters(**values: Any) -> Hyperparameters:
             for problem in error.errors()
         )
         raise PartitionKeyError(f"no SAE can have these hyperparameters: {problems}") from None
+
+
+def every_combination(axes: Mapping[str, Sequence[Any]]) -> list[Hyperparameters]:
+    """Hyperparameters of every combination of values, the last axis first.
+
+    Raises
+    ------
+    PartitionKeyError
+        Where there are more than a project can take, or no SAE can have one.
+    """
+    n = math.prod(map(len, axes.values()))
+    if n > _MAX_COMBINATIONS:
+        raise PartitionKeyError(
+            f"[[sae]] asks for {n:,} SAEs; needed are at most {_MAX_COMBINATIONS:,}: shorten its "
+            "lists"
+        )
+    return [
+        make_hyperparameters(**dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
 
 
 @functools.cache
@@ -250,8 +273,8 @@ class PartitionKey(NamedTuple):
             return cls(owner, parse_node_key(node))
         except PartitionKeyError:
             raise PartitionKeyError(
-                f"partition key {text!r}: {node!r} is not of the form 'n0003'; write e.g. "
-                f"'{owner}|n0003'"
+                f"partition key {text[:200]!r}: {node[:80]!r} is not of the form 'n0003'; write "
+                f"e.g. '{owner[:200]}|n0003'"
             ) from None
 
 
@@ -275,8 +298,8 @@ def parse_node_key(key: str) -> int:
     PartitionKeyError
         Where the key is not ``n`` and digits in canonical form.
     """
-    if not re.fullmatch(r"n[0-9]{4,}", key) or node_key(int(key[1:])) != key:
-        raise PartitionKeyError(f"node key {key!r} is not of the form 'n0003'")
+    if not re.fullmatch(r"n[0-9]{4,9}", key) or node_key(int(key[1:])) != key:
+        raise PartitionKeyError(f"node key {key[:80]!r} is not of the form 'n0003'")
     return int(key[1:])
 
 

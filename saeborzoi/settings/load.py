@@ -1,7 +1,7 @@
 """The one settings file, `dagster_project.toml`: found, read, checked, made into `Settings`.
 
 Unknown keys are refused with the allowed ones; relative paths are relative to the file. What each
-section holds is in `settings_sections.py`.
+section holds is in `sections.py` and beside it.
 """
 
 from __future__ import annotations
@@ -10,38 +10,35 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
-from saeborzoi.reading import read_text
+from saeborzoi.reading import read_text, shown
+from saeborzoi.settings.compute_sections import Automation, Compute, Profile
 from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.sae_sections import SaeGrid, Training
+from saeborzoi.settings.section import MAX_NODES, Section, expanded
 from saeborzoi.settings.sections import (
-    MAX_NODES,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
     Annotation,
-    Automation,
     Checks,
     Comparison,
-    Compute,
     Data,
     Embedding,
     Layer,
     Matching,
+    Model,
     MotifDatabase,
     Motifs,
     Overlaps,
-    Profile,
     Project,
-    SaeGrid,
-    Section,
     Selection,
     ShardSet,
-    Training,
 )
 
 __all__ = [
@@ -59,6 +56,7 @@ __all__ = [
     "Embedding",
     "Layer",
     "Matching",
+    "Model",
     "MotifDatabase",
     "Motifs",
     "Overlaps",
@@ -83,10 +81,11 @@ MAX_LETTERS = 4096
 
 
 class Settings(Section):
-    """A whole `dagster_project.toml`, resolved: every path absolute."""
+    """A whole `dagster_project.toml`; as `load_settings` gives it, every path is absolute."""
 
     project: Project
     data: Data
+    model: Model | None = None
     layer: Annotated[tuple[Layer, ...], Field(min_length=1)]
     sae: tuple[SaeGrid, ...] = ()
     training: Training = Training()
@@ -114,6 +113,7 @@ class Settings(Section):
             if len(set(labels)) < len(labels):
                 raise ValueError(f"two [[data.{what}]] share a name: {labels}")
         for layer in self.layer:
+            self._require_activations(layer)
             if self.motifs.min_width > layer.seqlet_width:
                 raise ValueError(
                     f"[motifs] min_width = {self.motifs.min_width} is more than the "
@@ -124,6 +124,39 @@ class Settings(Section):
             for hyperparameters in grid.expand():
                 self.require_fits(hyperparameters)
         return self
+
+    def _require_activations(self, layer: Layer) -> None:
+        if layer.is_live and self.model is None:
+            raise ValueError(
+                f"layer {layer.name!r} has windows without `shards`, and there is no [model] to "
+                "compute their activations; add a [model], or name `shards`"
+            )
+        for shard_set in layer.sets:
+            if shard_set.windows == "genome" and shard_set.window_bp % layer.bp_per_position:
+                raise ValueError(
+                    f"layer {layer.name!r}: window_bp = {shard_set.window_bp} is no multiple of "
+                    f"bp_per_position = {layer.bp_per_position}; set one that is"
+                )
+
+    def activation_files(self, sets: Sequence[ShardSet]) -> list[Path]:
+        """Files of the user that activations are made from."""
+        files = [file for shard_set in sets for file in shard_set.files]
+        if any(shard_set.is_live for shard_set in sets):
+            assert self.model is not None, "validated"
+            files += [self.data.genome, *self.model.files]
+        return files
+
+    def activation_settings(self, layer: Layer, sets: Sequence[ShardSet]) -> dict[str, Any]:
+        """Settings that activations depend on beside the files; none where they are shards."""
+        if not any(shard_set.is_live for shard_set in sets):
+            return {}
+        assert self.model is not None, "validated"
+        live = [s.model_dump(include={"window_bp"}) for s in sets if s.windows == "genome"]
+        return {
+            "model": self.model.of_result(),
+            "layer": layer.model_dump(include={"module", "bp_per_position", "pad_bp"}),
+            **({"windows": live} if live else {}),
+        }
 
     def layer_named(self, name: str) -> Layer:
         """The layer of that name.
@@ -137,7 +170,7 @@ class Settings(Section):
             if layer.name == name:
                 return layer
         raise PartitionKeyError(
-            f"layer {name!r} is not in the settings; there: "
+            f"layer {shown(name)} is not in the settings; there: "
             f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or fix the name"
         )
 
@@ -180,7 +213,7 @@ def find_settings_file(start: Path | str | None = None) -> Path:
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
     if start is None and named:
-        path = Path(os.path.expanduser(named))
+        path = expanded(Path(named))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
@@ -216,12 +249,11 @@ def load_settings(path: Path | str | None = None) -> Settings:
     if backend and isinstance(document.setdefault("compute", {}), dict):
         document["compute"]["backend"] = backend
     try:
-        settings = Settings.model_validate(document)
+        return Settings.model_validate(document, context={"folder": path.parent.absolute()})
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
-    except PartitionKeyError as error:
+    except (PartitionKeyError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}") from None
-    return _resolved(settings, path.parent)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -236,7 +268,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     for place, text in _texts(document):
         if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
-            raise SettingsError(f"{path}: {place} = {text!r} holds control characters; remove them")
+            raise SettingsError(
+                f"{path}: {place} = {shown(text)} holds control characters; remove them"
+            )
         if len(text) > MAX_LETTERS:
             raise SettingsError(
                 f"{path}: {place} has {len(text):,} letters; needed are at most {MAX_LETTERS:,}"
@@ -275,7 +309,11 @@ def _explain(error: ValidationError) -> str:
             if any(place[:-1] == location[:-1] and place != location for place in places):
                 continue  # one value or a list of them: the complaint about one value is enough
         elif is_list and any(
-            place[:-1] == location[:-1] and str(place[-1]).startswith("tuple[") for place in places
+            len(place) >= len(location)
+            and place[: len(location) - 1] == location[:-1]
+            and str(place[len(location) - 1]).startswith("tuple[")
+            for place in places
+            if place != location
         ):
             continue
         place = ".".join(str(part) for part in location if not _BRANCH.match(str(part)))
@@ -285,22 +323,19 @@ def _explain(error: ValidationError) -> str:
             nearest = difflib.get_close_matches(str(location[-1]), allowed, n=1)
             meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
             lines.append(f"unknown key {place!r}; allowed there: {', '.join(allowed)}{meant}")
+        elif problem["type"] == "path_type":
+            lines.append(f"{place} = {shown(seen)}: needed is a path, as text")
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
         elif location and not isinstance(seen, dict | BaseModel):
-            lines.append(f"{place} = {_shortened(seen)}: {problem['msg']}")
+            lines.append(f"{place} = {shown(seen)}: {problem['msg']}")
         else:
             lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))
 
 
-_BRANCH = re.compile(r"tuple\[|constrained-|literal\[|(int|float|str)$")
+_BRANCH = re.compile(r"tuple\[|constrained-|literal\[|function-after\[|(int|float|str)$")
 """Parts of a place that name one of several kinds of value, not a key."""
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -321,24 +356,3 @@ def _inner_model(annotation: Any) -> Any:
         if found is not None:
             return found
     return None
-
-
-def _resolved(value: Any, folder: Path) -> Any:
-    """A copy of a settings model with every path absolute, relative ones from `folder`."""
-    if isinstance(value, Path):
-        return Path(os.path.normpath(folder / os.path.expanduser(value)))
-    if isinstance(value, tuple):
-        return tuple(_resolved(item, folder) for item in value)
-    if isinstance(value, dict):
-        return {name: _resolved(item, folder) for name, item in value.items()}
-    if isinstance(value, MotifDatabase):
-        if value.file is None:
-            return value
-        return value.model_copy(update={"source": str(_resolved(value.file, folder))})
-    if isinstance(value, BaseModel):
-        resolved = {name: _resolved(item, folder) for name, item in value}
-        return value.model_copy(
-            # only what changed: a profile must go on knowing which fields were left out
-            update={name: item for name, item in resolved.items() if item != getattr(value, name)}
-        )
-    return value

@@ -1,23 +1,29 @@
-"""The sections of `dagster_project.toml` as small typed models.
+"""The sections of `dagster_project.toml` as small typed models: data, layers and their analysis.
 
-Only what a user may set belongs here; defaults are the published ones of sae-borzoi. How the file
-is found, read and made into one `Settings` is in `settings.py`.
+Only what a user may set belongs here; defaults are the published ones of sae-borzoi. SAEs and
+their training are in `sae_sections.py`, where stages run is in `compute_sections.py`; how the file
+is found, read and made into one `Settings` is in `load.py`.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from saeborzoi.pipeline import ARTIFACT, STAGES
-from saeborzoi.settings.hyperparameters import (
-    LAYER_NAME,
-    Hyperparameters,
-    make_hyperparameters,
+from saeborzoi.settings.hyperparameters import LAYER_NAME
+from saeborzoi.settings.section import (
+    ENGINE_WIDTHS,
+    MAX_CHANNELS,
+    MAX_SEQLET_BP,
+    Fraction,
+    Name,
+    PositiveFraction,
+    PositiveInt,
+    Section,
+    UserPath,
+    from_folder,
 )
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
@@ -25,58 +31,25 @@ PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv
 RECEPTIVE_FIELDS = {"conv1d_1": 24, "conv1d_2": 42, "conv1d_3": 78, "conv1d_4": 150}
 """Receptive field in bp of each Borzoi layer, measured by gradient."""
 
-FEWEST_POSITIONS = 3_000_000
-"""Positions after which the default recipe has converged on data from a known dictionary."""
+SHAPES = {"conv1d_1": (608, 2), "conv1d_2": (736, 4), "conv1d_3": (896, 8), "conv1d_4": (1056, 16)}
+"""Channels, and bp of a position, of each Borzoi layer."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1, le=10**15)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-"""Goes into names of files."""
-MAX_COMBINATIONS = 10_000
-MAX_CHANNELS = 100_000
-MAX_NODES = 1_000_000
-"""Of an SAE: Dagster lists the partition of each."""
-MAX_SEQLET_BP = 100_000
-
-
-class Section(BaseModel):
-    """A part of the settings; unknown keys are refused, and true and false where a number is
-    wanted, inf and nan too."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    without_effect: ClassVar[frozenset[str]] = frozenset()
-    """Settings that say how a result is made, and leave it as it is."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_truth_for_numbers(cls, values: Any) -> Any:
-        for name, value in values.items() if isinstance(values, dict) else ():
-            field = cls.model_fields.get(name)
-            items = value if isinstance(value, list | tuple) else (value,)
-            truth = next((item for item in items if isinstance(item, bool)), None)
-            if truth is not None and field is not None and "bool" not in str(field.annotation):
-                raise ValueError(f"{name} = {str(truth).lower()}; needed is a number or text")
-        return values
-
-    def of_result(self) -> dict[str, Any]:
-        """What a result depends on, for its version."""
-        return self.model_dump(exclude=set(self.without_effect))
+PATH_LOADERS = ("borzoi-pytorch", "keras-h5")
+"""Loaders that are given a path: `"<loader>:<path>"`."""
 
 
 class Project(Section):
     """`[project]`: the project's name and where its artifacts and catalogue lie."""
 
     name: Name
-    store: Path = Path("store")
+    store: Annotated[UserPath, Field(validate_default=True)] = Path("store")
 
 
 class Annotation(Section):
     """`[[data.annotation]]`: a BED file of genomic annotation, its class in `class_column`."""
 
     name: Name
-    path: Path
+    path: UserPath
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
 
@@ -91,6 +64,12 @@ class MotifDatabase(Section):
     name: Name
     source: str
 
+    @field_validator("source")
+    @classmethod
+    def _from_folder(cls, source: str, info: ValidationInfo) -> str:
+        is_file = not source.startswith("jaspar:")
+        return str(from_folder(Path(source), info)) if is_file else source
+
     @property
     def file(self) -> Path | None:
         """The MEME-format file; None for what pyjaspar carries."""
@@ -100,27 +79,126 @@ class MotifDatabase(Section):
 class Data(Section):
     """`[data]`: the genome and what is known of it."""
 
-    genome: Path
+    genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
     motif_database: tuple[MotifDatabase, ...] = (
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )
 
+    @property
+    def motif_sources(self) -> dict[str, str]:
+        """Name of each motif database to its source."""
+        return {database.name: database.source for database in self.motif_database}
+
 
 class ShardSet(Section):
-    """A folder of HDF5 shards `activations_<i>.h5` and the BED that says where each row lies."""
+    """Where activations come from: a folder of HDF5 shards `activations_<i>.h5` and the BED that
+    says where each row lies; or windows alone, on which `[model]` computes them."""
 
-    shards: Path
-    windows: Path
+    shards: UserPath | None = None
+    # in this order: a job's JSON would have "genome" as a path
+    windows: Annotated[Literal["genome"] | UserPath, Field(union_mode="left_to_right")]
+    """BED; a strand in column 6 says on which one the model reads a window. "genome" (without
+    `shards`): every chromosome, cut into windows of `window_bp`."""
+    window_bp: PositiveInt = 131_072
+    """Of `windows = "genome"`; a multiple of the layer's bp_per_position."""
+    mask: UserPath | None = None
+    """BED of what `windows = "genome"` leaves out, such as gaps."""
+    cache: UserPath | None = None
+    """Folder for shards that a first pass of the model writes, and later ones read."""
+
+    @model_validator(mode="after")
+    def _live_or_not(self) -> ShardSet:
+        if self.shards is not None and (self.windows == "genome" or self.cache is not None):
+            name = "cache" if self.cache is not None else 'windows = "genome"'
+            raise ValueError(
+                f"{name} goes with a model, not with shards = {str(self.shards)!r}; remove one"
+            )
+        if self.mask is not None and self.windows != "genome":
+            raise ValueError(
+                'mask goes with windows = "genome"; leave out the masked windows of the BED'
+            )
+        return self
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the model computes the activations."""
+        return self.shards is None
+
+    @property
+    def folder_and_windows(self) -> tuple[Path, Path]:
+        """The shards' folder and their BED; of a set that is not live."""
+        assert self.shards is not None, "of shards only"
+        assert self.windows != "genome", "validated"
+        return self.shards, self.windows
+
+    @property
+    def files(self) -> list[Path]:
+        """What of it the user brings, but the genome and the model."""
+        return [*([self.shards] if self.shards else []), *self.window_files]
+
+    @property
+    def window_files(self) -> list[Path]:
+        """What of it says where windows lie."""
+        windows = self.windows if isinstance(self.windows, Path) else self.mask
+        return [windows] if windows else []
+
+
+class Model(Section):
+    """`[model]`: the sequence model, for layers without shards."""
+
+    without_effect: ClassVar[frozenset[str]] = frozenset({"device", "tile_positions"})
+
+    loader: str
+    """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
+    "file.py:function"."""
+    weights: UserPath | None = None
+    """File or folder that the function gets as `weights`."""
+    arguments: dict[str, Any] = {}
+    """Further arguments of the loader, by name."""
+    input_bp: PositiveInt | None = None
+    """Base pairs that the model takes at once, where its loader does not say."""
+    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    """"auto": a GPU where the stage's job has one; "cpu", "cuda" or "cuda:1"."""
+    tile_positions: PositiveInt = 2048
+    """Positions that are computed at once: bounds the memory."""
+    stored_as: Literal["float16", "float32"] = "float16"
+    """How activations are kept in memory and in a cache; shards usually are float16."""
+
+    @field_validator("loader")
+    @classmethod
+    def _from_folder(cls, loader: str, info: ValidationInfo) -> str:
+        kind, _, path = loader.partition(":")
+        if kind in PATH_LOADERS and path:
+            return f"{kind}:{from_folder(Path(path), info)}"
+        code, _, function = loader.rpartition(":")
+        is_file = code.endswith(".py")
+        return f"{from_folder(Path(code), info)}:{function}" if is_file else loader
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that the loader reads, as far as the settings say."""
+        place = self.loader.partition(":")[2]
+        kind = self.loader.partition(":")[0]
+        if kind in PATH_LOADERS:
+            return [Path(place)]
+        code = self.loader.rpartition(":")[0]
+        found = [Path(code)] if code.endswith(".py") else []
+        return [*found, *([self.weights] if self.weights else [])]
 
 
 class Layer(Section):
     """`[[layer]]`: one layer of the sequence model and its activations."""
 
     name: str = Field(pattern=rf"^{LAYER_NAME}$", max_length=100)
+    module: str | None = None
+    """Module of `[model]` whose output the layer is; left out, the one known by its name."""
     n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+    """Of Borzoi's layers known by their name; of others as `saeborzoi model` shows it."""
     bp_per_position: Annotated[int, Field(ge=1, le=10**6)]
+    """Base pairs that one position covers."""
     pad_bp: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Base pairs that the model saw on either side of each window of the BED."""
     seqlet_width_bp: PositiveInt | Literal["receptive_field"] | None = None
@@ -128,8 +206,16 @@ class Layer(Section):
     receptive_field_bp: PositiveInt | None = None
     train: ShardSet
     validation: ShardSet | None = None
-    channel_max: Path | None = None
+    channel_max: UserPath | None = None
     """sae-borzoi's `<layer>_max.json`, taken instead of a pass over the shards."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_is_known(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("name") in SHAPES:
+            n_channels, bp = SHAPES[values["name"]]
+            return {"n_channels": n_channels, "bp_per_position": bp, **values}
+        return values
 
     @model_validator(mode="after")
     def _width_is_known(self) -> Layer:
@@ -152,6 +238,16 @@ class Layer(Section):
         return self.seqlet_width_bp or PUBLISHED_SEQLET_WIDTHS.get(self.name)
 
     @property
+    def sets(self) -> list[ShardSet]:
+        """Training data, and validation data where there is some."""
+        return [self.train, *([self.validation] if self.validation else [])]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the model computes some of its activations."""
+        return any(shard_set.is_live for shard_set in self.sets)
+
+    @property
     def geometry(self) -> dict[str, Any]:
         """How positions lie on the genome, by the names that the science takes them:
         bp_per_position, pad_bp."""
@@ -163,86 +259,6 @@ class Layer(Section):
         width = self._seqlet_width()
         assert width is not None, "validated"
         return width
-
-
-class _SaeGrid(Section):
-    """`[[sae]]`: hyperparameters wanted; a list of values makes a grid.
-
-    Its fields are those of `Hyperparameters`, None where left out, and `checkpoint`.
-    """
-
-    checkpoint: Path | None = None
-    """sae-borzoi's `best_model.pt` (or a folder with cfg.json + sae.safetensors), imported
-    instead of training; needs single values."""
-
-    def expand(self) -> list[Hyperparameters]:
-        """Every combination, in order of writing."""
-        axes = {
-            name: value if isinstance(value, tuple) else (value,)
-            for name, value in self
-            if name != "checkpoint" and value is not None
-        }
-        n_combinations = math.prod(len(values) for values in axes.values())
-        if n_combinations > MAX_COMBINATIONS:
-            raise ValueError(
-                f"[[sae]] asks for {n_combinations:,} SAEs; needed are at most "
-                f"{MAX_COMBINATIONS:,}: shorten its lists"
-            )
-        combinations = [
-            make_hyperparameters(**dict(zip(axes, values, strict=True)))
-            for values in itertools.product(*axes.values())
-        ]
-        if self.checkpoint is not None and len(combinations) != 1:
-            raise ValueError("a checkpoint needs single values, not lists")
-        return combinations
-
-
-if TYPE_CHECKING:
-    SaeGrid = _SaeGrid
-else:
-    SaeGrid = create_model(
-        "SaeGrid",
-        __base__=_SaeGrid,
-        __module__=__name__,
-        __doc__=_SaeGrid.__doc__,
-        **{
-            name: (field.annotation | tuple[field.annotation, ...], ...)
-            if field.is_required()
-            else (field.annotation | tuple[field.annotation, ...] | None, None)
-            for name, field in Hyperparameters.model_fields.items()
-        },
-    )
-
-
-class Training(Section):
-    """`[training]`: how long and how large, the same for every SAE of the project."""
-
-    without_effect: ClassVar[frozenset[str]] = frozenset({"saes_per_pass"})
-
-    n_positions: PositiveInt | None = None
-    """Positions to train on, over as many passes as that takes; left out: `n_epochs` passes."""
-    n_epochs: PositiveInt | None = None
-    """Passes over the data; left out: one, or as many as make 3 million positions."""
-    batch_size: Annotated[int, Field(ge=1, le=10**7)] | None = None
-    """Positions of a step; left out: 4096, but where that takes fewer than 1,000 steps as many as
-    make 1,000 (at least 256)."""
-    buffer_mb: Annotated[int, Field(ge=1, le=10**6)] = 512
-    """Memory of the shuffle buffer."""
-    validate_every_positions: PositiveInt = 2_000_000
-    patience: PositiveInt = 5
-    """Validations without improvement before training stops early."""
-    checkpoint_every_s: Annotated[float, Field(gt=0)] = 300
-    saes_per_pass: PositiveInt = 1
-    """SAEs of one layer and seed that a run over several partitions trains together, reading the
-    data once: worth it where reading is slower than training, as on a GPU. None comes out
-    otherwise than it would alone."""
-
-    def total_positions(self, n_available: int) -> int:
-        """Positions that a training sees where one pass over the data has `n_available`."""
-        if self.n_positions is not None:
-            return self.n_positions
-        n_epochs = self.n_epochs or max(1, -(-FEWEST_POSITIONS // n_available))
-        return n_epochs * n_available
 
 
 class Selection(Section):
@@ -272,15 +288,11 @@ class Selection(Section):
         return self
 
 
-_ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
-"""Narrowest and widest motif that each engine takes."""
-
-
 class Motifs(Section):
     """`[motifs]`: motif discovery."""
 
     engine: Literal["builtin", "meme", "streme"] = "builtin"
-    executable: Path | None = None
+    executable: UserPath | None = None
     n_motifs: Annotated[int, Field(ge=1, le=1000)] = 2
     min_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] = 8
     max_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] | None = None
@@ -311,7 +323,7 @@ class Motifs(Section):
                 f"max_width = {self.max_width} is less than min_width = {self.min_width}, so that "
                 "no motif can be found; raise max_width or lower min_width"
             )
-        lowest, highest = _ENGINE_WIDTHS[self.engine]
+        lowest, highest = ENGINE_WIDTHS[self.engine]
         widest = self.max_width or max(self.min_width, lowest)
         if self.min_width < lowest or widest > highest:
             raise ValueError(
@@ -325,7 +337,7 @@ class Matching(Section):
     """`[matching]`: motifs against databases."""
 
     engine: Literal["memelite", "tomtom"] = "memelite"
-    executable: Path | None = None
+    executable: UserPath | None = None
     max_p_value: PositiveFraction = 0.05
     max_q_value: PositiveFraction = 0.05
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
@@ -364,75 +376,3 @@ class Checks(Section):
 
     max_fvu: Annotated[float, Field(gt=0)] = 0.5
     max_dead_fraction: Fraction = 0.2
-
-
-class Profile(Section):
-    """`[compute.profile.<stage>]`: what a stage's process or SLURM job gets."""
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    gres: str | None = None
-    cpus: PositiveInt | None = None
-    mem: str | None = None
-    time: str | None = None
-    constraint: str | None = None
-    options: tuple[str, ...] = ()
-    """Any further sbatch option, as written on its command line."""
-    modules: tuple[str, ...] = ()
-    activate: str | None = None
-    """Shell line that activates the worker's environment."""
-    python: str | None = None
-    """Worker's interpreter; left out: the one that runs Dagster (or `python` after `activate`)."""
-    processes: PositiveInt = 1
-    """`trained_sae` only: processes that train one SAE together, a GPU each (torchrun)."""
-    nodes_per_job: PositiveInt | None = None
-    """SAE nodes in one task of a job array; left out: all in one job."""
-    max_parallel: PositiveInt | None = None
-    """Tasks of an array that run at once."""
-    max_attempts: PositiveInt = 3
-
-
-class Compute(Section):
-    """`[compute]`: where heavy stages run. SAEBORZOI_BACKEND overrides `backend`."""
-
-    backend: Literal["local", "slurm"] = "local"
-    ssh_host: str | None = None
-    """Run sbatch and its kin through `ssh <host>`; left out: on this machine."""
-    poll_s: Annotated[float, Field(gt=0, le=86_400)] = 2.0
-    profile: dict[str, Profile] = {}
-
-    @model_validator(mode="after")
-    def _profiles_are_stages(self) -> Compute:
-        unknown = sorted(set(self.profile) - {*STAGES, "default"})
-        if unknown:
-            raise ValueError(f"no stage {unknown[0]!r}; allowed: default, {', '.join(STAGES)}")
-        for stage, profile in self.profile.items():
-            able = [name for name in STAGES if ARTIFACT[name].has_processes]
-            if profile.processes > 1 and stage not in able:
-                raise ValueError(
-                    f"processes = {profile.processes} in [compute.profile.{stage}]; only "
-                    f"{' and '.join(able)} is worked on by several processes; remove it there"
-                )
-        return self
-
-    def profile_of(self, stage: str) -> Profile:
-        """The stage's profile; what it leaves out comes from `[compute.profile.default]`."""
-        base = self.profile.get("default", Profile())
-        own = self.profile.get(stage, Profile())
-        return base.model_copy(update=own.model_dump(exclude_unset=True))
-
-
-_CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-
-
-class Automation(Section):
-    """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
-
-    max_saes_in_flight: PositiveInt = 1
-    hours: str | None = Field(default=None, pattern=rf"^{_CLOCK}-{_CLOCK}$")
-    """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
-    gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
-    """No training is launched once those that ended today took so much."""
-    max_attempts: PositiveInt = 2
-    """Failed runs of a step before it is left alone."""

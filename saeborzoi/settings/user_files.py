@@ -56,7 +56,19 @@ def settings_of(artifact: Artifact, settings: Settings, layer: Layer | None) -> 
     for name, place in artifact.settings.items():
         first, _, rest = place.partition(".")
         found[name] = _plain(setting(layer, rest) if first == "layer" else setting(settings, place))
+    if layer is not None:
+        found |= settings.activation_settings(layer, _sets_read(artifact, layer))
     return found
+
+
+def _sets_read(artifact: Artifact, layer: Layer) -> list[ShardSet]:
+    """Training and validation data that an artifact computes with."""
+    groups = {reads.group for reads in artifact.reads}
+    of_train = "activations" in groups or ("normalization" in groups and layer.channel_max is None)
+    return [
+        *([layer.train] if of_train else []),
+        *(layer.sets[1:] if "validation" in groups else []),
+    ]
 
 
 def setting(section: Any, place: str) -> Any:
@@ -96,15 +108,19 @@ def _of_layer(
         checkpoint = None if sae is None else settings.checkpoint_of(sae)
         return [] if checkpoint is None else [checkpoint]
     return {
-        "normalization": [layer.channel_max or layer.train.shards],
-        "activations": _both(layer.train),
-        "windows": [layer.train.windows],
-        "validation": _both(layer.validation),
+        "normalization": _normalization(settings, layer),
+        "activations": settings.activation_files([layer.train]),
+        "windows": layer.train.window_files,
+        "validation": settings.activation_files(layer.sets[1:]),
     }[group]
 
 
-def _both(shard_set: ShardSet | None) -> list[Path]:
-    return [] if shard_set is None else [shard_set.shards, shard_set.windows]
+def _normalization(settings: Settings, layer: Layer) -> list[Path]:
+    if layer.channel_max is not None:
+        return [layer.channel_max]
+    if layer.train.shards is not None:
+        return [layer.train.shards]  # which of their positions count makes no difference
+    return settings.activation_files([layer.train])
 
 
 # -- what Dagster observes -------------------------------------------------------------------
@@ -126,8 +142,7 @@ def observed_groups(settings: Settings) -> dict[str, list[Path]]:
         **{group: files(settings) for group, files in _OF_PROJECT.items()},
         **{
             activations(layer.name): [
-                *_both(layer.train),
-                *_both(layer.validation),
+                *settings.activation_files(layer.sets),
                 *([layer.channel_max] if layer.channel_max else []),
             ]
             for layer in settings.layer

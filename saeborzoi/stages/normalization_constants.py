@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from saeborzoi.activations.normalization import channel_max, read_channel_max
-from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.activations.values import require_plausible
-from saeborzoi.files import write_folder, write_json
+from saeborzoi.activations.plan import plans_of
+from saeborzoi.catalog.store import CHANNEL_NORMALIZATION, Store
+from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, write_artifact
 
 FILE = "channel_max.json"
 
@@ -25,14 +25,19 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         constants = read_channel_max(layer.channel_max, layer.n_channels)
         origin = {"imported_from": str(layer.channel_max)}
     else:
-        folder = ShardFolder.open(layer.train.shards, layer.n_channels)
-        require_plausible(folder)
-        constants = channel_max(folder, progress)
-        origin = {"data_fingerprint": folder.fingerprint()}
-    with write_folder(job.output) as output:
+        with plans_of(
+            job.settings,
+            layer,
+            Store(job.settings.project.store).genome_cache,
+            progress,
+            validation=False,
+        ) as (plan, _):
+            constants = channel_max(plan.source, progress)
+            origin = {"data_fingerprint": plan.source.identity()["data_fingerprint"]}
+    document = provenance(job, **origin)
+    with write_artifact(job.output, job.data_version, document) as output:
         write_json(output / FILE, constants.published_json())
-        constants.table().to_parquet(output / "channel_normalization.parquet", index=False)
-        write_json(output / PROVENANCE, provenance(job, **origin))
+        constants.table().to_parquet(output / CHANNEL_NORMALIZATION, index=False)
     return {
         "n_channels": layer.n_channels,
         "n_replaced": len(constants.replaced),

@@ -25,13 +25,14 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     MissingProgramError
         Where tomtom is asked for and cannot be run.
     """
-    engine = check_engine(job.settings.matching)
-    databases = load_databases(job.settings.data.motif_database)
+    wanted = job.settings.matching
+    engine = check_engine(wanted.engine, wanted.executable)
+    databases = load_databases(job.settings.data.motif_sources)
     columns = ["node", "motif", "matrix", "n_sites", "is_significant"]
     motifs = pd.read_parquet(job.inputs["motif"], columns=columns)
     motifs = motifs[motifs["node"].isin(job.nodes)] if job.nodes else motifs
     progress("matching", 0, len(motifs))
-    matches = match(motifs, databases, job.settings.matching, job.threads)
+    matches = match(motifs, databases, **wanted.model_dump(), threads=job.threads)
     progress("matching", len(motifs), len(motifs))
     with write_file(job.output) as temporary:
         matches.to_parquet(temporary, index=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import scipy.sparse
 import torch
 
-from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
-from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.files import write_folder, write_json
+from saeborzoi.activations.plan import plans_of
+from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS, Store
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.top_activations import top_activations
 from saeborzoi.sae.checkpoint import load_checkpoint, require_fits
 from saeborzoi.sae.data_fit import require_trained_on
@@ -28,33 +27,33 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     """
     assert job.hyperparameters is not None, "a job about an SAE"
     layer, selection = job.layer_settings, job.settings.selection
-    folder = ShardFolder.open(layer.train.shards, layer.n_channels)
-    plan = SlabPlan(folder, kept_pieces(folder, layer, layer.train))
-    source = job.inputs["trained_sae"]
-    require_trained_on(source, folder, job.key)
-    sae = load_checkpoint(source, layer.n_channels)
-    channel_max = read_channel_max(
-        job.inputs["normalization_constants"] / FILE, layer.n_channels
-    ).used
-    require_fits(sae, source, job.hyperparameters, channel_max)
-    torch.set_num_threads(job.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = top_activations(
-        sae.to(device),
-        plan,
-        selection.n_top,
-        selection.strong_fraction,
-        job.threads,
-        progress,
-        job.work,
-    )
+    cache = Store(job.settings.project.store).genome_cache
+    with plans_of(job.settings, layer, cache, progress, validation=False) as (plan, _):
+        source = require_input(job, "trained_sae")
+        require_trained_on(source, plan.source, job.key)
+        sae = load_checkpoint(source, layer.n_channels)
+        constants = require_input(job, "normalization_constants") / FILE
+        channel_max = read_channel_max(constants, layer.n_channels).used
+        require_fits(sae, source, job.hyperparameters, channel_max)
+        torch.set_num_threads(job.threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = top_activations(
+            sae.to(device),
+            plan,
+            selection.n_top,
+            selection.strong_fraction,
+            job.threads,
+            progress,
+            job.work,
+        )
+        fingerprint = plan.source.identity()["data_fingerprint"]
     statistics = found.statistics
-    with write_folder(job.output) as output:
-        found.top.to_parquet(output / "top_activations.parquet", index=False)
-        statistics.to_parquet(output / "node_statistics.parquet", index=False)
+    document = provenance(job, data_fingerprint=fingerprint)
+    with write_artifact(job.output, job.data_version, document) as output:
+        found.top.to_parquet(output / TOP_ACTIVATIONS, index=False)
+        statistics.to_parquet(output / NODE_STATISTICS, index=False)
         if found.coactivation is not None:
             scipy.sparse.save_npz(output / "coactivation.npz", found.coactivation)
-        write_json(output / PROVENANCE, provenance(job, data_fingerprint=folder.fingerprint()))
     return {
         "n_positions": plan.n_positions,
         "n_nodes": sae.n_nodes,

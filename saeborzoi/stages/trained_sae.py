@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ import torch
 
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
-from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.activations.values import require_plausible, unnamed_shards
-from saeborzoi.files import write_folder, write_json
-from saeborzoi.genome.coordinates import read_windows
+from saeborzoi.activations.plan import plans_of
+from saeborzoi.catalog.store import TRAINING_LOG, Store
+from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.sae import distributed
 from saeborzoi.sae.checkpoint import (
     import_published,
@@ -27,12 +27,11 @@ from saeborzoi.sae.checkpoint import (
     require_fits,
     save_checkpoint,
 )
-from saeborzoi.sae.data_fit import identity_of
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Layer, ShardSet
+from saeborzoi.settings.sections import Layer
 from saeborzoi.stages.normalization_constants import FILE
 
 LOG_COLUMNS = {
@@ -64,15 +63,18 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         stopped_early, median_channel_explained_variance; under `together` the same of each
         further SAE.
     """
-    jobs = job.each()
-    hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
     layer = job.layer_settings
-    train = _plan(layer, layer.train, progress)
-    validation = _plan(layer, layer.validation, progress) if layer.validation else None
-    identity = identity_of(train.folder)
-    channel_max = read_channel_max(
-        job.inputs["normalization_constants"] / FILE, layer.n_channels
-    ).used
+    cache = Store(job.settings.project.store).genome_cache
+    with plans_of(job.settings, layer, cache, progress) as (train, validation):
+        return _run(job, progress, train, validation)
+
+
+def _run(job: Job, progress: Progress, train: SlabPlan, validation: SlabPlan | None) -> Figures:
+    jobs, layer = job.each(), job.layer_settings
+    hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
+    identity = train.source.identity()
+    constants = require_input(job, "normalization_constants") / FILE
+    channel_max = read_channel_max(constants, layer.n_channels).used
     data = TrainingData(train, validation, channel_max, identity["data_fingerprint"])
     torch.set_num_threads(job.threads)
     group = distributed.join()
@@ -99,14 +101,14 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     for own, result in zip(jobs, trained, strict=True):
         progress("evaluating", 0, 0, own.key)
         share = dataclasses.replace(result, training_s=result.training_s / len(jobs))
-        figures[own.key] = _measured_and_written(own, share, loop, source, identity["data_files"])
+        figures[own.key] = _measured_and_written(own, share, loop, source, identity)
     loop.forget()
     first = figures.pop(job.key)
     return {**first, "together": figures} if figures else first
 
 
 def _measured_and_written(
-    job: Job, trained: Trained, loop: TrainingLoop, source: Path | None, data_files: object
+    job: Job, trained: Trained, loop: TrainingLoop, source: Path | None, identity: Mapping[str, Any]
 ) -> Figures:
     """Evaluate one SAE and write its artifact."""
     data, hyperparameters = loop.data, job.hyperparameters
@@ -134,31 +136,20 @@ def _measured_and_written(
     if source is not None:
         origin |= _brought(source)
     document = provenance(job, **origin)
-    with write_folder(job.output) as output:
+    with write_artifact(job.output, job.data_version, document) as output:
         save_checkpoint(
             trained.sae,
             output,
             hyperparameters=json.loads(hyperparameters.model_dump_json()),
             code_version=document["code_version"],
-            data_files=data_files,
-            **origin,
+            **{**identity, **origin},
         )
-        _log_table(trained).to_parquet(output / "training_log.parquet", index=False)
+        _log_table(trained).to_parquet(output / TRAINING_LOG, index=False)
         write_json(
             output / "metrics.json",
             {**figures, "channel_explained_variance": _plain(explained)},
         )
-        write_json(output / PROVENANCE, document)
     return {**figures, **origin}
-
-
-def _plan(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPlan:
-    folder = ShardFolder.open(shard_set.shards, layer.n_channels)
-    require_plausible(folder)
-    unnamed = unnamed_shards(folder, read_windows(shard_set.windows))
-    if unnamed:
-        progress("reading shards", 0, 0, unnamed)
-    return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
 
 
 def _brought(source: Path) -> dict[str, str]:

@@ -26,9 +26,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from saeborzoi.genome.coordinates import (
             Genome,
             read_bed,
-            read_windows,
             require_annotation_fits,
         )
+        from saeborzoi.genome.windows import windows_of
         from saeborzoi.nodes import overlaps
 
         settings = platform.settings
@@ -41,6 +41,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             annotations = {a.name: read_bed(a.path, a.class_column) for a in wanted}
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
+                windows = windows_of(sae.layer.train, genome)
                 for a in wanted:
                     n_elsewhere = require_annotation_fits(
                         a.path, annotations[a.name], genome.chrom_sizes
@@ -54,7 +55,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             frame = overlaps.annotation_overlaps(
                 seqlets,
                 annotations,
-                read_windows(sae.layer.train.windows),
+                windows,
                 width_bp=sae.layer.seqlet_width,
                 **sae.layer.geometry,
                 **settings.overlaps.model_dump(),

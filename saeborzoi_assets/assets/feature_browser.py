@@ -1,6 +1,6 @@
 """Static pages that show what each node of an SAE is, from the catalogue as it stands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
-from saeborzoi.settings.sections import MotifDatabase
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.queries import only_supported
@@ -42,8 +41,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            trained = platform.store.sae_artifact(sae.key, "trained_sae")
-            platform.store.require_artifact(trained, "trained_sae", sae.key)
+            trained = platform.artifact("trained_sae", sae.key)
             platform.catalog.require_made("trained_sae", sae.key)
             version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key
@@ -60,7 +58,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                     "made_from": version.made_from,
                 },
-                known_motifs=known_motifs(settings.data.motif_database),
+                known_motifs=known_motifs(settings.data.motif_sources),
                 assembly=assembly_of(settings.data.genome),
                 start_page="../index.html",
                 background=genome_frequencies(settings.data.genome).tolist()
@@ -111,7 +109,7 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     tables["sae"] = tables["sae"].assign(hyperparameters=key)
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):
-        tables[name] = only_supported(platform, sae, tables[name])
+        tables[name] = only_supported(platform, sae, name)
     evidence = catalog.rows("motif_evidence", key, "node, motif, odds_ratio_other_nodes, fdr")
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
@@ -131,13 +129,13 @@ def write_list(platform: Platform) -> Path:
 
 
 def known_motifs(
-    wanted: Sequence[MotifDatabase],
+    sources: Mapping[str, str],
 ) -> dict[tuple[str, str], NDArray[np.float64]]:
     """Matrix of every motif of the databases, by database and identifier."""
     from saeborzoi.motifs.databases import load_databases
 
     return {
         (database.name, target.identifier): target.matrix
-        for database in load_databases(wanted)
+        for database in load_databases(sources)
         for target in database.motifs
     }

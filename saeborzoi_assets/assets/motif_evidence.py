@@ -25,6 +25,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Each motif against the seqlets of other nodes, its false discovery rate over all motifs,
         families of motifs that are alike, and all significant motifs as a MEME-format database."""
+        from saeborzoi.motifs.discovery import scans_both_strands
         from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
 
         with explained():
@@ -39,8 +40,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 motifs,
                 seqlets,
                 sae.key,
-                platform.settings.motifs,
-                platform.threads(version.asset),
+                both_strands=scans_both_strands(platform.settings.motifs),
+                threads=platform.threads(version.asset),
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}
             significant = motifs[motifs["is_significant"].astype(bool)]

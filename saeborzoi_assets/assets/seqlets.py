@@ -4,6 +4,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.common import artifact, explained, keep, node_batches, run_result
 from saeborzoi_assets.partitions import Partitions
@@ -26,7 +27,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def seqlets(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         """Centred interval of fixed width around each of the node's top positions, with its
         sequence; nodes that fail the selection say why."""
-        from saeborzoi.genome.coordinates import Genome, read_windows
+        from saeborzoi.genome.coordinates import Genome
+        from saeborzoi.genome.windows import windows_of
         from saeborzoi.nodes.seqlets import make_seqlets
 
         settings = platform.settings
@@ -36,22 +38,18 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
                 for sae, nodes in batches:
-                    top = platform.store.require_artifact(
-                        platform.store.sae_artifact(sae.key, "top_activations"),
-                        "top_activations",
-                        sae.key,
-                    )
+                    top = platform.artifact("top_activations", sae.key)
                     version = platform.version_of("seqlets", sae.key)
                     activations = pd.read_parquet(
-                        top / "top_activations.parquet", filters=[("node", "in", list(nodes))]
+                        top / TOP_ACTIVATIONS, filters=[("node", "in", list(nodes))]
                     )
                     statistics = pd.read_parquet(
-                        top / "node_statistics.parquet", filters=[("node", "in", list(nodes))]
+                        top / NODE_STATISTICS, filters=[("node", "in", list(nodes))]
                     )
                     rows, selection = make_seqlets(
                         activations,
                         statistics.set_index("node")["n_nonzero"],
-                        read_windows(sae.layer.train.windows),
+                        windows_of(sae.layer.train, genome),
                         genome,
                         width_bp=sae.layer.seqlet_width,
                         **sae.layer.geometry,
@@ -104,9 +102,20 @@ def _checks(platform: Platform, genome, made) -> list[dg.AssetCheckResult]:  # t
     inside = genome.inside(rows["chrom"], rows["start_bp"], rows["end_bp"])
     chosen = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), _N_CHECKED)).astype(int)]
     reference = genome.fetch(chosen["chrom"], chosen["start_bp"], chosen["end_bp"])
-    n_wrong = int((np.asarray(reference, object) != chosen["sequence"].to_numpy(object)).sum())
+    n_wrong = sum(
+        seen != (_other_strand(forward) if strand == "-" else forward)
+        for forward, seen, strand in zip(
+            reference, chosen["sequence"], chosen["strand"], strict=True
+        )
+    )
     return [
         check("some_nodes_selected", n_selected > 0, n_selected=n_selected),
         check("inside_chromosomes", inside.all(), n_outside=int((~inside).sum())),
         check("match_reference", n_wrong == 0, n_wrong=n_wrong, n_checked=len(chosen)),
     ]
+
+
+def _other_strand(sequence: str) -> str:
+    from saeborzoi.genome.fasta import reverse_complement
+
+    return reverse_complement(np.frombuffer(sequence.encode(), np.uint8)).tobytes().decode()

@@ -30,7 +30,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
             batches = node_batches(context, platform)
             platform.store.require_writable()
-            check_engine(settings.matching)
+            check_engine(settings.matching.engine, settings.matching.executable)
             for sae, nodes in batches:
                 platform.catalog.require_made("meme_motifs", sae.key, nodes)
                 motifs = platform.catalog.rows("motif", sae.key, "node", nodes=nodes)

@@ -33,7 +33,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp, activation")
             platform.catalog.require_made("tomtom_matches", sae.key, range(sae.n_nodes))
             family = family_of_nodes(platform, sae)
-            matches = only_supported(platform, sae, platform.catalog.rows("motif_match", sae.key))
+            matches = only_supported(platform, sae, "motif_match")
             version = platform.version_of("umap_embedding", sae.key)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)

@@ -12,7 +12,9 @@ import typer
 from saeborzoi import __version__
 from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands import (
+    catalogue_commands,
     data_commands,
+    model_commands,
     project_commands,
     result_commands,
     settings_commands,
@@ -26,7 +28,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (project_commands, result_commands, settings_commands, data_commands):
+for commands in (
+    project_commands,
+    result_commands,
+    settings_commands,
+    data_commands,
+    catalogue_commands,
+    model_commands,
+):
     commands.register(app)
 
 

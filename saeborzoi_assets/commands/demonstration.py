@@ -8,7 +8,8 @@ from saeborzoi.catalog.store import Store
 from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recovery_text
 from saeborzoi.settings.load import load_settings
 from saeborzoi.worker import Reporter
-from saeborzoi_assets.commands.runner import run
+from saeborzoi_assets.commands.runner import plan, run
+from saeborzoi_assets.lacking import Range
 
 _NEXT = """
 What next:
@@ -30,7 +31,12 @@ def demonstrate(folder: Path) -> int:
     settings_file = make_demo(folder, Reporter())
     settings = load_settings(settings_file)
     wanted = settings.wanted()
-    run(settings_file, settings, wanted)
+    print(plan(settings_file, wanted, Range()).text(), flush=True)
+    outcome = run(settings_file, settings, wanted)
+    for line in outcome.lines():
+        print(line, flush=True)
+    if outcome.failures or outcome.is_stopped:
+        return outcome.exit_code
     key = wanted[0].key
     store = Store(settings.project.store)
     catalog = Catalog(store.catalog)

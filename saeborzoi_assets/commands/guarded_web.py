@@ -2,31 +2,29 @@
 
 `dagster dev` starts this in the place of ``python -m dagster_webserver``, with the same arguments.
 Dagster's own answers anybody who reaches its port, and pages of any web site that a reader visits
-reach the port of the reader's machine. Two private names of Dagster stand here; without the first
-the web server would be started without the door, without the second nothing would be behind it.
+reach the port of the reader's machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from subprocess import Popen
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from dagster._cli import dev
-
 from saeborzoi.browser.door import Answer, Door, own_names
+from saeborzoi_resources.dagster_inside import run_web_server
 
-VARIABLE = "SAEBORZOI_DOOR"
+_VARIABLE = "SAEBORZOI_DOOR"
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
-def put_in_place(host: str, port: int, token: str) -> None:
-    """Let `dagster dev` of this process start the guarded web server.
+def description(host: str, port: int, token: str) -> dict[str, str]:
+    """Variable that tells the web server its door; of that process alone, as runs and their jobs
+    must not know the token.
 
     Parameters
     ----------
@@ -35,17 +33,7 @@ def put_in_place(host: str, port: int, token: str) -> None:
     token
         What browsers must bring; '' for nothing.
     """
-    start = dev.open_ipc_subprocess
-    described = json.dumps({"host": host, "port": port, "token": token})
-
-    def guarded(parts: Sequence[str], **options: Any) -> Popen[Any]:
-        if list(parts[1:3]) == ["-m", "dagster_webserver"]:
-            parts = [parts[0], "-m", "saeborzoi_assets.commands.guarded_web", *parts[3:]]
-            # of this process alone: runs and their jobs must not know the token
-            options["env"] = {**os.environ, VARIABLE: described}
-        return start(parts, **options)
-
-    dev.open_ipc_subprocess = guarded
+    return {_VARIABLE: json.dumps({"host": host, "port": port, "token": token})}
 
 
 class Guarded:
@@ -93,18 +81,10 @@ async def _send(answer: Answer, send: _Send) -> None:
 
 def main() -> None:
     """Dagster's web server with its own arguments, behind the door that a variable describes."""
-    from dagster_webserver import cli
-
-    described = json.loads(os.environ.pop(VARIABLE))
+    described = json.loads(os.environ.pop(_VARIABLE))
     host, port = described["host"], described["port"]
     door = Door(own_names(host), any_address=True, token=described["token"], port=port)
-    make = cli.create_app_from_workspace_process_context
-
-    def guarded(*arguments: Any, **options: Any) -> Guarded:
-        return Guarded(make(*arguments, **options), door)
-
-    cli.create_app_from_workspace_process_context = guarded  # type: ignore[assignment]
-    cli.main()
+    run_web_server(lambda app: Guarded(app, door))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The Dagster instance of a project: where its history lies, and its default configuration."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,19 +9,17 @@ from typing import NamedTuple
 
 import dagster as dg
 
+from saeborzoi.errors import StoreError
 from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
+from saeborzoi_resources.instance_owner import note_owner, require_owner
+from saeborzoi_resources.runs import UNFINISHED
 
 HOME_VARIABLE = "DAGSTER_HOME"
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 _PARTITION_TAGS = (
     "dagster/partition",
     "dagster/asset_partition_range_start",
@@ -60,12 +59,30 @@ def ensure_home(project: Path) -> Path:
 
     Makes the folder and its `dagster.yaml` where they are missing, and sets DAGSTER_HOME for
     this process and those that it starts.
+
+    Raises
+    ------
+    StoreError
+        Where it cannot be written.
+    SettingsError
+        Where it belongs to another project.
     """
     home = home_of(project)
-    home.mkdir(parents=True, exist_ok=True)
+    require_owner(home, project)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written")
+    except OSError as error:
+        raise StoreError(
+            f"{home}: Dagster's history cannot be kept there ({error.strerror}); fix: set "
+            f"{HOME_VARIABLE} to a folder that can be written, or give the project's folder back "
+            "to its owner"
+        ) from error
     if not (home / "dagster.yaml").exists():
         with write_file(home / "dagster.yaml") as temporary:
             temporary.write_text(_CONFIGURATION)
+    note_owner(home, project)
     os.environ[HOME_VARIABLE] = str(home)
     set_event_defaults()
     return home
@@ -77,13 +94,20 @@ def known_partitions(project: Path) -> list[str]:
         return [] if instance is None else list(instance.get_dynamic_partitions(HYPERPARAMETERS))
 
 
+def report_dead_runs(project: Path, jobs_folder: Path) -> None:
+    """Report runs failed of which no process lives, and print which."""
+    with _existing(project) as instance:
+        for dead in [] if instance is None else end_dead_runs(instance, jobs_folder):
+            print(dead, flush=True)
+
+
 def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
     """Runs of partitions of some layers and SAEs that wait or work; none where there is no
     instance."""
     with _existing(project) as instance:
         if instance is None:
             return []
-        unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
         order = list(instance.get_dynamic_partitions(HYPERPARAMETERS))
     return [run.run_id for run in unfinished if _owners_of(run, order) & set(owners)]
 
@@ -155,5 +179,5 @@ def _existing(project: Path) -> Iterator[dg.DagsterInstance | None]:
     if not (home_of(project) / "dagster.yaml").exists():
         yield None
         return
-    with dg.DagsterInstance.from_config(str(ensure_home(project))) as instance:
+    with opened_instance(ensure_home(project)) as instance:
         yield instance

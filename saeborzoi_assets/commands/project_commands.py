@@ -74,14 +74,52 @@ def run(
         list[str] | None,
         typer.Argument(help="Partition keys; default: all SAEs that the settings ask for."),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Everything, whether it stands or not.")
+    ] = False,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these stages or assets, e.g. nodes or meme_motifs; repeatable."),
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Up to this stage or asset.")] = None,
+    nodes: Annotated[str | None, typer.Option(help="Only these nodes, e.g. 3,7-9.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and what it will take; make nothing.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Materialize every asset of SAEs, node by node and all."""
-    from saeborzoi_assets.commands.runner import run as run_saes
+    """Make what is missing or stale of SAEs, and nothing else; the plan comes first.
 
-    settings_file = terminal_of(context).settings_file
+    Example: saeborzoi run --to inference --dry-run
+    """
+    from saeborzoi_assets.commands import runner
+    from saeborzoi_assets.commands.progress import Display
+    from saeborzoi_assets.commands.removal import parse_nodes
+    from saeborzoi_assets.lacking import Range
+
+    terminal = terminal_of(context)
+    settings_file = terminal.settings_file
     settings = load_settings(settings_file)
     wanted = [settings.parse_key(text) for text in key or ()] or settings.wanted()
-    run_saes(settings_file, settings, wanted)
+    chosen = [name for text in select or () for name in text.split(",")]
+    parts = Range.of(chosen, to, None if nodes is None else parse_nodes(nodes))
+    quiet = terminal.quiet or as_json
+    if dry_run or not quiet:
+        plan = runner.plan(settings_file, wanted, parts, again=again)
+        if as_json:
+            print_json(plan.document())
+        else:
+            print(plan.text(), flush=True)
+        if dry_run or not plan.n_lacking:
+            return
+    display = Display(quiet=quiet, verbose=terminal.verbose)
+    outcome = runner.run(settings_file, settings, wanted, parts, again=again, display=display)
+    if as_json:
+        print_json(outcome.document())
+    else:
+        for line in outcome.lines():
+            print(line, flush=True)
+    raise typer.Exit(outcome.exit_code)
 
 
 def demo(context: typer.Context) -> None:
@@ -105,9 +143,8 @@ def ui(
     """Dagster's web interface and daemon for this project, until Ctrl-C."""
     from saeborzoi_assets.commands.ui import serve_ui
 
-    serve_ui(
-        terminal_of(context).settings_file, host, port, with_token=token, knows_the_risk=i_know
-    )
+    settings_file = terminal_of(context).settings_file
+    serve_ui(settings_file, host, port, with_token=token, knows_the_risk=i_know)
 
 
 def browse(
@@ -119,7 +156,9 @@ def browse(
         bool, typer.Option("--serve", help="Over loopback, not from the file.")
     ] = False,
     port: Annotated[int, typer.Option(help="With --serve; default: a free one.")] = 0,
-    token: Annotated[bool, typer.Option("--token", help="With --serve: ask for a token.")] = False,
+    token: Annotated[
+        bool, typer.Option("--token", help="With --serve: ask other users for a token.")
+    ] = False,
 ) -> None:
     """Open the feature browser's pages."""
     from saeborzoi.browser.door import tunnel
@@ -130,11 +169,11 @@ def browse(
     if serve:
         secret = secrets.token_urlsafe(24) if token else ""
         with make_server(folder, port, secret) as server:
-            address, number = server.server_address[:2]
-            query = f"?token={secret}" if secret else ""
+            host, port = server.server_address[:2]  # type: ignore[assignment]
             place = f"{key}/index.html" if key else ""
-            print(f"http://{address!s}:{number}/{place}{query}; Ctrl-C ends it", flush=True)
-            if line := tunnel(int(number), dict(os.environ)):
+            query = f"?token={secret}" if secret else ""
+            print(f"http://{host!s}:{port}/{place}{query}; Ctrl-C ends it", flush=True)
+            if line := tunnel(port, dict(os.environ)):
                 print(f"From your own machine: {line}", flush=True)
             server.serve_forever()
     elif not open_file(page):

@@ -11,10 +11,16 @@ from saeborzoi.errors import ComputeError, PartitionKeyError
 from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.settings.section import MAX_NODES
 from saeborzoi_assets.assets.feature_browser import write_list
-from saeborzoi_assets.commands.instance import Forgotten, forget, known_partitions, unfinished_runs
-from saeborzoi_assets.commands.runner import command_of
-from saeborzoi_assets.plan import next_step
+from saeborzoi_assets.commands.instance import (
+    Forgotten,
+    forget,
+    known_partitions,
+    report_dead_runs,
+    unfinished_runs,
+)
+from saeborzoi_assets.plan import command_of, next_step
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep import cleaning
 from saeborzoi_resources.upkeep.orphans import orphans, orphans_as_text, remove_leftovers
@@ -40,16 +46,36 @@ def parse_target(text: str, nodes: str | None) -> tuple[str, list[int] | None]:
         return key, [node]
     if nodes is None:
         return key, None
+    return key, parse_nodes(nodes)
+
+
+def parse_nodes(nodes: str) -> list[int]:
+    """Nodes of a text such as ``3,7-9``.
+
+    >>> parse_nodes("3,7-9")
+    [3, 7, 8, 9]
+
+    Raises
+    ------
+    PartitionKeyError
+        Where the text is not of that form.
+    """
     wanted: list[int] = []
     for part in nodes.split(","):
-        found = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
+        found = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
         last = int(found[2] or found[1]) if found else -1
         if found is None or last < int(found[1]):
             raise PartitionKeyError(
-                f"--nodes {nodes!r}: {part!r} is no node and no range of nodes; write e.g. 3,7-9"
+                f"--nodes {nodes[:80]!r}: {part[:80]!r} is no node and no range of nodes; write "
+                "e.g. 3,7-9"
+            )
+        if last >= MAX_NODES or len(wanted) >= MAX_NODES:  # before any memory is taken
+            raise PartitionKeyError(
+                f"--nodes {nodes[:80]!r}: {part!r} goes beyond the {MAX_NODES:,} nodes that an SAE "
+                "may have; write those that it has, e.g. 3,7-9"
             )
         wanted += range(int(found[1]), last + 1)
-    return key, wanted
+    return wanted
 
 
 def remove(
@@ -80,6 +106,7 @@ def remove(
     text = cleaning.removal_as_text(plan)
     if not for_good:
         return f"{text}\n{_DRY}"
+    report_dead_runs(project, store.jobs)
     runs = unfinished_runs(project, plan.owners)
     if runs:
         raise ComputeError(

@@ -1,87 +1,318 @@
-"""Materializes whole SAEs through `dagster asset materialize`, as a person would type it."""
+"""`saeborzoi run`: what is missing of some SAEs is made, and nothing else.
 
-import json
+SAEs go side by side where jobs go to a cluster, one after the other on this machine. The plan is
+in `saeborzoi_assets.lacking`, what it will take in `costs.py`, the runs are in `launch.py`.
+"""
+
+from __future__ import annotations
+
 import os
-import shlex
-import subprocess
-import sys
+import queue
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-import dagster as dg
-
-from saeborzoi.errors import ComputeError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.commands.instance import ensure_home
+from saeborzoi_assets.commands.costs import Costs, plan_text
+from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
+from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
+from saeborzoi_assets.commands.opened import opened_instance
+from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import Step, steps
+from saeborzoi_assets.plan import Step
+from saeborzoi_resources.platform import Platform
 
-_CONFIG = json.dumps(
-    {
-        # the stages tell their progress themselves and failures are told below; Dagster's own
-        # events and stack traces stay in the run's log
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        # steps of one command run one after the other anyway: one process starts faster
-        "execution": {"config": {"in_process": {}}},
-    }
-)
-# of the newer `dg` command line, which a project without `dg.toml` does not have
-_NO_WARNING = "ignore:Function `asset_materialize_command` is superseded"
+_MOST_LANES = 32
+"""SAEs side by side on a cluster; each waits in a thread of this process."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def command_of(step: Step) -> list[str]:
-    """`dagster asset materialize` of a step, without its configuration."""
-    option = "--partition" if step.first == step.last else "--partition-range"
-    return [
-        "dagster", "asset", "materialize", "-m", "saeborzoi_assets.definitions",
-        "--select", ",".join(step.assets), option, step.partition,
-    ]  # fmt: skip
+@dataclass
+class Outcome:
+    """How a run of the pipeline ended.
 
-
-def run(settings_file: Path, settings: Settings, wanted: Sequence[Hyperparameters]) -> None:
-    """Materialize every asset of some SAEs, one command after the other, output as it comes.
-
-    Raises
-    ------
-    ComputeError
-        Where a command fails; what was made before stays.
+    Attributes
+    ----------
+    made
+        Owner, step and seconds of everything that was made.
+    failures
+        Owner, step and reason of what failed.
+    failed_checks
+        Owner and asset checks that did not pass.
+    is_stopped
+        Whether it was asked to stop before its end.
     """
+
+    made: list[tuple[str, str, float]] = field(default_factory=list)
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    failed_checks: list[tuple[str, FailedCheck]] = field(default_factory=list)
+    is_stopped: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0; 1 where an asset check did not pass; 2 where something failed; 130 where stopped."""
+        if self.is_stopped:
+            return 130
+        return 2 if self.failures else 1 if self.failed_checks else 0
+
+    def lines(self) -> list[str]:
+        """What a person wants to know at the end."""
+        lines = [f"FAILED  {owner}, {step}: {reason}" for owner, step, reason in self.failures]
+        lines += [
+            f"check   {owner}: {check.asset}, {check.check} does not hold ({_figures(check)})"
+            for owner, check in self.failed_checks
+        ]
+        if self.is_stopped:
+            lines.append(
+                "stopped: what is complete is kept, a training goes on from its saved state; go on "
+                "with the same command"
+            )
+        elif self.failures:
+            lines.append(
+                "Earlier results are untouched; fix it and run the same command: it makes only "
+                "what is missing"
+            )
+        return lines
+
+    def document(self) -> dict[str, Any]:
+        """The same for a program."""
+        return {
+            "exit_code": self.exit_code,
+            "made": [dict(zip(("owner", "step", "seconds"), m, strict=True)) for m in self.made],
+            "failures": [
+                dict(zip(("owner", "step", "reason"), f, strict=True)) for f in self.failures
+            ],
+            "failed_checks": [{"owner": o, **check._asdict()} for o, check in self.failed_checks],
+            "is_stopped": self.is_stopped,
+        }
+
+
+def _figures(check: FailedCheck) -> str:
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in check.figures.items()
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will make, and what that will take."""
+
+    work: Sequence[Work]
+    costs: Costs
+
+    @property
+    def n_lacking(self) -> int:
+        """Partitions that are to be made."""
+        return sum(each.n_lacking for each in self.work)
+
+    def text(self) -> str:
+        """For a terminal."""
+        return plan_text(self.work, self.costs)
+
+    def document(self) -> list[dict[str, Any]]:
+        """For a program: a line a step, with its estimate."""
+        return [
+            {
+                "owner": each.owner,
+                "step": each.step.name,
+                "assets": each.step.assets,
+                "partitions": each.step.partition,
+                "n_asked": each.n_asked,
+                "n_lacking": each.n_lacking,
+                "reasons": each.reasons,
+                **self.costs.estimate(each)._asdict(),
+            }
+            for each in self.work
+        ]
+
+
+def plan(
+    settings_file: Path, wanted: Sequence[Hyperparameters], parts: Range, *, again: bool = False
+) -> Plan:
+    """Everything that was asked for, step by step, with what of it is to be made.
+
+    Nothing is written, and Dagster is not started.
+    """
+    platform = Platform(settings_file=str(settings_file))
+    return Plan(_all_work(platform, wanted, parts, again), Costs.of(platform))
+
+
+def _all_work(
+    platform: Platform, wanted: Sequence[Hyperparameters], parts: Range, again: bool
+) -> list[Work]:
+    work = [each for h in wanted for each in work_of(platform, h, parts, again=again)]
+    at_all = project_work(platform, parts, again=again)
+    if any(each.n_lacking for each in work) and parts.nodes is None:
+        # what is made for an SAE changes what the project's steps are made from
+        at_all = project_work(platform, parts, again=True)
+    return work + (at_all if parts.nodes is None else [])
+
+
+def run(
+    settings_file: Path,
+    settings: Settings,
+    wanted: Sequence[Hyperparameters],
+    parts: Range = Range(),  # noqa: B008  (immutable)
+    *,
+    again: bool = False,
+    display: Display | None = None,
+) -> Outcome:
+    """Make what is missing of some SAEs.
+
+    Each step looks anew at what it lacks, so that what another process made meanwhile is not
+    made twice. A step that fails ends its SAE; the others go on.
+    """
+    display = display or Display()
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    platform = Platform(settings_file=str(settings_file))
+    report_dead_runs(settings_file.parent, platform.store.jobs)
+    costs = Costs.of(platform)
+    outcome = Outcome()
+    with opened_instance(home) as instance:
         instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)
-    for hyperparameters in wanted:
-        for step in steps(settings, hyperparameters):
-            command = command_of(step)
-            print(f"\n$ {shlex.join(command)}", flush=True)
-            start = time.monotonic()
-            code = subprocess.run(
-                [sys.executable, "-W", _NO_WARNING, "-m", *command, "--config-json", _CONFIG],
-                check=False,
-            ).returncode
-            if code != 0:
-                raise ComputeError(
-                    f"{', '.join(step.assets)} of {step.partition} failed: {_why(home)}\n"
-                    "Earlier results are untouched; mend it and run the same command again"
-                )
-            print(f"  {', '.join(step.assets)}: {time.monotonic() - start:.0f} s", flush=True)
+        launcher = Launcher(settings_file, instance)
+        lanes = _Lanes(platform, launcher, costs, display, outcome, parts, again)
+        with _stopped_by_signals(launcher, outcome, display), display:
+            lanes.run(wanted, 1 if settings.compute.backend == "local" else _MOST_LANES)
+    return outcome
 
 
-def _why(home: Path) -> str:
-    """What the newest run says of its failed steps."""
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        runs = instance.get_runs(limit=1)
-        if not runs:
-            return "the reason stands above"
-        failed = instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    reasons = []
-    for entry in failed:
-        data = entry.get_dagster_event().step_failure_data
-        told = data.user_failure_data.description if data.user_failure_data else None
-        reasons.append(told or (data.error.to_string() if data.error else "unknown"))
-    return "\n".join(reasons) or "the reason stands above"
+class _Lanes:
+    """SAEs on their way through the pipeline, some side by side."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        launcher: Launcher,
+        costs: Costs,
+        display: Display,
+        outcome: Outcome,
+        parts: Range,
+        again: bool,
+    ) -> None:
+        self._platform, self._launcher, self._costs = platform, launcher, costs
+        self._display, self._outcome = display, outcome
+        self._parts, self._again = parts, again
+        self._queue: queue.SimpleQueue[Hyperparameters] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._owners: dict[str, threading.Lock] = {}
+        self._made: set[tuple[str, str]] = set()
+
+    def run(self, wanted: Sequence[Hyperparameters], n_lanes: int) -> None:
+        """Bring every SAE to its end, then what is about all of them."""
+        for hyperparameters in wanted:
+            self._queue.put(hyperparameters)
+        threads = [
+            threading.Thread(target=self._lane, name=f"lane {i}", daemon=True)
+            for i in range(min(n_lanes, len(wanted)))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():  # signals are handled between two looks
+                thread.join(0.2)
+        if not (self._outcome.failures or self._outcome.is_stopped) and self._parts.nodes is None:
+            for work in project_work(self._platform, self._parts, again=self._again):
+                if work.n_lacking and not self._outcome.is_stopped:
+                    self._make(work)
+
+    def _lane(self) -> None:
+        while not self._outcome.is_stopped:
+            try:
+                hyperparameters = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._bring(hyperparameters)
+            except Exception as error:
+                # a lane must not take the others down; its SAE is reported as failed
+                with self._lock:
+                    self._outcome.failures.append((hyperparameters.key, "plan", str(error)))
+
+    def _bring(self, hyperparameters: Hyperparameters) -> None:
+        """One SAE through its steps; what it lacks is looked at before each."""
+        for name in dict.fromkeys(artifact.step for artifact in self._parts.artifacts):
+            done: set[Step] = set()
+            while (first := self._next(hyperparameters, name, done)) is not None:
+                with self._owner(first.step.first.owner):
+                    # another lane may have made it while this one waited
+                    work = self._next(hyperparameters, name, done)
+                    if work is None:
+                        break
+                    if self._outcome.is_stopped or not self._make(work):
+                        return
+                    done.add(work.step)
+
+    def _next(self, hyperparameters: Hyperparameters, name: str, done: set[Step]) -> Work | None:
+        """The next work of a step; what was made once in this run is not made again."""
+        again = self._again and not done
+        for work in work_of(self._platform, hyperparameters, self._parts, again=again):
+            key = (work.step.first.owner, name)
+            if work.step.name != name or not work.n_lacking or work.step in done:
+                continue
+            if again and key in self._made:
+                # of a layer that another SAE has, too
+                return None
+            return work
+        return None
+
+    def _owner(self, name: str) -> threading.Lock:
+        with self._lock:
+            return self._owners.setdefault(name, threading.Lock())
+
+    def _make(self, work: Work) -> bool:
+        """One run; whether it succeeded."""
+        step = work.step
+        self._display.started(work.owner, step.name, step.partition)
+        start = time.monotonic()
+        ended: Ended = self._launcher.run(step)
+        seconds = time.monotonic() - start
+        with self._lock:
+            self._made.add((step.first.owner, step.name))
+            outcome = self._outcome
+            outcome.failed_checks += [(work.owner, check) for check in ended.failed_checks]
+            if ended.state == "failure":
+                outcome.failures.append((work.owner, step.name, ended.reason))
+            elif ended.state == "success":
+                outcome.made.append((work.owner, step.name, seconds))
+                self._costs.note(work, seconds)
+        self._display.ended(work.owner, step.name, ended.state, seconds)
+        return ended.state == "success"
+
+
+@contextmanager
+def _stopped_by_signals(launcher: Launcher, outcome: Outcome, display: Display) -> Iterator[None]:
+    """While this lasts, Ctrl-C, SIGTERM and a closed terminal end the runs in an orderly way; a
+    second one ends this process at once."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if outcome.is_stopped:
+            launcher.abandon()
+            os._exit(130)
+        outcome.is_stopped = True
+        display.say(
+            f"{signal.Signals(number).name}: ending what is under way, its state is saved; once "
+            "more ends at once"
+        )
+        # asked in a thread: the handler may have interrupted a transaction on the same database
+        threading.Thread(target=launcher.stop, daemon=True).start()
+
+    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

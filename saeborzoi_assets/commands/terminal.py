@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from saeborzoi.caches import require_caches
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.settings.load import find_settings_file
 
@@ -90,6 +91,7 @@ def run_command(app: typer.Typer, arguments: list[str]) -> int:
         error; 130 where it was interrupted.
     """
     try:
+        require_caches()
         app(arguments, prog_name="saeborzoi")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))

@@ -8,17 +8,17 @@ import os
 import secrets
 import signal
 import socket
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from saeborzoi.browser.door import is_loopback, tunnel
+from saeborzoi.catalog.store import Store
 from saeborzoi.errors import SaeBorzoiError
-from saeborzoi.files import write_json
-from saeborzoi.settings.load import PROJECT_VARIABLE
-from saeborzoi_assets.commands.instance import ensure_home
+from saeborzoi.files import lock_file, write_json
+from saeborzoi.settings.load import PROJECT_VARIABLE, load_settings
+from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
 
 
 def serve_ui(
@@ -52,6 +52,8 @@ def serve_ui(
         port = require_free_port(host, port)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         write_json(holder, {"pid": os.getpid(), "host": os.uname().nodename, "address": address})
+        store = Store(load_settings(settings_file).project.store)
+        report_dead_runs(settings_file.parent, store.jobs)
         for line in _words(settings_file, host, port, address, token):
             print(line, flush=True)
         _dagster_dev(host, port, token)
@@ -89,7 +91,7 @@ def require_free_port(host: str, port: int) -> int:
 def _only_one(home: Path) -> Iterator[Path]:
     """Hold the instance for one interface, as two daemons launch everything twice; the file that
     says who holds it."""
-    lock = FileLock(home / "ui.lock")
+    lock = lock_file(home / "ui.lock")
     holder = home / "ui.json"
     try:
         lock.acquire(timeout=0)
@@ -122,17 +124,13 @@ def _words(settings_file: Path, host: str, port: int, address: str, token: str) 
 
 
 def _dagster_dev(host: str, port: int, token: str) -> None:
-    from dagster._cli import dev
-
-    from saeborzoi_assets.commands.guarded_web import put_in_place
+    from saeborzoi_assets.commands import guarded_web
+    from saeborzoi_resources.dagster_inside import run_dagster_dev
 
     # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # of the newer `dg` command line, which a project without `dg.toml` does not have
-    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
-    put_in_place(host, port, token)
-    dev.dev_command.main(
+    run_dagster_dev(
         ["-m", "saeborzoi_assets.definitions", "--host", host, "--port", str(port)],
-        prog_name="dagster dev",
-        standalone_mode=False,
+        guarded_web.__name__,
+        guarded_web.description(host, port, token),
     )

@@ -17,7 +17,9 @@ from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.load import Settings
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import Step, next_step, project_steps
+from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.runs import UNFINISHED
 
 TAG = "saeborzoi/automation"
 """Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""
@@ -25,13 +27,8 @@ TAG = "saeborzoi/automation"
 TRAINING = MAKER["sae"]
 """What the budget of GPU hours is for."""
 
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+_MAX_KILLED = 10
+"""Runs of a step that lost their process, in a row: no attempts, but not for ever."""
 
 
 def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
@@ -65,11 +62,13 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
         context: dg.SensorEvaluationContext, platform: Platform
     ) -> dg.SensorResult | dg.SkipReason:
         settings = platform.settings
+        for dead in end_dead_runs(context.instance, platform.store.jobs):
+            context.log.warning(str(dead))
         if not in_hours(settings.automation.hours, datetime.now()):
             return dg.SkipReason(f"outside of the hours {settings.automation.hours}")
         busy = {
             run.tags[TAG].partition(":")[0]
-            for run in context.instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+            for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
             if TAG in run.tags
         }
         notes, requests = [], []
@@ -131,11 +130,19 @@ def _history(instance: dg.DagsterInstance, key: str, step: Step) -> Sequence[dg.
 def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: Step) -> str | None:
     """Why a step is not launched now, if it is not."""
     automation = platform.settings.automation
-    failures = 0
+    failures = killed = 0
     for run in _history(instance, key, step):
         if run.status != dg.DagsterRunStatus.FAILURE:
             break
-        failures += 1
+        if NO_PROCESS_TAG in run.tags:
+            killed += 1
+        else:
+            failures += 1
+    if killed >= _MAX_KILLED:
+        return (
+            f"{key}: {step.name} lost its process {killed} times in a row and is left; most likely "
+            "memory runs out: look at the machine's log. Then materialize that step by hand"
+        )
     if failures >= automation.max_attempts:
         return (
             f"{key}: {step.name} failed {failures} times and is left; the reason stands in its "
@@ -150,18 +157,13 @@ def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: S
 
 
 def n_gpus(settings: Settings) -> int:
-    """GPUs of a training by its SLURM profile: `gpu:2` and `gpu:a100:2` are 2; 0 without.
+    """GPUs of a training by its SLURM profile.
 
     On a laptop a training counts as one, so that the budget holds there too.
     """
     if settings.compute.backend == "local":
         return 1
-    gres = settings.compute.profile_of(TRAINING).gres or ""
-    for entry in gres.split(","):
-        name, *rest = entry.split(":")
-        if name == "gpu":
-            return int(rest[-1]) if rest and rest[-1].isdigit() else 1
-    return 0
+    return settings.compute.profile_of(TRAINING).n_gpus
 
 
 def _due_project_step(platform: Platform) -> Step | None:

@@ -6,7 +6,6 @@ process moves. Needs the extras `celery` or `k8s`.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from dagster import Definitions, ExecutorDefinition
@@ -66,7 +65,7 @@ def kubernetes_steps(settings: Settings) -> dict[str, Any]:
     Parameters
     ----------
     settings
-        Whole settings; `cpus`, `mem` and the number of GPUs of `gres` count.
+        Whole settings; `cpus`, `mem` and the number of GPUs count.
 
     Returns
     -------
@@ -83,21 +82,10 @@ def kubernetes_steps(settings: Settings) -> dict[str, Any]:
             # SLURM's units are powers of two, and M where none is written
             unit = "Mi" if profile.mem.isdigit() else "i"
             resources["requests"]["memory"] = resources["limits"]["memory"] = profile.mem + unit
-        n_gpus = gpus_of(profile.gres)
-        if n_gpus:
-            resources["limits"]["nvidia.com/gpu"] = str(n_gpus)
+        if profile.n_gpus:
+            resources["limits"]["nvidia.com/gpu"] = str(profile.n_gpus)
         steps[stage] = {"container_config": {"resources": resources}}
     return steps
-
-
-def gpus_of(gres: str | None) -> int:
-    """Number of GPUs of SLURM's ``gres``.
-
-    >>> [gpus_of(gres) for gres in (None, "gpu", "gpu:2", "gpu:a100:4,tmp:100G")]
-    [0, 1, 2, 4]
-    """
-    found = re.search(r"\bgpu(?::[A-Za-z]\w*)?(?::(\d+))?", gres or "")
-    return int(found[1] or 1) if found else 0
 
 
 def _with_executor(definitions: Definitions, executor: ExecutorDefinition) -> Definitions:

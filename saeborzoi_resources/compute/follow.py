@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,24 @@ from saeborzoi_resources.compute.folder import JobFolder
 Context = AssetExecutionContext | OpExecutionContext
 _CATCH_UP_BYTES = 64_000
 ROOT_RUN_TAG = "dagster/root_run_id"
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+_show: Callable[[str], None] = _print
+
+
+def show_lines(show: Callable[[str], None] | None) -> None:
+    """Hand the lines of jobs' logs to a function; None prints them."""
+    global _show
+    _show = show or _print
+
+
+def show(line: str) -> None:
+    """Show a line as those of jobs are shown."""
+    _show(line)
 
 
 class DagsterRun:
@@ -165,6 +182,5 @@ class Follower:
     def drain(self, *, is_last: bool = False) -> None:
         """Stream what is new: log lines to the step's output, messages to the event log."""
         for line in self._log.lines(is_last=is_last):
-            sys.stdout.write(f"{self._prefix}{line}\n")
-        sys.stdout.flush()
+            _show(f"{self._prefix}{line}")
         self._reader.drain(self._handler)

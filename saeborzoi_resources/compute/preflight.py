@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import dagster as dg
 
@@ -20,25 +19,18 @@ from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.pipeline import STAGES
+from saeborzoi.settings.compute_sections import Profile
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Profile
 from saeborzoi.stages.preflight import versions
 from saeborzoi_resources.compute import Compute
 from saeborzoi_resources.compute.local import LocalCompute
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from saeborzoi_resources.compute.slurm_commands import Slurm
+from saeborzoi_resources.finding import Finding
 
 _STAGE = "saeborzoi.stages.preflight:run"
 _TIME = "5"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-class Finding(NamedTuple):
-    """One check: what was looked at, whether it is as it should be, what was seen."""
-
-    what: str
-    ok: bool
-    detail: str
 
 
 def preflight(settings: Settings, jobs_folder: Path, wait_s: float = 900) -> list[Finding]:
@@ -231,12 +223,13 @@ def _gpu(label: str, profile: Profile, figures: Figures) -> Finding:
     what = f"{label}: GPU"
     if figures["gpus"]:
         return Finding(what, True, ", ".join(figures["gpus"]))
-    if profile.gres is None or "gpu" not in profile.gres:
+    if not profile.n_gpus:
         return Finding(what, True, "none asked for, none used")
     return Finding(
         what,
         False,
-        f"asked for {profile.gres}, CUDA_VISIBLE_DEVICES={figures['cuda_visible_devices']}, but "
+        f"asked for {profile.n_gpus} GPUs, "
+        f"CUDA_VISIBLE_DEVICES={figures['cuda_visible_devices']}, but "
         f"torch {figures['versions']['torch']} sees no GPU; install a CUDA build of torch in the "
         "worker's environment that fits the node's driver",
     )

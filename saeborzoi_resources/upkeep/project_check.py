@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at: what, whether it is usable, and what was seen or is wrong."""
-
-    what: str
-    ok: bool
-    detail: str
+from saeborzoi.settings.sections import Annotation, Layer, Model, MotifDatabase, ShardSet
+from saeborzoi_resources.finding import Finding
 
 
 def check_project(settings: Settings) -> Iterator[Finding]:
@@ -36,20 +29,24 @@ def check_project(settings: Settings) -> Iterator[Finding]:
     yield _finding("genome", partial(_genome, settings.data.genome, cache, sizes))
     for layer in settings.layer:
         for name, shard_set in (("train", layer.train), ("validation", layer.validation)):
-            if shard_set is not None:
+            if shard_set is None:
+                continue
+            if not shard_set.is_live:
                 yield _finding(
                     f"layer {layer.name}, {name} shards",
                     partial(_shards, layer, shard_set),
                 )
-                yield _finding(
-                    f"layer {layer.name}, {name} windows",
-                    partial(_windows, shard_set.windows, sizes),
-                )
+            yield _finding(
+                f"layer {layer.name}, {name} windows",
+                partial(_windows, shard_set, sizes, settings.data.genome, cache),
+            )
         if layer.channel_max is not None:
             yield _finding(
                 f"layer {layer.name}, channel_max",
                 partial(_channel_max, layer.channel_max, layer.n_channels),
             )
+    if settings.model is not None:
+        yield from _model(settings.model, [layer for layer in settings.layer if layer.is_live])
     for hyperparameters in settings.wanted():
         checkpoint = settings.checkpoint_of(hyperparameters)
         if checkpoint is not None:
@@ -93,20 +90,41 @@ def _genome(path: Path, cache: Path | None, sizes: dict[str, int]) -> str:
 def _shards(layer: Layer, shard_set: ShardSet) -> str:
     from saeborzoi.activations.values import check_shards
 
-    folder, note = check_shards(layer, shard_set)
+    shards, windows = shard_set.folder_and_windows
+    folder, note = check_shards(shards, windows, n_channels=layer.n_channels, **layer.geometry)
     return (
         f"{len(folder.shards)} shards, {folder.n_sequences} sequences of {folder.n_positions} "
         f"positions, {folder.dtype}{f'; {note}' if note else ''}"
     )
 
 
-def _windows(path: Path, sizes: dict[str, int]) -> str:
-    from saeborzoi.genome.coordinates import read_windows, require_inside
+def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Path | None) -> str:
+    from saeborzoi.genome.coordinates import Genome, read_windows, require_inside
+    from saeborzoi.genome.windows import windows_of
 
+    if shard_set.windows == "genome":
+        with Genome(genome, cache=cache) as opened:
+            return f"{len(windows_of(shard_set, opened)):,} windows of {shard_set.window_bp:,} bp"
+    path = shard_set.windows
     windows = read_windows(path)
     if sizes:
         require_inside(path, windows.chrom, windows.start_bp, windows.end_bp, windows.line, sizes)
     return f"{len(windows)} windows" + ("" if sizes else "; not compared with the genome")
+
+
+def _model(model: Model, layers: Sequence[Layer]) -> Iterator[Finding]:
+    """The model, loaded in a process of its own, and each layer that it computes."""
+    from saeborzoi.models.ask import ask_model
+
+    found: dict[str, Any] = {}
+
+    def look() -> str:
+        found.update(ask_model(model, layers))
+        return f"{found['n_parameters']:,} parameters, fingerprint {found['fingerprint']}"
+
+    yield _finding(f"model {model.loader}", look)
+    for layer in found.get("checked", []):
+        yield Finding(f"layer {layer['name']}, module", layer["ok"], layer["detail"])
 
 
 def _channel_max(path: Path, n_channels: int) -> str:
@@ -120,17 +138,18 @@ def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path
     from saeborzoi.sae.checkpoint import import_published, load_checkpoint
 
     n_channels = settings.layer_named(hyperparameters.layer).n_channels
+    notes: list[str] = []
     if path.is_dir():
         sae = load_checkpoint(path, n_channels)
     else:
-        sae = import_published(path, hyperparameters.k(n_channels), n_channels)
+        sae = import_published(path, hyperparameters.k(n_channels), n_channels, notes)
     wanted = hyperparameters.n_nodes(n_channels)
     if sae.n_nodes != wanted:
         raise InputError(
             f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
-            f"{n_channels} channels is {wanted}; mend expansion in its [[sae]]"
+            f"{n_channels} channels is {wanted}; fix expansion in its [[sae]]"
         )
-    return f"{sae.n_nodes} nodes"
+    return "; ".join([f"{sae.n_nodes} nodes", *notes])
 
 
 def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
@@ -147,9 +166,9 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
 
 
 def _database(database: MotifDatabase) -> str:
-    from saeborzoi.motifs.databases import check_databases
+    from saeborzoi.motifs.databases import load_database
 
-    return f"{check_databases([database])[database.name]:,} motifs"
+    return f"{len(load_database(database.name, database.source).motifs):,} motifs"
 
 
 def _engines(settings: Settings) -> str:
@@ -157,5 +176,5 @@ def _engines(settings: Settings) -> str:
     from saeborzoi.motifs.matching import check_engine as check_matching
 
     check_engine(settings.motifs)
-    check_matching(settings.matching)
+    check_matching(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

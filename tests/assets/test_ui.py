@@ -256,7 +256,7 @@ def test_in_a_browser(ui: Ui, tmp_path: Path) -> None:
         sockets: list[Any] = []
         page.on("websocket", lambda one: sockets.append(one))
         page.goto(f"http://127.0.0.1:{ui.port}/assets")
-        page.get_by_text("normalization_constants").first.wait_for()
+        page.locator("text=normalization_constants >> visible=true").first.wait_for()
         assert sockets
         assert not any(one.is_closed() for one in sockets)
         assert not [t for t in troubles if "403" in t or "421" in t or "WebSocket" in t]
@@ -322,7 +322,7 @@ def test_a_token_is_asked_for_beyond_loopback(tmp_path: Path) -> None:
             if pid.isdigit() and one.token in _shown_by(Path(f"/proc/{pid}"), "cmdline")
         ]
         assert knowing == []
-        daemons = [p for p in _processes() if "dagster._daemon" in _shown_by(p, "cmdline")]
+        daemons = [p for p in _processes() if "_daemon run" in _shown_by(p, "cmdline")]
         mine = [p for p in daemons if "SAEBORZOI_TRY=1" in _shown_by(p, "environ")]
         assert mine
         assert not any(one.token in _shown_by(p, "environ") for p in mine)

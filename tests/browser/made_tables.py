@@ -229,7 +229,7 @@ def _selection(nodes: NDArray[np.int64], state: NDArray[np.str_], n_seqlets: int
         {
             "node": nodes,
             "selected": selected,
-            "reason": np.where(selected, None, reason),
+            "reason": np.where(selected, np.array(None, object), reason),
             "n_seqlets": np.where(dead, 0, np.where(unselected, 180, n_seqlets)),
             "n_strong": np.where(selected, n_seqlets // 2, 0),
             "n_dropped": 0,

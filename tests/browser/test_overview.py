@@ -121,7 +121,7 @@ def test_searching_family_class_node_and_identifier(opened, site):
 
 def test_iupac_patterns_are_found_on_both_strands(opened, site):
     page = opened()
-    nodes = {name: set() for name in ("GATA1", "MAX")}
+    nodes: dict[str, set[int]] = {name: set() for name in ("GATA1", "MAX")}
     motif = site.made.tables["motif"].query("is_significant")
     for node, consensus in zip(motif["node"], motif["consensus"], strict=True):
         if consensus == "AGATAAGA":

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.tables import make_tables
 from saeborzoi.catalog.views import VIEWS
+from saeborzoi.motifs.matching import best_matches
+from saeborzoi_assets.queries import only_supported
 
 KEY, OTHER = (f"conv_x{expansion}_k0.05_lr0.003_s0" for expansion in (4, 8))
 
@@ -131,6 +135,15 @@ def test_a_match_counts_where_it_is_significant_and_its_motif_supported(
     ]  # fmt: skip
 
 
+def test_a_motif_is_supported_where_the_evidence_does_not_speak_against_it(
+    catalogue: Catalogue,
+) -> None:
+    found = catalogue.view("supported_motif", "node, motif")
+    assert list(found.itertuples(index=False, name=None)) == [
+        (0, 1), (0, 2), (1, 2), (2, 2), (4, 1),
+    ]  # fmt: skip
+
+
 def test_a_node_is_named_by_its_first_motif_with_a_match_and_the_smallest_p(
     catalogue: Catalogue,
 ) -> None:
@@ -220,3 +233,59 @@ def test_a_factor_that_one_setting_alone_finds_says_which(catalogue: Catalogue) 
     assert ctcf["best_q_value"] == pytest.approx(1e-8)
     assert ctcf["only_with"] == ""
     assert found.loc["FOS", "only_with"] == "expansion 4"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_where_two_databases_hold_the_same_motif_view_and_pages_name_the_same_one(
+    catalogue: Catalogue, seed: int
+) -> None:
+    """Equal p, as two releases of a database share matrices: the order of rows must not decide."""
+    rows = [
+        match(node, 1, factor, 1e-8, database=database)
+        for node in range(400)
+        for database in ("JASPAR2024", "JASPAR2022", "hocomoco")
+        for factor in ("ZNF1", "CTCF")
+    ]
+    np.random.default_rng(seed).shuffle(rows)
+    catalogue.add("motif_match", *rows, key=OTHER)
+    stored = catalogue.view("motif_match").query("hyperparameters == @OTHER")
+    shown = best_matches(stored.sample(frac=1, random_state=seed))
+    named = catalogue.view("best_match").query("hyperparameters == @OTHER")
+    assert len(named) == len(shown) == 400
+    for best in (named, shown):
+        assert set(zip(best["database"], best["target_name"], strict=True)) == {
+            ("JASPAR2022", "CTCF")
+        }
+    counts = catalogue.view("transcription_factor").query("hyperparameters == @OTHER")
+    best_of = {
+        (row.database, row.target_name): len(row.best_of_nodes)
+        for row in counts.itertuples()
+        if isinstance(row.best_of_nodes, np.ndarray)
+    }
+    assert best_of == {("JASPAR2022", "CTCF"): 400}
+
+
+def test_pages_and_plots_take_what_the_views_of_supported_rows_hold(
+    catalogue: Catalogue,
+) -> None:
+    class Served:
+        """The catalogue as assets ask it."""
+
+        def rows(self, table: str, key: str) -> pd.DataFrame:
+            rows = catalogue.view(table).query("hyperparameters == @key")
+            return rows.drop(columns="hyperparameters").sample(frac=1, random_state=0)
+
+        def frame(self, sql: str, parameters: list[str]) -> pd.DataFrame:
+            return catalogue.connection.execute(sql, parameters).df()
+
+    platform = SimpleNamespace(catalog=Served())
+    sae = SimpleNamespace(key=KEY)
+    shown = best_matches(only_supported(platform, sae, "motif_match"))  # type: ignore[arg-type]
+    named = catalogue.view("best_match").query("hyperparameters == @KEY")
+    columns = ["node", "motif", "database", "target_id"]
+    assert shown[columns].values.tolist() == named[columns].sort_values("node").values.tolist()
+    motifs = only_supported(platform, sae, "motif")  # type: ignore[arg-type]
+    supported = motifs[motifs["is_significant"]].sort_values(["node", "motif"])
+    assert supported[["node", "motif"]].values.tolist() == [
+        [0, 1], [0, 2], [1, 2], [2, 2], [4, 1]
+    ]  # fmt: skip

@@ -145,7 +145,8 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
 
 def test_matches_survive_being_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
-    found = match_nodes(*(_dictionary(rng, rng.normal(size=(9, 4))) for _ in "ab"), 0.1, 0.0)
+    a, b = (_dictionary(rng, rng.normal(size=(9, 4))) for _ in "ab")
+    found = match_nodes(a, b, 0.1, 0.0)
     file = tmp_path / "pair.npz"
     stability.save_matches(found, file)
     kept = stability.load_matches(file)

@@ -19,6 +19,9 @@ from saeborzoi_resources.compute import slurm_task
 from tests.compute.compute_helpers import HERE, tiny_settings
 from tests.compute.slurm_cluster import Cluster, running_cluster, why_not
 
+collect_ignore = ["celery_project.py", "dagster_host.py"]
+"""Programs that tests start: they read their environment when they are imported."""
+
 
 @pytest.fixture(autouse=True)
 def _little_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +126,11 @@ def timeouts(
             ("count", 480, "USR1@50"),
         ):
             # one attempt that brings the job no further may fail, another may not
-            profile = {"time": "1", "options": [f"--signal=B:{warning}"], "mem": "50M"}
+            profile: dict[str, Any] = {
+                "time": "1",
+                "options": [f"--signal=B:{warning}"],
+                "mem": "50M",
+            }
             profile["max_attempts"] = 1 if stage == "count" else 2
             settings = tiny_settings(backend="slurm", profile={"default": profile})
             folder = tmp_path_factory.mktemp(stage)

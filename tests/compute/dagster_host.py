@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -21,7 +22,7 @@ def main() -> None:
     slurm_task._SETTLE_S = 2.0  # nothing is late on a local disk
     folder, jobs_folder, settings_file, stage, *documents = sys.argv[1:]
     settings = Settings.model_validate_json(Path(settings_file).read_text())
-    kind = type(make_compute(settings, Path(jobs_folder)))
+    kind: Any = type(make_compute(settings, Path(jobs_folder)))
     jobs = [Job.model_validate_json(Path(document).read_text()) for document in documents]
     with dg.DagsterInstance.from_config(folder) as instance:
         figures = in_run(instance, kind(settings, Path(jobs_folder), stage), jobs)

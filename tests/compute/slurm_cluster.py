@@ -142,18 +142,34 @@ class Cluster:
         """End slurmctld and start it again, as an upgrade does; without its state where it
         forgets, so that it knows no job and the node kills those that run. `first_job_id` is what
         the next job gets then, as after a reinstallation."""
-        place = next(
-            number
-            for number, process in enumerate(self._processes)
-            if str(process.args[0]).endswith("slurmctld")  # type: ignore[index]
-        )
+        place = self._place_of("slurmctld")
         controller = self._processes.pop(place)
         controller.terminate()
         controller.wait(20)
         if first_job_id:
+            # the last id is kept there, also where all else is to be forgotten
+            shutil.rmtree(self.folder / "state")
+            (self.folder / "state").mkdir()
             with self.config.open("a") as file:
                 file.write(f"FirstJobId={first_job_id}\n")
         self.launch("slurmctld", "-D", *(["-c"] if forgets else []), position=place)
+
+    @contextlib.contextmanager
+    def silent_node(self) -> Iterator[None]:
+        """The node says nothing for the length of a block."""
+        node = self._processes[self._place_of("slurmd")]
+        node.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            node.send_signal(signal.SIGCONT)
+
+    def _place_of(self, daemon: str) -> int:
+        return next(
+            number
+            for number, process in enumerate(self._processes)
+            if str(process.args[0]).endswith(daemon)  # type: ignore[index]
+        )
 
     def _write_files(self) -> None:
         ports = _free_ports(2)
@@ -268,7 +284,7 @@ class _Accounting:
             "AccountingStorageType=accounting_storage/slurmdbd\n"
             f"AccountingStorageHost=127.0.0.1\nAccountingStoragePort={self._ports[1]}\n"
             f"AccountingStoragePass={self._folder}/munge/socket\n"
-            "AccountingStorageTRES=gres/gpu\n"
+            "AccountingStorageTRES=gres/gpu\nAccountingStorageEnforce=associations,limits,qos\n"
         )
 
     def start(self) -> None:
@@ -322,7 +338,12 @@ StorageLoc=slurm
                     raise RuntimeError(f"slurmdbd does not answer: {error.stderr}") from None
                 time.sleep(0.3)
             else:
-                return
+                break
+        for added in (
+            "qos one MaxSubmitJobsPerUser=1", "qos short MaxWall=00:01:00", "account lab",
+            "user root account=lab qos=normal,one,short",
+        ):  # fmt: skip
+            self._cluster.client("sacctmgr", "-i", "add", *added.split())
 
 
 @contextlib.contextmanager

@@ -9,11 +9,18 @@ import dagster as dg
 import pytest
 
 from saeborzoi.jobs.job import Job
+from saeborzoi_resources.compute import slurm_submit
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from saeborzoi_resources.compute.slurm_commands import Slurm
 from saeborzoi_resources.compute.slurm_task import Task
-from tests.compute.compute_helpers import in_run, tiny_settings, wait_for
+from tests.compute.compute_helpers import (
+    event_messages,
+    failure_of,
+    in_run,
+    tiny_settings,
+    wait_for,
+)
 from tests.compute.slurm_cluster import Cluster, running_cluster, why_no_accounting, why_not
 
 pytestmark = pytest.mark.slurm
@@ -47,7 +54,7 @@ def test_accounting_tells_usage_and_what_the_controller_forgot(
     assert used["cpu_s"] > 0.1
 
     one = accounting.client("sbatch", "--parsable", "--wrap", "exit 7").strip()
-    wait_for(lambda: not Slurm().states([one]), "the controller forgets", 90)
+    wait_for(lambda: not Slurm().states({one: "wrap"}), "the controller forgets", 90)
     task = Task(JobFolder(tmp_path / "jobs", make_job("b")), "[compute.profile.x]", 1)
     task.folder.path.mkdir()
     task.submission = "wrap"
@@ -59,3 +66,31 @@ def test_accounting_tells_usage_and_what_the_controller_forgot(
     task.judge(None, Slurm())
     assert task.end is not None
     assert task.end.state == "FAILED"
+
+
+def test_a_limit_of_submitted_jobs_is_waited_for(
+    instance: dg.DagsterInstance,
+    accounting: Cluster,
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A QOS that lets a user have one job: jobs come one after the other, none fails."""
+    monkeypatch.setattr(slurm_submit, "_LIMIT_PAUSE_S", 1.0)
+    profile = {"time": "5", "mem": "50M", "account": "lab", "qos": "one", "max_attempts": 1}
+    settings = tiny_settings(backend="slurm", profile={"default": profile})
+    compute = SlurmCompute(settings, tmp_path / "jobs", "tiny_stages:touch")
+    jobs = [make_job(f"batch{number}", number) for number in range(3)]
+    figures = in_run(instance, compute, jobs)
+    assert [f["first_node"] for f in figures] == [0, 1, 2]
+    assert len({f["compute"]["slurm_job_id"] for f in figures}) == 3
+    messages = event_messages(instance)
+    assert "SLURM takes no further job now (QOSMaxSubmitJobPerUserLimit" in messages
+
+    # a limit of the job itself is final, with its own remedy
+    profile |= {"qos": "short", "options": ["--qos=short"]}
+    settings = tiny_settings(backend="slurm", profile={"default": profile})
+    compute = SlurmCompute(settings, tmp_path / "jobs", "tiny_stages:touch")
+    accounting.client("sacctmgr", "-i", "modify", "qos", "short", "set", "flags=DenyOnLimit")
+    failure = failure_of(instance, compute, [make_job("c")])
+    assert "Lower `time`" in str(failure.description) or "IMPOSSIBLE" in str(failure.description)

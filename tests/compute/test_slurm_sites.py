@@ -18,6 +18,7 @@ from saeborzoi.jobs.job import Job
 from saeborzoi_resources.compute import folder as folder_module
 from saeborzoi_resources.compute import slurm_submit, slurm_task
 from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.local import LocalCompute
 from saeborzoi_resources.compute.preflight import preflight
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from saeborzoi_resources.compute.slurm_answers import JobState
@@ -413,3 +414,26 @@ def test_preflight_between_banners(site: Callable[..., Path], tmp_path: Path) ->
     findings = preflight(settings, tmp_path / "jobs")
     assert all(finding.ok for finding in findings), findings
     assert "default partition cpu*" in findings[0].detail
+
+
+def test_no_secret_of_the_environment_is_written(
+    instance: dg.DagsterInstance,
+    site: Callable[..., Path],
+    compute: MakeCompute,
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = {"HF_TOKEN": "hf_canary_1", "DAGSTER_PG_PASSWORD": "canary_2", "MY_KEY": "canary_3"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    site(FAKE_DELAY="1")
+    in_run(instance, compute(), [make_job("a", 1), make_job("b", 2)])
+    failure = failure_of(instance, compute("crash"), [make_job("c")])
+    local = LocalCompute(tiny_settings(), tmp_path / "jobs", "tiny_stages:crash")
+    also = failure_of(instance, local, [make_job("d")])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    texts = [path.read_bytes().decode(errors="replace") for path in files]
+    for text in (*texts, str(failure), str(also), event_messages(instance)):
+        assert not any(value in text for value in secrets.values())

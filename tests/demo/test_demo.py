@@ -74,7 +74,7 @@ def test_files_are_what_the_pipeline_reads(settings: Settings) -> None:
         assert bed["annotation_class"].nunique() == 3
     for shard_set in (layer.train, layer.validation):
         windows = read_windows(shard_set.windows)
-        folder = ShardFolder.open(shard_set.shards, layer.n_channels)
+        folder = ShardFolder.open(shard_set.shards, layer.n_channels)  # type: ignore[arg-type]
         assert sum(shard.n_sequences for shard in folder.shards) == len(windows)
         require_inside(
             windows.path, windows.chrom, windows.start_bp, windows.end_bp, windows.line, sizes
@@ -87,7 +87,7 @@ def test_files_are_what_the_pipeline_reads(settings: Settings) -> None:
 
 
 def test_the_last_shard_is_shorter_and_numeric_order_is_not_lexical(settings: Settings) -> None:
-    folder = ShardFolder.open(settings.layer[0].train.shards, None)
+    folder = ShardFolder.open(settings.layer[0].train.shards, None)  # type: ignore[arg-type]
     rows = [shard.n_sequences for shard in folder.shards]
     assert len(rows) > 10
     assert rows[-1] < rows[0] == max(rows)
@@ -204,6 +204,7 @@ def match(node: int, motif: int, name: str, family: str, p: float, ok: bool = Tr
     return {
         "node": node,
         "motif": motif,
+        "database": "known",
         "target_id": f"id.{name}",
         "target_name": name,
         "target_family": family,

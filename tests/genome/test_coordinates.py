@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.errors import InputError
@@ -279,7 +279,6 @@ def test_window_length_must_fit() -> None:
         kept_positions(windows_of(("chr1", 100, 164)), 25, 4, 16)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     starts=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 90)), min_size=1, max_size=6),
     bp=st.integers(1, 7),
@@ -325,3 +324,10 @@ def test_even_widths_are_the_published_intervals(bp: int, pad: int, width: int) 
 def test_odd_width_on_odd_position_is_centred() -> None:
     _, start, end = position_intervals(windows_of(("chr1", 0, 70)), [0], [3], 25, 7, 0)
     assert (start[0], end[0]) == (24 - 12, 24 + 13)
+
+
+def test_a_row_that_ends_after_its_number_is_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 5: column 2 \(0\) is empty or missing"):
+        read_windows(write(tmp_path / "w.bed", PUBLISHED + "3\n"))
+    remarked = PUBLISHED + "# 3\tchr1\t1\t65\t0\t2\n\n"
+    assert len(read_windows(write(tmp_path / "w.bed", remarked))) == 3

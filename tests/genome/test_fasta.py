@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.errors import InputError, StoreError
@@ -60,7 +60,6 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Genome]:
         yield genome
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["chr1", "chr2"]), st.integers(0, 6), st.integers(1, 4)),
@@ -120,7 +119,7 @@ def test_a_damaged_index_in_the_cache_is_made_again(tmp_path: Path, harm: str) -
     (index,) = cache.iterdir()
     data = bytearray(index.read_bytes())
     data[-4] ^= 1
-    index.write_bytes({"flipped": bytes(data), "cut": data[:40], "empty": b""}[harm])
+    index.write_bytes({"flipped": bytes(data), "cut": bytes(data[:40]), "empty": b""}[harm])
     with Genome(path, cache) as genome:
         assert genome.fetch(["chr2"], [0], [10]) == [CHR2.upper()]
 
@@ -226,8 +225,8 @@ def test_a_gzip_that_grows_without_end_is_refused(
         (b">\nACGT\n", "line 1: '>' without a name"),
         (b">a\x1b[31m\nACGT\n", "line 1: .*control characters"),
         (b">\xff\nACGT\n", "line 1: .*not in UTF-8"),
-        (gzip.compress(b">a\n" + b"ACGTTGCAAT\n" * 5000)[:-20], "truncated"),
-        (gzip.compress(b""), "empty"),
+        (gzip.compress(b">a\n" + b"ACGTTGCAAT\n" * 5000, mtime=0)[:-20], "truncated"),
+        (gzip.compress(b"", mtime=0), "empty"),
         (
             gzip.compress(b">a\nACGT\n", mtime=0)[:12] + b"garbage garbage garbage",
             "truncated or damaged",

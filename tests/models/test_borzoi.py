@@ -164,9 +164,9 @@ def test_the_same_weights_from_keras_give_the_same(
     with torch.no_grad():
         for layer in borzoi.layers:
             module = borzoi.module.get_submodule(borzoi.module_of(layer))
-            ours = run_to(borzoi.module, module, x)
+            own = run_to(borzoi.module, module, x)
             theirs_ = run_to(stem.module, stem.module.get_submodule(layer), x)
-            assert np.array_equal(ours.numpy(), theirs_.numpy()), layer
+            assert np.array_equal(own.numpy(), theirs_.numpy()), layer
     with h5py.File(tmp_path / "model0_best.h5", "r+") as file:
         del file["model_weights/conv1d_3"]
     with pytest.raises(InputError, match="holds no layer 'conv1d_3'"):

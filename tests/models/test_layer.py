@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_threads_change_no_bit() -> None:
 def test_what_comes_after_the_layer_is_not_computed_and_changes_nothing() -> None:
     model = model_of("changed_after")
     x = random_sequence(128)
-    conv = model.module.conv
+    conv: Any = model.module.conv
     expected = torch.conv1d(x[None], conv.weight, conv.bias, padding="same")
     assert torch.equal(run_to(model.module, conv, x[None]), expected)
     # the hook is gone: the whole model runs again

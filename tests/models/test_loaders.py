@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from saeborzoi.errors import InputError
-from saeborzoi.models.loaders import load_model, load_strictly, load_tensors
+from saeborzoi.models.loaders import load_model
 from saeborzoi.models.model import fingerprint_of_tensors, same_weights
+from saeborzoi.models.tensors import load_strictly, load_tensors
 from tests.models.nets import Padded, make, model_of
 
 NETS = "tests.models.nets"

@@ -12,7 +12,6 @@ from saeborzoi.motifs.databases import load_database
 from saeborzoi.motifs.families import cluster_families, motif_families, node_families
 from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
 from saeborzoi.motifs.meme_format import parse_meme
-from saeborzoi.settings.sections import MotifDatabase, Motifs
 from tests.motifs.test_evidence import seqlets_with
 from tests.motifs.test_properties import matrix_of
 
@@ -35,7 +34,7 @@ def motif_rows(entries: list[tuple[int, np.ndarray, float]]) -> pd.DataFrame:
 
 
 def test_redundant_nodes_form_one_family() -> None:
-    known = load_database(MotifDatabase(name="j", source="jaspar:JASPAR2024:CORE:vertebrates"))
+    known = load_database("j", "jaspar:JASPAR2024:CORE:vertebrates")
     by_name = {m.name: m.matrix for m in known.motifs}
     ctcf, gata, jun = by_name["CTCF"], by_name["GATA1"], by_name["JUN"]
     others = [m.matrix for m in known.motifs[5:400:13]]
@@ -61,6 +60,7 @@ def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
         {
             "node": list(families),
             "motif": 1,
+            "database": "known",
             "target_id": "T",
             "target_family": list(families.values()),
             "p_value": 1e-9,
@@ -71,7 +71,7 @@ def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
 
 def test_clusters_are_named_by_what_they_are_rich_in() -> None:
     # every cluster holds zinc fingers; the third is rich in GATA though it is not the commonest
-    family = dict.fromkeys(range(60), "zinc finger")
+    family: dict[int, str | None] = dict.fromkeys(range(60), "zinc finger")
     family |= dict.fromkeys(range(60, 66), "GATA")
     embedding = pd.DataFrame({"node": range(80), "cluster": [n % 3 for n in range(80)]})
     embedding.loc[embedding["node"].between(60, 65), "cluster"] = 2
@@ -92,6 +92,7 @@ def test_family_of_a_node_is_its_best_match_with_one() -> None:
         {
             "node": [1, 1, 1, 2, 3],
             "motif": 1,
+            "database": "known",
             "target_id": list("abcde"),
             "target_family": ["x", "y", None, "z", "w"],
             "p_value": [1e-5, 1e-9, 1e-12, 1e-4, 1e-4],
@@ -120,7 +121,7 @@ def test_fan_in_supports_what_both_controls_lack() -> None:
             (4, matrix_of("CCAATCAG"), -5.0),
         ]
     )
-    found = fan_in_evidence(motifs, seqlets, "sae", Motifs())
+    found = fan_in_evidence(motifs, seqlets, "sae")
     assert found["is_supported"].tolist() == [True, True, False]
     assert found["family_id"].notna().tolist() == [True, True, False]
     assert len(found) == len(motifs)

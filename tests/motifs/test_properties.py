@@ -62,9 +62,8 @@ def test_composition_is_told_from_motifs(word: str, composition: str | None) -> 
 
 def test_few_known_motifs_are_called_artefacts() -> None:
     from saeborzoi.motifs.databases import load_database
-    from saeborzoi.settings.sections import MotifDatabase
 
-    known = load_database(MotifDatabase(name="j", source="jaspar:JASPAR2024:CORE:vertebrates"))
+    known = load_database("j", "jaspar:JASPAR2024:CORE:vertebrates")
     flagged = [m.name for m in known.motifs if properties.simple_composition(m.matrix)]
     assert "ZNF384" in flagged
     assert len(flagged) <= 10

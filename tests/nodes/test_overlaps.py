@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.genome.coordinates import Windows
@@ -36,7 +36,6 @@ def seqlets(rows: list[tuple[int, str, int]]) -> pd.DataFrame:
     return frame.assign(end_bp=frame["start_bp"] + 10)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.sampled_from(["chr1", "chr2"]), st.integers(0, 90)),

@@ -38,7 +38,7 @@ def windows(chrom: str = "chr1") -> Windows:
     )
 
 
-def layer(width: int) -> dict[str, int]:
+def layer(width: int) -> dict[str, Any]:
     return {"width_bp": width, "bp_per_position": 4, "pad_bp": 8}
 
 
@@ -107,7 +107,7 @@ def test_reasons(genome: Genome) -> None:
         windows(),
         genome,
         **layer(14),
-        **rule,
+        **rule,  # type: ignore[arg-type]
     )
     few = "2 top positions above 0.5 x mean, needed 3"
     assert dict(zip(selection["node"], selection["reason"], strict=True)) == {

@@ -49,7 +49,7 @@ def sae(request: pytest.FixtureRequest) -> SparseAutoencoder:
 
 def brute_force(plan: SlabPlan, sae: SparseAutoencoder) -> tuple[np.ndarray, np.ndarray]:
     """(n, n_nodes) activations and (n,) sequence * N_POSITIONS + position, in order."""
-    with plan.folder.reader() as reader:
+    with plan.source.reader() as reader:
         rows = [
             reader.read(place, slice(row, row + 1), slice(a, b))[0]
             for place, row, a, b, _ in PIECES

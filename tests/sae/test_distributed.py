@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import safetensors.torch
@@ -59,9 +59,10 @@ def folder(small_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -
     train_all(small_data, Group(), folder / "alone")
     script = folder / "rank.py"
     script.write_text(_RANK)
+    shards: Any = small_data.train.source
     subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(script), str(small_data.train.folder.folder.parent), str(folder)],
+         str(script), str(shards.folder.parent), str(folder)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
         check=True, capture_output=True, timeout=300,
     )  # fmt: skip

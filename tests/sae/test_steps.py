@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.sae.model import SparseAutoencoder
@@ -109,7 +109,6 @@ def test_threads_change_nothing() -> None:
         assert torch.equal(a.grad, b.grad)  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     n_nodes=st.integers(1, 300), n_channels=st.integers(2, 40), k=st.integers(1, 40),
     seed=st.integers(0, 2**16), scale=st.sampled_from([1e-3, 1.0, 1e3]),

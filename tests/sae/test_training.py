@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -25,7 +26,7 @@ from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Training
+from saeborzoi.settings.sae_sections import Training
 from tests.sae.small_known import SMALL, data_in
 
 SHORT = Training(n_positions=60_000, batch_size=500, validate_every_positions=20_000, buffer_mb=1)
@@ -249,10 +250,10 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_state(
     h = H.model_copy(update={"learning_rate": 1.0, "recipe": "published"})
     recipe = RECIPES["published"]
     loop = TrainingLoop(small_data, settings, work=tmp_path)
-    trainers = []
+    trainers: list[Any] = []
     plain = loop._trainers
 
-    def watched(*args: object) -> list[object]:
+    def watched(*args: object) -> list[Any]:
         trainers.extend(plain(*args))  # type: ignore[arg-type]
         return trainers
 

@@ -66,3 +66,84 @@ def test_what_the_settings_need_is_asked_for(tmp_path: Path) -> None:
         convert_config(path, tmp_path / "hg38.fa")
     with pytest.raises(InputError, match="cannot be read"):
         convert_config(tmp_path / "absent.json", tmp_path / "hg38.fa")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("topk_pct", "5%", 'topk_pct is "5%"; needed is a number above 0'),
+        ("topk_pct", None, "topk_pct is null"),
+        ("topk_pct", 5, "topk_pct is 5: Input should be less than or equal to 1"),
+        ("topk_pct", 0.05000001, "more than 6 significant digits"),
+        ("topk_pct", True, "topk_pct is true"),
+        ("learning_rate", [1e-5], "learning_rate is"),
+        ("learning_rate", -1, "learning_rate is -1"),
+        ("input_channels", [1056], r"input_channels is \[1056\]; needed is a whole number"),
+        ("input_channels", "1056", 'input_channels is "1056"'),
+        ("input_channels", 1056.5, "input_channels is 1056.5"),
+        ("input_channels", 0, "input_channels is 0"),
+        ("expansion_factor", 4.5, r"expansion_factor is 4\.5; needed is a whole number"),
+        ("expansion_factor", 1000, "expansion_factor is 1000: Input should be less"),
+        ("seq_len", None, "seq_len is null"),
+        ("seq_len", "many", "seq_len is"),
+        ("activations_path", None, "activations_path is null; needed is text"),
+        ("activations_path", "", 'activations_path is ""; needed is text'),
+        ("activations_path", ["a", "b"], "activations_path is"),
+        ("activations_path", "a\u0000b", "with control characters"),
+        ("ccre_bed", {"a": 1}, "ccre_bed is"),
+        ("layer_name", 4, "layer_name is 4"),
+        ("layer_name", "conv 1", 'layer_name is "conv 1": String should match'),
+        ("layer_name", "c" * 300, "layer_name is"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(
+    tmp_path: Path, key: str, value: object, words: str
+) -> None:
+    path = _config(tmp_path, **{key: value})
+    with pytest.raises(InputError, match=words) as error:
+        convert_config(path, tmp_path / "hg38.fa")
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"seq_len": Infinity}', "Infinity is not a number of JSON"),
+        ('{"seq_len": 1, "seq_len": 2}', "'seq_len' stands twice"),
+        ("[1]", "lacks activations_path"),
+        ("[" * 10**5, "nested too deeply"),
+        ("\u00e9", "not JSON"),
+    ],
+)
+def test_a_config_that_is_none(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        convert_config(path, tmp_path / "hg38.fa")
+
+
+def test_relative_paths_start_at_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there" / "acts").mkdir(parents=True)
+    (tmp_path / "there" / "acts" / "train_seqs.bed").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = _config(
+        tmp_path / "there",
+        activations_path="acts",
+        activations_path_val=None,
+        ccre_bed="",
+        global_max_save_path="../max.json",
+        expansion_factor=4.0,
+    )
+    settings_file = tmp_path / "elsewhere" / "dagster_project.toml"
+    settings_file.write_text(convert_config(path, Path("hg38.fa")))
+    settings = load_settings(settings_file)
+    layer = settings.layer[0]
+    assert layer.train.windows == tmp_path / "there" / "acts" / "train_seqs.bed"
+    assert layer.channel_max == tmp_path / "max.json"
+    assert layer.validation is None
+    assert settings.data.genome == tmp_path / "elsewhere" / "hg38.fa"
+    assert settings.data.annotation == ()
+    assert settings.wanted()[0].expansion == 4

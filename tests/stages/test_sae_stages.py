@@ -21,7 +21,8 @@ from saeborzoi.sae.checkpoint import export_published, load_checkpoint, save_che
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Data, Project, SaeGrid, Training
+from saeborzoi.settings.sae_sections import SaeGrid, Training
+from saeborzoi.settings.sections import Data, Project
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from tests.sae.small_known import SMALL
 
@@ -137,7 +138,7 @@ def test_figures_agree_with_what_was_written(
 
 
 def importing(settings: Settings, source: Path) -> Settings:
-    grid = SaeGrid(layer="known", topk=0.12, checkpoint=source)
+    grid = SaeGrid.model_validate({"layer": "known", "topk": 0.12, "checkpoint": source})
     return settings.model_copy(update={"sae": (grid,)})
 
 
@@ -167,7 +168,9 @@ def test_a_checkpoint_of_another_width_is_refused(
 ) -> None:
     source = settings.project.store / "trained_sae"
     wide = importing(settings, source)
-    grid = SaeGrid(layer="known", expansion=8, topk=0.12, checkpoint=source)
+    grid = SaeGrid.model_validate(
+        {"layer": "known", "expansion": 8, "topk": 0.12, "checkpoint": source}
+    )
     wide = settings.model_copy(update={"sae": (grid,)})
     job = job_of(wide, "trained_sae", hyperparameters=H.model_copy(update={"expansion": 8}))
     with pytest.raises(InputError, match=r"nodes 128, but known_x8\S+ has 256"):
@@ -182,7 +185,7 @@ def on_shards(settings: Settings, folder: Path) -> Settings:
 
 
 def copied(settings: Settings, folder: Path) -> Path:
-    shutil.copytree(settings.layer[0].train.shards, folder)
+    shutil.copytree(settings.layer[0].train.shards, folder)  # type: ignore[arg-type]
     return folder
 
 
@@ -206,7 +209,7 @@ def test_an_sae_of_other_data_is_refused(
     now = ShardFolder.open(tmp_path / "other").fingerprint()
     with pytest.raises(
         InputError,
-        match=rf"other holds now: fingerprint {then} then, {now} now \(the same files by name and "
+        match=rf"other is now: fingerprint {then} then, {now} now \(the same files by name and "
         rf"size, with other contents\); materialize trained_sae of '{H.key}' again.*`checkpoint`",
     ):
         top_activations.run(job_of(other, "top_activations"))
@@ -230,7 +233,7 @@ def test_the_refusal_says_what_became_of_the_files(
 def test_a_checkpoint_that_does_not_say_its_data_is_used(
     made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
 ) -> None:
-    folder = ShardFolder.open(settings.layer[0].train.shards)
+    folder = ShardFolder.open(settings.layer[0].train.shards)  # type: ignore[arg-type]
     save_checkpoint(load_checkpoint(settings.project.store / "trained_sae"), tmp_path)
     require_trained_on(tmp_path, folder, H.key)
     save_checkpoint(
@@ -269,8 +272,13 @@ def test_published_constants_are_imported(settings: Settings, tmp_path: Path) ->
 def test_an_sae_is_not_used_with_other_constants(
     made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
 ) -> None:
-    (tmp_path / "channel_max.json").write_text(json.dumps({str(i): 1.0 for i in range(32)}))
+    path = tmp_path / "known_max.json"
+    path.write_text(json.dumps({str(i): 1.0 for i in range(32)}))
+    layer = settings.layer[0].model_copy(update={"channel_max": path})
+    other = settings.model_copy(update={"layer": (layer,)})
+    output = tmp_path / "constants"
+    normalization_constants.run(job_of(other, "normalization_constants", output=output))
     job = job_of(settings, "top_activations")
-    inputs = {**job.inputs, "normalization_constants": tmp_path}
+    inputs = {**job.inputs, "normalization_constants": output}
     with pytest.raises(InputError, match="made for other normalization constants"):
         top_activations.run(job.model_copy(update={"inputs": inputs}))

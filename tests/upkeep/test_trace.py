@@ -127,13 +127,13 @@ def test_other_data_make_a_result_stale_and_what_rests_on_it_too(project: Path) 
 
 
 def test_a_changed_setting_is_named_with_both_values(project: Path) -> None:
-    _edit(project, "[[sae]]", "[selection]\nn_top = 77\n[[sae]]")
-    assert _link(project, "seqlets").reason == "selection.n_top 1000 -> 77"
+    _edit(project, "[[sae]]", "[selection]\nn_top = 770\n[[sae]]")
+    assert _link(project, "seqlets").reason == "selection.n_top 1000 -> 770"
     assert _states(project, KEY)["trained_sae"] == "current"
 
 
 def test_an_input_that_was_made_again_otherwise_is_named(project: Path) -> None:
-    _edit(project, "[[sae]]", "[selection]\nn_top = 77\n[[sae]]")
+    _edit(project, "[[sae]]", "[selection]\nn_top = 770\n[[sae]]")
     _make(project, "top_activations", None, "run-2")
     _make(project, "seqlets", (0, 1, 2, 3), "run-2")
     assert _states(project, KEY)["seqlets"] == "current"

@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 
+from saeborzoi.motifs.matching import match
 from saeborzoi.nodes.embedding import embed_nodes
 from saeborzoi.nodes.overlaps import annotation_overlaps
 from saeborzoi.nodes.seqlets import make_seqlets
-from saeborzoi.settings.sections import Embedding, Overlaps, Section, Selection
+from saeborzoi.settings.sections import Embedding, Matching, Overlaps, Section, Selection
 
 
 @pytest.mark.parametrize(
     ("function", "section"),
-    [(embed_nodes, Embedding), (annotation_overlaps, Overlaps), (make_seqlets, Selection)],
+    [
+        (embed_nodes, Embedding),
+        (annotation_overlaps, Overlaps),
+        (make_seqlets, Selection),
+        (match, Matching),
+    ],
 )
 def test_defaults_are_those_of_the_settings(
     function: Callable[..., Any], section: type[Section]

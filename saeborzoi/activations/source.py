@@ -1,0 +1,64 @@
+"""The one interface to activations: what training, normalization, inference and checks know of
+where they come from. Two sources stand behind it, `shards.py` and `live.py`; which of them a layer
+has is decided in `plan.py`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saeborzoi.activations.reader import Raw
+
+SLAB_POSITIONS = 2048
+"""Positions of one read, about; rounded to what a source reads at once."""
+
+
+class BlockReader(Protocol):
+    """Reads from a source; for several threads at once."""
+
+    def read(self, place: int, rows: slice, positions: slice) -> Raw:
+        """(n_rows, n_positions, n_channels) as stored, all finite; see `Reader.read`."""
+
+    def is_plain(self, place: int) -> bool:
+        """Whether `scatter` can read there."""
+
+    def scatter(
+        self, place: int, row: int, first: int, pool: Raw, target: NDArray[np.int64]
+    ) -> None:
+        """Read consecutive positions into rows of an array; see `Reader.scatter`."""
+
+
+class Source(Protocol):
+    """Activations of one layer."""
+
+    @property
+    def n_positions(self) -> int:
+        """Of every window."""
+
+    @property
+    def n_channels(self) -> int:
+        """Of every position."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """How values are stored: float16, float32, or uint16 that holds bfloat16 bits."""
+
+    def slab_shape(self, place: int) -> tuple[int, int]:
+        """Rows and positions that are read together at a place."""
+
+    def everything(self) -> NDArray[np.int64]:
+        """(n_ranges, 5) int64, see `shards.kept_pieces`: what normalization constants are of."""
+
+    def reader(self) -> AbstractContextManager[BlockReader]:
+        """To read blocks from."""
+
+    def identity(self) -> dict[str, Any]:
+        """What an SAE says it was trained on: `data_fingerprint`, a digest that a copy elsewhere
+        shares, and `data_files` or `data_parts`, what it is made of, for messages."""

@@ -1,0 +1,184 @@
+"""What a run will take, before it starts: time, disk and memory of each step.
+
+Time is what the step took here before, scaled by its size; where it was never made here, the
+shipped figures of a laptop with two cores. Sizes are those that drive each step: positions times
+nodes for training and inference, nodes for the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform as machine
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from saeborzoi.errors import InputError
+from saeborzoi.files import write_json
+from saeborzoi.genome.coordinates import read_windows
+from saeborzoi.settings.sections import Layer
+from saeborzoi.worker import duration
+from saeborzoi_assets.lacking import Work
+from saeborzoi_resources.platform import Platform
+
+FIXED_S = {
+    "normalization": 3.5, "training": 4.0, "inference": 4.0, "nodes": 7.0, "fan-in": 6.0,
+    "pages": 1.5, "comparison": 2.0,
+}  # fmt: skip
+"""Seconds of a step however small it is: interpreters, libraries, the catalogue. Two cores of a
+current server processor; `benchmarks/pipeline.py` measures them anew."""
+
+_NODE_S = {"nodes": 0.1, "fan-in": 0.02, "pages": 0.005}
+"""Seconds for each node, on the same machine."""
+_NODE_BYTES = 90_000
+"""Top positions, seqlets, motifs, rows and page of a node that has all of them."""
+_BASE_BYTES = 6e8
+"""Memory of an interpreter with its libraries and a step's tables."""
+
+
+class Estimate(NamedTuple):
+    """Seconds, bytes of disk and bytes of memory at the peak."""
+
+    seconds: float
+    disk_bytes: float
+    memory_bytes: float
+
+
+@dataclass
+class Costs:
+    """Costs of a project's steps on this machine.
+
+    Attributes
+    ----------
+    platform
+        The project.
+    path
+        Where this machine's figures are kept, in the store.
+    factors
+        Step to how much longer it took here last than the shipped figures say.
+    """
+
+    platform: Platform
+    path: Path
+    factors: dict[str, float]
+
+    @classmethod
+    def of(cls, platform: Platform) -> Costs:
+        """With what was measured on this machine before."""
+        path = platform.store.root / "costs.json"
+        factors = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            known = json.loads(path.read_text())[machine.node()]
+            factors = {str(step): max(0.0, float(factor)) for step, factor in known.items()}
+        return cls(platform, path, factors)
+
+    def estimate(self, work: Work) -> Estimate:
+        """What a step will take for what it lacks; nothing where nothing is lacking."""
+        if not work.n_lacking:
+            return Estimate(0, 0, 0)
+        fixed = FIXED_S.get(work.step.name, 3.0)
+        seconds = fixed + self._variable_s(work) * self.factors.get(work.step.name, 1.0)
+        return Estimate(seconds, self._disk(work), self._memory(work))
+
+    def note(self, work: Work, seconds: float) -> None:
+        """Keep what a step took, for the next estimate."""
+        variable = self._variable_s(work)
+        if variable <= 0:
+            return
+        beyond = seconds - FIXED_S.get(work.step.name, 3.0)
+        self.factors[work.step.name] = round(max(beyond, 0.1 * variable) / variable, 3)
+        everything = {}
+        with contextlib.suppress(OSError, ValueError):
+            everything = json.loads(self.path.read_text())
+        write_json(self.path, {**everything, machine.node(): self.factors})
+
+    def _variable_s(self, work: Work) -> float:
+        """Seconds beyond the fixed ones, by the shipped figures."""
+        name = work.step.name
+        if name == "normalization":
+            layer = self.platform.settings.layer_named(work.step.first.owner)
+            return 2e-9 * n_positions(layer) * layer.n_channels
+        if name not in ("training", "inference", *_NODE_S):
+            return 0.0
+        h = self.platform.settings.parse_key(work.owner)
+        layer = self.platform.settings.layer_named(h.layer)
+        weights = h.n_nodes(layer.n_channels) * layer.n_channels
+        if name == "training":
+            total = self.platform.settings.training.total_positions(max(1, n_positions(layer)))
+            return total * (1.6e-6 + 1.3e-11 * weights)
+        if name == "inference":
+            return n_positions(layer) * (2e-6 + 1.1e-11 * weights)
+        n_nodes = (
+            work.n_lacking if work.step.first.node is not None else h.n_nodes(layer.n_channels)
+        )
+        return _NODE_S[name] * n_nodes
+
+    def _disk(self, work: Work) -> float:
+        if work.step.name == "training":
+            h = self.platform.settings.parse_key(work.owner)
+            n_channels = self.platform.settings.layer_named(h.layer).n_channels
+            return 16.0 * h.n_nodes(n_channels) * n_channels
+        return float(_NODE_BYTES * work.n_lacking) if work.step.first.node is not None else 0.0
+
+    def _memory(self, work: Work) -> float:
+        if work.step.name != "training":
+            return _BASE_BYTES
+        h = self.platform.settings.parse_key(work.owner)
+        n_channels = self.platform.settings.layer_named(h.layer).n_channels
+        weights = 8.0 * h.n_nodes(n_channels) * n_channels
+        buffers = 2 * 2**20 * self.platform.settings.training.buffer_mb
+        return _BASE_BYTES + buffers + 5 * weights
+
+
+def n_positions(layer: Layer) -> int:
+    """Positions of a layer's training windows, with overlaps; 0 where the windows cannot be
+    read, which `check` and the run tell."""
+    if layer.train.windows is None:
+        return 0
+    try:
+        windows = read_windows(layer.train.windows)
+    except InputError:
+        return 0
+    return int((windows.end_bp - windows.start_bp).sum()) // layer.bp_per_position
+
+
+def plan_text(work: Sequence[Work], costs: Costs) -> str:
+    """The plan for a terminal: a line a step and SAE, what stands, what it will take."""
+    rows = [("SAE", "step", "stands", "to make", "time", "why")]
+    total, disk, memory = 0.0, 0.0, 0.0
+    for each in work:
+        estimate = costs.estimate(each)
+        total, disk = total + estimate.seconds, disk + estimate.disk_bytes
+        memory = max(memory, estimate.memory_bytes)
+        rows.append(
+            (
+                each.owner,
+                each.step.name,
+                f"{each.n_asked - each.n_lacking:,} of {each.n_asked:,}",
+                f"{each.n_lacking:,}" if each.n_lacking else "-",
+                f"about {duration(estimate.seconds)}" if each.n_lacking else "-",
+                "; ".join(each.reasons[:2]) + ("; ..." if each.reasons[2:] else ""),
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]])
+        for row in rows
+    ]
+    lines = [line.rstrip() for line in lines]
+    if total == 0:
+        return "\n".join([*lines, "", "everything stands; nothing is to be made"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"about {duration(total)} on this machine, {_size(disk)} of disk, {_size(memory)} of "
+            "memory at the peak",
+        ]
+    )
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

@@ -1,0 +1,114 @@
+"""What a person sees of `saeborzoi run`: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from saeborzoi.worker import duration
+from saeborzoi_resources.compute.follow import show_lines
+
+_PROGRESS = re.compile(r"^(?P<what>[^:]+): (?P<done>[\d,]+)(?: of (?P<total>[\d,]+))?(?P<rest>.*)$")
+
+
+class Display:
+    """Tells how runs go on.
+
+    Parameters
+    ----------
+    quiet
+        Nothing is told but failures.
+    verbose
+        Every line of the stages, also in a terminal.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._console = Console(stderr=False, highlight=False)
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Display:
+        if not self._quiet and not self._verbose and self._console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.fields[owner]}"),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bars.start()
+        show_lines(self._line)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        show_lines(None)
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False)
+        elif not self._quiet:
+            print(text, flush=True)
+
+    def started(self, owner: str, step: str, partition: str) -> None:
+        """A step of an SAE starts."""
+        if self._bars is not None:
+            self._tasks[owner] = self._bars.add_task(step, owner=owner, total=None)
+        elif not self._quiet:
+            print(f"{owner}: {step} of {partition}", flush=True)
+
+    def ended(self, owner: str, step: str, state: str, seconds: float) -> None:
+        """A step of an SAE ended."""
+        task = self._tasks.pop(owner, None)
+        if self._bars is not None and task is not None:
+            self._bars.remove_task(task)
+        word = {"success": "done", "failure": "FAILED", "canceled": "stopped"}[state]
+        self.say(f"{owner}: {step} {word} in {duration(seconds)}")
+
+    def _line(self, text: str) -> None:
+        """A line that a stage printed."""
+        if self._quiet:
+            return
+        found = _PROGRESS.match(text)
+        if self._bars is None or not self._tasks:
+            print(text, flush=True)
+        elif found is not None:
+            # with several SAEs side by side the newest line is shown at the newest of them
+            task = next(reversed(self._tasks.values()))
+            total = found["total"]
+            self._bars.update(
+                task,
+                description=found["what"],
+                completed=int(found["done"].replace(",", "")),
+                total=int(total.replace(",", "")) if total else None,
+            )
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()

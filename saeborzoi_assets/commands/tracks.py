@@ -1,0 +1,127 @@
+"""Activations of nodes at a locus as files for people and genome browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.store import Store
+from saeborzoi.errors import CatalogError, MissingProgramError
+from saeborzoi.files import write_file
+from saeborzoi.genome.coordinates import Genome
+from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.load import Settings
+
+
+def names(catalog: Catalog, key: str) -> dict[int, str]:
+    """Node to its name: the best match's factor, else its motif's consensus; none that has
+    neither, and none of a catalogue that does not know the SAE."""
+    try:
+        rows = catalog.rows("node_summary", key)
+    except CatalogError:
+        return {}
+    name = rows["target_name"].fillna(rows["consensus"])
+    return {int(n): str(v) for n, v in zip(rows["node"], name, strict=True) if pd.notna(v)}
+
+
+def strongest(rows: pd.DataFrame, n: int) -> pd.DataFrame:
+    """The nodes that fire most strongly: node, name, chrom, start_bp and end_bp of the strongest
+    position, activation there, n_positions where it fires."""
+    order = rows.sort_values("activation", ascending=False, kind="stable")
+    best = order.drop_duplicates("node").head(n)
+    counts = rows.groupby("node").size()
+    table = best[["node", "name", "chrom", "start_bp", "end_bp", "activation"]]
+    return table.assign(n_positions=table["node"].map(counts)).reset_index(drop=True)
+
+
+def write_table(path: Path, rows: pd.DataFrame) -> None:
+    """Every row as tab-separated text with a header."""
+    with write_file(path.absolute()) as temporary:
+        rows.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
+
+
+def write_bed(path: Path, rows: pd.DataFrame) -> None:
+    """BED6: the name, or the node, and a score of 1000 for the node's strongest position."""
+    score = rows["activation"] / rows.groupby("node")["activation"].transform("max")
+    node = rows["node"].map(node_key)
+    name = node.where(
+        rows["name"] == "", node + "_" + rows["name"].str.replace(r"\s", "_", regex=True)
+    )
+    table = pd.DataFrame(
+        {
+            "chrom": rows["chrom"], "start": rows["start_bp"].clip(lower=0), "end": rows["end_bp"],
+            "name": name, "score": (1000 * score).round().astype(int), "strand": ".",
+        }
+    )  # fmt: skip
+    with write_file(path.absolute()) as temporary:
+        table.sort_values(["chrom", "start", "name"]).to_csv(
+            temporary, sep="\t", index=False, header=False, lineterminator="\n"
+        )
+
+
+def write_bedgraphs(folder: Path, rows: pd.DataFrame, sizes: dict[str, int]) -> None:
+    """`n0003.bedgraph` of each node."""
+    for node, table in _by_node(rows, sizes):
+        with write_file(folder.absolute() / f"{node_key(node)}.bedgraph") as temporary:
+            table.to_csv(temporary, sep="\t", index=False, header=False, lineterminator="\n")
+
+
+def write_bigwigs(folder: Path, rows: pd.DataFrame, sizes: dict[str, int]) -> None:
+    """`n0003.bw` of each node."""
+    import pyBigWig
+
+    for node, table in _by_node(rows, sizes):
+        with write_file(folder.absolute() / f"{node_key(node)}.bw") as temporary:
+            file = pyBigWig.open(str(temporary), "w")
+            here = [(name, size) for name, size in sizes.items() if name in set(table["chrom"])]
+            file.addHeader(here)
+            file.addEntries(
+                table["chrom"].tolist(),
+                table["start_bp"].tolist(),
+                ends=table["end_bp"].tolist(),
+                values=table["activation"].astype(float).tolist(),
+            )
+            file.close()
+
+
+def require_bigwig() -> None:
+    """Refuse to begin where bigWig cannot be written.
+
+    Raises
+    ------
+    MissingProgramError
+        Where pyBigWig is not installed.
+    """
+    try:
+        import pyBigWig  # noqa: F401
+    except ImportError:
+        raise MissingProgramError(
+            "--bigwig needs the package pyBigWig; install saeborzoi[bigwig], or use --bedgraph"
+        ) from None
+
+
+def sizes_of(settings: Settings, store: Store, fasta: Path | None) -> dict[str, int]:
+    """Length of every sequence that the rows lie on."""
+    if fasta is not None:
+        with Genome(fasta) as sequences:
+            return dict(sequences.chrom_sizes)
+    with Genome(settings.data.genome, cache=store.genome_cache) as genome:
+        return dict(genome.chrom_sizes)
+
+
+def _by_node(rows: pd.DataFrame, sizes: dict[str, int]) -> Iterator[tuple[int, pd.DataFrame]]:
+    """chrom, start_bp, end_bp, activation of each node, inside the chromosomes, in their order."""
+    order = {name: i for i, name in enumerate(sizes)}
+    for node, own in rows.groupby("node"):
+        table = own[["chrom", "start_bp", "end_bp", "activation"]].copy()
+        table["start_bp"] = table["start_bp"].clip(lower=0)
+        table["end_bp"] = table["end_bp"].clip(upper=table["chrom"].map(sizes))
+        yield (
+            int(node),
+            table.sort_values(  # type: ignore[call-overload]
+                ["chrom", "start_bp"], key=lambda c: c.map(order) if c.name == "chrom" else c
+            ),
+        )

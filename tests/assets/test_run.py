@@ -1,0 +1,180 @@
+"""`saeborzoi run` makes what is missing or stale and nothing else, and can be stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from saeborzoi.errors import PartitionKeyError, SettingsError
+from saeborzoi.settings.load import load_settings
+from saeborzoi_assets.commands import runner
+from saeborzoi_assets.commands.cli import main
+from saeborzoi_assets.commands.instance import ensure_home
+from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.lacking import Range
+from tests.assets.small_project import KEY, N_NODES, make_small_project
+
+OTHER = "conv_x2_k0.25_lr0.003_s0"
+EVERY_STEP = ["normalization", "training", "inference", "nodes", "fan-in", "pages", "comparison"]
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No instance and no project of an earlier test."""
+    for name in ("DAGSTER_HOME", "SAEBORZOI_PROJECT"):
+        monkeypatch.setenv(name, "to be restored")
+        monkeypatch.delenv(name)
+
+
+def made(settings_file: Path, parts: Range = Range(), **more: bool) -> list[tuple[str, str]]:  # noqa: B008
+    """Owner and step of what a run made; it has no failure."""
+    settings = load_settings(settings_file)
+    outcome = runner.run(
+        settings_file, settings, settings.wanted(), parts, display=Display(quiet=True), **more
+    )
+    assert outcome.failures == []
+    return [(owner, step) for owner, step, _ in outcome.made]
+
+
+def lacking(settings_file: Path, parts: Range = Range(), **more: bool) -> dict[str, int]:  # noqa: B008
+    """Step to the number of partitions that a plan would make."""
+    wanted = load_settings(settings_file).wanted()
+    plan = runner.plan(settings_file, wanted, parts, **more)
+    return {work.step.name: work.n_lacking for work in plan.work if work.n_lacking}
+
+
+def change(settings_file: Path, old: str, new: str) -> None:
+    text = settings_file.read_text()
+    assert old in text
+    settings_file.write_text(text.replace(old, new))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_a_run_makes_what_is_missing_or_stale_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings_file = make_small_project(tmp_path / "project")
+    assert lacking(settings_file) == {**dict.fromkeys(EVERY_STEP, 1), "nodes": N_NODES}
+    assert not (tmp_path / "project" / "store").exists(), "a plan writes nothing"
+
+    assert [step for _, step in made(settings_file, Range.of(to="inference"))] == EVERY_STEP[:3]
+    assert made(settings_file, Range.of(["nodes"], nodes=[4, 7])) == [(KEY, "nodes")] * 2
+    wanted = load_settings(settings_file).wanted()
+    still = [
+        work
+        for work in runner.plan(settings_file, wanted, Range()).work
+        if work.step.name == "nodes"
+    ]
+    assert [work.n_lacking for work in still] == [4, 2, N_NODES - 8]
+    assert list(dict.fromkeys(step for _, step in made(settings_file))) == EVERY_STEP[3:]
+    assert made(settings_file) == []
+    assert main(["--project", str(settings_file), "run", "--dry-run"]) == 0
+    assert "nothing is to be made" in capsys.readouterr().out
+
+    # a setting of one asset: what it makes, and what is made from that
+    settings_file.write_text(settings_file.read_text() + "\n[embedding]\nn_clusters = 3\n")
+    assert lacking(settings_file) == {"fan-in": 1, "pages": 1, "comparison": 1}
+    assert [step for _, step in made(settings_file)][:2] == ["fan-in", "pages"]
+    with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:
+        newest = instance.get_runs(limit=10)
+        ran = [run for run in newest if run.tags.get("dagster/partition") == KEY][1]
+    assert ran.asset_selection == {dg.AssetKey("umap_embedding")}
+
+    # an artifact that is gone is made again
+    gone = settings_file.parent / "store" / "saes" / KEY / "jaccard_matrix"
+    gone.rename(gone.with_name("elsewhere"))
+    assert lacking(settings_file)["fan-in"] == 1
+    assert (KEY, "fan-in") in made(settings_file)
+    assert gone.is_dir()
+
+    assert lacking(settings_file, again=True) == {**dict.fromkeys(EVERY_STEP, 1), "nodes": N_NODES}
+    again = made(settings_file, Range.of(["pages"]), again=True)
+    assert again == [(KEY, "pages")]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_a_failure_costs_its_sae_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The other SAE is trained; the reason and how to go on stand at the end."""
+    settings_file = make_small_project(tmp_path / "project")
+    checkpoint = tmp_path / "project" / "best_model.pt"
+    checkpoint.write_bytes(b"no checkpoint")
+    change(settings_file, "expansion = 3", 'expansion = 3\ncheckpoint = "best_model.pt"')
+    change(
+        settings_file,
+        "[training]",
+        '[[sae]]\nlayer = "conv"\nexpansion = 2\ntopk = 0.25\n[training]',
+    )
+    assert main(["--project", str(settings_file), "run", "--to", "training", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert [(f["owner"], f["step"]) for f in document["failures"]] == [(KEY, "training")]
+    assert "best_model.pt" in document["failures"][0]["reason"]
+    assert {"owner": OTHER, "step": "training"}.items() <= document["made"][-1].items()
+    assert lacking(settings_file, Range.of(to="training")) == {"training": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_stopped_leaves_nothing_started(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """No traceback, the run is canceled, the worker is gone, and the command goes on later."""
+    settings_file = make_small_project(tmp_path / "project")
+    change(settings_file, "n_epochs = 6", "n_epochs = 6000")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from saeborzoi_assets.cli import main; "
+         "sys.exit(main())", "--project", str(settings_file), "run", "--to", "training"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("training: ") and "of" in line:
+            break
+    process.send_signal(number)
+    said += process.stdout.readlines()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 130, "".join(said)
+    text = "".join(said)
+    assert "Traceback" not in text
+    assert "go on with the same command" in text
+    with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:
+        runs = instance.get_runs()
+    assert {run.status for run in runs} == {
+        dg.DagsterRunStatus.SUCCESS,
+        dg.DagsterRunStatus.CANCELED,
+    }
+    deadline = time.monotonic() + 30
+    while workers_of(settings_file) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert workers_of(settings_file) == []
+
+
+def workers_of(settings_file: Path) -> list[str]:
+    """Command lines of workers of a project that still live."""
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return [
+        line
+        for line in lines.splitlines()
+        if "saeborzoi.worker" in line and str(settings_file.parent) in line
+    ]
+
+
+def test_unknown_stages_and_nodes_are_refused(tmp_path: Path) -> None:
+    settings_file = make_small_project(tmp_path / "project")
+    with pytest.raises(SettingsError, match="stages are normalization, training"):
+        Range.of(["trainign"])
+    with pytest.raises(PartitionKeyError, match="has 12 nodes"):
+        lacking(settings_file, Range.of(nodes=[12]))
