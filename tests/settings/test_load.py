@@ -256,5 +256,10 @@ def test_small_data_is_passed_over_again() -> None:
 
 def test_what_leaves_a_result_as_it_is_is_not_in_its_version() -> None:
     assert Training(saes_per_pass=6).of_result() == Training().of_result()
-    assert Motifs(device="cpu").of_result() == Motifs().of_result()
+    assert Motifs(min_sites=5).of_result() != Motifs().of_result()
     assert Training(n_epochs=2).of_result() != Training().of_result()
+
+
+def test_a_device_for_motifs_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="device: motif discovery runs on the CPU only"):
+        Motifs.model_validate({"device": "auto"})
