@@ -15,22 +15,35 @@ from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Genome, Windows, position_intervals, read_windows
 from saeborzoi.genome.regions import Region
 from saeborzoi.genome.windows import windows_of
+from saeborzoi.jobs.fingerprint import fingerprint_files
 from saeborzoi.models.layer import LayerGeometry
-from saeborzoi.models.model import SequenceModel
+from saeborzoi.models.model import SequenceModel, same_weights
 from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Layer, Model
 
 
 def layer_region(
-    settings: Settings, layer: Layer, region: Region, genome_cache: Path | None = None
+    settings: Settings,
+    layer: Layer,
+    region: Region,
+    genome_cache: Path | None = None,
+    weights: str | None = None,
 ) -> LayerRegion:
     """Activations over a region: from the first shards that cover all of it, else by the model.
+
+    Parameters
+    ----------
+    genome_cache
+        Folder for the genome's index, see `Genome`.
+    weights
+        Fingerprint of the model that is needed, see `sae.data_fit.model_of`; None takes any.
 
     Raises
     ------
     InputError
-        Where no shards cover all of it and there is no model; says which parts they cover.
+        Where no shards cover all of it and there is no model, which says what parts they cover; or
+        where the model has other weights.
     """
     sets = [shard_set.folder_and_windows for shard_set in layer.sets if not shard_set.is_live]
     for shards, windows in sets:
@@ -41,7 +54,7 @@ def layer_region(
             return found
     if settings.model is not None:
         with Genome(settings.data.genome, cache=genome_cache) as genome:
-            model, geometry = live_layer(settings.model, layer)
+            model, geometry = live_layer(settings.model, layer, weights)
             first_bp = grid_before(windows_of(layer.train, genome), layer.pad_bp, region)
             return region_of_model(
                 model, geometry, genome, region, first_bp, **_how(settings.model)
@@ -55,13 +68,20 @@ def layer_region(
     )
 
 
-def live_layer(model: Model, layer: Layer) -> tuple[SequenceModel, LayerGeometry]:
-    """The model of the settings and its layer, kept for the next question."""
-    return _live_layer(model.model_dump_json(), layer.model_dump_json())
+def live_layer(
+    model: Model, layer: Layer, weights: str | None = None
+) -> tuple[SequenceModel, LayerGeometry]:
+    """The model of the settings and its layer, kept for the next question while its files stay as
+    they are; refused where it has other weights than are needed."""
+    files = fingerprint_files(model.files) if model.files else ""
+    loaded, geometry = _live_layer(model.model_dump_json(), layer.model_dump_json(), files)
+    if weights is not None:
+        same_weights(loaded, weights, f"the SAE of layer {layer.name}")
+    return loaded, geometry
 
 
 @functools.lru_cache(maxsize=1)
-def _live_layer(model: str, layer: str) -> tuple[SequenceModel, LayerGeometry]:
+def _live_layer(model: str, layer: str, files: str) -> tuple[SequenceModel, LayerGeometry]:
     loaded = load_settings_model(Model.model_validate_json(model))
     return loaded, settings_geometry(loaded, Layer.model_validate_json(layer))
 
@@ -150,15 +170,18 @@ def region_of_model(
     return LayerRegion(block, start_bp, np.zeros(n, np.int64), f"{origin}, {geometry.module}")
 
 
-def fasta_regions(path: Path, settings: Model, layer: Layer) -> Iterator[tuple[str, LayerRegion]]:
+def fasta_regions(
+    path: Path, settings: Model, layer: Layer, weights: str | None = None
+) -> Iterator[tuple[str, LayerRegion]]:
     """Activations on every sequence of a FASTA, each with its name.
 
     Raises
     ------
     InputError
-        Where the file is no FASTA, or a sequence is shorter than a position.
+        Where the file is no FASTA, a sequence is shorter than a position, or the model has other
+        weights than are needed (see `layer_region`).
     """
-    model, geometry = live_layer(settings, layer)
+    model, geometry = live_layer(settings, layer, weights)
     with Genome(path) as sequences:
         for name, size in sequences.chrom_sizes.items():
             n_bp = size // geometry.bp_per_position * geometry.bp_per_position

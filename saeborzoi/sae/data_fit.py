@@ -18,6 +18,13 @@ _NAMED = 3
 """Files that a message names, at most."""
 
 
+def model_of(trained: Path) -> str | None:
+    """Fingerprint of the model on whose live activations an SAE was trained; None where it was
+    trained on shards, or does not say."""
+    parts = read_config(trained).get("provenance", {}).get("data_parts") or {}
+    return parts.get("model")
+
+
 def require_trained_on(trained: Path, source: Source, key: str) -> None:
     """Refuse an SAE of the store that was made from other data than there is now.
 

@@ -176,6 +176,20 @@ def test_locus_of_sequences_that_are_in_no_genome(
     assert inner["node"].tolist() == there["node"].tolist()
 
 
+def test_an_sae_of_another_models_weights_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(load_settings(project / "dagster_project.toml").project.store)
+    config = store.sae_artifact(KEY, "trained_sae") / "cfg.json"
+    document = json.loads(config.read_text())
+    document["provenance"]["data_parts"] = {"model": "0" * 32}
+    config.write_text(json.dumps(document))
+    assert saeborzoi(project, "locus", KEY, "chr1:501-600") == 2
+    seen = capsys.readouterr().err
+    assert "belongs to a model with the fingerprint " + "0" * 32 in seen
+    assert model_of("padded").fingerprint in seen
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -112,12 +112,23 @@ def attending() -> LoadedModel:
     return LoadedModel(make(Attending), 256, Outputs(tuple("abcdefgh"), 64, 4))
 
 
+def attending_right() -> LoadedModel:
+    """The same, its outputs in the order that is asked for."""
+    module = make(Attending)
+    outputs = Outputs(tuple("abcdefgh"), 64, 4)
+    return LoadedModel(module, 256, outputs, forward=lambda x: module(x).transpose(1, 2))
+
+
 def numbered() -> LoadedModel:
     return LoadedModel(make(Numbered), 128)
 
 
 def changed_after() -> LoadedModel:
     return LoadedModel(make(ChangedAfter), 128)
+
+
+def changed_output() -> LoadedModel:
+    return LoadedModel(make(ChangedAfter), 128, Outputs(tuple("abcdef"), 128, 1))
 
 
 def bare() -> nn.Module:
