@@ -29,7 +29,8 @@ from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES, TrainingRecipe
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Layer, ShardSet, Training
+from saeborzoi.settings.sae_sections import Training
+from saeborzoi.settings.sections import Layer, ShardSet
 
 SMALL = KnownDictionary(n_channels=128, n_features=256, n_active=8)
 DEFAULT, PUBLISHED = RECIPES["default"], RECIPES["published"]

@@ -21,7 +21,8 @@ from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Layer, ShardSet, Training
+from saeborzoi.settings.sae_sections import Training
+from saeborzoi.settings.sections import Layer, ShardSet
 
 N_POSITIONS = 16_384
 
@@ -44,8 +45,9 @@ def plans_of(layer: Layer, sets: list[ShardSet]) -> list[SlabPlan]:
     """What to read of each shard set."""
     plans = []
     for shard_set in sets:
-        shards = ShardFolder.open(shard_set.shards)
-        plans.append(SlabPlan(shards, kept_pieces(shards, layer, shard_set)))
+        path, windows = shard_set.folder_and_windows
+        shards = ShardFolder.open(path)
+        plans.append(SlabPlan(shards, kept_pieces(shards, windows, **layer.geometry)))
     return plans
 
 

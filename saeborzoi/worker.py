@@ -30,8 +30,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from saeborzoi.caches import find_caches
+from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, SaeBorzoiError
 from saeborzoi.files import write_json
+from saeborzoi.jobs.fingerprint import keep_in
 from saeborzoi.jobs.job import Figures, Job, Stage, StageInterrupted, stop_requested
 
 if TYPE_CHECKING:
@@ -54,9 +56,15 @@ def fingerprint(job: Job) -> str:
     """Identity of a job: 16 hex digits over what it is asked to do.
 
     Settings, threads and the asking run are left out: those that change the result are part of
-    `job_id`, and the others may change while the job runs.
+    `job_id`, and the others may change while the job runs. Paths count relative to the store, which
+    may lie elsewhere when the job goes on.
     """
     document = job.model_dump(mode="json", exclude={"settings", "threads", "run_id"})
+    root = f"{job.settings.project.store}{os.sep}"
+    for name in ("inputs", "together"):
+        document[name] = {key: path.removeprefix(root) for key, path in document[name].items()}
+    for name in ("output", "work"):
+        document[name] = document[name].removeprefix(root)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -272,6 +280,7 @@ def run(path: Path, stage_name: str = "") -> int:
     start = time.monotonic()
     try:
         job = read_job(path)
+        keep_in(Store(job.settings.project.store).fingerprints)
     except ComputeError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_REFUSED

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +15,14 @@ from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import PartitionKeyError, SaeBorzoiError
-from saeborzoi.files import write_file, write_json
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.files import write_file
+from saeborzoi.jobs.job import Figures
+from saeborzoi.jobs.provenance import provenance
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
+from saeborzoi_assets.shown import say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 
@@ -186,39 +189,50 @@ def run_node_stage(
     stage = version.asset
     size = platform.settings.compute.profile_of(stage).nodes_per_job or max(1, len(active))
     chunks = [active[i : i + size] for i in range(0, len(active), size)]
-    folder = platform.store.batch(sae.key, stage, nodes, version.digest)
+    folder = platform.store.batch(sae.key, stage, nodes, version.digest, context.run.run_id)
+    work = platform.store.work(sae.key, stage)
     jobs = []
     for chunk in chunks:
         name = batch_name(chunk)
         job = platform.job(
             version,
             context.run.run_id,
-            output=folder / f"{name}.parquet",
+            output=work / f"{name}_{version.digest}.result.parquet",
             layer=sae.layer,
             sae=sae,
             nodes=chunk,
-            inputs={
-                table: platform.store.work(sae.key, stage) / f"{name}_{version.digest}.parquet"
-            },
+            inputs={table: work / f"{name}_{version.digest}.parquet"},
         )
-        with write_file(job.inputs[table]) as temporary:
-            rows = platform.catalog.rows(table, sae.key, nodes=chunk)
-            rows.to_parquet(temporary, index=False)
         jobs.append(job)
-    figures = platform.compute.run(context, jobs) if jobs else []
-    frames = [pd.read_parquet(job.output) for job in jobs]
-    write_json(
-        folder / PROVENANCE,
-        {"jobs": [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]},
-    )
-    for job in jobs:
-        shutil.rmtree(job.work, ignore_errors=True)
-        job.inputs[table].unlink(missing_ok=True)
-    # without nodes to work on: no rows, but the columns' types
-    frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
-    made = made_by(context, version, folder)
-    platform.record(made, Scope(hyperparameters=sae.key, nodes=nodes), {result: frame})
-    return NodeStage(frame, folder)
+
+    def lay_out() -> None:
+        for job in jobs:
+            with write_file(job.inputs[table]) as temporary:
+                rows = platform.catalog.rows(table, sae.key, nodes=job.nodes)
+                rows.to_parquet(temporary, index=False)
+
+    made_rows: list[pd.DataFrame] = []
+
+    def catalogue(figures: list[Figures]) -> None:
+        frames = [pd.read_parquet(job.output) for job in jobs]
+        # without nodes to work on: no rows, but the columns' types
+        frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
+        documents = [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]
+        write_tables(folder, {result: frame}, version, {"jobs": documents})
+        made = made_by(context, version, folder)
+        scope = Scope(hyperparameters=sae.key, nodes=nodes)
+        platform.record(made, scope, {result: frame}, partial(say, context))
+        for job in jobs:
+            shutil.rmtree(job.work, ignore_errors=True)
+            job.inputs[table].unlink(missing_ok=True)
+            job.output.unlink(missing_ok=True)
+        made_rows.append(frame)
+
+    if jobs:
+        platform.compute.run(context, jobs, catalogue, lay_out)
+    else:
+        catalogue([])
+    return NodeStage(made_rows[0], folder)
 
 
 def made_by(context: dg.AssetExecutionContext, version: Version, artifact: Path) -> Made:
@@ -267,7 +281,7 @@ def keep(
     output = (
         store.sae_artifact(sae.key, asset)
         if nodes is None
-        else store.batch(sae.key, asset, nodes, version.digest)
+        else store.batch(sae.key, asset, nodes, version.digest, context.run.run_id)
     )
     job = platform.job(
         version,
@@ -278,9 +292,10 @@ def keep(
         nodes=nodes or (),
         inputs=inputs,
     )
-    write_tables(output, tables, job, more)
+    write_tables(output, tables, version, provenance(job), more)
     made = made_by(context, version, output)
-    platform.record(made, Scope(hyperparameters=sae.key, nodes=nodes), tables)
+    scope = Scope(hyperparameters=sae.key, nodes=nodes)
+    platform.record(made, scope, tables, partial(say, context))
     return output
 
 

@@ -5,6 +5,7 @@ settings file, or with other resources.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.sensors import automation, stale_results
 from saeborzoi_resources.event_log import set_event_defaults
+from saeborzoi_resources.instance_owner import require_owner
 from saeborzoi_resources.platform import Platform
 
 
@@ -80,4 +82,7 @@ def defs() -> dg.Definitions:
     """The project that SAEBORZOI_PROJECT or the working directory names."""
     # for the processes of runs, whatever started them and whichever event log they write
     set_event_defaults()
-    return build_definitions()
+    settings_file = find_settings_file()
+    if home := os.environ.get("DAGSTER_HOME"):
+        require_owner(Path(home), settings_file.parent)
+    return build_definitions(settings_file)

@@ -6,10 +6,8 @@ is worked out here; what it makes of that is the asset's business.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +19,16 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
-from saeborzoi.files import write_folder
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi.settings.user_files import files_of, settings_of
 from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.dead_runs import hold_mark
 
 
 class Sae(NamedTuple):
@@ -88,6 +86,10 @@ class Version(NamedTuple):
     files: tuple[Path, ...] = ()
 
 
+A_FILE = "a file"
+"""Stands in a version for the place of a file whose content counts."""
+
+
 class Platform(dg.ConfigurableResource):
     """A project, by its settings file.
 
@@ -119,6 +121,11 @@ class Platform(dg.ConfigurableResource):
         """Where heavy stages run."""
         return make_compute(self.settings, self.store.jobs)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Mark the run as alive while this process works on it."""
+        if context.run is not None:
+            hold_mark(self.store.jobs, context.run.run_id)
+
     def sae(self, key: str) -> Sae:
         """The SAE of a partition key, refused where the settings cannot serve it."""
         hyperparameters = self.settings.parse_key(key)
@@ -146,8 +153,8 @@ class Platform(dg.ConfigurableResource):
             "asset": name,
             "code": artifact.code_version,
             "owner": owner,
-            "settings": settings_of(artifact, self.settings, layer),
-            "files": fingerprint_files(files) if files else None,
+            "settings": self._portable(settings_of(artifact, self.settings, layer), set(files)),
+            "files": fingerprint_files(files, self.store.fingerprints) if files else None,
             "inputs": {
                 each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
                 for each in artifact.inputs
@@ -165,6 +172,20 @@ class Platform(dg.ConfigurableResource):
             return self.settings.layer_named(owner), None
         sae = self.sae(owner)
         return sae.layer, sae.hyperparameters
+
+    def _portable(self, value: Any, files: set[Path]) -> Any:
+        """Settings without the places of files: content tells those that are read, which the
+        version has; others count relative to the settings file."""
+        if isinstance(value, Mapping):
+            return {name: self._portable(item, files) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._portable(item, files) for item in value]
+        if isinstance(value, Path) or (isinstance(value, str) and os.path.isabs(value)):
+            folder = Path(self.settings_file).parent
+            if Path(value) in files:
+                return A_FILE
+            return os.path.relpath(value, folder) if Path(value).is_relative_to(folder) else value
+        return value
 
     def _versions_of(
         self, artifact: Artifact, owner: str, layer: Layer | None, nodes: Sequence[int] | None
@@ -215,7 +236,43 @@ class Platform(dg.ConfigurableResource):
             threads=self.threads(stage),
             run_id=run_id,
             together={key: self.store.sae_artifact(key, stage) for key in together or ()},
+            data_versions={
+                owner: version.digest,
+                **{key: other.digest for key, other in (together or {}).items()},
+            },
+            input_versions=self._versions_of_artifacts(inputs or {}, owner),
         )
+
+    def _versions_of_artifacts(self, names: Iterable[str], owner: str) -> dict[str, str]:
+        """Data versions of whole artifacts of an SAE or its layer, as the catalogue has them."""
+        layer = self._layer_of(owner)
+        found = {
+            name: self._versions_of(ARTIFACT[name], owner, layer, None)
+            for name in names
+            if name in ARTIFACT  # else rows that were taken out of the catalogue for the job
+        }
+        return {name: str(next(iter(own))) for name, own in found.items() if len(own) == 1}
+
+    def _layer_of(self, owner: str) -> Layer:
+        """The layer that an owner is, or that the SAE reads."""
+        for layer in self.settings.layer:
+            if layer.name == owner:
+                return layer
+        return self.sae(owner).layer
+
+    def artifact(self, asset: str, owner: str) -> Path:
+        """Folder of an artifact of a layer or SAE, to be read.
+
+        Raises
+        ------
+        StoreError
+            Where it was not made yet, a file of it is damaged, or it is another one than the
+            catalogue says.
+        """
+        is_of_layer = ARTIFACT[asset].grain == "layer"
+        place = self.store.layer_artifact if is_of_layer else self.store.sae_artifact
+        folder = self.store.require_artifact(place(owner, asset), asset, owner)
+        return require_whole(folder, self._versions_of_artifacts([asset], owner).get(asset))
 
     def threads(self, stage: str) -> int:
         """Cores of a stage: its profile's, else all of this machine, or one of the cluster's."""
@@ -224,30 +281,28 @@ class Platform(dg.ConfigurableResource):
             return cpus
         return len(os.sched_getaffinity(0)) if self.settings.compute.backend == "local" else 1
 
-    def record(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
-        """Catalogue a result, then remove batches that no row stands on any more."""
-        n_rows = self.catalog.replace(made, scope, tables)
-        if scope.nodes is not None:
-            standing = set(self.catalog.artifacts(made.asset, scope.owner))
-            for folder in self.store.sae_artifact(scope.owner, made.asset).iterdir():
-                # a dot marks a batch that another run is writing just now
-                if folder not in standing and not folder.name.startswith("."):
-                    shutil.rmtree(folder, ignore_errors=True)
-        return n_rows
+    def record(
+        self,
+        made: Made,
+        scope: Scope,
+        tables: Mapping[str, pd.DataFrame],
+        tell: Callable[[str], None] = print,
+    ) -> int:
+        """Catalogue a result; waits as long as somebody else has the catalogue open, and tells."""
+        return self.catalog.replace(made, scope, tables, tell)
 
 
 def write_tables(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
-    job: Job | None,
+    version: Version,
+    document: dict[str, Any],
     more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write an artifact's tables as `<name>.parquet` and more files by their names, whole, with
-    their provenance; the job is None where the artifact is the whole project's."""
-    with write_folder(folder) as temporary:
+    their provenance."""
+    with write_artifact(folder, version.digest, document) as temporary:
         for name, frame in tables.items():
             frame.to_parquet(temporary / f"{name}.parquet", index=False)
         for name, content in (more or {}).items():
             (temporary / name).write_bytes(content)
-        document = json.dumps(provenance(job), indent=1, default=str)
-        (temporary / PROVENANCE).write_text(document + "\n")

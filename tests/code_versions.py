@@ -34,6 +34,8 @@ _IGNORED = {
     "saeborzoi/pipeline.py",  # the versions themselves
     "saeborzoi/settings/load.py",
     "saeborzoi/settings/sections.py",  # a result's data version holds the settings' values
+    "saeborzoi/settings/compute_sections.py",
+    "saeborzoi/settings/sae_sections.py",
 }
 """Nearly every artifact's modules import them, and no result is made there."""
 _STATIC = Path("saeborzoi/browser/static")

@@ -10,7 +10,7 @@ import pytest
 
 # CI=true, as every public CI sets it, looks thoroughly; HYPOTHESIS_PROFILE names another one
 hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
-hypothesis.settings.register_profile("ci", max_examples=500, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "default")
 )

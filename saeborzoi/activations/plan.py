@@ -79,7 +79,7 @@ def _of_shards(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPla
     unnamed = unnamed_shards(folder, read_windows(windows))
     if unnamed:
         progress("reading shards", 0, 0, unnamed)
-    return SlabPlan(folder, kept_pieces(folder, layer, shard_set))
+    return SlabPlan(folder, kept_pieces(folder, windows, **layer.geometry))
 
 
 class _Live:

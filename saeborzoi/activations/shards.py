@@ -25,7 +25,7 @@ from saeborzoi.activations.reader import Reader, Shard
 from saeborzoi.activations.source import SLAB_POSITIONS
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, kept_positions, read_windows
-from saeborzoi.settings.sections import Layer, ShardSet
+from saeborzoi.jobs.fingerprint import digests_of
 
 _NAME = re.compile(r"activations_([0-9]+)\.h5")
 _DTYPES = ("float16", "float32", "uint16")
@@ -218,10 +218,19 @@ class ShardFolder:
         }
 
     def fingerprint(self) -> str:
-        """Short digest of names, sizes and sampled bytes: does a checkpoint belong to this data?
+        """Digest of names, types and content of the files: does a checkpoint belong to this data?
 
-        The first and last 64 KiB of every file enter; a copy elsewhere has the same digest.
+        A copy elsewhere has the same digest.
         """
+        digest = hashlib.blake2b(digest_size=16)
+        contents = digests_of([shard.path for shard in self.shards])
+        for shard, content in zip(self.shards, contents, strict=True):
+            digest.update(f"{shard.path.name} {shard.dtype} {content}\0".encode())
+        return f"x{digest.hexdigest()}"
+
+    def sampled_fingerprint(self) -> str:
+        """What the first release wrote for `fingerprint`, for checkpoints that it made: names,
+        sizes, and the first and last 64 KiB of each file."""
         digest = hashlib.blake2b(digest_size=16)
         for shard in self.shards:
             size = shard.path.stat().st_size
@@ -233,8 +242,19 @@ class ShardFolder:
         return digest.hexdigest()
 
 
-def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArray[np.int64]:
-    """The positions of a shard set that count, as ranges of rows of shards.
+def kept_pieces(
+    folder: ShardFolder, windows: Path | str, *, bp_per_position: int, pad_bp: int = 0
+) -> NDArray[np.int64]:
+    """The positions of shards that count, as ranges of rows of shards.
+
+    Parameters
+    ----------
+    windows
+        BED that says where each row lies.
+    bp_per_position
+        Base pairs that one position covers.
+    pad_bp
+        Base pairs that the model saw on either side of each window.
 
     Returns
     -------
@@ -247,12 +267,12 @@ def kept_pieces(folder: ShardFolder, layer: Layer, shard_set: ShardSet) -> NDArr
     InputError
         Where windows and shards do not fit each other, or no position is left.
     """
-    windows = read_windows(shard_set.folder_and_windows[1])
-    place, row = folder.locate(windows)
-    ranges = kept_positions(windows, folder.n_positions, layer.bp_per_position, layer.pad_bp)
+    table = read_windows(Path(windows))
+    place, row = folder.locate(table)
+    ranges = kept_positions(table, folder.n_positions, bp_per_position, pad_bp)
     if not len(ranges):
         raise InputError(
-            f"{shard_set.windows}: no position is left inside the windows; fix "
+            f"{windows}: no position is left inside the windows; fix "
             "bp_per_position or pad_bp of the layer"
         )
     sequence = ranges[:, 0]

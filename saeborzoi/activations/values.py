@@ -5,6 +5,8 @@ That every value is finite is looked at wherever values are read (`reader.py`).
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,6 @@ from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Windows, read_windows
-from saeborzoi.settings.sections import Layer, ShardSet
 
 _SLAB = 256
 _SMALLEST, _LARGEST = 2.0**-66, 2.0**33
@@ -21,15 +22,26 @@ _MAX_BEYOND = 0.2
 _SHOWN_SHARDS = 3
 
 
-def check_shards(layer: Layer, shard_set: ShardSet) -> tuple[ShardFolder, str | None]:
-    """Check a shard set as far as seconds allow: shapes, windows, and values of a few slabs.
+def check_shards(
+    shards: Path | str,
+    windows: Path | str,
+    *,
+    bp_per_position: int,
+    pad_bp: int = 0,
+    n_channels: int | None = None,
+) -> tuple[ShardFolder, str | None]:
+    """Check shards as far as seconds allow: shapes, windows, and values of a few slabs.
 
     Parameters
     ----------
-    layer
-        Says how many channels there are and how positions lie on the genome.
-    shard_set
-        The layer's training or validation data.
+    shards
+        Folder of `activations_<i>.h5`.
+    windows
+        BED that says where each row lies.
+    bp_per_position, pad_bp
+        How positions lie on the genome, as `kept_pieces` takes them.
+    n_channels
+        Channels that there should be; None takes what is there.
 
     Returns
     -------
@@ -41,11 +53,10 @@ def check_shards(layer: Layer, shard_set: ShardSet) -> tuple[ShardFolder, str | 
     InputError
         As `ShardFolder.open`, `kept_pieces` and `require_plausible`.
     """
-    shards, windows = shard_set.folder_and_windows
-    folder = ShardFolder.open(shards, layer.n_channels)
-    kept_pieces(folder, layer, shard_set)
+    folder = ShardFolder.open(shards, n_channels)
+    kept_pieces(folder, windows, bp_per_position=bp_per_position, pad_bp=pad_bp)
     require_plausible(folder)
-    return folder, unnamed_shards(folder, read_windows(windows))
+    return folder, unnamed_shards(folder, read_windows(Path(windows)))
 
 
 def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:

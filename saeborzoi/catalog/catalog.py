@@ -1,25 +1,28 @@
 """The catalogue: every result table in one DuckDB file. SQL is here, in `views.py`, `tables.py`.
 
-DuckDB lets one process write, or several read. Writers queue on a lock file beside the database
-and hold it for one short transaction; readers open read-only and retry for a moment.
+How its file is opened and who waits for whom is in `access.py`. The catalogue lies at the store's
+root and names artifacts relative to it, so that a store can be moved, copied, mounted elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import random
-import socket
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
+from saeborzoi.catalog import access
+from saeborzoi.catalog.access import Tell, connected, writing
 from saeborzoi.catalog.migrations import version_of
+from saeborzoi.catalog.rows import (
+    limit_record,
+    nodes_standing,
+    put_materialization,
+    put_rows,
+    remove_batches,
+    write_record,
+)
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
 from saeborzoi.catalog.scope import (
     PROJECT,
@@ -27,22 +30,18 @@ from saeborzoi.catalog.scope import (
     Scope,
     belonging_to,
     fitted,
-    of_partitions,
     where_of,
 )
+from saeborzoi.catalog.store import relative_to_store
 from saeborzoi.catalog.tables import make_tables, missing_parts, require_columns, require_table
 from saeborzoi.catalog.views import VIEWS
-from saeborzoi.errors import CatalogError
+from saeborzoi.errors import CatalogError, StoreError
 from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
-
-WRITER_PATIENCE_S = 300.0
-READER_PATIENCE_S = 60.0
-_RETRY_S = 0.05
 
 
 class Catalog:
@@ -78,15 +77,14 @@ class Catalog:
             raise CatalogError(
                 f"there is no catalogue at {self.path}; materialize an asset first (`make demo`)"
             )
-        connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
-        try:
-            if self._is_older(connection) or missing_parts(connection):
-                connection.close()
-                self._bring_up_to_date()
-                connection = self._connect(read_only=True, patience_s=READER_PATIENCE_S)
+        patience_s = access.READER_PATIENCE_S
+        with connected(self.path, read_only=True, patience_s=patience_s) as connection:
+            if not (self._is_older(connection) or missing_parts(connection)):
+                yield connection
+                return
+        self._bring_up_to_date()
+        with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             yield connection
-        finally:
-            connection.close()
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Result of a query."""
@@ -154,24 +152,26 @@ class Catalog:
             "ORDER BY artifact",
             [asset, owner],
         )
-        return [Path(name) for name in found["artifact"]]
+        return [self._absolute(name) for name in found["artifact"]]
 
     def artifacts_made(self) -> pd.DataFrame:
         """Every artifact that rows stand on: asset, owner, first_node (NA for what is of the owner
         as a whole), n_partitions, artifact."""
-        return self.frame(
+        found = self.frame(
             "SELECT asset, owner, min(node) AS first_node, count(*) AS n_partitions, artifact "
             "FROM materialization GROUP BY asset, owner, artifact ORDER BY ALL"
-        ).astype({"first_node": "Int64"})
+        )
+        return self._with_paths(found).astype({"first_node": "Int64"})
 
     def batches(self, hyperparameters: str) -> pd.DataFrame:
         """Every artifact that rows of an SAE's nodes stand on: asset, artifact, nodes."""
-        return self.frame(
+        found = self.frame(
             "SELECT asset, artifact, list(node ORDER BY node) AS nodes "
             "FROM materialization WHERE owner = ? AND node IS NOT NULL "
             "GROUP BY asset, artifact ORDER BY asset, artifact",
             [hyperparameters],
         )
+        return self._with_paths(found)
 
     def resting_on(self, assets: Iterable[str], hyperparameters: str) -> list[str]:
         """Results of an SAE or the whole project that were made from some assets' partitions of
@@ -259,7 +259,7 @@ class Catalog:
             run_id, code_version, data_version, artifact, made_from, made_at, and nodes: those
             that were made together, sorted; None for what is of the owner as a whole.
         """
-        return self.frame(
+        found = self.frame(
             "SELECT run_id, code_version, data_version, artifact, made_from, "
             "max(made_at) AS made_at, "
             "list(node ORDER BY node) FILTER (node IS NOT NULL) AS nodes "
@@ -267,11 +267,30 @@ class Catalog:
             "GROUP BY ALL ORDER BY made_at, artifact",
             [asset, owner],
         )
+        return self._with_paths(found)
+
+    def _absolute(self, artifact: str) -> Path:
+        """Where an artifact lies that the catalogue names relative to the store."""
+        return self.path.parent / artifact
+
+    def _with_paths(self, found: pd.DataFrame) -> pd.DataFrame:
+        """The frame with absolute paths in the column `artifact`."""
+        return found.assign(artifact=[str(self._absolute(name)) for name in found["artifact"]])
 
     # -- writing -----------------------------------------------------------------------------
 
-    def replace(self, made: Made, scope: Scope, tables: Mapping[str, pd.DataFrame]) -> int:
+    def replace(
+        self,
+        made: Made,
+        scope: Scope,
+        tables: Mapping[str, pd.DataFrame],
+        tell: Tell = print,
+    ) -> int:
         """Put rows in the place of exactly those of `scope`, in one transaction.
+
+        Waits as long as it takes for whoever has the catalogue open: the result may be hours of
+        work. Batches of nodes that only the replaced rows stood on are removed before the lock is
+        let go; one that another run has written and not yet catalogued is nobody's to remove.
 
         Parameters
         ----------
@@ -282,6 +301,8 @@ class Catalog:
         tables
             Table name to its rows: every column of the table but the scope's own
             (`hyperparameters` or `layer`), which is filled in; for whole tables there is none.
+        tell
+            Gets a line each minute of waiting.
 
         Returns
         -------
@@ -291,57 +312,40 @@ class Catalog:
         Raises
         ------
         CatalogError
-            Where a column is missing or unknown, a row is outside the scope or stands twice, or
-            the catalogue stays locked. The catalogue is then as it was.
+            Where a column is missing or unknown, or a row is outside the scope or stands twice.
+            The catalogue is then as it was.
         """
         complete = {name: fitted(name, frame, scope) for name, frame in tables.items()}
         n_rows = sum(len(frame) for frame in complete.values())
-        condition, parameters = where_of(scope)
-        with self._write(f"{made.asset} of {scope.owner}") as connection:
-            for name, frame in complete.items():
-                connection.execute(f"DELETE FROM {name} WHERE {condition}", parameters)
-                if len(frame):
-                    connection.register("incoming", frame)
-                    columns = ", ".join(column.name for column in TABLE[name].columns)
-                    connection.execute(
-                        f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming"
-                    )
-                    connection.unregister("incoming")
-            condition, parameters = of_partitions(scope)
-            connection.execute(
-                f"DELETE FROM materialization WHERE asset = ? AND {condition}",
-                [made.asset, *parameters],
-            )
-            connection.execute(
-                "INSERT INTO materialization (asset, owner, node, run_id, code_version, "
-                "data_version, artifact, n_rows, made_at, made_from) "
-                "SELECT ?, ?, unnest(?::INTEGER[]), ?, ?, ?, ?, ?, ?, ?",
-                [
-                    made.asset,
-                    scope.owner,
-                    [None] if scope.nodes is None else list(map(int, scope.nodes)),
-                    made.run_id,
-                    made.code_version,
-                    made.data_version,
-                    str(made.artifact),
-                    n_rows,
-                    datetime.now(UTC),
-                    None
-                    if made.made_from is None
-                    else json.dumps(made.made_from, sort_keys=True, default=str),
-                ],
-            )
+        root, made_at = self.path.parent, datetime.now(UTC)
+        with writing(self.path, f"{made.asset} of {scope.owner}", None, tell):
+            with self._transaction(None, tell) as connection:
+                put_rows(connection, scope, complete)
+                artifact = relative_to_store(made.artifact, root)
+                superseded = put_materialization(connection, made, artifact, scope, n_rows, made_at)
+                write_record(made, scope, tables, n_rows, made_at, root)
+                standing = nodes_standing(connection, superseded.cut)
+            if scope.nodes is not None:
+                remove_batches(root, superseded.gone)
+            for name, nodes in standing.items():
+                limit_record(self._absolute(name), nodes)
         return n_rows
 
     def remove(self, *scopes: Scope) -> int:
         """Remove every row of layers, SAEs or nodes in one transaction; returns how many."""
         counted = 0
         with self._write(f"removal of {', '.join(scope.owner for scope in scopes)}") as connection:
+            condition, parameters = belonging_to(scopes)["materialization"]
+            touched = connection.execute(
+                f"SELECT DISTINCT artifact FROM materialization WHERE {condition}", parameters
+            ).fetchall()
             for table, (condition, parameters) in belonging_to(scopes).items():
                 deleted = connection.execute(
                     f"DELETE FROM {table} WHERE {condition}", parameters
                 ).fetchall()
                 counted += deleted[0][0] if deleted else 0
+            for name, nodes in nodes_standing(connection, (name for (name,) in touched)).items():
+                limit_record(self._absolute(name), nodes)
         return counted
 
     def count(self, *scopes: Scope) -> dict[str, int]:
@@ -357,56 +361,22 @@ class Catalog:
 
     @contextlib.contextmanager
     def _write(self, what: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection in a transaction, committed when the block ends without error."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(f"{self.path}.lock")
-        holder = Path(f"{self.path}.holder")
-        try:
-            lock.acquire(timeout=WRITER_PATIENCE_S, poll_interval=_RETRY_S)
-        except filelock.Timeout:
-            raise CatalogError(
-                f"catalogue {self.path} is held by {_read_holder(holder)}; waited "
-                f"{WRITER_PATIENCE_S:.0f} s. Wait for that process or end it, then run again; "
-                "nothing was written"
-            ) from None
-        try:
-            holder.write_text(
-                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "what": what})
-            )
-            connection = self._connect(read_only=False, patience_s=WRITER_PATIENCE_S)
-            try:
-                connection.execute("BEGIN")
-                self._is_older(connection)  # refuses one of a later release
-                make_tables(connection)
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                # an open transaction is rolled back by closing
-                connection.close()
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+        """A connection in a transaction under the lock, committed when the block ends well."""
+        patience_s = access.WRITER_PATIENCE_S
+        with writing(self.path, what, patience_s), self._transaction(patience_s) as connection:
+            yield connection
 
-    def _connect(self, *, read_only: bool, patience_s: float) -> duckdb.DuckDBPyConnection:
-        import duckdb
-
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                return duckdb.connect(str(self.path), read_only=read_only)
-            except (duckdb.IOException, duckdb.ConnectionException) as error:
-                message = str(error)
-                if "lock" not in message and "different configuration" not in message:
-                    raise CatalogError(
-                        f"catalogue {self.path} cannot be opened: {message}. Put a copy of it in "
-                        "its place, or move it away and `saeborzoi run`"
-                    ) from error
-                if time.monotonic() > deadline:
-                    raise CatalogError(
-                        f"catalogue {self.path} stays locked after {patience_s:.0f} s: {message}. "
-                        "Close the program that has it open, then run again"
-                    ) from error
-                time.sleep(_RETRY_S * (1 + random.random()))
+    @contextlib.contextmanager
+    def _transaction(
+        self, patience_s: float | None, tell: Tell = print
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection in a transaction; the caller holds the lock."""
+        with connected(self.path, read_only=False, patience_s=patience_s, tell=tell) as connection:
+            connection.execute("BEGIN")
+            self._is_older(connection)  # refuses one of a later release
+            make_tables(connection)
+            yield connection
+            connection.execute("COMMIT")
 
     def _is_older(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Whether an earlier release made the catalogue; one of a later release is refused."""
@@ -429,17 +399,10 @@ class Catalog:
         try:
             with self._write("bringing it up to this release"):
                 pass
-        except OSError as error:
+        except (OSError, StoreError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise CatalogError(
                 f"catalogue {self.path} is of an earlier release and cannot be written here "
-                f"({error.strerror}); to fix this, read it once where it can be, e.g. with "
+                f"({reason}); to fix this, read it once where it can be, e.g. with "
                 "`saeborzoi query 'FROM sae'` as its owner, or read a copy of it"
             ) from error
-
-
-def _read_holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        return f"process {holder['pid']} on {holder['host']} ({holder['what']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"

@@ -67,5 +67,28 @@ def _owner_and_node(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DROP TABLE materialization_1")
 
 
-STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {1: _owner_and_node}
+def _relative_artifacts(connection: duckdb.DuckDBPyConnection) -> None:
+    """2 to 3: artifacts are named relative to the store, wherever it was when they were made.
+
+    What has not the store's layout stays as it is.
+    """
+    for table, owner in (("materialization", "owner"), ("sae", "hyperparameters")):
+        for below in (
+            f"'/saes/' || {owner} || '/'",
+            f"'/layers/' || {owner} || '/'",
+            f"'/browser/' || {owner}",
+            "'/project/'",
+        ):
+            connection.execute(
+                f"UPDATE {table} SET artifact = substr({below}, 2) || "
+                f"split_part(artifact, {below}, -1) "
+                f"WHERE starts_with(artifact, '/') AND contains(artifact, {below})"
+                + (f" AND {owner} = 'project'" if "project" in below else "")
+            )
+
+
+STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {
+    1: _owner_and_node,
+    2: _relative_artifacts,
+}
 """Version to the step that leads to the next one."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
@@ -91,7 +91,7 @@ TABLES = (
         ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
         ("dead_fraction", "DOUBLE", "share of nodes that never fire on the last data seen"),
         ("training_s", "DOUBLE", "wall time of training in seconds"),
-        ("artifact", "VARCHAR", "folder with cfg.json and sae.safetensors"),
+        ("artifact", "VARCHAR", "folder with cfg.json and sae.safetensors, relative to the store"),
     ),
     _table(
         "training_log",
@@ -322,7 +322,7 @@ TABLES = (
         ("run_id", "VARCHAR", "Dagster run"),
         ("code_version", "VARCHAR", "version of the asset's code"),
         ("data_version", "VARCHAR", "fingerprint of the inputs and settings that it was made from"),
-        ("artifact", "VARCHAR", "file or folder in the store"),
+        ("artifact", "VARCHAR", "file or folder, relative to the store"),
         ("n_rows", "BIGINT", "rows that its run put into its tables, for all of its partitions"),
         ("made_at", "TIMESTAMP WITH TIME ZONE", "when it was catalogued"),
         (

@@ -49,6 +49,11 @@ class Store:
         return self.root / "browser"
 
     @property
+    def fingerprints(self) -> Path:
+        """Folder of the digests of input files, so that each is read once."""
+        return self.root / "fingerprints"
+
+    @property
     def genome_cache(self) -> Path:
         """Folder for a decompressed genome and its index."""
         return self.root / "genome"
@@ -61,13 +66,13 @@ class Store:
         """Folder of an artifact of an SAE; for node artifacts, of its batches."""
         return self.root / "saes" / key / asset
 
-    def batch(self, key: str, asset: str, nodes: Sequence[int], version: str) -> Path:
-        """Folder of a batch of nodes, named by its nodes and what it was made from.
+    def batch(self, key: str, asset: str, nodes: Sequence[int], version: str, run: str) -> Path:
+        """Folder of a batch of nodes, named by its nodes, what it was made from and the run.
 
-        A new folder each time that nodes or inputs differ, so that the rows that the catalogue
-        holds keep their artifact until it has taken the new ones.
+        A new folder each time, so that the rows that the catalogue holds keep their artifact until
+        it has taken the new ones, and what one run removes is never what another one writes.
         """
-        return self.sae_artifact(key, asset) / f"{batch_name(nodes)}_{version}"
+        return self.sae_artifact(key, asset) / f"{batch_name(nodes)}_{version}_{run[:8]}"
 
     def project_artifact(self, asset: str) -> Path:
         """Folder of an artifact of the whole project."""
@@ -112,6 +117,11 @@ class Store:
                 f"store {self.root} cannot be written ({error.strerror}); mend its rights, free "
                 "room there, or set another [project] store"
             ) from error
+
+
+def relative_to_store(path: Path, root: Path) -> str:
+    """A path of the store as the catalogue names it; one outside stays absolute."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def batch_name(nodes: Sequence[int]) -> str:

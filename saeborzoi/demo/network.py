@@ -3,18 +3,26 @@
 One convolution scans for every planted motif and for features of no interest (composition, short
 words); a second one of width 1 mixes them into *fewer* channels than there are motifs, each
 along a random direction. Only the forward strand is read, so that each motif has one orientation.
+Behind the layer an output for each planted factor reads its motif back from the channels.
+
+`load` is the network's loader, as any model has one: `loader = "saeborzoi.demo.network:load"`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from saeborzoi.demo.motifs import PlantedMotif
+from saeborzoi.models.model import LoadedModel, Outputs
+from saeborzoi.models.tensors import load_strictly, load_tensors
+from saeborzoi.reading import read_text
 
 N_CHANNELS = 20
 BP_PER_POSITION = 8
@@ -28,6 +36,12 @@ _THRESHOLD = 0.55
 """A motif filter is silent below this share of the score that its instances have on average."""
 _FALSE_RATE = 3e-4
 """... and below the score that this share of the genome's base pairs reaches by chance."""
+INPUT_BP, BIN_POSITIONS = 10_240, 16
+"""What the loaded model takes at once, and positions of one bin of its outputs."""
+TRACKS = "tracks.txt"
+_RIDGE = 1e-3
+_SILENT_BELOW = 0.5
+"""An output is silent below this share of what a motif of full strength gives."""
 
 
 @contextlib.contextmanager
@@ -107,12 +121,103 @@ class DemoNetwork:
         channels = self.mixing @ features + self.bias
         return channels.T.contiguous().numpy().astype(np.float16)
 
+    def module(self, names: list[str], sample: NDArray[np.uint8]) -> DemoModel:
+        """The network as a module, with an output for each motif.
+
+        The outputs' weights are those of a ridge regression of each motif's feature on the
+        channels, over a sample of the genome.
+
+        Parameters
+        ----------
+        names
+            Of the motifs, in their order.
+        sample
+            (n_bp,) uint8 codes.
+        """
+        module = DemoModel(names, len(self.filters))
+        module.scan.weight.data = self.filters
+        module.floor.data, module.reach.data = self.floor, self.reach
+        module.word_mean.data, module.word_std.data = self.word_mean, self.word_std
+        module.layer.weight.data = self.mixing[:, :, None]
+        module.layer.bias = nn.Parameter(self.bias[:, 0])
+        module.eval().requires_grad_(False)
+        one_hot = torch.eye(5)[:, :4][torch.tensor(sample.astype(np.int64))].T[None]
+        features = module.features(one_hot)[0]
+        channels = module.layer(features[None])[0].double()
+        target = features[: self.n_motifs].double()
+        centred = channels - channels.mean(1, keepdim=True)
+        gram = centred @ centred.T / centred.shape[1]
+        gram += _RIDGE * gram.trace() / N_CHANNELS * torch.eye(N_CHANNELS)
+        cross = (target - target.mean(1, keepdim=True)) @ centred.T / centred.shape[1]
+        weights = torch.linalg.solve(gram, cross.T).T
+        # what the motif's own direction gives at full strength
+        full = (weights * self.mixing[:, : self.n_motifs].T.double()).sum(1, keepdim=True)
+        weights = weights / full
+        offset = -(weights @ channels.mean(1)) - _SILENT_BELOW
+        module.outputs.weight.data = weights.float()[:, :, None]
+        module.outputs.bias = nn.Parameter(offset.float(), requires_grad=False)
+        return module
+
     def _scan(self, codes: torch.Tensor) -> torch.Tensor:
         """Best score of each filter over the base pairs of each position: (n_filters, n)."""
         one_hot = torch.eye(5)[:, :4][codes].T[None]
         with torch.no_grad():
             score = torch.conv1d(one_hot, self.filters, padding=_FILTER_BP // 2)
             return torch.max_pool1d(score, BP_PER_POSITION)[0]
+
+
+class DemoModel(nn.Module):
+    """(n, 4, n_bp) one-hot to (n, n_motifs, n_bins); `layer` is what the shards hold.
+
+    Parameters
+    ----------
+    names
+        Of the motifs.
+    n_filters
+        Motifs, words and composition.
+    """
+
+    def __init__(self, names: list[str], n_filters: int) -> None:
+        super().__init__()
+        self.names = names
+        n_others = n_filters - len(names)
+        self.scan = nn.Conv1d(4, n_filters, _FILTER_BP, padding=_FILTER_BP // 2, bias=False)
+        self.pool = nn.MaxPool1d(BP_PER_POSITION)
+        self.register_buffer("floor", torch.zeros(len(names), 1))
+        self.register_buffer("reach", torch.ones(len(names), 1))
+        self.register_buffer("word_mean", torch.zeros(n_others, 1))
+        self.register_buffer("word_std", torch.ones(n_others, 1))
+        self.layer = nn.Conv1d(n_filters, N_CHANNELS, 1)
+        self.outputs = nn.Conv1d(N_CHANNELS, len(names), 1)
+        self.bins = nn.AvgPool1d(BIN_POSITIONS)
+
+    def features(self, one_hot: Tensor) -> Tensor:
+        """(n, n_filters, n_positions): motifs above their floor, words standardized."""
+        scores = self.pool(self.scan(one_hot))
+        n = len(self.names)
+        motifs = torch.relu((scores[:, :n] - self.floor) / self.reach)
+        return torch.cat([motifs, (scores[:, n:] - self.word_mean) / self.word_std], dim=1)
+
+    def forward(self, one_hot: Tensor) -> Tensor:
+        return self.bins(torch.relu(self.outputs(self.layer(self.features(one_hot)))))
+
+
+def load(weights: Path | str) -> LoadedModel:
+    """The demo's model from `network.safetensors`, beside which `tracks.txt` names its outputs.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing, or a tensor.
+    """
+    path = Path(weights)
+    tensors = load_tensors(path)
+    names = read_text(path.with_name(TRACKS)).splitlines()
+    module = DemoModel(names, tensors["scan.weight"].shape[0])
+    load_strictly(module, tensors, str(path))
+    bin_bp = BP_PER_POSITION * BIN_POSITIONS
+    outputs = Outputs(tuple(names), INPUT_BP // bin_bp, bin_bp)
+    return LoadedModel(module, INPUT_BP, outputs, {"demo_conv": "layer"})
 
 
 def _centred(score: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,71 +1,237 @@
-"""Fingerprints of the files that a user brings: cheap, and changed where the file is."""
+"""Fingerprints of the files that a user brings: the version of a file is its content.
+
+Neither name of the folder nor time of the file enters, so that a copied, moved or touched file is
+the same; a change of any byte is seen. Inputs are terabytes, so that each file is read once: its
+digest is kept under its inode, size and times, in a folder that all hosts and people of a project
+share.
+"""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from saeborzoi.errors import InputError
+import xxhash
 
-_BLOCK = 65536
+from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.files import write_file
+
+_CHUNK = 8 << 20
+_THREADS = 4
+"""Files read at once: parallel file systems are slow for one reader and fast for several."""
+_SETTLED_NS = 2 * 10**9
+"""A file that was written to within this time may be again without its times telling."""
+_TELL_BYTES = 1 << 30
+
+SENSOR_S = 20.0
+"""Time that a sensor may read for: Dagster gives it a minute."""
+
+Tell = Callable[[str], None]
+"""Takes a line of progress."""
+
+_kept_in: Path | None = None
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
-def fingerprint_files(paths: Iterable[Path]) -> str:
-    """Digest of sizes, modification times and sampled content (start, middle, end) of files.
+class StillReading(SaeBorzoiError):
+    """Inputs that nobody has read before take longer than there is time for; ask again later."""
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Within the block `fingerprint_files` begins no further file after some time and raises
+    `StillReading`; what it has read is kept."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def fingerprint_files(paths: Iterable[Path], cache: Path | None = None, tell: Tell = print) -> str:
+    """Digest of the content of files, in their order.
 
     Parameters
     ----------
     paths
-        Files, or folders whose files count.
+        Files, or folders: their files count with their names below the folder, but for those whose
+        name begins with a dot.
+    cache
+        Folder that keeps digests; None keeps them in this process only.
+    tell
+        Gets a line now and then where gigabytes have to be read.
 
     Returns
     -------
     str
-        16 hexadecimal digits. Reads at most 192 KiB a file.
+        ``x`` and 32 hexadecimal digits.
 
     Raises
     ------
     InputError
-        Where a file is missing.
+        Where a file is missing or cannot be read.
+    StillReading
+        Inside of `within`, where its time is over.
     """
-    seen = []
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist; mend its path in dagster_project.toml")
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file():
-                status = file.stat()
-                # a file that was written to has another change time, whatever else was kept
-                changed = (status.st_ctime_ns, status.st_ino)
-                seen.append(_Seen(file, status.st_size, status.st_mtime_ns, changed))
-    return _digest(tuple(seen))
+    named = [pair for path in paths for pair in _files_of(path)]
+    digests = digests_of([file for _, file in named], cache, tell)
+    whole = xxhash.xxh3_128()
+    for (name, _), digest in zip(named, digests, strict=True):
+        whole.update(f"{name}\0{digest}\0".encode())
+    return f"x{whole.hexdigest()}"
 
 
-class _Seen(NamedTuple):
-    """A file as it is now."""
+def keep_in(folder: Path) -> None:
+    """Keep digests in a folder where none is named: a worker knows its job's store."""
+    global _kept_in
+    _kept_in = folder
 
-    path: Path
+
+def _files_of(path: Path) -> Iterator[tuple[str, Path]]:
+    """Files of a path by their names below it."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; fix its path in dagster_project.toml")
+    if not path.is_dir():
+        yield "", path
+        return
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path)
+        if file.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix(), file
+
+
+def digests_of(files: Sequence[Path], cache: Path | None = None, tell: Tell = print) -> list[str]:
+    """XXH3-128 of the content of each file, 32 hexadecimal digits; read only where not kept."""
+    cache = cache or _kept_in
+    states = [_state(file) for file in files]
+    known = [_known(state, cache) for state in states]
+    unread = [i for i, digest in enumerate(known) if digest is None]
+    if not unread:
+        return [digest for digest in known if digest is not None]
+    n_bytes = sum(states[i].size for i in unread)
+    reading = _Reading(len(unread), n_bytes, tell)
+    deadline = _deadline.get()  # of this thread, not of those that read
+
+    def read(i: int) -> str:
+        if deadline is not None and reading.n_files > 0 and time.monotonic() > deadline:
+            raise StillReading(reading.so_far())
+        digest = digest_of(files[i])
+        after = _state(files[i])
+        is_settled = time.time_ns() - max(after.modified_ns, after.changed_ns) > _SETTLED_NS
+        if after == states[i] and is_settled:
+            _keep(after, digest, cache)
+        reading.done(states[i].size)
+        return digest
+
+    with ThreadPoolExecutor(min(_THREADS, len(unread))) as pool:
+        for i, digest in zip(unread, pool.map(read, unread), strict=True):
+            known[i] = digest
+    return [digest for digest in known if digest is not None]
+
+
+class _Reading:
+    """How far the reading is, told every few gigabytes."""
+
+    def __init__(self, total_files: int, total_bytes: int, tell: Tell) -> None:
+        self.n_files = 0
+        self._n_bytes = self._told = 0
+        self._total = (total_files, total_bytes)
+        self._tell = tell
+        self._start = time.monotonic()
+
+    def done(self, n_bytes: int) -> None:
+        """A file was read."""
+        self.n_files += 1
+        self._n_bytes += n_bytes
+        is_end = self.n_files == self._total[0]
+        if self._n_bytes - self._told >= _TELL_BYTES or (is_end and self._told):
+            self._told = self._n_bytes
+            self._tell(self.so_far())
+
+    def so_far(self) -> str:
+        """Files and gigabytes of how many, and how fast."""
+        files, n_bytes = self._total
+        rate = self._n_bytes / max(time.monotonic() - self._start, 1e-3)
+        return (
+            f"reading inputs for their versions, once: {self.n_files} of {files} files, "
+            f"{self._n_bytes / 1e9:.1f} of {n_bytes / 1e9:.1f} GB at {rate / 1e6:.0f} MB/s"
+        )
+
+
+class _State(NamedTuple):
+    """What tells that a file is as it was. The device is left out: its number differs between the
+    hosts that share a file system."""
+
+    inode: int
     size: int
     modified_ns: int
-    changed: tuple[int, int]
+    # a file that was written to has another change time, whatever else was kept
+    changed_ns: int
+
+    @property
+    def name(self) -> str:
+        """File name of the kept digest."""
+        return xxhash.xxh3_128_hexdigest(repr(tuple(self)).encode())
 
 
-@functools.lru_cache(maxsize=256)
-def _digest(files: tuple[_Seen, ...]) -> str:
-    """Kept, as sensors ask for the same files every minute, once for each asset made from them."""
-    digest = hashlib.blake2b(digest_size=8)
-    for file in files:
-        digest.update(f"{file.path.name}\0{file.size}\0{file.modified_ns}\0".encode())
-        with file.path.open("rb") as stream:
-            for offset in sorted({0, file.size // 2, max(0, file.size - _BLOCK)}):
-                stream.seek(offset)
-                digest.update(stream.read(_BLOCK))
+def _state(file: Path) -> _State:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); fix its rights") from None
+    return _State(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def digest_of(file: Path) -> str:
+    """XXH3-128 of a file's content, read now; 32 hexadecimal digits."""
+    digest = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(_CHUNK))
+    try:
+        with file.open("rb", buffering=0) as stream:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            while n := stream.readinto(buffer):
+                digest.update(buffer[:n])
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); fix its rights") from None
     return digest.hexdigest()
+
+
+_memory: dict[_State, str] = {}
+
+
+def _known(state: _State, cache: Path | None) -> str | None:
+    digest = _memory.get(state)
+    if digest is None and cache is not None:
+        try:
+            digest, _, check = (cache / state.name).read_text().partition(" ")
+        except (OSError, ValueError):
+            return None
+        if check != _check(state, digest):
+            return None
+        _memory[state] = digest
+    return digest
+
+
+def _keep(state: _State, digest: str, cache: Path | None) -> None:
+    _memory[state] = digest
+    if cache is not None:
+        # where it cannot be kept, it is read again
+        with contextlib.suppress(SaeBorzoiError, OSError), write_file(cache / state.name) as file:
+            file.write_text(f"{digest} {_check(state, digest)}")
+
+
+def _check(state: _State, digest: str) -> str:
+    """A damaged entry is read again instead of taken for another version."""
+    return xxhash.xxh64_hexdigest(f"{state.name} {digest}".encode())
 
 
 def fingerprint_of(document: Any) -> str:

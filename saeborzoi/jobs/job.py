@@ -21,6 +21,9 @@ from saeborzoi.settings.sections import Layer
 Figures = dict[str, Any]
 """Small JSON-able results of a stage: counts and key figures."""
 
+Catalogue = Callable[[list[Figures]], None]
+"""Puts the results of jobs, by their figures, where they belong."""
+
 
 stop_requested = threading.Event()
 """Set by the worker on SIGTERM or SIGUSR1. A long stage looks at it at every step, saves what it
@@ -62,6 +65,10 @@ class Job(BaseModel):
     together
         Further SAEs that a training makes in the same pass over the data: partition key to where
         each goes.
+    data_versions
+        Partition key of each SAE, or the layer's name, to the version of the result.
+    input_versions
+        Artifact name to its version, as the catalogue had it; compared with what lies there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +85,8 @@ class Job(BaseModel):
     threads: int = 1
     run_id: str = ""
     together: dict[str, Path] = {}
+    data_versions: dict[str, str] = {}
+    input_versions: dict[str, str] = {}
 
     @property
     def layer_settings(self) -> Layer:
@@ -88,6 +97,11 @@ class Job(BaseModel):
     def key(self) -> str:
         """Partition key of the SAE; the layer's name for a stage of the layer."""
         return self.hyperparameters.key if self.hyperparameters else self.layer
+
+    @property
+    def data_version(self) -> str:
+        """Version of the result that the job makes; empty where nobody catalogues it."""
+        return self.data_versions.get(self.key, "")
 
     def each(self) -> list[Job]:
         """The job as it would be for each of its SAEs alone."""

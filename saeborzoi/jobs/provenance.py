@@ -1,13 +1,21 @@
-"""The provenance document that stands beside an artifact's data: what made it, from what."""
+"""The provenance document that stands beside an artifact's data: what made it, from what, and a
+checksum of every file, which whoever reads the artifact compares first."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import saeborzoi
+from saeborzoi.errors import StoreError
+from saeborzoi.files import restore, write_folder
+from saeborzoi.jobs.fingerprint import digest_of, fingerprint_of
 from saeborzoi.jobs.job import Job
 
 PROVENANCE = "provenance.json"
@@ -16,14 +24,174 @@ _LIBRARIES = ("torch", "numpy", "pandas", "h5py", "duckdb", "memelite", "umap-le
 
 def provenance(job: Job | None, **more: Any) -> dict[str, Any]:
     """What made an artifact: job (None where it is the whole project's), code version, libraries,
-    time, and whatever the stage adds."""
+    time, and whatever the stage adds. Paths are relative to the store."""
     return {
-        "job": job.model_dump(mode="json") if job else None,
+        "job": _portable(job) if job else None,
         "code_version": saeborzoi.__version__,
         "libraries": _library_versions(),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **more,
     }
+
+
+@contextlib.contextmanager
+def write_artifact(folder: Path, data_version: str, document: dict[str, Any]) -> Iterator[Path]:
+    """A temporary sibling of `folder` to fill, as `write_folder`; sealed with its provenance.
+
+    Parameters
+    ----------
+    folder
+        The artifact.
+    data_version
+        Version of the result, as it goes into the catalogue.
+    document
+        Of `provenance`.
+
+    Raises
+    ------
+    StoreError
+        Where the folder cannot be written or the disk is full.
+    """
+    with write_folder(folder) as temporary:
+        yield temporary
+        files = {
+            file.relative_to(temporary).as_posix(): {
+                "bytes": file.stat().st_size,
+                "xxh3": digest_of(file),
+            }
+            for file in sorted(temporary.rglob("*"))
+            if file.is_file()
+        }
+        write_sealed(
+            temporary / PROVENANCE, {**document, "data_version": data_version, "files": files}
+        )
+
+
+def write_sealed(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document with a checksum of itself."""
+    plain = json.loads(json.dumps(document, default=str))
+    sealed = {**plain, "checksum": fingerprint_of(plain)}
+    path.write_text(json.dumps(sealed, indent=1) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """A document of `write_sealed`; one of the first release, without checksum, passes.
+
+    Raises
+    ------
+    StoreError
+        Where it is missing or damaged, with the command that makes it again.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        checksum = document.pop("checksum", None)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: is missing; {again(path.parent)}") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path}: is damaged ({error}); {again(path.parent)}") from None
+    is_sealed = checksum is not None or "files" in document
+    if is_sealed and checksum != fingerprint_of(document):
+        raise StoreError(
+            f"{path}: is damaged (its content does not have its checksum); {again(path.parent)}"
+        )
+    return dict(document)
+
+
+def require_whole(folder: Path, data_version: str | None = None, *, deep: bool = True) -> Path:
+    """The artifact's folder, refused where a file of it is not as it was written.
+
+    Every stage that reads an artifact goes through here.
+
+    Parameters
+    ----------
+    folder
+        The artifact. One of the first release has no checksums, and passes.
+    data_version
+        Version that the catalogue's row says; None compares none.
+    deep
+        Whether content is read, or only names and sizes are compared.
+
+    Raises
+    ------
+    StoreError
+        Names the first file that is missing, truncated or damaged, or says that the artifact is
+        another one than the catalogue's, with the command that makes it again.
+    """
+    restore(folder)
+    if not folder.is_dir():
+        raise StoreError(f"{folder}: is missing; {again(folder)}")
+    document = read_sealed(folder / PROVENANCE)
+    of_artifact = document.get("data_version")
+    if None not in (data_version, of_artifact) and of_artifact != data_version:
+        raise StoreError(
+            f"{folder}: holds another result (data version {of_artifact}) than the catalogue says "
+            f"({data_version}), as where a run was killed before it could catalogue it; "
+            f"{again(folder)}"
+        )
+    for name, written in document.get("files", {}).items():
+        file = folder / name
+        try:
+            size = file.stat().st_size
+        except OSError:
+            raise StoreError(f"{file}: is missing; {again(folder)}") from None
+        if size != written["bytes"]:
+            raise StoreError(
+                f"{file}: is damaged ({size:,} bytes, {written['bytes']:,} were written); "
+                f"{again(folder)}"
+            )
+        if deep and digest_of(file) != written["xxh3"]:
+            raise StoreError(
+                f"{file}: is damaged (its content does not have the checksum that it was written "
+                f"with); {again(folder)}"
+            )
+    return folder
+
+
+def require_input(job: Job, name: str) -> Path:
+    """Folder of an input artifact of a job, whole and of the version that the job was made for."""
+    return require_whole(job.inputs[name], job.input_versions.get(name))
+
+
+def again(folder: Path) -> str:
+    """How an artifact is made again, by where it lies in the store.
+
+    >>> again(Path("/store/saes/conv_x4_k0.05_lr0.003_s0/trained_sae"))
+    "make it again: dagster asset materialize --select trained_sae --partition 'conv_x4_k0.05_\
+lr0.003_s0'"
+    """
+    parts = folder.parts
+    for place in reversed(range(len(parts))):
+        below = parts[place + 1 :]
+        if parts[place] == "project" and len(below) == 1:
+            return f"make it again: dagster asset materialize --select {below[0]}"
+        if parts[place] in ("saes", "layers") and len(below) > 1:
+            owner, asset, *batch = below
+            option = f"--partition '{owner}'"
+            if batch:
+                first, _, last = batch[0].partition("_")[0].partition(".")[0].partition("-")
+                option = (
+                    f"--partition-range '{owner}|{first}...{owner}|{last}'"
+                    if last
+                    else f"--partition '{owner}|{first}'"
+                )
+            return f"make it again: dagster asset materialize --select {asset} {option}"
+    return "make it again with `saeborzoi run`"
+
+
+def _portable(job: Job) -> Any:
+    """The job's document with paths beside the store relative to it."""
+    store = job.settings.project.store
+
+    def relative(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: relative(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [relative(item) for item in value]
+        if isinstance(value, str) and value.startswith(f"{store.parent}{os.sep}"):
+            return os.path.relpath(value, store)
+        return value
+
+    return relative(job.model_dump(mode="json"))
 
 
 def _library_versions() -> dict[str, str]:

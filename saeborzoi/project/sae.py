@@ -139,13 +139,18 @@ class Sae:
         from saeborzoi.activations.locus import layer_region
         from saeborzoi.genome.regions import parse_region
         from saeborzoi.project.region import node_region
+        from saeborzoi.sae.data_fit import model_of
 
         layer = self.settings.layer_named(self.hyperparameters.layer)
         where = parse_region(region)
         return node_region(
             self.model,
             layer_region(
-                self.settings, layer, where, Store(self.settings.project.store).genome_cache
+                self.settings,
+                layer,
+                where,
+                Store(self.settings.project.store).genome_cache,
+                model_of(self._artifact("trained_sae")),
             ),
             where,
             layer.bp_per_position,

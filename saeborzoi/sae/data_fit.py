@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.activations.source import Source
 from saeborzoi.errors import InputError
 from saeborzoi.sae.checkpoint import read_config
 
 _NAMED = 3
 """Files that a message names, at most."""
+
+
+def model_of(trained: Path) -> str | None:
+    """Fingerprint of the model on whose live activations an SAE was trained; None where it was
+    trained on shards, or does not say."""
+    parts = read_config(trained).get("provenance", {}).get("data_parts") or {}
+    return parts.get("model")
 
 
 def require_trained_on(trained: Path, source: Source, key: str) -> None:
@@ -38,7 +46,14 @@ def require_trained_on(trained: Path, source: Source, key: str) -> None:
     """
     then = read_config(trained).get("provenance", {})
     now = source.identity()
-    if then.get("data_fingerprint") in (None, now["data_fingerprint"]):
+    of_then = then.get("data_fingerprint")
+    if of_then in (None, now["data_fingerprint"]):
+        return
+    if (
+        isinstance(source, ShardFolder)
+        and not str(of_then).startswith("x")  # as the first release wrote it
+        and of_then == source.sampled_fingerprint()
+    ):
         return
     raise InputError(
         f"{trained}: made from other data than {source.name} is now: fingerprint "

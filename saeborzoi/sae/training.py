@@ -35,7 +35,7 @@ from saeborzoi.sae.steps import make_step
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Training
+from saeborzoi.settings.sae_sections import Training
 
 SAMPLE_POSITIONS = 65_536
 """Positions that centring and the total variance are estimated from."""

@@ -159,12 +159,12 @@ class Hyperparameters(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             raise PartitionKeyError(
-                f"partition key {key!r}: {problem['loc'][0]}: {problem['msg']}; mend that part, "
-                f"e.g. {_EXAMPLE!r}"
+                f"partition key {key[:200]!r}: {problem['loc'][0]}: {problem['msg']}; fix that "
+                f"part, e.g. {_EXAMPLE!r}"
             ) from None
         if parsed.key != key:
             raise PartitionKeyError(
-                f"partition key {key!r} is not canonical; write {parsed.key!r} instead"
+                f"partition key {key[:200]!r} is not canonical; write {parsed.key[:200]!r} instead"
             )
         return parsed
 

@@ -1,7 +1,7 @@
 """The one settings file, `dagster_project.toml`: found, read, checked, made into `Settings`.
 
 Unknown keys are refused with the allowed ones; relative paths are relative to the file. What each
-section holds is in `settings_sections.py`.
+section holds is in `sections.py` and beside it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
 from saeborzoi.reading import read_text, shown
+from saeborzoi.settings.compute_sections import Automation, Compute, Profile
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.section import MAX_NODES, Section
+from saeborzoi.settings.sae_sections import SaeGrid, Training
+from saeborzoi.settings.section import MAX_NODES, Section, expanded
 from saeborzoi.settings.sections import (
-    PATH_LOADERS,
     PUBLISHED_SEQLET_WIDTHS,
     RECEPTIVE_FIELDS,
     Annotation,
-    Automation,
     Checks,
     Comparison,
-    Compute,
     Data,
     Embedding,
     Layer,
@@ -37,12 +36,9 @@ from saeborzoi.settings.sections import (
     MotifDatabase,
     Motifs,
     Overlaps,
-    Profile,
     Project,
-    SaeGrid,
     Selection,
     ShardSet,
-    Training,
 )
 
 __all__ = [
@@ -85,7 +81,7 @@ MAX_LETTERS = 4096
 
 
 class Settings(Section):
-    """A whole `dagster_project.toml`, resolved: every path absolute."""
+    """A whole `dagster_project.toml`; as `load_settings` gives it, every path is absolute."""
 
     project: Project
     data: Data
@@ -217,7 +213,7 @@ def find_settings_file(start: Path | str | None = None) -> Path:
     directory or one of its parents."""
     named = os.environ.get(PROJECT_VARIABLE)
     if start is None and named:
-        path = _expanded(Path(named))
+        path = expanded(Path(named))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise SettingsError(f"{PROJECT_VARIABLE}={named}: no such settings file")
@@ -253,12 +249,11 @@ def load_settings(path: Path | str | None = None) -> Settings:
     if backend and isinstance(document.setdefault("compute", {}), dict):
         document["compute"]["backend"] = backend
     try:
-        settings = Settings.model_validate(document)
+        return Settings.model_validate(document, context={"folder": path.parent.absolute()})
     except ValidationError as error:
         raise SettingsError(f"{path}: {_explain(error)}") from None
-    except PartitionKeyError as error:
+    except (PartitionKeyError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}") from None
-    return _resolved(settings, path.parent)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -328,6 +323,8 @@ def _explain(error: ValidationError) -> str:
             nearest = difflib.get_close_matches(str(location[-1]), allowed, n=1)
             meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
             lines.append(f"unknown key {place!r}; allowed there: {', '.join(allowed)}{meant}")
+        elif problem["type"] == "path_type":
+            lines.append(f"{place} = {shown(seen)}: needed is a path, as text")
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
         elif location and not isinstance(seen, dict | BaseModel):
@@ -337,7 +334,7 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-_BRANCH = re.compile(r"tuple\[|constrained-|literal\[|(int|float|str)$")
+_BRANCH = re.compile(r"tuple\[|constrained-|literal\[|function-after\[|(int|float|str)$")
 """Parts of a place that name one of several kinds of value, not a key."""
 
 
@@ -359,49 +356,3 @@ def _inner_model(annotation: Any) -> Any:
         if found is not None:
             return found
     return None
-
-
-def _expanded(path: Path) -> Path:
-    """A path with `~` as a home folder."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise SettingsError(
-            f"{path}: whose home folder that is cannot be told here (no such user, or HOME is not "
-            "set); fix: write the whole path"
-        ) from None
-
-
-def _resolved(value: Any, folder: Path) -> Any:
-    """A copy of a settings model with every path absolute, relative ones from `folder`."""
-    if isinstance(value, Path):
-        return Path(os.path.normpath(folder / _expanded(value)))
-    if isinstance(value, tuple):
-        return tuple(_resolved(item, folder) for item in value)
-    if isinstance(value, dict):
-        return {name: _resolved(item, folder) for name, item in value.items()}
-    if isinstance(value, MotifDatabase):
-        if value.file is None:
-            return value
-        return value.model_copy(update={"source": str(_resolved(value.file, folder))})
-    if isinstance(value, Model):
-        weights = _resolved(value.weights, folder)
-        return value.model_copy(
-            update={"loader": _resolved_loader(value.loader, folder), "weights": weights}
-        )
-    if isinstance(value, BaseModel):
-        resolved = {name: _resolved(item, folder) for name, item in value}
-        return value.model_copy(
-            # only what changed: a profile must go on knowing which fields were left out
-            update={name: item for name, item in resolved.items() if item != getattr(value, name)}
-        )
-    return value
-
-
-def _resolved_loader(loader: str, folder: Path) -> str:
-    """A loader with an absolute path, where it names one."""
-    kind, _, path = loader.partition(":")
-    if kind in PATH_LOADERS and path:
-        return f"{kind}:{_resolved(Path(path), folder)}"
-    code, _, function = loader.rpartition(":")
-    return f"{_resolved(Path(code), folder)}:{function}" if code.endswith(".py") else loader

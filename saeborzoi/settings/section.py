@@ -5,9 +5,20 @@ A bound is there to refuse what no file name, library or memory takes, not to sa
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from saeborzoi.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
@@ -21,6 +32,35 @@ MAX_SEQLET_BP = 100_000
 ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
 """Narrowest and widest motif that each engine takes."""
 CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+
+
+def from_folder(path: Path, info: ValidationInfo) -> Path:
+    """A path of a settings file, absolute: `~` as a home folder, relative ones from the file's
+    folder, which is the context's `folder`. Without that context a path stays as it is, as in a job
+    that is read from JSON.
+
+    Raises
+    ------
+    SettingsError
+        Where it cannot be told whose home folder `~` is.
+    """
+    folder = (info.context or {}).get("folder")
+    return path if folder is None else Path(os.path.normpath(folder / expanded(path)))
+
+
+def expanded(path: Path) -> Path:
+    """A path with `~` as a home folder."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError(
+            f"{path}: whose home folder that is cannot be told here (no such user, or HOME is not "
+            "set); fix: write the whole path"
+        ) from None
+
+
+UserPath = Annotated[Path, AfterValidator(from_folder)]
+"""A file or folder that the settings name."""
 
 
 class Section(BaseModel):

@@ -1,25 +1,19 @@
-"""The sections of `dagster_project.toml` as small typed models.
+"""The sections of `dagster_project.toml` as small typed models: data, layers and their analysis.
 
-Only what a user may set belongs here; defaults are the published ones of sae-borzoi. How the file
-is found, read and made into one `Settings` is in `settings.py`.
+Only what a user may set belongs here; defaults are the published ones of sae-borzoi. SAEs and
+their training are in `sae_sections.py`, where stages run is in `compute_sections.py`; how the file
+is found, read and made into one `Settings` is in `load.py`.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from saeborzoi.pipeline import ARTIFACT, STAGES
-from saeborzoi.settings.hyperparameters import (
-    LAYER_NAME,
-    Hyperparameters,
-    every_combination,
-)
+from saeborzoi.settings.hyperparameters import LAYER_NAME
 from saeborzoi.settings.section import (
-    CLOCK,
     ENGINE_WIDTHS,
     MAX_CHANNELS,
     MAX_SEQLET_BP,
@@ -28,6 +22,8 @@ from saeborzoi.settings.section import (
     PositiveFraction,
     PositiveInt,
     Section,
+    UserPath,
+    from_folder,
 )
 
 PUBLISHED_SEQLET_WIDTHS = {"conv1d_1": 14, "conv1d_2": 18, "conv1d_3": 26, "conv1d_4": 34}
@@ -41,22 +37,19 @@ SHAPES = {"conv1d_1": (608, 2), "conv1d_2": (736, 4), "conv1d_3": (896, 8), "con
 PATH_LOADERS = ("borzoi-pytorch", "keras-h5")
 """Loaders that are given a path: `"<loader>:<path>"`."""
 
-FEWEST_POSITIONS = 3_000_000
-"""Positions after which the default recipe has converged on data from a known dictionary."""
-
 
 class Project(Section):
     """`[project]`: the project's name and where its artifacts and catalogue lie."""
 
     name: Name
-    store: Path = Path("store")
+    store: Annotated[UserPath, Field(validate_default=True)] = Path("store")
 
 
 class Annotation(Section):
     """`[[data.annotation]]`: a BED file of genomic annotation, its class in `class_column`."""
 
     name: Name
-    path: Path
+    path: UserPath
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
 
@@ -71,6 +64,12 @@ class MotifDatabase(Section):
     name: Name
     source: str
 
+    @field_validator("source")
+    @classmethod
+    def _from_folder(cls, source: str, info: ValidationInfo) -> str:
+        is_file = not source.startswith("jaspar:")
+        return str(from_folder(Path(source), info)) if is_file else source
+
     @property
     def file(self) -> Path | None:
         """The MEME-format file; None for what pyjaspar carries."""
@@ -80,7 +79,7 @@ class MotifDatabase(Section):
 class Data(Section):
     """`[data]`: the genome and what is known of it."""
 
-    genome: Path
+    genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
     motif_database: tuple[MotifDatabase, ...] = (
@@ -97,15 +96,16 @@ class ShardSet(Section):
     """Where activations come from: a folder of HDF5 shards `activations_<i>.h5` and the BED that
     says where each row lies; or windows alone, on which `[model]` computes them."""
 
-    shards: Path | None = None
-    windows: Path | Literal["genome"]
+    shards: UserPath | None = None
+    # in this order: a job's JSON would have "genome" as a path
+    windows: Annotated[Literal["genome"] | UserPath, Field(union_mode="left_to_right")]
     """BED; a strand in column 6 says on which one the model reads a window. "genome" (without
     `shards`): every chromosome, cut into windows of `window_bp`."""
     window_bp: PositiveInt = 131_072
     """Of `windows = "genome"`; a multiple of the layer's bp_per_position."""
-    mask: Path | None = None
+    mask: UserPath | None = None
     """BED of what `windows = "genome"` leaves out, such as gaps."""
-    cache: Path | None = None
+    cache: UserPath | None = None
     """Folder for shards that a first pass of the model writes, and later ones read."""
 
     @model_validator(mode="after")
@@ -153,7 +153,7 @@ class Model(Section):
     loader: str
     """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
     "file.py:function"."""
-    weights: Path | None = None
+    weights: UserPath | None = None
     """File or folder that the function gets as `weights`."""
     arguments: dict[str, Any] = {}
     """Further arguments of the loader, by name."""
@@ -166,6 +166,16 @@ class Model(Section):
     """Positions that are computed at once: bounds the memory."""
     stored_as: Literal["float16", "float32"] = "float16"
     """How activations are kept in memory and in a cache; shards usually are float16."""
+
+    @field_validator("loader")
+    @classmethod
+    def _from_folder(cls, loader: str, info: ValidationInfo) -> str:
+        kind, _, path = loader.partition(":")
+        if kind in PATH_LOADERS and path:
+            return f"{kind}:{from_folder(Path(path), info)}"
+        code, _, function = loader.rpartition(":")
+        is_file = code.endswith(".py")
+        return f"{from_folder(Path(code), info)}:{function}" if is_file else loader
 
     @property
     def files(self) -> list[Path]:
@@ -196,7 +206,7 @@ class Layer(Section):
     receptive_field_bp: PositiveInt | None = None
     train: ShardSet
     validation: ShardSet | None = None
-    channel_max: Path | None = None
+    channel_max: UserPath | None = None
     """sae-borzoi's `<layer>_max.json`, taken instead of a pass over the shards."""
 
     @model_validator(mode="before")
@@ -251,77 +261,6 @@ class Layer(Section):
         return width
 
 
-class _SaeGrid(Section):
-    """`[[sae]]`: hyperparameters wanted; a list of values makes a grid.
-
-    Its fields are those of `Hyperparameters`, None where left out, and `checkpoint`.
-    """
-
-    checkpoint: Path | None = None
-    """sae-borzoi's `best_model.pt` (or a folder with cfg.json + sae.safetensors), imported
-    instead of training; needs single values."""
-
-    def expand(self) -> list[Hyperparameters]:
-        """Every combination, in order of writing."""
-        axes = {
-            name: value if isinstance(value, tuple) else (value,)
-            for name, value in self
-            if name != "checkpoint" and value is not None
-        }
-        combinations = every_combination(axes)
-        if self.checkpoint is not None and len(combinations) != 1:
-            raise ValueError("a checkpoint needs single values, not lists")
-        return combinations
-
-
-if TYPE_CHECKING:
-    SaeGrid = _SaeGrid
-else:
-    SaeGrid = create_model(
-        "SaeGrid",
-        __base__=_SaeGrid,
-        __module__=__name__,
-        __doc__=_SaeGrid.__doc__,
-        **{
-            name: (field.annotation | tuple[field.annotation, ...], ...)
-            if field.is_required()
-            else (field.annotation | tuple[field.annotation, ...] | None, None)
-            for name, field in Hyperparameters.model_fields.items()
-        },
-    )
-
-
-class Training(Section):
-    """`[training]`: how long and how large, the same for every SAE of the project."""
-
-    without_effect: ClassVar[frozenset[str]] = frozenset({"saes_per_pass"})
-
-    n_positions: PositiveInt | None = None
-    """Positions to train on, over as many passes as that takes; left out: `n_epochs` passes."""
-    n_epochs: PositiveInt | None = None
-    """Passes over the data; left out: one, or as many as make 3 million positions."""
-    batch_size: Annotated[int, Field(ge=1, le=10**7)] | None = None
-    """Positions of a step; left out: 4096, but where that takes fewer than 1,000 steps as many as
-    make 1,000 (at least 256)."""
-    buffer_mb: Annotated[int, Field(ge=1, le=10**6)] = 512
-    """Memory of the shuffle buffer."""
-    validate_every_positions: PositiveInt = 2_000_000
-    patience: PositiveInt = 5
-    """Validations without improvement before training stops early."""
-    checkpoint_every_s: Annotated[float, Field(gt=0)] = 300
-    saes_per_pass: PositiveInt = 1
-    """SAEs of one layer and seed that a run over several partitions trains together, reading the
-    data once: worth it where reading is slower than training, as on a GPU. None comes out
-    otherwise than it would alone."""
-
-    def total_positions(self, n_available: int) -> int:
-        """Positions that a training sees where one pass over the data has `n_available`."""
-        if self.n_positions is not None:
-            return self.n_positions
-        n_epochs = self.n_epochs or max(1, -(-FEWEST_POSITIONS // n_available))
-        return n_epochs * n_available
-
-
 class Selection(Section):
     """`[selection]`: seqlets for each node, and which nodes are worth a motif."""
 
@@ -355,7 +294,7 @@ class Motifs(Section):
     without_effect: ClassVar[frozenset[str]] = frozenset({"device"})
 
     engine: Literal["builtin", "meme", "streme"] = "builtin"
-    executable: Path | None = None
+    executable: UserPath | None = None
     n_motifs: Annotated[int, Field(ge=1, le=1000)] = 2
     min_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] = 8
     max_width: Annotated[int, Field(ge=2, le=MAX_SEQLET_BP)] | None = None
@@ -397,7 +336,7 @@ class Matching(Section):
     """`[matching]`: motifs against databases."""
 
     engine: Literal["memelite", "tomtom"] = "memelite"
-    executable: Path | None = None
+    executable: UserPath | None = None
     max_p_value: PositiveFraction = 0.05
     max_q_value: PositiveFraction = 0.05
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
@@ -436,104 +375,3 @@ class Checks(Section):
 
     max_fvu: Annotated[float, Field(gt=0)] = 0.5
     max_dead_fraction: Fraction = 0.2
-
-
-class Profile(Section):
-    """`[compute.profile.<stage>]`: what a stage's process or SLURM job gets."""
-
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    gres: str | None = None
-    cpus: PositiveInt | None = None
-    mem: str | None = None
-    time: str | None = None
-    constraint: str | None = None
-    options: tuple[str, ...] = ()
-    """Any further sbatch option, as written on its command line."""
-    modules: tuple[str, ...] = ()
-    activate: str | None = None
-    """Shell line that activates the worker's environment."""
-    python: str | None = None
-    """Worker's interpreter; left out: the one that runs Dagster (or `python` after `activate`)."""
-    processes: PositiveInt = 1
-    """`trained_sae` only: processes that train one SAE together, a GPU each (torchrun)."""
-    nodes_per_job: PositiveInt | None = None
-    """SAE nodes in one task of a job array; left out: all in one job."""
-    max_parallel: PositiveInt | None = None
-    """Tasks of an array that run at once."""
-    max_attempts: PositiveInt = 3
-
-    @property
-    def n_gpus(self) -> int:
-        """GPUs of a job: of `gres`, or of an option for GPUs (`--gpus=2`, `-G 2`, `--gres=...`).
-
-        A kind without a count is one. Where both ask, they ask for the same ones.
-        """
-        words = " ".join(self.options)
-        asked = [f"gpu:{count}" for count in _GPU_OPTION.findall(words)]
-        asked += [self.gres or "", *_GRES_OPTION.findall(words)]
-        return max(map(_gpus_of_gres, asked))
-
-
-_GPU_OPTION = re.compile(
-    r"(?:^|\s)(?:--gpus(?:-per-(?:node|task|socket))?[=\s]\s*|-G[=\s]?\s*)(\S+)"
-)
-_GRES_OPTION = re.compile(r"(?:^|\s)--gres[=\s]\s*(\S+)")
-
-
-def _gpus_of_gres(gres: str) -> int:
-    """GPUs of SLURM's ``gres``: a list of ``name[[:kind]:count]``, each with `gres/` before it or
-    places in parentheses behind it where SLURM itself wrote it.
-
-    >>> [_gpus_of_gres(gres) for gres in ("gpu", "gpu:a100:4,tmp:100G", "gpu:2g.10gb:1", "tmp:9")]
-    [1, 4, 1, 0]
-    """
-    n_gpus = 0
-    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
-        name, *rest = re.split("[:=]", entry.strip().removeprefix("gres/"))
-        if name == "gpu":
-            n_gpus += int(rest[-1]) if rest and rest[-1].isdigit() else 1
-    return n_gpus
-
-
-class Compute(Section):
-    """`[compute]`: where heavy stages run. SAEBORZOI_BACKEND overrides `backend`."""
-
-    backend: Literal["local", "slurm"] = "local"
-    ssh_host: str | None = None
-    """Run sbatch and its kin through `ssh <host>`; left out: on this machine."""
-    poll_s: Annotated[float, Field(gt=0, le=86_400)] = 2.0
-    profile: dict[str, Profile] = {}
-
-    @model_validator(mode="after")
-    def _profiles_are_stages(self) -> Compute:
-        unknown = sorted(set(self.profile) - {*STAGES, "default"})
-        if unknown:
-            raise ValueError(f"no stage {unknown[0]!r}; allowed: default, {', '.join(STAGES)}")
-        for stage, profile in self.profile.items():
-            able = [name for name in STAGES if ARTIFACT[name].has_processes]
-            if profile.processes > 1 and stage not in able:
-                raise ValueError(
-                    f"processes = {profile.processes} in [compute.profile.{stage}]; only "
-                    f"{' and '.join(able)} is worked on by several processes; remove it there"
-                )
-        return self
-
-    def profile_of(self, stage: str) -> Profile:
-        """The stage's profile; what it leaves out comes from `[compute.profile.default]`."""
-        base = self.profile.get("default", Profile())
-        own = self.profile.get(stage, Profile())
-        return base.model_copy(update=own.model_dump(exclude_unset=True))
-
-
-class Automation(Section):
-    """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
-
-    max_saes_in_flight: PositiveInt = 1
-    hours: str | None = Field(default=None, pattern=rf"^{CLOCK}-{CLOCK}$")
-    """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
-    gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
-    """No training is launched once those that ended today took so much."""
-    max_attempts: PositiveInt = 2
-    """Failed runs of a step before it is left alone."""

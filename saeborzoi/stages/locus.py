@@ -15,6 +15,7 @@ from saeborzoi.genome.regions import Region, parse_region
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.project.region import NodeRegion, node_region
 from saeborzoi.sae.checkpoint import load_checkpoint
+from saeborzoi.sae.data_fit import model_of
 
 TABLE = "locus.parquet"
 
@@ -37,13 +38,14 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     request = json.loads(job.inputs["request"].read_text())
     settings, layer = job.settings, job.layer_settings
     sae = load_checkpoint(job.inputs["trained_sae"], layer.n_channels)
+    weights = model_of(job.inputs["trained_sae"])
     found: list[tuple[str, NodeRegion]] = []
     if request.get("fasta"):
         if settings.model is None:
             raise InputError(
                 "sequences of a FASTA need the model, and the settings have no [model]; add one"
             )
-        for name, of_layer in fasta_regions(Path(request["fasta"]), settings.model, layer):
+        for name, of_layer in fasta_regions(Path(request["fasta"]), settings.model, layer, weights):
             end = int(of_layer.start_bp[-1]) + layer.bp_per_position
             region = Region(name, 0, end)
             found.append((name, node_region(sae, of_layer, region, layer.bp_per_position)))
@@ -51,7 +53,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     else:
         region = parse_region(request["region"])
         cache = Store(settings.project.store).genome_cache
-        of_layer = layer_region(settings, layer, region, cache)
+        of_layer = layer_region(settings, layer, region, cache, weights)
         found.append((region.chrom, node_region(sae, of_layer, region, layer.bp_per_position)))
     rows = pd.concat([_rows(chrom, of_nodes) for chrom, of_nodes in found], ignore_index=True)
     with write_folder(job.output) as output:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from saeborzoi.activations.normalization import channel_max, read_channel_max
 from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import CHANNEL_NORMALIZATION, Store
-from saeborzoi.files import write_folder, write_json
+from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, write_artifact
 
 FILE = "channel_max.json"
 
@@ -34,10 +34,10 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         ) as (plan, _):
             constants = channel_max(plan.source, progress)
             origin = {"data_fingerprint": plan.source.identity()["data_fingerprint"]}
-    with write_folder(job.output) as output:
+    document = provenance(job, **origin)
+    with write_artifact(job.output, job.data_version, document) as output:
         write_json(output / FILE, constants.published_json())
         constants.table().to_parquet(output / CHANNEL_NORMALIZATION, index=False)
-        write_json(output / PROVENANCE, provenance(job, **origin))
     return {
         "n_channels": layer.n_channels,
         "n_replaced": len(constants.replaced),

@@ -8,9 +8,8 @@ import torch
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS, Store
-from saeborzoi.files import write_folder, write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.top_activations import top_activations
 from saeborzoi.sae.checkpoint import load_checkpoint, require_fits
 from saeborzoi.sae.data_fit import require_trained_on
@@ -30,12 +29,11 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     layer, selection = job.layer_settings, job.settings.selection
     cache = Store(job.settings.project.store).genome_cache
     with plans_of(job.settings, layer, cache, progress, validation=False) as (plan, _):
-        source = job.inputs["trained_sae"]
+        source = require_input(job, "trained_sae")
         require_trained_on(source, plan.source, job.key)
         sae = load_checkpoint(source, layer.n_channels)
-        channel_max = read_channel_max(
-            job.inputs["normalization_constants"] / FILE, layer.n_channels
-        ).used
+        constants = require_input(job, "normalization_constants") / FILE
+        channel_max = read_channel_max(constants, layer.n_channels).used
         require_fits(sae, source, job.hyperparameters, channel_max)
         torch.set_num_threads(job.threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,12 +48,12 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         )
         fingerprint = plan.source.identity()["data_fingerprint"]
     statistics = found.statistics
-    with write_folder(job.output) as output:
+    document = provenance(job, data_fingerprint=fingerprint)
+    with write_artifact(job.output, job.data_version, document) as output:
         found.top.to_parquet(output / TOP_ACTIVATIONS, index=False)
         statistics.to_parquet(output / NODE_STATISTICS, index=False)
         if found.coactivation is not None:
             scipy.sparse.save_npz(output / "coactivation.npz", found.coactivation)
-        write_json(output / PROVENANCE, provenance(job, data_fingerprint=fingerprint))
     return {
         "n_positions": plan.n_positions,
         "n_nodes": sae.n_nodes,

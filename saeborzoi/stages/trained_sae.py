@@ -16,9 +16,9 @@ from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
 from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import TRAINING_LOG, Store
-from saeborzoi.files import write_folder, write_json
+from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
-from saeborzoi.jobs.provenance import PROVENANCE, provenance
+from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.sae import distributed
 from saeborzoi.sae.checkpoint import (
     import_published,
@@ -73,9 +73,8 @@ def _run(job: Job, progress: Progress, train: SlabPlan, validation: SlabPlan | N
     jobs, layer = job.each(), job.layer_settings
     hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
     identity = train.source.identity()
-    channel_max = read_channel_max(
-        job.inputs["normalization_constants"] / FILE, layer.n_channels
-    ).used
+    constants = require_input(job, "normalization_constants") / FILE
+    channel_max = read_channel_max(constants, layer.n_channels).used
     data = TrainingData(train, validation, channel_max, identity["data_fingerprint"])
     torch.set_num_threads(job.threads)
     group = distributed.join()
@@ -137,7 +136,7 @@ def _measured_and_written(
     if source is not None:
         origin |= _brought(source)
     document = provenance(job, **origin)
-    with write_folder(job.output) as output:
+    with write_artifact(job.output, job.data_version, document) as output:
         save_checkpoint(
             trained.sae,
             output,
@@ -150,7 +149,6 @@ def _measured_and_written(
             output / "metrics.json",
             {**figures, "channel_explained_variance": _plain(explained)},
         )
-        write_json(output / PROVENANCE, document)
     return {**figures, **origin}
 
 

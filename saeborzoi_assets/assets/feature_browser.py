@@ -41,8 +41,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            trained = platform.store.sae_artifact(sae.key, "trained_sae")
-            platform.store.require_artifact(trained, "trained_sae", sae.key)
+            trained = platform.artifact("trained_sae", sae.key)
             platform.catalog.require_made("trained_sae", sae.key)
             version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key

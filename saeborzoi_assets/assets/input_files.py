@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
+from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError
-from saeborzoi.jobs.fingerprint import fingerprint_files
+from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, fingerprint_files, within
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.user_files import observed_groups
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
@@ -24,9 +25,10 @@ _MISSING = "missing"
 def versions(settings: Settings) -> dict[str, str]:
     """Group to the fingerprint of its files; `missing` where one is not there."""
     found = {}
+    cache = Store(settings.project.store).fingerprints
     for group, files in observed_groups(settings).items():
         try:
-            found[group] = fingerprint_files(files)
+            found[group] = fingerprint_files(files, cache)
         except InputError:
             found[group] = _MISSING
     return found
@@ -77,7 +79,11 @@ def sensor() -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, platform: Platform
     ) -> dg.SensorResult | dg.SkipReason:
         before = json.loads(context.cursor) if context.cursor else {}
-        now = versions(platform.settings)
+        try:
+            with within(SENSOR_S):
+                now = versions(platform.settings)
+        except StillReading as error:
+            return dg.SkipReason(str(error))
         changed = {group: version for group, version in now.items() if before.get(group) != version}
         if not changed:
             return dg.SkipReason("no file changed")

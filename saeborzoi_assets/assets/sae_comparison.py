@@ -13,6 +13,7 @@ from saeborzoi.comparison import table as comparison
 from saeborzoi.errors import CatalogError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
+from saeborzoi.jobs.provenance import provenance
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
@@ -65,7 +66,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             only = comparison.factors_by_settings(factors)
             output = platform.store.project_artifact("sae_comparison")
             page = comparison_page(platform.settings.project.name, compared, pairs, only, plots)
-            write_tables(output, tables, None, {PAGE: page.encode()})
+            write_tables(output, tables, version, provenance(None), {PAGE: page.encode()})
             platform.record(made_by(context, version, output), Scope(), tables)
         too_many = (pairs["n_matched"] > pairs[["n_nodes_a", "n_nodes_b"]].min(axis=1)).sum()
         recurring = _recurring_in_itself(platform, saes)
@@ -96,10 +97,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:
-    """Weights and top positions of an SAE."""
+    """Weights and top positions of an SAE, as they were written."""
     return (
-        platform.store.sae_artifact(key, "trained_sae") / SAE_WEIGHTS,
-        platform.store.sae_artifact(key, "top_activations") / TOP_ACTIVATIONS,
+        platform.artifact("trained_sae", key) / SAE_WEIGHTS,
+        platform.artifact("top_activations", key) / TOP_ACTIVATIONS,
     )
 
 
@@ -156,7 +157,7 @@ def _matches(
 def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:
     """Share of an SAE's nodes that it finds in itself; 1 where no SAE has top positions yet."""
     for key in saes:
-        if all(file.exists() for file in _files(platform, key)):
+        if platform.store.sae_artifact(key, "top_activations").exists():
             own = stability.read_dictionary(*_files(platform, key))
             wanted = platform.settings.comparison
             matches = stability.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)

@@ -38,11 +38,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
                 for sae, nodes in batches:
-                    top = platform.store.require_artifact(
-                        platform.store.sae_artifact(sae.key, "top_activations"),
-                        "top_activations",
-                        sae.key,
-                    )
+                    top = platform.artifact("top_activations", sae.key)
                     version = platform.version_of("seqlets", sae.key)
                     activations = pd.read_parquet(
                         top / TOP_ACTIVATIONS, filters=[("node", "in", list(nodes))]

@@ -1,13 +1,17 @@
 """Strongest positions and statistics of every node of an SAE, from one pass over the shards."""
 
+from functools import partial
+
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
 from saeborzoi.catalog.store import NODE_STATISTICS
+from saeborzoi.jobs.job import Figures
+from saeborzoi.jobs.provenance import require_whole
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.shown import check, image, path
+from saeborzoi_assets.shown import check, image, path, say
 from saeborzoi_resources.platform import Platform
 
 
@@ -29,12 +33,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             inputs = {
-                "trained_sae": platform.store.sae_artifact(sae.key, "trained_sae"),
-                "normalization_constants": platform.store.layer_artifact(
-                    sae.layer.name, "normalization_constants"
+                "trained_sae": platform.artifact("trained_sae", sae.key),
+                "normalization_constants": platform.artifact(
+                    "normalization_constants", sae.layer.name
                 ),
             }
-            platform.store.require_artifact(inputs["trained_sae"], "trained_sae", sae.key)
             version = platform.version_of("top_activations", sae.key)
             output = platform.store.sae_artifact(sae.key, "top_activations")
             job = platform.job(
@@ -45,13 +48,18 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 sae=sae,
                 inputs=inputs,
             )
-            figures = platform.compute.run(context, [job])[0]
+
+            def catalogue(_: list[Figures]) -> None:
+                whole = require_whole(output, version.digest)
+                platform.record(
+                    made_by(context, version, output),
+                    Scope(hyperparameters=sae.key),
+                    {"node": pd.read_parquet(whole / NODE_STATISTICS)},
+                    partial(say, context),
+                )
+
+            figures = platform.compute.run(context, [job], catalogue)[0]
             node = pd.read_parquet(output / NODE_STATISTICS)
-            platform.record(
-                made_by(context, version, output),
-                Scope(hyperparameters=sae.key),
-                {"node": node},
-            )
         from saeborzoi.plots import activation_frequency
 
         dead = float((node["n_nonzero"] == 0).mean())

@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
-from saeborzoi.catalog.store import TRAINING_LOG
+from saeborzoi.catalog.store import TRAINING_LOG, relative_to_store
 from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.provenance import require_whole
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
 from saeborzoi_assets.common import artifact, explained, made_by, require_partitions, run_result
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.shown import check, image, path
+from saeborzoi_assets.shown import check, image, path, say
 from saeborzoi_resources.platform import Platform, Sae, Version
 
 
@@ -35,13 +37,17 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             groups = passes(saes, platform.settings)
             jobs = [_job(context, platform, group, versions) for group in groups]
             figures: dict[str, Figures] = {}
-            for group, own in zip(groups, platform.compute.run(context, jobs), strict=True):
-                others = own.pop("together", {})
-                figures |= {group[0].key: own, **others}
-            logs = {
-                sae.key: _catalogue(context, platform, sae, versions[sae.key], figures[sae.key])
-                for sae in saes
-            }
+            logs: dict[str, pd.DataFrame] = {}
+
+            def catalogue(of_jobs: list[Figures]) -> None:
+                for group, own in zip(groups, of_jobs, strict=True):
+                    others = own.pop("together", {})
+                    figures.update({group[0].key: own, **others})
+                for sae in saes:
+                    key = sae.key
+                    logs[key] = _catalogue(context, platform, sae, versions[key], figures[key])
+
+            platform.compute.run(context, jobs, catalogue)
         shown = {sae.key: _shown(platform, sae, figures[sae.key], logs[sae.key]) for sae in saes}
         digests = [version.digest for version in versions.values()]
         return run_result(context, digests, {}, shown, _checks(figures, platform.settings.checks))
@@ -68,11 +74,7 @@ def _job(
     versions: Mapping[str, Version],
 ) -> Job:
     first, *others = group
-    constants = platform.store.require_artifact(
-        platform.store.layer_artifact(first.layer.name, "normalization_constants"),
-        "normalization_constants",
-        first.layer.name,
-    )
+    constants = platform.artifact("normalization_constants", first.layer.name)
     return platform.job(
         versions[first.key],
         context.run.run_id,
@@ -93,7 +95,7 @@ def _catalogue(
 ) -> pd.DataFrame:
     """Catalogue a trained SAE; its training log."""
     output = platform.store.sae_artifact(sae.key, "trained_sae")
-    log = pd.read_parquet(output / TRAINING_LOG)
+    log = pd.read_parquet(require_whole(output, version.digest) / TRAINING_LOG)
     measured = (
         "n_positions", "fvu", "validation_fvu", "l0", "dead_fraction", "training_s",
     )  # fmt: skip
@@ -103,12 +105,13 @@ def _catalogue(
         "n_nodes": sae.n_nodes,
         "k": sae.hyperparameters.k(sae.layer.n_channels),
         **{name: figures.get(name) for name in measured},
-        "artifact": str(output),
+        "artifact": relative_to_store(output, platform.store.root),
     }
     platform.record(
         made_by(context, version, output),
         Scope(hyperparameters=sae.key),
         {"sae": pd.DataFrame([row]), "training_log": log},
+        partial(say, context),
     )
     return log
 

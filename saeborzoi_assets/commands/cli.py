@@ -12,6 +12,7 @@ import typer
 from saeborzoi import __version__
 from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands import (
+    catalogue_commands,
     data_commands,
     model_commands,
     project_commands,
@@ -32,6 +33,7 @@ for commands in (
     result_commands,
     settings_commands,
     data_commands,
+    catalogue_commands,
     model_commands,
 ):
     commands.register(app)

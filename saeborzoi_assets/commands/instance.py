@@ -12,8 +12,11 @@ import dagster as dg
 from saeborzoi.errors import StoreError
 from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
+from saeborzoi_resources.instance_owner import note_owner, require_owner
 from saeborzoi_resources.runs import UNFINISHED
 
 HOME_VARIABLE = "DAGSTER_HOME"
@@ -61,8 +64,11 @@ def ensure_home(project: Path) -> Path:
     ------
     StoreError
         Where it cannot be written.
+    SettingsError
+        Where it belongs to another project.
     """
     home = home_of(project)
+    require_owner(home, project)
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not os.access(home, os.W_OK | os.X_OK):
@@ -76,6 +82,7 @@ def ensure_home(project: Path) -> Path:
     if not (home / "dagster.yaml").exists():
         with write_file(home / "dagster.yaml") as temporary:
             temporary.write_text(_CONFIGURATION)
+    note_owner(home, project)
     os.environ[HOME_VARIABLE] = str(home)
     set_event_defaults()
     return home
@@ -85,6 +92,13 @@ def known_partitions(project: Path) -> list[str]:
     """Partition keys of the SAEs that Dagster knows; none where there is no instance."""
     with _existing(project) as instance:
         return [] if instance is None else list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+
+
+def report_dead_runs(project: Path, jobs_folder: Path) -> None:
+    """Report runs failed of which no process lives, and print which."""
+    with _existing(project) as instance:
+        for dead in [] if instance is None else end_dead_runs(instance, jobs_folder):
+            print(dead, flush=True)
 
 
 def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
@@ -165,5 +179,5 @@ def _existing(project: Path) -> Iterator[dg.DagsterInstance | None]:
     if not (home_of(project) / "dagster.yaml").exists():
         yield None
         return
-    with dg.DagsterInstance.from_config(str(ensure_home(project))) as instance:
+    with opened_instance(ensure_home(project)) as instance:
         yield instance

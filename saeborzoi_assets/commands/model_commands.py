@@ -113,7 +113,8 @@ def locus(
         len(os.sched_getaffinity(0)),
     ) as (figures, folder):
         rows = pd.read_parquet(folder / TABLE)
-    rows["name"] = rows["node"].map(tracks.names(Catalog(store.catalog), key)).fillna("")
+    names = tracks.names(Catalog(store.catalog), key)
+    rows["name"] = [names.get(node, "") for node in rows["node"].tolist()]
     strongest = tracks.strongest(rows, top)
     if as_json:
         print_json({**figures, "nodes": strongest.to_dict("records")})

@@ -13,7 +13,13 @@ from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.section import MAX_NODES
 from saeborzoi_assets.assets.feature_browser import write_list
-from saeborzoi_assets.commands.instance import Forgotten, forget, known_partitions, unfinished_runs
+from saeborzoi_assets.commands.instance import (
+    Forgotten,
+    forget,
+    known_partitions,
+    report_dead_runs,
+    unfinished_runs,
+)
 from saeborzoi_assets.plan import command_of, next_step
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep import cleaning
@@ -100,6 +106,7 @@ def remove(
     text = cleaning.removal_as_text(plan)
     if not for_good:
         return f"{text}\n{_DRY}"
+    report_dead_runs(project, store.jobs)
     runs = unfinished_runs(project, plan.owners)
     if runs:
         raise ComputeError(

@@ -18,14 +18,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import dagster as dg
-
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.commands.costs import Costs, plan_text
-from saeborzoi_assets.commands.instance import ensure_home
+from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
 from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
+from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
@@ -177,9 +176,10 @@ def run(
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
+    report_dead_runs(settings_file.parent, platform.store.jobs)
     costs = Costs.of(platform)
     outcome = Outcome()
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with opened_instance(home) as instance:
         instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)

@@ -17,6 +17,7 @@ from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.load import Settings
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import Step, next_step, project_steps
+from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.runs import UNFINISHED
 
@@ -25,6 +26,9 @@ TAG = "saeborzoi/automation"
 
 TRAINING = MAKER["sae"]
 """What the budget of GPU hours is for."""
+
+_MAX_KILLED = 10
+"""Runs of a step that lost their process, in a row: no attempts, but not for ever."""
 
 
 def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
@@ -58,6 +62,8 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
         context: dg.SensorEvaluationContext, platform: Platform
     ) -> dg.SensorResult | dg.SkipReason:
         settings = platform.settings
+        for dead in end_dead_runs(context.instance, platform.store.jobs):
+            context.log.warning(str(dead))
         if not in_hours(settings.automation.hours, datetime.now()):
             return dg.SkipReason(f"outside of the hours {settings.automation.hours}")
         busy = {
@@ -124,11 +130,19 @@ def _history(instance: dg.DagsterInstance, key: str, step: Step) -> Sequence[dg.
 def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: Step) -> str | None:
     """Why a step is not launched now, if it is not."""
     automation = platform.settings.automation
-    failures = 0
+    failures = killed = 0
     for run in _history(instance, key, step):
         if run.status != dg.DagsterRunStatus.FAILURE:
             break
-        failures += 1
+        if NO_PROCESS_TAG in run.tags:
+            killed += 1
+        else:
+            failures += 1
+    if killed >= _MAX_KILLED:
+        return (
+            f"{key}: {step.name} lost its process {killed} times in a row and is left; most likely "
+            "memory runs out: look at the machine's log. Then materialize that step by hand"
+        )
     if failures >= automation.max_attempts:
         return (
             f"{key}: {step.name} failed {failures} times and is left; the reason stands in its "

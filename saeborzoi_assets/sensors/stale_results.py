@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, within
 from saeborzoi.pipeline import ARTIFACTS, Artifact
 from saeborzoi_assets.assets import input_files
 from saeborzoi_resources.platform import Platform
@@ -60,6 +61,8 @@ def _fingerprint(platform: Platform, asset: Artifact, owner: str) -> str | None:
         files: str | None = platform.version_of(asset.name, owner).made_from["files"]
     except InputError:
         return "missing"
+    except StillReading:
+        raise
     except SaeBorzoiError:  # a layer or SAE that the settings no longer have
         return None
     return files
@@ -120,7 +123,11 @@ def sensor() -> dg.SensorDefinition:
     def compare_results_with_files(
         context: dg.SensorEvaluationContext, platform: Platform
     ) -> dg.SensorResult | dg.SkipReason:
-        stale = stale_results(platform)
+        try:
+            with within(SENSOR_S):
+                stale = stale_results(platform)
+        except StillReading as error:
+            return dg.SkipReason(str(error))
         cursor = json.dumps(stale, sort_keys=True)
         if cursor == context.cursor:
             return dg.SkipReason("as before")

@@ -6,11 +6,11 @@ job runs; nothing here knows what a stage does. No asset, no catalogue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 class Compute(Protocol):
     """Runs jobs and says how they ended."""
 
-    def run(self, context: Context, jobs: Sequence[Job]) -> list[Figures]:
+    def run(
+        self,
+        context: Context,
+        jobs: Sequence[Job],
+        catalogue: Catalogue | None = None,
+        lay_out: Callable[[], None] | None = None,
+    ) -> list[Figures]:
         """Run jobs of one stage and wait for all of them.
 
         Parameters
@@ -29,6 +35,12 @@ class Compute(Protocol):
             Dagster's context of the asset or op that asks.
         jobs
             Jobs of one stage, each with its own `job_id`.
+        catalogue
+            Called with the figures, while the jobs are still held. Only when it has returned do
+            their results count as taken: a training is not lost for a catalogue that is busy or a
+            process that is killed.
+        lay_out
+            Called once the jobs are held and before any starts: writes inputs that only they read.
 
         Returns
         -------

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 from dagster import DagsterExecutionInterruptedError
 
-from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi.worker import EXIT_INTERRUPTED
 from saeborzoi.worker import command as worker_command
@@ -51,7 +51,13 @@ class LocalCompute:
         self._jobs_folder = jobs_folder
         self._stage = stage
 
-    def run(self, context: Context, jobs: Sequence[Job]) -> list[Figures]:
+    def run(
+        self,
+        context: Context,
+        jobs: Sequence[Job],
+        catalogue: Catalogue | None = None,
+        lay_out: Callable[[], None] | None = None,
+    ) -> list[Figures]:
         """See `Compute.run`; jobs run one after another, each with its own threads."""
         run = DagsterRun(context)
         folders = [JobFolder(self._jobs_folder, job) for job in jobs]
@@ -59,10 +65,14 @@ class LocalCompute:
         with ExitStack() as claims:
             for folder in folders:
                 claims.enter_context(folder.claimed(run.run_id))
+            if lay_out is not None:
+                lay_out()
             for number, folder in enumerate(folders, start=1):
                 if len(folders) > 1:
                     run.say(f"job {number} of {len(folders)}: {folder.job.job_id}")
                 figures.append(self._finish(run, folder))
+            if catalogue is not None:
+                catalogue(figures)
             for folder in folders:
                 folder.take(run.root_run_id)
         return figures

@@ -19,8 +19,8 @@ from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.pipeline import STAGES
+from saeborzoi.settings.compute_sections import Profile
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Profile
 from saeborzoi.stages.preflight import versions
 from saeborzoi_resources.compute import Compute
 from saeborzoi_resources.compute.local import LocalCompute

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from dagster import Failure
 
 from saeborzoi.errors import MissingProgramError, SettingsError
-from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources import markdown
 from saeborzoi_resources.compute.folder import JobFolder
@@ -63,7 +63,13 @@ class SlurmCompute:
         self._stage = stage
         self._slurm = Slurm(settings.compute.ssh_host)
 
-    def run(self, context: Context, jobs: Sequence[Job]) -> list[Figures]:
+    def run(
+        self,
+        context: Context,
+        jobs: Sequence[Job],
+        catalogue: Catalogue | None = None,
+        lay_out: Callable[[], None] | None = None,
+    ) -> list[Figures]:
         """See `Compute.run`; a job that can be retried is submitted again, from its last state,
         up to the profile's `max_attempts`."""
         run = DagsterRun(context)
@@ -78,6 +84,8 @@ class SlurmCompute:
                 claims.enter_context(folder.claimed(run.run_id))
                 section = f"[compute.profile.{job.stage}]"
                 tasks.append(Task(folder, section, profile.max_attempts))
+            if lay_out is not None:
+                lay_out()
             try:
                 self._bring_to_end(run, tasks, submitter)
             except (MissingProgramError, SettingsError) as error:
@@ -85,6 +93,8 @@ class SlurmCompute:
             _raise_failures(tasks)
             accounting = self._accounting(tasks)
             figures = [task.figures(accounting) for task in tasks]
+            if catalogue is not None:
+                catalogue(figures)
             for task in tasks:
                 task.folder.take(run.root_run_id)
             for name in {task.submission for task in tasks} - {""}:

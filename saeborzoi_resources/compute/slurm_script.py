@@ -14,7 +14,7 @@ from pathlib import Path
 
 from saeborzoi.errors import SettingsError
 from saeborzoi.files import write_file
-from saeborzoi.settings.sections import Profile
+from saeborzoi.settings.compute_sections import Profile
 from saeborzoi.worker import command
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm_answers import limit_seconds

@@ -16,7 +16,7 @@ from typing import TypeVar
 from dagster import DagsterExecutionInterruptedError, Failure
 
 from saeborzoi.files import write_file
-from saeborzoi.settings.sections import Profile
+from saeborzoi.settings.compute_sections import Profile
 from saeborzoi_resources.compute.follow import DagsterRun, Follower
 from saeborzoi_resources.compute.slurm_answers import parent_of, read_submitted, task_of
 from saeborzoi_resources.compute.slurm_commands import NoAnswer, Refused, Slurm, SubmitLimit

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.rows import reseal
 from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import PartitionKeyError, StoreError
@@ -288,6 +289,7 @@ def _cut(folder: Path, nodes: Collection[int]) -> None:
         if pc.any(gone).as_py():
             with write_file(path) as temporary:
                 pq.write_table(table.filter(pc.invert(gone)), temporary)
+    reseal(folder)
 
 
 # -- in words --------------------------------------------------------------------------------

@@ -90,7 +90,8 @@ def _genome(path: Path, cache: Path | None, sizes: dict[str, int]) -> str:
 def _shards(layer: Layer, shard_set: ShardSet) -> str:
     from saeborzoi.activations.values import check_shards
 
-    folder, note = check_shards(layer, shard_set)
+    shards, windows = shard_set.folder_and_windows
+    folder, note = check_shards(shards, windows, n_channels=layer.n_channels, **layer.geometry)
     return (
         f"{len(folder.shards)} shards, {folder.n_sequences} sequences of {folder.n_positions} "
         f"positions, {folder.dtype}{f'; {note}' if note else ''}"

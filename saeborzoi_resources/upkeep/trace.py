@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from saeborzoi.catalog.scope import PROJECT
-from saeborzoi.errors import InputError
+from saeborzoi.errors import InputError, StoreError
+from saeborzoi.jobs.provenance import PROVENANCE, require_whole
 from saeborzoi.pipeline import ARTIFACTS, Artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi_resources.platform import Platform
 
-State = Literal["current", "stale", "rests on stale", "artifact gone", "not made", "unknown"]
+State = Literal[
+    "current", "stale", "rests on stale", "artifact gone", "artifact differs", "not made", "unknown"
+]
 _SHOWN_CHANGES = 6
 
 
@@ -34,7 +37,8 @@ class Link(NamedTuple):
     state
         ``current``; ``stale``: made from other code, settings, files or inputs than there are
         now; ``rests on stale``: itself as it should be, but an input is not; ``artifact gone``:
-        its rows stand, its files do not; ``not made``; ``unknown``: a file that it is made from
+        its rows stand, its files do not; ``artifact differs``: its files are damaged, or of another
+        result than its rows; ``not made``; ``unknown``: a file that it is made from
         is missing.
     reason
         What differs, empty where current.
@@ -180,6 +184,11 @@ def _state(
         return "artifact gone", "materialize it again", now.files
     if row["data_version"] not in [version.digest for version in versions]:
         return "stale", _difference(made_from, now.made_from), now.files
+    try:
+        if (Path(row["artifact"]) / PROVENANCE).exists():
+            require_whole(Path(row["artifact"]), row["data_version"], deep=False)
+    except StoreError as error:
+        return "artifact differs", str(error), now.files
     inputs = now.made_from["inputs"]
     rests_on = [
         link.asset if "stale" in link.state else f"{link.asset} ({link.state})"

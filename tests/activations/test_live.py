@@ -400,6 +400,16 @@ def test_paths_of_the_model_start_at_the_settings_file(folder: Path) -> None:
     assert other.model.loader == f"keras-h5:{folder}/m.h5"
 
 
+def test_windows_beyond_a_chromosome_are_refused(folder: Path) -> None:
+    write_bed(folder / "windows.bed", [("chr1", N_BP - WINDOW_BP + 1, "+")])
+    settings = settings_of(folder)
+    with (
+        pytest.raises(InputError, match=r"line 1: .* reaches beyond the chromosome of 6000 bp"),
+        plans_of(settings, settings.layer[0]),
+    ):
+        pass
+
+
 def test_the_whole_genome_but_what_is_masked(folder: Path) -> None:
     (folder / "mask.bed").write_text(f"chr1\t{FIRST_N}\t{LAST_N}\n")
     new = 'train = { windows = "genome", window_bp = 1000, mask = "mask.bed" }'

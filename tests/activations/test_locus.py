@@ -71,7 +71,8 @@ def test_the_model_computes_what_no_window_holds(
     module = model_of("padded").module
     with torch.no_grad(), one_thread():
         x = one_hot(np.frombuffer(letters.encode(), np.uint8))
-        layer = run_to(module, module.conv, x[None])[0].T[AROUND // 2 : AROUND // 2 + n]
+        conv = module.get_submodule("conv")
+        layer = run_to(module, conv, x[None])[0].T[AROUND // 2 : AROUND // 2 + n]
         value, node = sae.encode(layer)
         found = sae.activations(region)
     expected = torch.zeros(n, 48).scatter(1, node, value).numpy()

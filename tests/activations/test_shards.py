@@ -15,7 +15,6 @@ from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.activations.values import check_shards, require_plausible
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import read_windows
-from saeborzoi.settings.sections import Layer, ShardSet
 
 
 def write(path: Path, data: np.ndarray, name: str = "anything", **options: object) -> None:
@@ -23,12 +22,10 @@ def write(path: Path, data: np.ndarray, name: str = "anything", **options: objec
         file.create_dataset(name, data=data, **options)
 
 
-def layer_of(folder: Path, n_channels: int = 3, pad_bp: int = 0) -> Layer:
-    shard_set = ShardSet(shards=folder, windows=folder / "train_seqs.bed")
-    return Layer(
-        name="l", n_channels=n_channels, bp_per_position=2, pad_bp=pad_bp, seqlet_width_bp=14,
-        train=shard_set,
-    )  # fmt: skip
+def check(folder: Path, n_channels: int = 3, pad_bp: int = 0) -> tuple[ShardFolder, str | None]:
+    return check_shards(
+        folder, folder / "train_seqs.bed", n_channels=n_channels, bp_per_position=2, pad_bp=pad_bp
+    )
 
 
 @pytest.fixture
@@ -52,7 +49,7 @@ def test_order_is_numeric_and_the_last_shard_may_be_shorter(folder: Path) -> Non
 
 
 def test_published_windows_name_shard_and_row(folder: Path) -> None:
-    pieces = kept_pieces(ShardFolder.open(folder), layer_of(folder), layer_of(folder).train)
+    pieces = kept_pieces(ShardFolder.open(folder), folder / "train_seqs.bed", bp_per_position=2)
     assert pieces[:, :2].tolist() == [[2, 0], [0, 1], [0, 0], [1, 0], [1, 1]]
     assert pieces[:, 2:].tolist() == [[0, 6, i] for i in range(5)]
 
@@ -107,7 +104,7 @@ def test_shards_of_different_type(folder: Path) -> None:
 
 def test_channels_that_the_settings_do_not_expect(folder: Path) -> None:
     with pytest.raises(InputError, match="shards of 3 channels, the settings say 4"):
-        check_shards(layer_of(folder, n_channels=4), layer_of(folder).train)
+        check(folder, n_channels=4)
 
 
 def test_truncated_file(folder: Path) -> None:
@@ -177,33 +174,33 @@ def test_check_finds_a_bad_value_in_a_sampled_slab(folder: Path) -> None:
     data = np.full((2, 6, 3), np.nan, np.float16)
     write(folder / "activations_2.h5", data)
     with pytest.raises(InputError, match=r"activations_2\.h5"):
-        check_shards(layer_of(folder), layer_of(folder).train)
+        check(folder)
 
 
 def test_window_of_an_absent_shard(folder: Path) -> None:
     (folder / "activations_2.h5").unlink()
     with pytest.raises(InputError, match=r"line 5: shard 2, but .* has no activations_2\.h5"):
-        check_shards(layer_of(folder), layer_of(folder).train)
+        check(folder)
 
 
 def test_window_of_an_absent_row(folder: Path) -> None:
     bed = folder / "train_seqs.bed"
     bed.write_text(bed.read_text().replace("\t10\t0\n", "\t10\t1\n"))
     with pytest.raises(InputError, match="row 1 of shard 10, which has rows 0 to 0"):
-        check_shards(layer_of(folder), layer_of(folder).train)
+        check(folder)
 
 
 def test_plain_bed_with_another_number_of_lines(folder: Path) -> None:
     (folder / "train_seqs.bed").write_text("chr1\t0\t12\nchr1\t50\t62\n")
     with pytest.raises(InputError, match=r"2 windows, but the shards of .* hold 5 sequences"):
-        check_shards(layer_of(folder), layer_of(folder).train)
+        check(folder)
 
 
 def test_no_position_left_inside_the_windows(folder: Path) -> None:
     lines = ["\t0\t1\t2\tchunk_ind\tinner_ind", "0\tchr1\t20\t20\t0\t0"]
     (folder / "train_seqs.bed").write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError):
-        check_shards(layer_of(folder, pad_bp=6), layer_of(folder, pad_bp=6).train)
+        check(folder, pad_bp=6)
 
 
 def test_fingerprint_follows_the_data_and_not_the_place(folder: Path, tmp_path: Path) -> None:
@@ -438,10 +435,10 @@ def test_a_shard_of_nothing_but_zeros_is_refused_and_zeros_beside_values_are_not
 
 
 def test_shards_that_no_window_names_are_said(folder: Path) -> None:
-    assert check_shards(layer_of(folder), layer_of(folder).train)[1] is None
+    assert check(folder)[1] is None
     bed = folder / "train_seqs.bed"
     lines = bed.read_text().splitlines(keepends=True)
     bed.write_text("".join(lines[:-2]))  # those of shard 2
-    note = check_shards(layer_of(folder), layer_of(folder).train)[1]
+    note = check(folder)[1]
     assert note is not None
     assert "1 of 3 shards (activations_2.h5; 2 rows) stand in no line of train_seqs.bed" in note

@@ -23,7 +23,7 @@ genome = "genome.fa"
 name = "conv"
 n_channels = 2
 bp_per_position = 2
-seqlet_width_bp = 4
+seqlet_width_bp = 8
 train = { shards = "shards", windows = "windows.bed" }
 [[sae]]
 layer = "conv"
@@ -38,6 +38,7 @@ import dagster as dg
 import pandas as pd
 
 import saeborzoi
+from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.plan import next_step, steps
@@ -59,7 +60,12 @@ artifact.mkdir(parents=True)
 platform.catalog.replace(
     Made("seqlets", "run", "1", "v", artifact),
     Scope(hyperparameters=sae.key, nodes=(0, 1)),
-    {"seqlet": seqlets, "node_selection": selection},
+    {
+        name: frame.reindex(
+            columns=[c.name for c in TABLE[name].columns if c.name != "hyperparameters"]
+        )
+        for name, frame in (("seqlet", seqlets), ("node_selection", selection))
+    },
 )
 definitions = build_definitions(file)
 graph = definitions.resolve_asset_graph()

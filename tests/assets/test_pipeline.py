@@ -9,8 +9,12 @@ from pathlib import Path
 import dagster as dg
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.rebuild import rebuild
+from saeborzoi.catalog.schema import TABLES
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
@@ -115,7 +119,10 @@ def test_every_result_is_accounted_for(made: Project) -> None:
     made_rows = catalog.frame("SELECT * FROM materialization")
     assert made_rows["run_id"].str.len().gt(0).all()
     for artifact in set(made_rows["artifact"]):
-        documents = [Path(artifact) / name for name in ("provenance.json", "manifest.json")]
+        documents = [
+            made.platform.store.root / artifact / name
+            for name in ("provenance.json", "manifest.json")
+        ]
         assert any(document.is_file() for document in documents), artifact
     nodes = made_rows[made_rows["asset"] == "seqlets"]["node"]
     assert sorted(nodes) == list(range(N_NODES))
@@ -193,3 +200,19 @@ def test_a_store_that_cannot_be_written_is_refused(untouched: Project) -> None:
     message = failure_of(untouched.make("normalization_constants", "conv"))
     assert "cannot be written" in message
     assert "[project] store" in message
+
+
+@pytest.mark.slow
+def test_the_catalogue_of_a_whole_project_is_made_again_equal(
+    made: Project, tmp_path: Path
+) -> None:
+    store = tmp_path / "elsewhere"
+    shutil.copytree(made.platform.store.root, store)
+    (store / "catalog.duckdb").unlink()
+    copy = Catalog(store / "catalog.duckdb")
+    assert rebuild(copy).problems == ()
+    for table in TABLES:
+        order = list(table.key)
+        before = made.platform.catalog.whole(table.name).sort_values(order, ignore_index=True)
+        after = copy.whole(table.name).sort_values(order, ignore_index=True)
+        pd.testing.assert_frame_equal(before, after, obj=table.name)

@@ -17,7 +17,7 @@ from saeborzoi.errors import PartitionKeyError, SettingsError
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands import runner
 from saeborzoi_assets.commands.cli import main
-from saeborzoi_assets.commands.instance import home_of
+from saeborzoi_assets.commands.instance import ensure_home
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.lacking import Range
 from tests.assets.small_project import KEY, N_NODES, make_small_project
@@ -84,7 +84,7 @@ def test_a_run_makes_what_is_missing_or_stale_and_nothing_else(
     settings_file.write_text(settings_file.read_text() + "\n[embedding]\nn_clusters = 3\n")
     assert lacking(settings_file) == {"fan-in": 1, "pages": 1, "comparison": 1}
     assert [step for _, step in made(settings_file)][:2] == ["fan-in", "pages"]
-    with dg.DagsterInstance.from_config(str(home_of(settings_file.parent))) as instance:
+    with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:
         newest = instance.get_runs(limit=10)
         ran = [run for run in newest if run.tags.get("dagster/partition") == KEY][1]
     assert ran.asset_selection == {dg.AssetKey("umap_embedding")}
@@ -145,11 +145,12 @@ def test_a_run_that_is_stopped_leaves_nothing_started(
             break
     process.send_signal(number)
     said += process.stdout.readlines()
+    process.stdout.close()
     assert process.wait(timeout=120) == 130, "".join(said)
     text = "".join(said)
     assert "Traceback" not in text
     assert "go on with the same command" in text
-    with dg.DagsterInstance.from_config(str(home_of(settings_file.parent))) as instance:
+    with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:
         runs = instance.get_runs()
     assert {run.status for run in runs} == {
         dg.DagsterRunStatus.SUCCESS,

@@ -12,7 +12,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from saeborzoi.catalog import catalog as catalog_module
+from saeborzoi.catalog import access
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.schema import TABLES
 from saeborzoi.catalog.scope import Made, Scope
@@ -117,13 +117,14 @@ def test_a_missing_catalogue_says_what_to_do(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     path.write_bytes(b"not a database at all" * 1000)
-    with pytest.raises(CatalogError, match=r"catalog\.duckdb cannot be opened"):
+    with pytest.raises(CatalogError, match=r"is damaged.*catalogue rebuild`.*restore FILE"):
         Catalog(path).frame("SELECT 1")
 
 
-def test_a_reader_that_stays_makes_the_writer_name_the_lock(
+def test_a_result_waits_for_a_reader_that_stays_and_tells_who_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A forgotten shell must not cost a finished training; what can be asked again gives up."""
     catalog = Catalog(tmp_path / "catalog.duckdb")
     catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
     started = multiprocessing.get_context("spawn").Event()
@@ -131,17 +132,27 @@ def test_a_reader_that_stays_makes_the_writer_name_the_lock(
         target=_hold_open, args=(str(catalog.path), started), daemon=True
     )
     reader.start()
-    assert started.wait(30)
-    monkeypatch.setattr(catalog_module, "WRITER_PATIENCE_S", 0.3)
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if len(told) == 2:
+            reader.kill()
+
     try:
-        with pytest.raises(CatalogError, match="Close the program that has it open"):
-            catalog.replace(
-                _made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([1])}
-            )
+        assert started.wait(60)
+        monkeypatch.setattr(access, "WRITER_PATIENCE_S", 0.3)
+        monkeypatch.setattr(access, "TELL_S", 0.2)
+        with pytest.raises(CatalogError, match=rf"PID {reader.pid}.*nothing was written"):
+            catalog.remove(Scope(hyperparameters=KEY))
+        rows = {"node_embedding": _embedding([1])}
+        catalog.replace(_made(), Scope(hyperparameters=KEY), rows, tell)
     finally:
         reader.kill()
         reader.join()
-    assert catalog.rows("node_embedding", KEY)["node"].tolist() == [0]
+    assert all(f"PID {reader.pid}" in line and str(catalog.path) in line for line in told)
+    assert "is finished and kept" in told[0]
+    assert catalog.rows("node_embedding", KEY)["node"].tolist() == [1]
 
 
 @pytest.mark.slow

@@ -170,3 +170,60 @@ def test_a_view_that_says_another_thing_is_made_anew(old: Catalog) -> None:
         connection.execute("CREATE OR REPLACE VIEW sae_summary AS SELECT 1 AS wrong")
         connection.execute("COMMENT ON VIEW sae_summary IS 'of an earlier release'")
     assert "n_nodes_done" in old.whole("sae_summary")
+
+
+def test_artifacts_are_named_relative_to_the_store_wherever_it_was(tmp_path: Path) -> None:
+    """The first release named them by absolute paths: a store that was moved lost them."""
+    store = tmp_path / "moved"
+    store.mkdir()
+    then = "/old/saes/home/store"
+    with duckdb.connect(str(store / "catalog.duckdb")) as connection:
+        connection.execute(_VERSION_1.read_text())
+        connection.execute("DELETE FROM materialization")
+        for asset, partition, artifact in (
+            ("normalization_constants", "conv1d_1", "layers/conv1d_1/normalization_constants"),
+            ("trained_sae", KEY, f"saes/{KEY}/trained_sae"),
+            ("seqlets", f"{KEY}|n0003", f"saes/{KEY}/seqlets/n0003_abc"),
+            ("feature_browser", KEY, f"browser/{KEY}"),
+            ("sae_comparison", "project", "project/sae_comparison"),
+        ):
+            connection.execute(
+                "INSERT INTO materialization (asset, partition_key, artifact) VALUES (?, ?, ?)",
+                [asset, partition, f"{then}/{artifact}"],
+            )
+        connection.execute(
+            "UPDATE sae SET artifact = ? || hyperparameters || '/trained_sae'", [f"{then}/saes/"]
+        )
+    catalog = Catalog(store / "catalog.duckdb")
+    named = catalog.artifacts_made().set_index("asset")["artifact"].to_dict()
+    assert named == {
+        "normalization_constants": str(store / "layers/conv1d_1/normalization_constants"),
+        "trained_sae": str(store / f"saes/{KEY}/trained_sae"),
+        "seqlets": str(store / f"saes/{KEY}/seqlets/n0003_abc"),
+        "feature_browser": str(store / f"browser/{KEY}"),
+        "sae_comparison": str(store / "project/sae_comparison"),
+    }
+    assert catalog.rows("sae", KEY)["artifact"].tolist() == [f"saes/{KEY}/trained_sae"]
+    store.rename(tmp_path / "again")
+    (path,) = Catalog(tmp_path / "again" / "catalog.duckdb").artifacts("trained_sae", KEY)
+    assert path == tmp_path / "again" / "saes" / KEY / "trained_sae"
+
+
+def test_only_what_the_transaction_replaced_is_removed(tmp_path: Path) -> None:
+    """A batch that another run has written and not yet catalogued is nobody's to remove."""
+    catalog = Catalog(tmp_path / "catalog.duckdb")
+    folder = tmp_path / "saes" / KEY / "seqlets"
+    batches = {name: folder / name for name in ("n0-1_a", "n0_b", "n5_being_written", "n1_c")}
+    for batch in batches.values():
+        batch.mkdir(parents=True)
+
+    def record(name: str, nodes: tuple[int, ...]) -> None:
+        made = Made("seqlets", "run", "1", "v", batches[name])
+        catalog.replace(made, Scope(hyperparameters=KEY, nodes=nodes), {})
+
+    record("n0-1_a", (0, 1))
+    record("n0_b", (0,))
+    assert all(batch.exists() for batch in batches.values()), "node 1 stands on the first"
+    record("n1_c", (1,))
+    assert sorted(entry.name for entry in folder.iterdir()) == ["n0_b", "n1_c", "n5_being_written"]
+    assert set(catalog.artifacts("seqlets", KEY)) == {batches["n0_b"], batches["n1_c"]}

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import Compute
 
@@ -39,14 +39,18 @@ def tiny_settings(**compute: Any) -> Settings:
 
 
 def in_run(
-    instance: dg.DagsterInstance, compute: Compute, jobs: Sequence[Job], **arguments: Any
+    instance: dg.DagsterInstance,
+    compute: Compute,
+    jobs: Sequence[Job],
+    catalogue: Catalogue | None = None,
+    **arguments: Any,
 ) -> list[Figures]:
     """Run jobs as an asset does; what `Compute.run` raised is raised here."""
     got: list[Figures] = []
 
     @dg.asset
     def heavy(context: dg.AssetExecutionContext) -> None:
-        got.extend(compute.run(context, jobs))
+        got.extend(compute.run(context, jobs, catalogue))
 
     dg.materialize([heavy], instance=instance, **arguments)
     return got

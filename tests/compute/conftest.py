@@ -19,6 +19,9 @@ from saeborzoi_resources.compute import slurm_task
 from tests.compute.compute_helpers import HERE, tiny_settings
 from tests.compute.slurm_cluster import Cluster, running_cluster, why_not
 
+collect_ignore = ["celery_project.py", "dagster_host.py"]
+"""Programs that tests start: they read their environment when they are imported."""
+
 
 @pytest.fixture(autouse=True)
 def _little_is_late(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from saeborzoi.jobs.job import Job
+from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi_resources.compute import make_compute
 from saeborzoi_resources.compute.folder import JobFolder
@@ -125,6 +125,27 @@ def test_asked_again_it_is_made_again_but_not_for_the_same_run(
     job.output.unlink()
     in_run(instance, compute("touch"), [job], tags={"dagster/root_run_id": root})
     assert job.output.exists()
+
+
+def test_a_result_is_taken_only_once_it_is_catalogued(
+    instance: dg.DagsterInstance, compute: Callable[[str], LocalCompute], make_job: MakeJob
+) -> None:
+    """A training was lost where the catalogue could not be written after it, or a kill came."""
+    local, job = compute("count"), make_job("a", 3)
+    runs: list[str] = []
+
+    def catalogue(figures: list[Figures]) -> None:
+        runs.append(str(figures[0]["compute"]))
+        if len(runs) == 1:
+            raise OSError("the catalogue is held")
+
+    with pytest.raises(OSError, match="is held"):
+        in_run(instance, local, [job], catalogue)
+    in_run(instance, local, [job], catalogue)
+    assert "finished earlier; its result is taken" in event_messages(instance)
+    assert runs[0] == runs[1], "the same result, not made again"
+    in_run(instance, local, [job], catalogue)
+    assert runs[2] != runs[1], "taken, so that it is made again when asked for again"
 
 
 def test_two_runs_for_one_partition(

@@ -27,8 +27,8 @@ def data_at(folder: Path) -> TrainingData:
     torch.set_num_threads(1)
     plans = []
     for name in ("train", "validation"):
-        shard_set = SMALL.shard_set(folder / name)
-        shards = ShardFolder.open(shard_set.shards)  # type: ignore[arg-type]
-        plans.append(SlabPlan(shards, kept_pieces(shards, SMALL.layer(shard_set), shard_set)))
+        path, windows = SMALL.shard_set(folder / name).folder_and_windows
+        shards = ShardFolder.open(path)
+        plans.append(SlabPlan(shards, kept_pieces(shards, windows, bp_per_position=1)))
     maxima = channel_max(plans[0].source).used
     return TrainingData(plans[0], plans[1], maxima, plans[0].source.identity()["data_fingerprint"])

@@ -17,7 +17,8 @@ import torch
 from saeborzoi.jobs.job import Job
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Data, Project, Training
+from saeborzoi.settings.sae_sections import Training
+from saeborzoi.settings.sections import Data, Project
 from saeborzoi.stages import normalization_constants
 from saeborzoi.worker import command
 from tests.sae.small_known import SMALL

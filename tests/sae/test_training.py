@@ -26,7 +26,7 @@ from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Training
+from saeborzoi.settings.sae_sections import Training
 from tests.sae.small_known import SMALL, data_in
 
 SHORT = Training(n_positions=60_000, batch_size=500, validate_every_positions=20_000, buffer_mb=1)

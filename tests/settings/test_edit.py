@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
@@ -57,6 +58,9 @@ def _write(folder: Path, text: str) -> Path:
         (_HEAD + _GRID).replace("\n", "\r\n"),
         (_HEAD + _GRID).replace("]\n\n#", "]\n#"),
         _HEAD + _GRID + '\n[[sae]]\nlayer = "conv1d_1"\nexpansion = 2\n# the end\n',
+        _HEAD.replace("[data]", '[[ "sae" ]] # first\nlayer="conv1d_1"\n[data]'),
+        _HEAD + _GRID.rstrip("\n"),
+        _HEAD + '[training]\nn_epochs = 2\n[[sae]]\nlayer = "conv1d_1" # the only one',
     ],
 )
 def test_the_file_gains_one_block_and_keeps_every_byte(tmp_path: Path, text: str) -> None:
@@ -80,6 +84,20 @@ def test_a_comment_that_introduces_the_next_table_stays_before_it(tmp_path: Path
     assert "next table\n[training]" in path.read_text()
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("between", ["\n\n# how", "\n# how", "\n", "\n\n\n"])
+def test_the_block_stands_by_itself(tmp_path: Path, newline: str, between: str) -> None:
+    before = _HEAD + '\n[[sae]]\nlayer = "conv1d_1"'
+    after = "\n[training]\nn_epochs = 2\n"
+    path = _write(tmp_path, (before + between + after).replace("\n", newline))
+    block = add_sae(path, _NEW).replace(newline, "\n")
+    assert block.startswith("[[sae]]\nlayer")
+    written = path.read_bytes().decode().replace(newline, "\n")
+    assert "\r" not in written
+    gap = "" if between.startswith("\n\n") or (between + after).startswith("\n\n") else "\n"
+    assert written == f"{before}\n\n{block}{gap}{between}{after}"
+
+
 def test_variant_and_recipe_are_written_where_not_the_usual_ones(tmp_path: Path) -> None:
     path = _write(tmp_path, _HEAD)
     block = add_sae(path, make_hyperparameters(layer="conv1d_1", recipe="published"))
@@ -96,6 +114,48 @@ def test_links_and_rights_of_the_file_stay(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o600
     assert sorted(os.listdir(tmp_path)) == ["dagster_project.toml", "link.toml"]
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is a mount of its own: nothing can be renamed to it."""
+
+    def refused(source: object, target: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(target))
+
+    monkeypatch.setattr(os, "replace", refused)
+
+
+@pytest.mark.usefixtures("mounted")
+def test_a_file_that_is_mounted_by_itself_is_written_in_place(tmp_path: Path) -> None:
+    path = _write(tmp_path, _HEAD + _GRID)
+    inode = path.stat().st_ino
+    block = add_sae(path, _NEW)
+    assert path.stat().st_ino == inode
+    assert path.read_text() == (_HEAD + _GRID).replace("]\n\n#", f"]\n\n{block}\n\n#")
+    assert _NEW in load_settings(path).wanted()
+    assert os.listdir(tmp_path) == ["dagster_project.toml"]
+
+
+@pytest.mark.usefixtures("mounted")
+def test_a_disk_that_is_full_leaves_a_mounted_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path, _HEAD + _GRID)
+    synced = os.fsync
+    mounted = path.stat().st_ino
+
+    def full_once(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == mounted:
+            monkeypatch.setattr(os, "fsync", synced)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_once)
+    with pytest.raises(SettingsError, match=r"mounted by itself .*No space left") as caught:
+        add_sae(path, _NEW)
+    assert "seed = 3" in str(caught.value)
+    assert path.read_text() == _HEAD + _GRID
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from saeborzoi.errors import PartitionKeyError, SettingsError
 from saeborzoi.settings.load import find_settings_file, load_settings
-from saeborzoi.settings.sections import Motifs, Training
+from saeborzoi.settings.sae_sections import Training
+from saeborzoi.settings.sections import Motifs
 
 _GOOD = """
 [project]

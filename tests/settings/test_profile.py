@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saeborzoi.settings.sections import Profile
+from saeborzoi.settings.compute_sections import Profile
 
 
 @pytest.mark.parametrize(

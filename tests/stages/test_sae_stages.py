@@ -21,7 +21,8 @@ from saeborzoi.sae.checkpoint import export_published, load_checkpoint, save_che
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Data, Project, SaeGrid, Training
+from saeborzoi.settings.sae_sections import SaeGrid, Training
+from saeborzoi.settings.sections import Data, Project
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from tests.sae.small_known import SMALL
 
@@ -271,8 +272,13 @@ def test_published_constants_are_imported(settings: Settings, tmp_path: Path) ->
 def test_an_sae_is_not_used_with_other_constants(
     made: dict[str, dict[str, object]], settings: Settings, tmp_path: Path
 ) -> None:
-    (tmp_path / "channel_max.json").write_text(json.dumps({str(i): 1.0 for i in range(32)}))
+    path = tmp_path / "known_max.json"
+    path.write_text(json.dumps({str(i): 1.0 for i in range(32)}))
+    layer = settings.layer[0].model_copy(update={"channel_max": path})
+    other = settings.model_copy(update={"layer": (layer,)})
+    output = tmp_path / "constants"
+    normalization_constants.run(job_of(other, "normalization_constants", output=output))
     job = job_of(settings, "top_activations")
-    inputs = {**job.inputs, "normalization_constants": tmp_path}
+    inputs = {**job.inputs, "normalization_constants": output}
     with pytest.raises(InputError, match="made for other normalization constants"):
         top_activations.run(job.model_copy(update={"inputs": inputs}))

@@ -108,7 +108,7 @@ def test_an_sae_in_a_job_of_several_is_refused(project: Project) -> None:
 def test_nothing_goes_where_the_catalogue_cannot_be_read(project: Project) -> None:
     before = project.files()
     project.catalog.path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(CatalogError, match="cannot be opened"):
+    with pytest.raises(CatalogError, match="is damaged"):
         project.plan()
     project.catalog.path.unlink()
     with pytest.raises(CatalogError, match="there is no catalogue"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import duckdb
 import pytest
 from filelock import FileLock
 
@@ -35,8 +36,8 @@ def test_what_stands_is_no_orphan_whatever_its_age(project: Project) -> None:
 
 
 def test_artifacts_without_rows_are_found_whole_or_by_batch(project: Project) -> None:
-    batch = project.store.batch(KEY, "seqlets", [0, 1], "new")
-    old = project.store.batch(KEY, "seqlets", [0, 1], "old")
+    batch = project.store.batch(KEY, "seqlets", [0, 1], "new", "run")
+    old = project.store.batch(KEY, "seqlets", [0, 1], "old", "run")
     for folder in (batch, old):
         project.put(folder / "seqlet.parquet")
     project.put(project.store.sae_artifact(KEY, "jaccard_matrix") / "table.parquet")
@@ -56,7 +57,7 @@ def test_artifacts_without_rows_are_found_whole_or_by_batch(project: Project) ->
 
 
 def test_an_artifact_that_a_running_job_fills_is_no_orphan(project: Project) -> None:
-    project.put(project.store.batch(KEY, "seqlets", [0, 1, 2, 3], "v") / "part.parquet")
+    project.put(project.store.batch(KEY, "seqlets", [0, 1, 2, 3], "v", "run") / "part.parquet")
     name = f"saes/{KEY}/seqlets"
     assert name in project.leftovers()
     with FileLock(project.store.jobs / f"seqlets-{KEY}-n0000-n0003.0a1b2c3d-0123" / "lock"):
@@ -109,11 +110,20 @@ def test_work_is_left_while_a_job_or_result_may_need_it(project: Project) -> Non
     assert f"work/{KEY}" not in project.leftovers()
 
 
-def test_a_catalogue_of_another_store_makes_no_orphans(project: Project, tmp_path: Path) -> None:
+def test_a_store_that_was_moved_has_the_same_artifacts(project: Project, tmp_path: Path) -> None:
+    before = orphans(project.store, project.catalog)
     project.store.root.rename(tmp_path / "moved")
     moved = Store(tmp_path / "moved")
+    after = orphans(moved, Catalog(moved.catalog))
+    assert after.lost == before.lost == ()
+    assert len(after.leftovers) == len(before.leftovers)
+
+
+def test_artifacts_of_another_store_make_no_orphans(project: Project) -> None:
+    with duckdb.connect(str(project.catalog.path)) as connection:
+        connection.execute("UPDATE materialization SET artifact = '/elsewhere/' || artifact")
     with pytest.raises(StoreError, match="set \\[project\\] store to where the artifacts lie"):
-        orphans(moved, Catalog(moved.catalog))
+        orphans(project.store, project.catalog)
 
 
 def test_removing_orphans_removes_them_only(project: Project) -> None:
@@ -139,7 +149,7 @@ def test_the_command_for_orphans_keeps_until_told(project: Project) -> None:
 
 def test_nothing_is_an_orphan_where_the_catalogue_cannot_be_read(project: Project) -> None:
     project.catalog.path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(CatalogError, match="cannot be opened"):
+    with pytest.raises(CatalogError, match="is damaged"):
         project.leftovers()
     project.catalog.path.unlink()
     with pytest.raises(CatalogError, match="there is no catalogue"):

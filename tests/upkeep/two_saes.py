@@ -80,7 +80,7 @@ class Project:
 
     def batch(self, key: str, asset: str, nodes: Sequence[int], tables: Sequence[str]) -> Path:
         """A catalogued batch of nodes: two rows a node in each table's file."""
-        folder = self.store.batch(key, asset, nodes, "v")
+        folder = self.store.batch(key, asset, nodes, "v", "run")
         folder.mkdir(parents=True, exist_ok=True)
         for table in tables:
             frame = pd.DataFrame({"node": np.repeat(np.asarray(nodes, np.int32), 2), "x": 0.5})

@@ -1,0 +1,162 @@
+"""Making the catalogue again from the artifacts of the store, and copies of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from saeborzoi.catalog import access
+from saeborzoi.catalog.access import connected, writing
+from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.rows import RECORD, Record, put_materialization, put_rows, read_record
+from saeborzoi.catalog.scope import fitted
+from saeborzoi.catalog.tables import make_tables
+from saeborzoi.errors import CatalogError, StoreError
+from saeborzoi.files import fsync, write_file
+from saeborzoi.jobs.provenance import PROVENANCE
+
+_PLACES = ("layers/*/*", "saes/*/*", "saes/*/*/*", "project/*", "browser/*")
+
+
+class Rebuilt(NamedTuple):
+    """What a catalogue was made of: artifacts, rows, what could not be read, and the name that the
+    former file has now (None where there was none)."""
+
+    n_artifacts: int
+    n_rows: int
+    problems: tuple[str, ...]
+    former: Path | None
+
+
+def rebuild(catalog: Catalog) -> Rebuilt:
+    """Make the catalogue again from the artifacts alone; the former file is kept beside it.
+
+    Raises
+    ------
+    CatalogError
+        Where another process writes into it and does not let go.
+    """
+    root = catalog.path.parent
+    new = root / f".catalog.{secrets.token_hex(6)}.duckdb"
+    with writing(catalog.path, "rebuilding it", access.WRITER_PATIENCE_S):
+        records, problems = _records(root)
+        n_rows = 0
+        try:
+            with connected(new, read_only=False, patience_s=0) as connection:
+                connection.execute("BEGIN")
+                make_tables(connection)
+                for record in records:
+                    tables = {
+                        name: fitted(name, frame.drop(columns=_own(record), errors="ignore"),
+                                     record.scope)
+                        for name, frame in record.tables.items()
+                    }  # fmt: skip
+                    put_rows(connection, record.scope, tables)
+                    put_materialization(
+                        connection, record.made, record.artifact, record.scope, record.n_rows,
+                        record.made_at,
+                    )  # fmt: skip
+                    n_rows += sum(map(len, tables.values()))
+                connection.execute("COMMIT")
+                connection.execute("CHECKPOINT")
+            former = _put_in_place(new, catalog.path)
+        finally:
+            for left in (new, Path(f"{new}.wal")):
+                left.unlink(missing_ok=True)
+    return Rebuilt(len(records), n_rows, tuple(problems), former)
+
+
+def _own(record: Record) -> list[str]:
+    """Columns that the scope fills in."""
+    names = ("layer", "hyperparameters")
+    return [name for name in names if getattr(record.scope, name) is not None]
+
+
+def _records(root: Path) -> tuple[list[Record], list[str]]:
+    """Records of the store's artifacts in the order in which they were catalogued."""
+    records, problems = [], []
+    for folder in _artifacts(root):
+        if not (folder / RECORD).exists():
+            problems.append(
+                f"{folder}: has no record of its rows (an earlier release made it, or it was never "
+                "catalogued); make it again where it is wanted"
+            )
+            continue
+        try:
+            records.append(read_record(folder, root))
+        except (StoreError, KeyError, TypeError, ValueError) as error:
+            problems.append(str(error))
+    return sorted(records, key=lambda record: record.made_at), problems
+
+
+def _artifacts(root: Path) -> Iterator[Path]:
+    for place in _PLACES:
+        for folder in sorted(root.glob(place)):
+            if folder.name.startswith("."):
+                continue
+            if (folder / RECORD).exists() or (folder / PROVENANCE).exists():
+                yield folder
+
+
+def _put_in_place(new: Path, path: Path) -> Path | None:
+    """Put a database in the catalogue's place; what was there is kept under another name."""
+    former = None
+    if path.exists():
+        former = path.with_name(f"{path.name}.before-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        os.rename(path, former)
+        log = Path(f"{path}.wal")
+        if log.exists():
+            os.rename(log, f"{former}.wal")
+    os.rename(new, path)
+    fsync(path.parent)
+    return former
+
+
+def backup(catalog: Catalog, file: Path) -> None:
+    """Copy the catalogue, whole and with its last write, while nobody writes.
+
+    Raises
+    ------
+    CatalogError
+        Where there is none, it is damaged, or somebody has it open.
+    """
+    if not catalog.path.exists():
+        raise CatalogError(f"there is no catalogue at {catalog.path}, so there is nothing to copy")
+    patience_s = access.WRITER_PATIENCE_S
+    with writing(catalog.path, "copying it", patience_s):
+        with connected(catalog.path, read_only=False, patience_s=patience_s) as connection:
+            connection.execute("CHECKPOINT")
+        with write_file(file) as temporary:
+            shutil.copyfile(catalog.path, temporary)
+
+
+def restore(catalog: Catalog, file: Path) -> Path | None:
+    """Put a copy in the catalogue's place; returns the name that the former file has now.
+
+    Raises
+    ------
+    CatalogError
+        Where the copy cannot be read as a catalogue; nothing is changed then.
+    """
+    if not file.is_file():
+        raise CatalogError(f"{file}: no such file; name one that `saeborzoi catalogue backup` made")
+    new = catalog.path.parent / f".catalog.{secrets.token_hex(6)}.duckdb"
+    try:
+        with write_file(new) as temporary:
+            shutil.copyfile(file, temporary)
+        with Catalog(new).read() as connection:
+            for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                # a damaged block is found only where it is read
+                connection.execute(f"SELECT count(COLUMNS(*)) FROM {name}").fetchall()
+        with writing(catalog.path, "bringing a copy back", access.WRITER_PATIENCE_S):
+            return _put_in_place(new, catalog.path)
+    except CatalogError as error:
+        raise CatalogError(str(error).replace(str(new), str(file))) from error
+    finally:
+        for left in (new, *(Path(f"{new}{end}") for end in (".wal", ".lock", ".holder"))):
+            left.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""Opening a project's Dagster instance, and what to do where its files are damaged."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from saeborzoi.errors import StoreError
+
+_DAMAGE = ("malformed", "not a database", "no such table", "disk I/O error")
+_COSTS = {
+    "history": "Dagster forgets past runs, which partitions show as made and which SAEs have one; "
+    "results, catalogue and `saeborzoi trace` keep theirs, and the automation adds the SAEs again",
+    "schedules": "sensors forget where they were and whether they were switched off",
+    "dagster.yaml": "it is written anew with the defaults; what was set in it is lost",
+}
+"""What may be moved away, and what that costs."""
+
+
+@contextlib.contextmanager
+def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of a folder.
+
+    Raises
+    ------
+    StoreError
+        Where its files are damaged: which may be moved away, and what that costs.
+    """
+    import sqlalchemy.exc
+
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            yield instance
+    except sqlalchemy.exc.DatabaseError as error:
+        if not any(word in str(error) for word in _DAMAGE):
+            raise
+        raise _damaged(home, error) from error
+    except dg.DagsterInvalidConfigError as error:
+        raise _damaged(home, error) from error
+    except Exception as error:
+        # of Dagster's YAML reader, which is no dependency of ours
+        if type(error).__module__.partition(".")[0] != "yaml":
+            raise
+        raise _damaged(home, error) from error
+
+
+def _damaged(home: Path, error: Exception) -> StoreError:
+    reason = str(error).splitlines()[0]
+    costs = "; ".join(f"{name}: {cost}" for name, cost in _COSTS.items())
+    return StoreError(
+        f"{home}: Dagster's own files are damaged ({reason}). The store is not touched. Fix: move "
+        f"away what is damaged, which costs: {costs}"
+    )
