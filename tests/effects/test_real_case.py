@@ -22,7 +22,7 @@ from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sections import Training
+from saeborzoi.settings.sae_sections import Training
 
 TRACKS = ("MAX", "FOXA1", "JUND")
 R, RECOVERED = (0.97, 0.96, 0.94), (0.92, 0.91, 0.88)
