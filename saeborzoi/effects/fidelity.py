@@ -28,7 +28,7 @@ from saeborzoi.effects.statistics import (
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.models.layer import LayerGeometry, run_to
-from saeborzoi.models.model import SequenceModel
+from saeborzoi.models.model import SequenceModel, same_weights
 from saeborzoi.models.splice import Replace, Splice
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.split import reconstruction, split, without_channel_max
@@ -82,12 +82,12 @@ def fidelity(
     geometry: LayerGeometry,
     sae: SparseAutoencoder,
     batches: Iterable[Batch],
+    trained_on: str | None = None,
     progress: Progress = silent,
 ) -> Fidelity:
     """Fidelity of an SAE on some sequences.
 
-    Predictions are reduced on the model's device, none is kept. That the SAE was trained on this
-    model's activations is the caller's to check (`model.same_weights`).
+    Predictions are reduced on the model's device, none is kept.
 
     Parameters
     ----------
@@ -98,13 +98,18 @@ def fidelity(
     batches
         Sequences, for validation others than those of training; gone through twice. With targets
         in all of them or in none.
+    trained_on
+        Fingerprint of the model on whose activations the SAE was trained, see
+        `saeborzoi.sae.data_fit.model_of`; None where that is not known, as of shards.
 
     Raises
     ------
     InputError
-        Where the SAE does not fit the layer, targets do not fit the outputs, there is nothing to
-        go through, or predictions are not finite.
+        Where the model has other weights than `trained_on`, the SAE does not fit the layer, targets
+        do not fit the outputs, there is nothing to go through, or predictions are not finite.
     """
+    if trained_on is not None:
+        same_weights(model, trained_on, "the SAE")
     if sae.n_channels != geometry.n_channels:
         raise InputError(
             f"an SAE on {sae.n_channels} channels, but layer {geometry.module} has "

@@ -17,6 +17,9 @@ from saeborzoi.models.model import Scale
 
 _CONSTANT = 1e-13
 """A standard deviation below this share of the mean is rounding of a constant."""
+_NOTHING = 1e-12
+"""A loss that an ablation raises by less, relatively, is the rounding of float64 sums; what is real
+may be small, as near the model's outputs a loss rises with the square of the change."""
 _SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1, and rates from 0, before their logarithm."""
 
@@ -159,7 +162,7 @@ def recovered(ablated: float, spliced: float, model: float) -> float:
     0.75
     """
     cost = ablated - model
-    return (ablated - spliced) / cost if cost > _SMALLEST * max(abs(model), _SMALLEST) else np.nan
+    return (ablated - spliced) / cost if cost > _NOTHING * abs(model) else np.nan
 
 
 def _by_track(values: Tensor) -> Tensor:

@@ -231,6 +231,9 @@ def test_what_cannot_be_measured_is_refused() -> None:
         fidelity(model, geometry, random_sae(), iter(batches()))
     with pytest.raises(InputError, match="no sequences"):
         fidelity(model, geometry, random_sae(), [])
+    fidelity(model, geometry, random_sae(), batches(2), model.fingerprint)
+    with pytest.raises(InputError, match="the SAE belongs to a model with the fingerprint 0123"):
+        fidelity(model, geometry, random_sae(), batches(2), "0123")
     broken = random_sae()
     broken.decoder_weight.data[:] = torch.nan
     with pytest.raises(InputError, match="holds NaN or infinity; fix the SAE"):

@@ -92,6 +92,7 @@ def test_log_scales() -> None:
 def test_an_ablation_that_costs_nothing_recovers_nothing() -> None:
     assert recovered(2.0, 1.0, 1.0) == 1
     assert recovered(2.0, 3.0, 1.0) == -1
+    assert recovered(1 + 1e-8, 1 + 0.25e-8, 1.0) == pytest.approx(0.75, abs=1e-6)
     assert math.isnan(recovered(1.0, 1.0, 1.0))
     assert math.isnan(recovered(0.0, 0.0, 0.0))
     assert math.isnan(recovered(0.5, 0.7, 1.0))
