@@ -9,10 +9,14 @@ import pytest
 import torch
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.catalog.store import Store
 from saeborzoi.demo.network import one_thread
 from saeborzoi.errors import InputError
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.models.layer import one_hot, run_to
 from saeborzoi.project.sae import Sae
+from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.load import load_settings
 from tests.models.nets import model_of
@@ -46,12 +50,17 @@ def sae(tmp_path: Path) -> Sae:
     (tmp_path / "windows.bed").write_text("chr1\t0\t1000\nchr1\t3001\t4001\n")
     (tmp_path / "dagster_project.toml").write_text(_SETTINGS)
     settings = load_settings(tmp_path)
-    sae = Sae(settings, Catalog(tmp_path / "catalog.duckdb"), settings.wanted()[0].key)
+    sae = Sae(settings, Catalog(Store(settings.project.store).catalog), settings.wanted()[0].key)
     network = SparseAutoencoder(12, 48, 3)
     generator = torch.Generator().manual_seed(0)
     for parameter in network.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator)
     sae.model = network.requires_grad_(False)
+    folder = tmp_path / "store" / "saes" / sae.key / "trained_sae"
+    with write_artifact(folder, "v", {}) as temporary:
+        save_checkpoint(network, temporary)
+    made = Made("trained_sae", "run", "1", "v", folder)
+    sae.catalog.replace(made, Scope(hyperparameters=sae.key), {})
     return sae
 
 

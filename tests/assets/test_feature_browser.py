@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.assets import feature_browser
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
@@ -43,12 +45,9 @@ def platform(tmp_path: Path) -> Platform:
     """A project whose catalogue and decoder are made, all but its pages."""
     (tmp_path / "dagster_project.toml").write_text(SETTINGS)
     platform = Platform(settings_file=str(tmp_path / "dagster_project.toml"))
-    made = make(
-        N_NODES,
-        n_seqlets=12,
-        n_channels=32,
-        folder=platform.store.sae_artifact(KEY, "trained_sae"),
-    )
+    trained = platform.store.sae_artifact(KEY, "trained_sae")
+    with write_artifact(trained, "v", {}) as folder:
+        made = make(N_NODES, n_seqlets=12, n_channels=32, folder=folder)
     (tmp_path / "known.meme").write_text(
         "MEME version 4\n\nALPHABET= ACGT\n"
         + "".join(
@@ -127,8 +126,7 @@ def test_made_again_the_pages_are_the_same_but_for_their_time_and_run(platform):
 
 
 def test_without_a_trained_sae_it_says_what_to_materialize(platform):
-    (platform.store.sae_artifact(KEY, "trained_sae") / "sae.safetensors").unlink()
-    platform.store.sae_artifact(KEY, "trained_sae").rmdir()
+    shutil.rmtree(platform.store.sae_artifact(KEY, "trained_sae"))
     result = materialize(platform)
     assert not result.success
     event = next(event for event in result.all_events if event.is_step_failure)
