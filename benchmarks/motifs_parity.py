@@ -1,10 +1,14 @@
 """Built-in motif discovery against recorded MEME runs: the same motifs, the same E-values, and the
 ratio of CPU time. With --scaling, what a second core brings to a batch of nodes instead.
 
-    python benchmarks/motifs_parity.py CASE [SET ...] [--scaling NODES]
+    python benchmarks/motifs_parity.py CASE [CASE ...] [--sets SET ...] [--orders 3] [--meme PATH]
+    python benchmarks/motifs_parity.py CASE --scaling NODES
 
 CASE is a folder with `truth.json` (per set: MEME's motifs with width, sites, llr, log10 of the
-E-value, matrix; `meme_cpu`: wall s, CPU s, peak KiB of that run) and `sets/<set>.fa`. Asserts
+E-value, matrix; `meme_cpu`: wall s, CPU s, peak KiB of that run) and `sets/<set>.fa`. The sets go
+through what the stage runs, evidence and suspects included. Each is searched again with its
+sequences in other orders, which must change nothing. With --meme that program runs on each set, and
+the ratio is to its CPU time here; else to the recorded one, taken on another machine. Asserts
 nothing about time; compiling the loops is not counted.
 """
 
@@ -12,22 +16,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import re
+import resource
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from saeborzoi.motifs.discovery import discover
-from saeborzoi.motifs.engine.builtin import Motif, find_motifs
-from saeborzoi.motifs.properties import aligned_correlation, consensus
-from saeborzoi.motifs.sequences import encode, letter_frequencies
+from saeborzoi.motifs.properties import aligned_correlation, as_matrix
 from saeborzoi.settings.sections import Motifs
 
 LOG10_E = np.log10(0.05)
@@ -37,74 +43,144 @@ ROUNDS = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", type=Path)
-    parser.add_argument("sets", nargs="*", help="some of the sets; all where left out")
+    parser.add_argument("cases", type=Path, nargs="+")
+    parser.add_argument("--sets", nargs="+", help="some of the sets; all where left out")
+    parser.add_argument("--orders", type=int, default=1, help="further orders of the sequences")
+    parser.add_argument("--meme", help="run this program beside")
     parser.add_argument("--scaling", type=int, metavar="NODES")
     arguments = parser.parse_args()
     if arguments.scaling:
-        scaling(arguments.case, arguments.scaling)
+        scaling(arguments.cases[0], arguments.scaling)
         return
-    truth = json.loads((arguments.case / "truth.json").read_text())
-    names = arguments.sets or sorted(truth)
-    search(arguments.case, names[0])  # compiles
+    search(planted_word())  # compiles
+    beside = "MEME run here" if arguments.meme else "MEME as recorded on another machine"
+    print(f"{processor()}; ratios of CPU time to {beside}")
+    for case in arguments.cases:
+        report(case, arguments)
+
+
+def report(case: Path, arguments: argparse.Namespace) -> None:
+    """Print a case's table."""
+    truth = json.loads((case / "truth.json").read_text())
+    names = [name for name in sorted(truth) if not arguments.sets or name in arguments.sets]
     print(
+        f"\n### {case.name}\n\n"
         "| set | CPU s | MEME CPU s | ratio | motif | MEME: width, sites, log10 E "
-        "| here: width, sites, log10 E | r |\n|---|---|---|---|---|---|---|---|"
+        "| here: width, sites, log10 E | suspect | r |\n|---|---|---|---|---|---|---|---|---|"
     )
     seconds: dict[str, float] = {}
-    ratios, differences, matched, false, n_significant = [], [], 0, 0, 0
+    ratios, differences, matched, n_significant, n_only, moved = [], [], 0, 0, 0, 0
     for name in names:
+        texts = sequences_of(case, name)
         begun = time.process_time()
-        found = search(arguments.case, name)
+        motifs = search(texts)
         seconds[name] = time.process_time() - begun
-        reference = float(truth[name]["meme_cpu"].split()[1])
+        reference = cpu_of_meme(arguments.meme, case, name) or float(
+            truth[name]["meme_cpu"].split()[1]
+        )
         ratios.append(reference / seconds[name])
-        longest = longest_of(arguments.case, name)
-        real = [m for m in truth[name]["motifs"] if not artefact(m, longest)]
-        real = [m for m in real if m["log10_evalue"] < LOG10_E]
-        left = list(range(len(found)))
-        for number, motif in enumerate(real):
+        generator = np.random.default_rng(0)
+        for _ in range(arguments.orders):
+            moved += not same(motifs, search([texts[i] for i in generator.permutation(len(texts))]))
+        lead = f"| {name} | {seconds[name]:.2f} | {reference:.1f} | {ratios[-1]:.0f} "
+        left = motifs[motifs["log10_e_value"] < LOG10_E]
+        for number, motif in enumerate(truth[name]["motifs"]):
+            if motif["log10_evalue"] >= LOG10_E or artefact(motif, texts):
+                continue
             n_significant += 1
-            best, r = nearest(np.array(motif["matrix"]), found, left)
-            own = found[best]
-            left.remove(best)
-            log10_e = own.log_e_value / np.log(10)
-            width = len(own.counts)
-            good = abs(width - motif["width"]) <= 1 and r > 0.99 and log10_e < LOG10_E
-            matched += good
-            if number == 0:
-                differences.append(abs(log10_e - motif["log10_evalue"]))
+            row, r = nearest(np.array(motif["matrix"]), left)
+            cells = "| | |"
+            if row is not None:
+                good = abs(row.width_bp - motif["width"]) <= 1 and r > 0.99
+                matched += good
+                left = left.drop(row.Index) if good else left
+                cells = f"{facts(row)} | {r:.4f}{'' if good else ' *'} |"
+                if number == 0:
+                    differences.append(row.log10_e_value - motif["log10_evalue"])
             print(
-                f"| {name} | {seconds[name]:.2f} | {reference:.1f} | {ratios[-1]:.0f} "
-                f"| {motif['consensus']} | {motif['width']}, {motif['sites']}, "
-                f"{motif['log10_evalue']:.1f} | {width}, {own.n_sites}, {log10_e:.1f} "
-                f"| {r:.4f}{'' if good else ' *'} |"
+                f"{lead}| {motif['consensus']} | {motif['width']}, {motif['sites']}, "
+                f"{motif['log10_evalue']:.1f} | {cells}"
             )
-        for other in left:
-            log10_e = found[other].log_e_value / np.log(10)
-            if log10_e < LOG10_E:
-                false += 1
-                own = found[other]
-                print(
-                    f"| {name} | | | | none | | {consensus(own.counts / own.n_sites)}: "
-                    f"{len(own.counts)}, {own.n_sites}, {log10_e:.1f} | * |"
-                )
+        for row in left.itertuples():
+            n_only += pd.isna(row.suspect)
+            print(f"{lead}| {row.consensus} | | {facts(row)} | |")
+    n_orders = len(names) * arguments.orders
+    worse, better = max(0.0, *differences), max(0.0, *(-d for d in differences))
     print(
-        f"\n{matched} of {n_significant} significant motifs found, width ±1 and r > 0.99; "
-        f"{false} motifs significant here only\n"
-        f"median |Δ log10 E| of first motifs {statistics.median(differences):.2f}, "
-        f"largest {max(differences):.2f}\n"
+        f"\n{matched} of {n_significant} significant motifs found, width ±1 and r > 0.99 "
+        f"(* if not); {n_only} motifs significant here only\n"
+        f"first motifs: median |Δ log10 E| {statistics.median(map(abs, differences)):.2f}, "
+        f"worse by {worse:.2f} and better by {better:.2f} at most\n"
+        f"{moved} of {n_orders} other orders of the sequences give another result\n"
         f"CPU time: MEME's / here = {statistics.mean(ratios):.0f} on average, "
         f"{min(ratios):.0f}-{max(ratios):.0f}\n"
     )
     print("| seqlet width | CPU s a node | " + " | ".join(f"{n:,} nodes, 2 cores" for n in NODES))
     print("|---|---|" + "---|" * len(NODES))
     for width in (14, 18, 26, 34):
-        own_seconds = [s for name, s in seconds.items() if re.match(rf"w{width}_", name)]
-        if own_seconds:
-            mean = statistics.mean(own_seconds)
+        of_width = [s for name, s in seconds.items() if re.match(rf"w{width}_", name)]
+        if of_width:
+            mean = statistics.mean(of_width)
             minutes = " | ".join(f"{n * mean / 2 / 60:.1f} min" for n in NODES)
             print(f"| {width} | {mean:.2f} | {minutes} |")
+
+
+def facts(row: Any) -> str:
+    return (
+        f"{row.width_bp}, {row.n_sites}, {row.log10_e_value:.1f} "
+        f"| {'' if pd.isna(row.suspect) else row.suspect}"
+    )
+
+
+def processor() -> str:
+    """Its name as Linux has it."""
+    try:
+        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()
+
+
+def cpu_of_meme(program: str | None, case: Path, name: str) -> float | None:
+    """CPU seconds of MEME on a set, None where no program is given."""
+    if program is None:
+        return None
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    options = ["-dna", "-nmotifs", "2", "-text", "-nostatus"]
+    subprocess.run(
+        [program, str(case / "sets" / f"{name}.fa"), *options], check=True, capture_output=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def planted_word() -> list[str]:
+    generator = np.random.default_rng(0)
+    return [
+        "".join(generator.choice(list("ACGT"), 6)) + "TGATAAGA"[: 8 - i % 2] + "ACGT"[: 2 + i % 2]
+        for i in range(40)
+    ]
+
+
+def search(texts: list[str]) -> pd.DataFrame:
+    """The motifs of one node that has these seqlets, as the stage finds them."""
+    seqlets = pd.DataFrame(
+        {
+            "node": 0,
+            "rank": np.arange(len(texts)),
+            "activation": np.linspace(2, 1, len(texts)),
+            "sequence": texts,
+        }
+    )
+    return discover(seqlets, Motifs())
+
+
+def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
+    columns = ["consensus", "n_sites", "log10_e_value", "suspect"]
+    return a[columns].equals(b[columns]) and all(
+        np.array_equal(as_matrix(x), as_matrix(y))
+        for x, y in zip(a["matrix"], b["matrix"], strict=True)
+    )
 
 
 def scaling(case: Path, n_nodes: int) -> None:
@@ -133,7 +209,7 @@ def scaling(case: Path, n_nodes: int) -> None:
 
 
 def find(seqlets: pd.DataFrame, threads: int) -> None:
-    discover(seqlets, Motifs(device="cpu"), "scaling", threads=threads)
+    discover(seqlets, Motifs(), threads=threads)
 
 
 def find_apart(pool: ProcessPoolExecutor, halves: list[pd.DataFrame]) -> None:
@@ -173,40 +249,25 @@ def sequences_of(case: Path, name: str) -> list[str]:
     return [line for line in lines if not line.startswith(">")]
 
 
-def longest_of(case: Path, name: str) -> int:
-    return max(map(len, sequences_of(case, name)))
+def artefact(motif: dict[str, Any], texts: list[str]) -> bool:
+    """MEME's: as wide as all sequences, with all of them as sites."""
+    return len({motif["width"], *map(len, texts)}) == 1 and motif["sites"] == len(texts)
 
 
-def artefact(motif: dict[str, float], longest: int) -> bool:
-    """MEME's: as wide as the sequences, with all of them as sites."""
-    return motif["width"] == longest and motif["sites"] == 1000
-
-
-def search(case: Path, name: str) -> list[Motif]:
-    sequences = encode(sequences_of(case, name))
-    return find_motifs(
-        sequences,
-        letter_frequencies(sequences),
-        n_motifs=2,
-        min_width=8,
-        max_width=min(50, int(sequences.lengths.max())),
-        both_strands=False,
-        seed=0,
-    )
-
-
-def nearest(matrix: np.ndarray, found: list[Motif], left: list[int]) -> tuple[int, float]:
-    """The motif of `left` that is most like `matrix`, and Pearson r over the aligned columns."""
-    scored = []
-    for i in left:
-        own = found[i].counts / found[i].n_sites
-        overlap = max(5, min(len(own), len(matrix)) - 1)
-        _, offset = aligned_correlation(matrix, own, overlap)
-        low, high = max(0, offset), min(len(matrix), offset + len(own))
-        r = np.corrcoef(matrix[low:high].ravel(), own[low - offset : high - offset].ravel())[0, 1]
-        scored.append((float(r), i))
-    r, i = max(scored)
-    return i, r
+def nearest(matrix: np.ndarray, motifs: pd.DataFrame) -> tuple[Any, float]:
+    """The motif that is most like `matrix` (None where there is none), and Pearson r over the
+    aligned columns."""
+    best, best_r = None, -2.0
+    for row in motifs.itertuples():
+        other = as_matrix(row.matrix)
+        overlap = max(5, min(len(other), len(matrix)) - 1)
+        _, offset = aligned_correlation(matrix, other, overlap)
+        low, high = max(0, offset), min(len(matrix), offset + len(other))
+        pair = matrix[low:high].ravel(), other[low - offset : high - offset].ravel()
+        r = float(np.corrcoef(*pair)[0, 1])
+        if r > best_r:
+            best, best_r = row, r
+    return best, best_r
 
 
 if __name__ == "__main__":

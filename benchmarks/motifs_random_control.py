@@ -38,7 +38,7 @@ def main() -> None:
     seqlets = random_seqlets(arguments)
     settings = Motifs(strands=arguments.strands)
     begun = time.process_time()
-    motifs = discover(seqlets, settings, "random", threads=arguments.threads)
+    motifs = discover(seqlets, settings, threads=arguments.threads)
     seconds = (time.process_time() - begun) / arguments.nodes
     databases = load_databases(Data(genome=arguments.fasta).motif_sources)
     matches = match(motifs, databases, threads=arguments.threads)
@@ -51,7 +51,7 @@ def main() -> None:
         f"places, {len(motifs)} motifs, {seconds:.2f} CPU s a node\n\n"
         "| step | motifs left |\n|---|---|\n"
         f"| E < {settings.max_e_value} | {low_e.sum()} |\n"
-        f"| and no artefact (low complexity, CpG) | {motifs['is_significant'].sum()} |\n"
+        f"| and not suspect (repeat, low complexity, ...) | {motifs['is_significant'].sum()} |\n"
         f"| and a known motif matches | {len(known)} |\n"
         f"| enriched {MIN_ODDS_RATIO:g}-fold over both controls, {MAX_FDR:.0%} FDR "
         f"| {len(supported)} |\n"

@@ -27,9 +27,9 @@ from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES, TrainingRecipe
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sae_sections import Training
 from saeborzoi.settings.sections import Layer, ShardSet
 
 SMALL = KnownDictionary(n_channels=128, n_features=256, n_active=8)
@@ -83,7 +83,7 @@ def hg38(case: Path) -> TrainingData:
 def table(
     data: TrainingData,
     topk: float,
-    settings: Training,
+    settings: Schedule,
     seeds: int,
     rows: list[str],
     known: KnownDictionary | None = None,
@@ -134,7 +134,7 @@ def main() -> None:
     torch.set_num_threads(1)
     known, topk = (KnownDictionary(), 0.05) if options.full else (SMALL, 0.094)
     n_positions, batch_size = (3_000_000, 4096) if options.full else (400_000, 1024)
-    settings = Training(
+    settings = Schedule(
         n_positions=n_positions, batch_size=batch_size, buffer_mb=256,
         validate_every_positions=10**9,
     )  # fmt: skip
@@ -145,7 +145,7 @@ def main() -> None:
     if options.case:
         print("\nhg38 case\n")
         # of so few positions the product makes smaller batches
-        own = settings.model_copy(update={"batch_size": None}) if options.full else settings
+        own = dataclasses.replace(settings, batch_size=None) if options.full else settings
         table(hg38(options.case), 0.05, own, options.seeds, options.rows)
 
 

@@ -19,9 +19,9 @@ from saeborzoi.activations.normalization import channel_max
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.demo.known_dictionary import KnownDictionary
 from saeborzoi.sae.evaluation import evaluate
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sae_sections import Training
 from saeborzoi.settings.sections import Layer, ShardSet
 
 N_POSITIONS = 16_384
@@ -72,7 +72,7 @@ def main() -> None:
             if options.learning_rate:
                 fields["learning_rate"] = options.learning_rate
             h = Hyperparameters.model_validate(fields)
-            settings = Training(
+            settings = Schedule(
                 n_positions=options.positions, batch_size=4096, validate_every_positions=10**9
             )
             loop = TrainingLoop(data, settings, threads=options.threads)

@@ -1,5 +1,5 @@
 """The errors that a user can cause. Every message names the thing, what was seen, what is
-needed and how to mend it. Nothing else belongs here."""
+needed and how to fix it. Nothing else belongs here."""
 
 from __future__ import annotations
 

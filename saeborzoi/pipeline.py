@@ -143,7 +143,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "meme_motifs",
-        code_version="2",
+        code_version="3",
         grain="node",
         step="nodes",
         inputs=("seqlets",),
@@ -167,7 +167,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
@@ -208,7 +208,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="pages",
         inputs=(

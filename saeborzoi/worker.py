@@ -2,7 +2,7 @@
 
 ``python -m saeborzoi.worker <job.json>`` writes ``result.json`` beside the document, whole and
 last; whoever started it believes nothing else. Exit codes: 0 done, 2 a `SaeBorzoiError` (its
-message says how to mend it), 75 interrupted with its state saved (run the same job again),
+message says how to fix it), 75 interrupted with its state saved (run the same job again),
 1 anything else, with the traceback in the log. Where the job goes and how its end is told apart
 belongs to `saeborzoi_resources.compute`.
 

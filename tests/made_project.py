@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.worker import find_stage
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
@@ -24,8 +24,19 @@ OTHER = KEY.removesuffix("s0") + "s1"
 class _Here:
     """Stages run in this process: what starts them is tested elsewhere."""
 
-    def run(self, context: dg.AssetExecutionContext, jobs: Sequence[Job]) -> list[Figures]:
-        return [find_stage(job.stage)(job, lambda *_: None) for job in jobs]
+    def run(
+        self,
+        context: dg.AssetExecutionContext,
+        jobs: Sequence[Job],
+        catalogue: Catalogue | None = None,
+        lay_out: Callable[[], None] | None = None,
+    ) -> list[Figures]:
+        if lay_out is not None:
+            lay_out()
+        figures = [find_stage(job.stage)(job, lambda *_: None) for job in jobs]
+        if catalogue is not None:
+            catalogue(figures)
+        return figures
 
 
 class _PlatformHere(Platform):

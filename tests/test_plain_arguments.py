@@ -12,6 +12,8 @@ from saeborzoi.motifs.matching import match
 from saeborzoi.nodes.embedding import embed_nodes
 from saeborzoi.nodes.overlaps import annotation_overlaps
 from saeborzoi.nodes.seqlets import make_seqlets
+from saeborzoi.sae.schedule import Schedule
+from saeborzoi.settings.sae_sections import Training
 from saeborzoi.settings.sections import Embedding, Matching, Overlaps, Section, Selection
 
 
@@ -30,3 +32,9 @@ def test_defaults_are_those_of_the_settings(
     parameters = inspect.signature(function).parameters
     taken = {name: parameters[name].default for name in section.model_fields}
     assert taken == section().model_dump()
+
+
+def test_defaults_of_a_training_are_those_of_the_settings() -> None:
+    assert Schedule(**Training().schedule) == Schedule()
+    chosen = dict.fromkeys(Training().schedule, 7)
+    assert Schedule(**Training(**chosen).schedule) == Schedule(**chosen)

@@ -122,7 +122,8 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "engine": text(row["engine"]),
             "bits": number(row["information_content_bits"]),
             "palindrome": is_true(row["is_palindrome"]),
-            "artefact": text(row["artefact"]),
+            "suspect": text(row["suspect"]),
+            "n_effective": number(row["n_effective_sites"]),
             "odds": numbers(
                 row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes")
             ),

@@ -121,10 +121,10 @@ def _motif_columns(tables: SaeTables, motif_of: dict[int, int]) -> dict[str, Any
     flags: list[list[str]] = [[] for _ in range(n)]
     for row in tables["motif"].to_dict("records"):
         node = int(row["node"])
-        artefact = text(row["artefact"])
+        suspect = text(row["suspect"])
         # beside a motif that counts, a suspect one says nothing about the node
-        if artefact and node not in motif_of and artefact not in flags[node]:
-            flags[node].append(artefact)
+        if suspect and node not in motif_of and suspect not in flags[node]:
+            flags[node].append(suspect)
         if motif_of.get(node) != row["motif"]:
             continue
         consensus[node] = text(row["consensus"])

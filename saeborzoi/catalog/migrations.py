@@ -87,8 +87,14 @@ def _relative_artifacts(connection: duckdb.DuckDBPyConnection) -> None:
             )
 
 
+def _suspect_motifs(connection: duckdb.DuckDBPyConnection) -> None:
+    """3 to 4: `artefact` of `motif` becomes `suspect`."""
+    connection.execute("ALTER TABLE motif RENAME COLUMN artefact TO suspect")
+
+
 STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {
     1: _owner_and_node,
     2: _relative_artifacts,
+    3: _suspect_motifs,
 }
 """Version to the step that leads to the next one."""

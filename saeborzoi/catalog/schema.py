@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
@@ -161,14 +161,20 @@ TABLES = (
         ("consensus", "VARCHAR", "IUPAC consensus"),
         ("width_bp", "INTEGER", "width in bp"),
         ("n_sites", "INTEGER", "sites that the matrix was made from"),
+        ("n_effective_sites", "DOUBLE", "sites, those of near-identical seqlets counted once"),
         ("llr", "DOUBLE", "log-likelihood ratio in nats"),
         ("log10_e_value", "DOUBLE", "log10 of the E-value; log10 as E-values underflow"),
-        ("is_significant", "BOOLEAN", "E-value below the setting, and no artefact"),
+        ("is_significant", "BOOLEAN", "E-value below the setting, and not suspect"),
         ("matrix", "DOUBLE[][]", "position probability matrix, width x 4, order A C G T"),
         ("engine", "VARCHAR", "builtin, meme or streme, with its version"),
         ("information_content_bits", "DOUBLE", "total information content in bits"),
         ("is_palindrome", "BOOLEAN", "equals its reverse complement"),
-        ("artefact", "VARCHAR", "why the motif is suspect (low_complexity, cpg, ...), or NULL"),
+        (
+            "suspect",
+            "VARCHAR",
+            "composition, repeat, few_sites, low_complexity or cpg: what the motif likely is; "
+            "or NULL",
+        ),
         ("odds_ratio", "DOUBLE", "occurrence in seqlets against shuffled seqlets"),
         ("odds_ratio_low", "DOUBLE", "lower end of its 95 % confidence interval"),
         ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),

@@ -40,7 +40,8 @@ VIEWS = {
     "node_summary": """
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
-               m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value, m.artefact,
+               m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
+               m.n_effective_sites, m.suspect, m.suspect AS artefact,
                v.is_supported, v.fdr, v.family_id,
                t.database, t.target_id, t.target_name, t.target_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,

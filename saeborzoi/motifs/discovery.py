@@ -1,19 +1,18 @@
-"""Motif discovery over nodes: which engine, on threads or, with the built-in engine, on a GPU.
+"""Motif discovery over nodes: which engine, on threads.
 
-A node's motifs depend on its own seqlets, the settings and a seed from its identity; never on the
-other nodes of the batch, their order, the number of threads or the device.
+A node's motifs depend on its own seqlets and the settings; never on a seed, the order of the
+seqlets' sequences, the other nodes of the batch or the number of threads.
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,20 +20,15 @@ from numpy.typing import NDArray
 
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.motifs import properties
-from saeborzoi.motifs.engine.lockstep import gpu_for, in_lockstep
-from saeborzoi.motifs.engine.search_data import Steps, run
-from saeborzoi.motifs.evidence import node_evidence
+from saeborzoi.motifs.engine.copies import copy_weights
+from saeborzoi.motifs.evidence import NodeEvidence, independent_sites, node_evidence
 from saeborzoi.motifs.meme import run_program
 from saeborzoi.motifs.programs import find_program, program_version
 from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
-from saeborzoi.settings.hyperparameters import derived_seed
 from saeborzoi.settings.sections import Motifs
 
-if TYPE_CHECKING:
-    from saeborzoi.motifs.engine.batched import BatchedExecutor
-
-_NODES_ON_GPU = 128
-"""Nodes of a batch on a GPU, at most; their tables take 2 MB each."""
+MIN_ODDS_RATIO_LOW = 1.5
+"""Odds against shuffled seqlets, lower end of the interval, that clear a motif of few letters."""
 MAX_WIDTH = 50
 """Widest motif where the settings leave it out, MEME's default."""
 
@@ -44,6 +38,7 @@ MOTIF_COLUMNS: dict[str, str] = {
     "consensus": "str",
     "width_bp": "int32",
     "n_sites": "int32",
+    "n_effective_sites": "float64",
     "llr": "float64",
     "log10_e_value": "float64",
     "is_significant": "bool",
@@ -51,7 +46,7 @@ MOTIF_COLUMNS: dict[str, str] = {
     "engine": "str",
     "information_content_bits": "float64",
     "is_palindrome": "bool",
-    "artefact": "str",
+    "suspect": "str",
     "odds_ratio": "float64",
     "odds_ratio_low": "float64",
     "odds_ratio_high": "float64",
@@ -69,8 +64,7 @@ class NodeMotifs(NamedTuple):
     rows
         One dictionary a motif, keys of `MOTIF_COLUMNS`.
     seconds
-        CPU seconds of this thread; wall seconds of an external program, or of a batch on a GPU
-        divided by its nodes.
+        CPU seconds of this thread; wall seconds of an external program.
     """
 
     node: int
@@ -102,7 +96,6 @@ def scans_both_strands(settings: Motifs) -> bool:
 def discover(
     seqlets: pd.DataFrame,
     settings: Motifs,
-    key: str,
     genome: Path | None = None,
     threads: int = 1,
     progress: Progress = silent,
@@ -115,12 +108,10 @@ def discover(
         Columns node, rank, activation, sequence (and more, unused), any order of rows.
     settings
         Engine and its options.
-    key
-        Partition key of the SAE, from which each node's seed derives.
     genome
         FASTA for `background = "genome"`.
     threads
-        Nodes at once; where a GPU searches, threads for what is left to the CPU.
+        Nodes at once.
 
     Returns
     -------
@@ -131,14 +122,12 @@ def discover(
     ------
     MissingProgramError
         Where an external engine cannot be run.
-    SettingsError
-        Where a GPU is asked for and there is none.
     InputError
         Where a seqlet holds other letters than A, C, G, T.
     """
     n_nodes = seqlets["node"].nunique()
     found = []
-    for done, node in enumerate(discover_nodes(seqlets, settings, key, genome, threads), 1):
+    for done, node in enumerate(discover_nodes(seqlets, settings, genome, threads), 1):
         found.append(node)
         progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
     return motif_frame(found)
@@ -147,7 +136,6 @@ def discover(
 def discover_nodes(
     seqlets: pd.DataFrame,
     settings: Motifs,
-    key: str,
     genome: Path | None = None,
     threads: int = 1,
     stop: threading.Event | None = None,
@@ -162,39 +150,25 @@ def discover_nodes(
         from saeborzoi.motifs.background import genome_frequencies
 
         background = genome_frequencies(genome)
-    searches = (
-        _search(node, rows, settings, key, background, engine)
+    wall = settings.engine != "builtin"
+    tasks = (
+        partial(_timed, node, rows, settings, background, engine, wall)
         for node, rows in seqlets.groupby("node", sort=True)
     )
-    n_nodes = seqlets["node"].nunique()
-    device = gpu_for(settings.device, n_nodes) if settings.engine == "builtin" else None
     # the engine's heavy loops release the interpreter's lock (or run in another process)
     with ThreadPoolExecutor(max(threads, 1)) as workers:
-        if device is None:
-            wall = settings.engine != "builtin"
-            alone = (partial(_alone, search, wall) for search in searches)
-            yield from _in_parallel(alone, workers, threads, stop)
-            return
-        from saeborzoi.motifs.engine.batched import BatchedExecutor
-
-        executor = BatchedExecutor(device)
-        size = min(_NODES_ON_GPU, -(-n_nodes // 2))
-        batches = iter(lambda: list(itertools.islice(searches, size)), [])
-        together = (partial(_together, batch, executor, workers) for batch in batches)
-        # two batches: while the GPU answers one, the threads work on the other
-        with ThreadPoolExecutor(2) as pair:
-            yield from _in_parallel(together, pair, 1, stop)
+        yield from _in_parallel(tasks, workers, threads, stop)
 
 
 def _in_parallel(
-    tasks: Iterable[Callable[[], list[NodeMotifs]]],
+    tasks: Iterable[Callable[[], NodeMotifs]],
     pool: ThreadPoolExecutor,
     n_ahead: int,
     stop: threading.Event | None,
 ) -> Iterator[NodeMotifs]:
     """Nodes of tasks as they are done; at most `n_ahead` more are begun than have to be waited
     for, and none once `stop` is set."""
-    running: set[Future[list[NodeMotifs]]] = set()
+    running: set[Future[NodeMotifs]] = set()
     for task in tasks:
         if stop is not None and stop.is_set():
             break
@@ -202,25 +176,9 @@ def _in_parallel(
         if len(running) > n_ahead:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                yield from future.result()
+                yield future.result()
     for future in running:
-        yield from future.result()
-
-
-def _alone(search: Steps[NodeMotifs], wall: bool) -> list[NodeMotifs]:
-    clock = time.perf_counter if wall else time.thread_time
-    begun = clock()
-    found = run(search)
-    return [found._replace(seconds=clock() - begun)]
-
-
-def _together(
-    searches: list[Steps[NodeMotifs]], executor: BatchedExecutor, workers: ThreadPoolExecutor
-) -> list[NodeMotifs]:
-    begun = time.perf_counter()
-    found = in_lockstep(searches, executor.answer, workers)
-    seconds = (time.perf_counter() - begun) / len(found)
-    return [node._replace(seconds=seconds) for node in found]
+        yield future.result()
 
 
 def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
@@ -230,31 +188,54 @@ def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
     return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})
 
 
-def _search(
+def _timed(
     node: Any,
     rows: pd.DataFrame,
     settings: Motifs,
-    key: str,
     background: NDArray[np.float64] | None,
     engine: str,
-) -> Steps[NodeMotifs]:
-    """One node from its seqlets to its motifs, in steps; who takes them fills in `seconds`."""
+    wall: bool,
+) -> NodeMotifs:
+    clock = time.perf_counter if wall else time.thread_time
+    begun = clock()
+    motifs = _node_motifs(node, rows, settings, background, engine)
+    return NodeMotifs(int(node), motifs, clock() - begun)
+
+
+def _node_motifs(
+    node: Any,
+    rows: pd.DataFrame,
+    settings: Motifs,
+    background: NDArray[np.float64] | None,
+    engine: str,
+) -> list[dict[str, Any]]:
+    """One node from its seqlets to the rows of its motifs."""
     rows = rows.sort_values("rank")
     sequences = encode(rows["sequence"].tolist())
-    seed = derived_seed(key, int(node), "motifs")
     both = scans_both_strands(settings)
     if background is None:
         background = letter_frequencies(sequences, both)
+    weights = np.ones(sequences.lengths.size)
+    if settings.near_identical == "once":
+        weights = copy_weights(sequences, both)
     if settings.engine == "builtin":
-        motifs = yield from _builtin(sequences, settings, background, seed)
+        motifs = _builtin(sequences, settings, background, weights)
     else:
-        motifs = run_program(rows["sequence"].tolist(), settings, background, seed)
+        motifs = run_program(rows["sequence"].tolist(), settings, background)
     result = []
     activation = rows["activation"].to_numpy(float)
     for number, motif in enumerate(motifs, 1):
-        artefact = _artefact(motif, sequences, number)
+        n_effective = motif.n_effective_sites
+        if n_effective is None:
+            n_effective = independent_sites(
+                motif.matrix, motif.n_sites, sequences, background, both, weights
+            )
+        counted = weights if n_effective < motif.n_sites else np.ones_like(weights)
         evidence = node_evidence(
-            motif.matrix, motif.n_sites, sequences, activation, background, both, seed
+            motif.matrix, motif.n_sites, sequences, activation, background, both, counted
+        )
+        suspect = motif.suspect or _suspect(
+            motif, n_effective, sequences, settings, number, evidence
         )
         result.append(
             {
@@ -263,54 +244,79 @@ def _search(
                 "consensus": properties.consensus(motif.matrix),
                 "width_bp": len(motif.matrix),
                 "n_sites": motif.n_sites,
+                "n_effective_sites": n_effective,
                 "llr": motif.llr,
                 "log10_e_value": motif.log10_e_value,
                 "is_significant": bool(
-                    artefact is None and motif.log10_e_value < np.log10(settings.max_e_value)
+                    suspect is None and motif.log10_e_value < np.log10(settings.max_e_value)
                 ),
                 "matrix": motif.matrix.tolist(),
                 "engine": engine,
                 "information_content_bits": properties.information_content(motif.matrix),
                 "is_palindrome": properties.is_palindrome(motif.matrix),
-                "artefact": artefact,
+                "suspect": suspect,
                 **evidence._asdict(),
             }
         )
-    return NodeMotifs(int(node), result, 0.0)
+    return result
 
 
 def _builtin(
-    sequences: Sequences, settings: Motifs, background: NDArray[np.float64], seed: int
-) -> Steps[list[Found]]:
-    from saeborzoi.motifs.engine.builtin import search
+    sequences: Sequences,
+    settings: Motifs,
+    background: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> list[Found]:
+    from saeborzoi.motifs.engine.builtin import find_motifs
 
     longest = int(sequences.lengths.max())
     widest = min(settings.max_width or MAX_WIDTH, longest)
     if longest < settings.min_width or sequences.lengths.size < 2:
         return []
-    motifs = yield from search(
+    motifs = find_motifs(
         sequences,
         background,
         n_motifs=settings.n_motifs,
         min_width=settings.min_width,
         max_width=max(widest, settings.min_width),
         both_strands=settings.strands == "both",
-        seed=seed,
+        max_e_value=settings.max_e_value,
+        min_sites=settings.min_sites,
+        weights=weights,
         keep_table=settings.background == "genome",
     )
     return [
-        Found(m.counts / m.n_sites, m.n_sites, m.llr, m.log_e_value / np.log(10)) for m in motifs
-    ]
+        Found(
+            m.counts / m.n_sites, m.n_sites, m.llr, m.log_e_value / np.log(10),
+            m.n_effective_sites, m.suspect,
+        )
+        for m in motifs
+    ]  # fmt: skip
 
 
-def _artefact(motif: Found, sequences: Sequences, number: int) -> str | None:
-    """Why a motif is suspect.
+def _suspect(
+    motif: Found,
+    n_effective_sites: float,
+    sequences: Sequences,
+    settings: Motifs,
+    number: int,
+    evidence: NodeEvidence,
+) -> str | None:
+    """Why a motif is suspect although its engine did not say so.
 
     A motif as wide as its sequences with all of them as sites is MEME's known artefact where it
-    is not the first (its sites are erased ones), and mere composition where it says little.
+    is not the first: its sites are erased ones. Low complexity is no fault where the motif is
+    clearly more frequent than in shuffled seqlets, which are as rich in its letters.
     """
-    if properties.is_full_width(motif.matrix, motif.n_sites, sequences.lengths):
-        bits = properties.information_content(motif.matrix) / len(motif.matrix)
-        if number > 1 or bits < properties.FULL_WIDTH_BITS:
-            return "full_width"
-    return properties.composition_artefact(motif.matrix)
+    if motif.log10_e_value >= np.log10(settings.max_e_value):
+        return None
+    lengths = sequences.lengths
+    if number > 1 and properties.is_full_width(motif.matrix, motif.n_sites, lengths):
+        return "composition"
+    least = settings.min_sites or properties.least_sites(lengths.size)
+    suspect = properties.suspect(
+        motif.matrix, motif.n_sites, n_effective_sites, lengths, least
+    )  # fmt: skip
+    if suspect is None and evidence.odds_ratio_low < MIN_ODDS_RATIO_LOW:
+        return properties.simple_composition(motif.matrix)
+    return suspect

@@ -19,6 +19,7 @@ from scipy import stats
 
 from saeborzoi.genome import enrichment
 from saeborzoi.motifs import evidence_kernels as kernels
+from saeborzoi.motifs.engine.copies import effective_sites
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.motifs.sequences import (
     Sequences,
@@ -31,6 +32,8 @@ from saeborzoi.settings.hyperparameters import derived_seed
 
 N_SHUFFLES = 5
 """Shuffled copies of each seqlet."""
+_SHUFFLE_SEED = 0
+"""The same for every node: shuffling depends on the seqlets alone."""
 OTHER_NODES_SAMPLE = 5000
 """Seqlets, drawn from all nodes alike, that stand for the other nodes."""
 _RANDOM_SHARE = 0.02
@@ -108,7 +111,7 @@ def node_evidence(
     activation: NDArray[np.float64],
     background: NDArray[np.float64],
     both_strands: bool,
-    seed: int,
+    weights: NDArray[np.float64],
 ) -> NodeEvidence:
     """Evidence for one motif from its node's seqlets.
 
@@ -124,20 +127,24 @@ def node_evidence(
         (4,) float64, for the score.
     both_strands
         Whether an occurrence may lie on the reverse complement.
-    seed
-        Of the shuffle.
+    weights
+        (n_sequences,) float64, what each sequence counts, `copies.copy_weights`.
     """
     scorer = _Scorer(matrix, background, both_strands)
     scores = scorer.own_scores(sequences, n_sites)
-    hits = int(scorer.holds(scores, sequences).sum())
+    hits = float(weights @ scorer.holds(scores, sequences))
     repeated = Sequences(
         np.tile(sequences.letters, (N_SHUFFLES, 1)), np.tile(sequences.lengths, N_SHUFFLES)
     )
     shuffled = Sequences(
-        kernels.shuffle_dinucleotides(repeated.letters, repeated.lengths, seed), repeated.lengths
+        kernels.shuffle_dinucleotides(repeated.letters, repeated.lengths, _SHUFFLE_SEED),
+        repeated.lengths,
     )
-    control = int(scorer.holds(scorer.scores(shuffled), shuffled).sum())
-    enriched = odds_ratio(hits, len(scores), control, len(repeated.lengths))
+    control = float(
+        np.tile(weights, N_SHUFFLES) @ scorer.holds(scorer.scores(shuffled), shuffled)
+    )  # fmt: skip
+    n = float(weights.sum())
+    enriched = odds_ratio(round(hits), round(n), round(control), round(n * N_SHUFFLES))
     return NodeEvidence(
         enriched.value,
         enriched.low,
@@ -145,6 +152,21 @@ def node_evidence(
         enriched.p_value,
         spearman(activation, scores),
     )
+
+
+def independent_sites(
+    matrix: NDArray[np.float64],
+    n_sites: int,
+    sequences: Sequences,
+    background: NDArray[np.float64],
+    both_strands: bool,
+    weights: NDArray[np.float64],
+) -> float:
+    """`copies.effective_sites` where the engine does not say which the sites are: the `n_sites`
+    best windows are taken for them."""
+    score, start, letters = _Scorer(matrix, background, both_strands)._best(sequences)
+    rows = np.argsort(-score, kind="stable")[:n_sites]
+    return effective_sites(letters, sequences.lengths, rows, start[rows], len(matrix), weights)
 
 
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

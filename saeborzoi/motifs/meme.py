@@ -20,14 +20,14 @@ from saeborzoi.motifs.programs import find_program
 from saeborzoi.motifs.sequences import Found
 from saeborzoi.settings.sections import Motifs
 
-_SEED_RANGE = 2**31 - 1
+_SEED = "0"
+"""Of the programs that want one: a node's motifs depend on nothing drawn at random."""
 
 
 def run_program(
     sequences: Sequence[str],
     settings: Motifs,
     background: NDArray[np.float64],
-    seed: int,
 ) -> list[Found]:
     """Motifs of one node by `settings.engine`, `meme` or `streme`.
 
@@ -38,8 +38,6 @@ def run_program(
     background
         (4,) float64; handed to the program where the settings ask for the genome's, otherwise
         the program takes it from the sequences, as it does by itself.
-    seed
-        Of the program.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def run_program(
     with tempfile.TemporaryDirectory(prefix="saeborzoi-motifs-") as folder:
         fasta = Path(folder, "seqlets.fa")
         fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(sequences)))
-        command = _command(str(program), fasta, settings, seed % _SEED_RANGE)
+        command = _command(str(program), fasta, settings)
         if settings.background == "genome":
             frequencies = Path(folder, "background.txt")
             frequencies.write_text(
@@ -68,12 +66,12 @@ def run_program(
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
             raise MissingProgramError(
-                f"{program} cannot be run ({error.strerror}); mend it or set [motifs] engine = "
+                f"{program} cannot be run ({error.strerror}); fix that or set [motifs] engine = "
                 '"builtin"'
             ) from None
     if done.returncode:
         raise MissingProgramError(
-            f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; mend that or "
+            f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; fix that or "
             'set [motifs] engine = "builtin"'
         )
     if "MOTIF" not in done.stdout:
@@ -85,13 +83,13 @@ def run_program(
     ]
 
 
-def _command(program: str, fasta: Path, settings: Motifs, seed: int) -> list[str]:
+def _command(program: str, fasta: Path, settings: Motifs) -> list[str]:
     if settings.engine == "meme":
-        command = [program, str(fasta), "-dna", "-text", "-nostatus", "-seed", str(seed)]
+        command = [program, str(fasta), "-dna", "-text", "-nostatus", "-seed", _SEED]
         command += ["-nmotifs", str(settings.n_motifs), "-minw", str(settings.min_width)]
         if settings.max_width:
             command += ["-maxw", str(settings.max_width)]
         return [*command, "-revcomp"] if settings.strands == "both" else command
-    command = [program, "--p", str(fasta), "--dna", "--text", "--seed", str(seed)]
+    command = [program, "--p", str(fasta), "--dna", "--text", "--seed", _SEED]
     command += ["--nmotifs", str(settings.n_motifs), "--minw", str(settings.min_width)]
     return [*command, "--maxw", str(settings.max_width)] if settings.max_width else command

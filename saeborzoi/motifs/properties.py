@@ -5,6 +5,7 @@ Needs the matrix only; what its occurrences say is in `evidence.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -101,8 +102,11 @@ def is_palindrome(matrix: Matrix) -> bool:
     return r >= _PALINDROME_R
 
 
-def composition_artefact(matrix: Matrix) -> str | None:
-    """`low_complexity` or `cpg` where the motif is mere composition, else None.
+def simple_composition(matrix: Matrix) -> str | None:
+    """`low_complexity` or `cpg` where a matrix could be mere composition, else None.
+
+    Known factors have such motifs too (ZNF384 a run of A): whether it is one is for the evidence to
+    say, see `discovery`.
 
     Low complexity: the columns are all alike, or the informative ones repeat with a period of 1 to
     4 bp, or one letter holds nearly all information, or the motif is a long stretch of weak A and
@@ -140,6 +144,58 @@ def composition_artefact(matrix: Matrix) -> str | None:
     if strong_gc.min() >= 0.8 and cpg >= _CPG_SHARE:
         return "cpg"
     return None
+
+
+MIN_SITES_SHARE = 0.02
+"""Share of a node's seqlets that are a motif's sites at least, where the settings say no number,"""
+MIN_SITES = 3
+"""but never fewer."""
+REPEAT_SHARE = 0.5
+"""A motif belongs to a repeat where its sites are fewer than this share of independent ones."""
+
+
+def least_sites(n_sequences: int) -> int:
+    """Sites that a motif has at least unless it is suspect.
+
+    >>> least_sites(1000), least_sites(50)
+    (20, 3)
+    """
+    return max(MIN_SITES, math.ceil(MIN_SITES_SHARE * n_sequences))
+
+
+def suspect(
+    matrix: Matrix,
+    n_sites: int,
+    n_effective_sites: float,
+    lengths: NDArray[np.int64],
+    min_sites: int,
+) -> str | None:
+    """What a motif's sites say against it, None where nothing does.
+
+    Parameters
+    ----------
+    n_effective_sites
+        Sites with near-identical sequences counted once.
+    lengths
+        (n_sequences,) int64, bp, of the sequences that were searched.
+    min_sites
+        Independent sites that are needed.
+
+    Returns
+    -------
+    str or None
+        "composition": as wide as the sequences, nearly all of them sites, with little information.
+        "repeat": the sites are copies of one element of the genome.
+        "few_sites": fewer than `min_sites`.
+    """
+    if (
+        is_full_width(matrix, n_sites, lengths)
+        and information_content(matrix) < FULL_WIDTH_BITS * len(matrix)
+    ):  # fmt: skip
+        return "composition"
+    if n_effective_sites < REPEAT_SHARE * n_sites:
+        return "repeat"
+    return "few_sites" if n_effective_sites < min_sites else None
 
 
 def is_full_width(matrix: Matrix, n_sites: int, lengths: NDArray[np.int64]) -> bool:

@@ -44,12 +44,16 @@ class Found(NamedTuple):
         (width, 4) float64, rows sum to 1.
     n_sites, llr, log10_e_value
         As in table `motif`; llr is nan where the engine does not say.
+    n_effective_sites, suspect
+        As in table `motif`; None where the engine does not say.
     """
 
     matrix: NDArray[np.float64]
     n_sites: int
     llr: float
     log10_e_value: float
+    n_effective_sites: float | None = None
+    suspect: str | None = None
 
 
 def encode(sequences: Sequence[str]) -> Sequences:
@@ -97,10 +101,11 @@ def four_mers(sequences: Sequences) -> NDArray[np.uint8]:
 
 
 def letter_frequencies(sequences: Sequences, both_strands: bool = False) -> NDArray[np.float64]:
-    """(4,) float64, order-0 frequencies of A C G T, never 0 (half a letter where one is absent)."""
+    """(4,) float64, order-0 frequencies of A C G T, each counted once more than it is there (MEME's
+    add-one prior), so never 0."""
     inside = np.arange(sequences.letters.shape[1]) < sequences.lengths[:, None]
     counts = np.bincount(sequences.letters[inside], minlength=4).astype(float)
     if both_strands:
         counts = counts + counts[::-1]
-    counts = np.maximum(counts, 0.5)
+    counts += 1
     return counts / counts.sum()

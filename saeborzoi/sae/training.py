@@ -31,18 +31,18 @@ from saeborzoi.sae.recipe import (
     initialize,
 )
 from saeborzoi.sae.resume import load_state, save_state
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.steps import make_step
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sae_sections import Training
 
 SAMPLE_POSITIONS = 65_536
 """Positions that centring and the total variance are estimated from."""
 MAX_EVALUATED = 1_000_000
 """Positions of a set that an evaluation looks at, at most."""
 BATCH_POSITIONS, MIN_BATCH_POSITIONS, MIN_STEPS = 4096, 256, 1000
-"""Where the settings leave the batch's size open: a short training gets smaller batches, as
+"""Where the batch's size is left open: a short training gets smaller batches, as
 its quality follows the number of steps."""
 LOG_ROWS = 200
 """Rows of the training log, about."""
@@ -100,7 +100,7 @@ class TrainingLoop:
 
     Attributes
     ----------
-    data, settings
+    data, schedule
         What to train on, and how long.
     device, threads
         Where.
@@ -115,7 +115,7 @@ class TrainingLoop:
     """
 
     data: TrainingData
-    settings: Training
+    schedule: Schedule
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int = 1
     work: Path | None = None
@@ -146,9 +146,9 @@ class TrainingLoop:
                 f"data; seen: {', '.join(h.key for h in hyperparameters)}; train them apart"
             )
         seed = hyperparameters[0].seed
-        stream = TrainingStream(self.data.train, seed, self.settings.buffer_mb, self.threads)
-        total = self.settings.total_positions(stream.n_positions)
-        batch_size = min(self.settings.batch_size or _batch_size(total), total)
+        stream = TrainingStream(self.data.train, seed, self.schedule.buffer_mb, self.threads)
+        total = self.schedule.total_positions(stream.n_positions)
+        batch_size = min(self.schedule.batch_size or _batch_size(total), total)
         n_steps = total // batch_size
         trainers = self._trainers(hyperparameters, stream, n_steps, batch_size)
         identity = {
@@ -156,7 +156,7 @@ class TrainingLoop:
             "data": self.data.fingerprint,
             "n_steps": n_steps,
             "batch_size": batch_size,
-            "buffer_mb": self.settings.buffer_mb,
+            "buffer_mb": self.schedule.buffer_mb,
         }
         state = self._state_file
         elapsed = load_state(state, identity, trainers, self.progress) if state else 0.0
@@ -198,7 +198,7 @@ class TrainingLoop:
     ) -> None:
         done = max(trainer.n_done for trainer in trainers)
         log_every = max(1, n_steps // LOG_ROWS)
-        validate_every = max(1, self.settings.validate_every_positions // batch_size)
+        validate_every = max(1, self.schedule.validate_every_positions // batch_size)
         saved = time.monotonic()
         batches = stream.batches(batch_size, done * batch_size)
         for raw in itertools.islice(batches, n_steps - done):
@@ -222,7 +222,7 @@ class TrainingLoop:
                     trainer.log_validation(
                         evaluate(trainer.sae, self.validation_batches(), self.threads),
                         seen,
-                        self.settings.patience,
+                        self.schedule.patience,
                     )
             for trainer, board in zip(trainers, boards, strict=True):
                 board.catch_up(trainer.log)
@@ -232,7 +232,7 @@ class TrainingLoop:
                     f"training was asked to stop after {seen:,} of {n_steps * batch_size:,} "
                     "positions and saved its state; run it again to go on"
                 )
-            if time.monotonic() - saved > self.settings.checkpoint_every_s:
+            if time.monotonic() - saved > self.schedule.checkpoint_every_s:
                 save()
                 saved = time.monotonic()
 
@@ -303,7 +303,7 @@ def in_batches(
 
 
 def _batch_size(total: int) -> int:
-    """Positions of a step where the settings leave it open.
+    """Positions of a step where it is left open.
 
     >>> _batch_size(10**9), _batch_size(600_000), _batch_size(5_000)
     (4096, 600, 256)

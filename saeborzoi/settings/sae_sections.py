@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, create_model
 
 from saeborzoi.settings.hyperparameters import Hyperparameters, every_combination
 from saeborzoi.settings.section import PositiveInt, Section, UserPath
-
-FEWEST_POSITIONS = 3_000_000
-"""Positions after which the default recipe has converged on data from a known dictionary."""
 
 
 class _SaeGrid(Section):
@@ -76,9 +73,7 @@ class Training(Section):
     data once: worth it where reading is slower than training, as on a GPU. None comes out
     otherwise than it would alone."""
 
-    def total_positions(self, n_available: int) -> int:
-        """Positions that a training sees where one pass over the data has `n_available`."""
-        if self.n_positions is not None:
-            return self.n_positions
-        n_epochs = self.n_epochs or max(1, -(-FEWEST_POSITIONS // n_available))
-        return n_epochs * n_available
+    @property
+    def schedule(self) -> dict[str, Any]:
+        """How long to train, by the names that the science takes it."""
+        return self.model_dump(exclude={"saes_per_pass"})

@@ -291,8 +291,6 @@ class Selection(Section):
 class Motifs(Section):
     """`[motifs]`: motif discovery."""
 
-    without_effect: ClassVar[frozenset[str]] = frozenset({"device"})
-
     engine: Literal["builtin", "meme", "streme"] = "builtin"
     executable: UserPath | None = None
     n_motifs: Annotated[int, Field(ge=1, le=1000)] = 2
@@ -302,18 +300,21 @@ class Motifs(Section):
     strands: Literal["given", "both"] = "given"
     background: Literal["seqlets", "genome"] = "seqlets"
     max_e_value: Annotated[float, Field(gt=0)] = 0.05
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the built-in engine searches; the result is the same. "auto": on the GPU that the
-    stage's job has, if it has one. "cpu" leaves it to others, or where it is slow in float64."""
+    min_sites: Annotated[int, Field(ge=2)] | None = None
+    """A motif with fewer sites is suspect. Left out: 2 % of the node's seqlets, at least 3."""
+    near_identical: Literal["once", "each"] = "once"
+    """How near-identical seqlets, copies of one element of the genome, count for the sites of a
+    motif and for its enrichment: together as one, or each."""
 
-    @model_validator(mode="after")
-    def _device_is_of_the_builtin_engine(self) -> Motifs:
-        if self.device == "cuda" and self.engine != "builtin":
+    @model_validator(mode="before")
+    @classmethod
+    def _device_is_gone(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "device" in values:
             raise ValueError(
-                f'device = "cuda" with engine = {self.engine!r}, which runs on the CPU only; set '
-                'engine = "builtin", or leave device out'
+                "device: motif discovery runs on the CPU only (an array of CPU jobs does as well "
+                "as a GPU did); delete the line"
             )
-        return self
+        return values
 
     @model_validator(mode="after")
     def _widths_fit(self) -> Motifs:

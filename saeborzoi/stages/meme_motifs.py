@@ -31,8 +31,6 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     ------
     MissingProgramError
         Where an external engine cannot be run.
-    SettingsError
-        Where a GPU is asked for and there is none.
     StageInterrupted
         Where the stage was asked to stop; what is done is kept.
     """
@@ -46,7 +44,6 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         [
             settings.of_result(),
             engine,
-            job.key,
             pd.util.hash_pandas_object(seqlets, index=False).sum().item(),
         ]
     )
@@ -59,7 +56,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         for node in done:
             lines.write(_line(node, what))
         for node in discover_nodes(
-            todo, settings, job.key, job.settings.data.genome, job.threads, stop_requested
+            todo, settings, job.settings.data.genome, job.threads, stop_requested
         ):
             done.append(node)
             lines.write(_line(node, what))

@@ -29,6 +29,7 @@ from saeborzoi.sae.checkpoint import (
 )
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.sections import Layer
@@ -81,7 +82,7 @@ def _run(job: Job, progress: Progress, train: SlabPlan, validation: SlabPlan | N
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loop = TrainingLoop(
         data,
-        job.settings.training,
+        Schedule(**job.settings.training.schedule),
         device=device,
         threads=job.threads,
         work=job.work,

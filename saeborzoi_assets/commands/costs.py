@@ -18,6 +18,7 @@ from typing import NamedTuple
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_json
 from saeborzoi.genome.coordinates import read_windows
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.settings.sections import Layer
 from saeborzoi.worker import duration
 from saeborzoi_assets.lacking import Work
@@ -106,7 +107,8 @@ class Costs:
         layer = self.platform.settings.layer_named(h.layer)
         weights = h.n_nodes(layer.n_channels) * layer.n_channels
         if name == "training":
-            total = self.platform.settings.training.total_positions(max(1, n_positions(layer)))
+            schedule = Schedule(**self.platform.settings.training.schedule)
+            total = schedule.total_positions(max(1, n_positions(layer)))
             return total * (1.6e-6 + 1.3e-11 * weights)
         if name == "inference":
             return n_positions(layer) * (2e-6 + 1.1e-11 * weights)

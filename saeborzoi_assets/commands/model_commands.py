@@ -25,7 +25,7 @@ def model(
     context: typer.Context,
     loader: Annotated[
         str | None,
-        typer.Option(help="Loader as in [model]; default: the project's."),
+        typer.Option(help="Loader, as the settings' model section has it; default: the project's."),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="With --loader: its weights.")] = None,
     input_bp: Annotated[

@@ -150,7 +150,7 @@ def delete(path: Path, root: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
-            f"{path}: cannot be removed ({error.strerror}: {error.filename}); mend its rights, "
+            f"{path}: cannot be removed ({error.strerror}: {error.filename}); fix its rights, "
             "then clean again"
         ) from error
 

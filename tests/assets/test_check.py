@@ -150,7 +150,7 @@ def test_a_full_disk_keeps_what_was_there(full_disk: Path) -> None:
     with write_folder(artifact) as folder:
         (folder / "data").write_bytes(b"first" * 1000)
     with (
-        pytest.raises(StoreError, match="the disk is full; free room there"),
+        pytest.raises(StoreError, match="the disk or the quota is full; free room there"),
         write_folder(artifact) as folder,
     ):
         (folder / "data").write_bytes(b"second" * 1_000_000)

@@ -71,7 +71,7 @@ def states(n_nodes: int) -> NDArray[np.str_]:
     pattern[[5, 15, 25, 35, 45, 55, 65, 75, 85, 95]] = "unselected"
     pattern[[7, 57]] = "pending"
     pattern[[8, 18, 28, 38, 48]] = "no_motif"
-    pattern[[9, 39, 69]] = "artefact"
+    pattern[[9, 39, 69]] = "suspect"
     pattern[[11, 31, 51, 71, 91]] = "unmatched"
     return np.resize(pattern, n_nodes)
 
@@ -94,7 +94,7 @@ def make(
     factor = rng.integers(0, len(FACTORS), n_nodes)
     alive = nodes[state != "dead"]
     with_seqlets = nodes[~np.isin(state, ["dead", "unselected", "pending"])]
-    with_motif = nodes[np.isin(state, ["matched", "artefact", "unmatched", "no_motif"])]
+    with_motif = nodes[np.isin(state, ["matched", "suspect", "unmatched", "no_motif"])]
     matched = nodes[state == "matched"]
     activation_max = rng.gamma(4, 0.5, n_nodes) + 0.2
     activation_max[state == "dead"] = 0
@@ -284,7 +284,7 @@ def _motifs(
             consensus = FACTORS[factor[node]][2][:width]
             if number == 2 or state[node] == "no_motif":
                 consensus = "".join(rng.choice(list("ACGT"), min(8, width)))
-            if state[node] == "artefact":
+            if state[node] == "suspect":
                 consensus = "CGCGCGCG"
             matrix = motif_matrix(consensus, rng.uniform(0.7, 0.95))
             matrix += rng.uniform(0, 0.03, matrix.shape)
@@ -297,7 +297,8 @@ def _motifs(
                     "motif": number,
                     "consensus": consensus,
                     "width_bp": len(consensus),
-                    "n_sites": int(rng.integers(50, 1000)),
+                    "n_sites": (n_sites := int(rng.integers(50, 1000))),
+                    "n_effective_sites": float(n_sites - 7 * (number == 2)),
                     "llr": bits * 100,
                     "log10_e_value": -float(rng.uniform(5, 400)) if significant else 1.3,
                     "is_significant": significant,
@@ -305,7 +306,7 @@ def _motifs(
                     "engine": "builtin 0.1.0",
                     "information_content_bits": bits,
                     "is_palindrome": consensus == "CCACGTGG",
-                    "artefact": "cpg" if state[node] == "artefact" else None,
+                    "suspect": "cpg" if state[node] == "suspect" else None,
                     "odds_ratio": float(rng.lognormal(2, 0.5)) if number == 1 else np.nan,
                     "odds_ratio_low": 2.0,
                     "odds_ratio_high": 30.0,

@@ -200,9 +200,9 @@ def test_no_significant_motif(opened):
     assert panel(page, "matches").count() == 0
 
 
-def test_artefact_is_flagged(opened):
-    page = opened(f"node={BY_STATE['artefact']}")
-    assert "artefact: cpg" in panel(page, "motif").inner_text()
+def test_suspect_is_flagged(opened):
+    page = opened(f"node={BY_STATE['suspect']}")
+    assert "suspect: cpg" in panel(page, "motif").inner_text()
     assert "a run of CG" in panel(page, "evidence").inner_text()
 
 

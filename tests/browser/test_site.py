@@ -20,7 +20,7 @@ LETTER = {
     "unselected": "n",
     "pending": "p",
     "no_motif": "x",
-    "artefact": "x",
+    "suspect": "x",
     "unmatched": "u",
 }
 

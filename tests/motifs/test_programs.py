@@ -51,7 +51,7 @@ def seqlets() -> pd.DataFrame:
 def test_recorded_meme_output(tmp_path: Path) -> None:
     program = player(tmp_path / "meme", meme_txt(RECORDED[NAME]["motifs"]))
     settings = Motifs(engine="meme", executable=program)
-    found = discover(seqlets(), settings, "sae")
+    found = discover(seqlets(), settings)
     assert found["engine"].tolist() == ["meme 5.5.8"] * 2
     assert found["width_bp"].tolist() == [11, 11]
     assert found["n_sites"].tolist() == [505, 117]
@@ -72,9 +72,9 @@ def test_e_value_beyond_floats_and_the_artefact(tmp_path: Path) -> None:
         "matrix": rng.dirichlet([9, 7, 7, 9], 14).tolist(),
     }
     program = player(tmp_path / "meme", meme_txt([first, second]))
-    found = discover(seqlets(), Motifs(engine="meme", executable=program), "sae")
+    found = discover(seqlets(), Motifs(engine="meme", executable=program))
     assert found["log10_e_value"].iloc[0] == pytest.approx(-1833.7, abs=0.05)
-    assert found["artefact"].tolist()[1] == "full_width"
+    assert found["suspect"].tolist()[1] == "composition"
     assert found["is_significant"].tolist() == [True, False]
 
 
@@ -99,7 +99,7 @@ letter-probability matrix: alength= 4 w= 3 nsites= 20 S= 2.7e-5
 
 def test_recorded_streme_output(tmp_path: Path) -> None:
     settings = Motifs(engine="streme", executable=player(tmp_path / "streme", STREME_TXT))
-    found = discover(seqlets(), settings, "sae")
+    found = discover(seqlets(), settings)
     # a motif without an E-value (S: a score on the training sequences) is left out
     assert found["n_sites"].tolist() == [428]
     assert found["log10_e_value"].iloc[0] == pytest.approx(np.log10(1.2e-3))
@@ -109,7 +109,7 @@ def test_recorded_streme_output(tmp_path: Path) -> None:
 
 def test_no_motif_found(tmp_path: Path) -> None:
     settings = Motifs(engine="streme", executable=player(tmp_path / "streme", "MEME version 5\n"))
-    assert discover(seqlets(), settings, "sae").empty
+    assert discover(seqlets(), settings).empty
 
 
 def test_command_line(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_command_line(tmp_path: Path) -> None:
             n_motifs=3,
             background="genome",
         )
-        discover(seqlets(), settings, "sae", genome=genome)
+        discover(seqlets(), settings, genome=genome)
     calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
     meme, streme = (call for call in calls if "--version" not in call)
     assert {"-dna", "-text", "-revcomp", "-bfile"} < set(meme)
@@ -162,9 +162,9 @@ def test_missing_programs_are_refused_with_a_remedy(
 def test_program_that_fails_and_unreadable_output(tmp_path: Path) -> None:
     settings = Motifs(engine="meme", executable=player(tmp_path / "meme", "", status=2))
     with pytest.raises(MissingProgramError, match="ended with 2: out of luck"):
-        discover(seqlets(), settings, "sae")
+        discover(seqlets(), settings)
     settings = Motifs(engine="meme", executable=player(tmp_path / "cut", "MOTIF A MEME-1\n"))
     with pytest.raises(
         InputError, match=r"output of .*cut, line 1: motif 'A' has no letter-probability"
     ):
-        discover(seqlets(), settings, "sae")
+        discover(seqlets(), settings)

@@ -41,7 +41,7 @@ def test_other_motifs_are_no_palindromes(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "artefact"),
+    ("word", "composition"),
     [
         ("AAAAAAAAAA", "low_complexity"),
         ("TTTTTCTTTTT", "low_complexity"),
@@ -56,15 +56,15 @@ def test_other_motifs_are_no_palindromes(word: str) -> None:
         ("TGTTTACATA", None),
     ],
 )
-def test_composition_is_told_from_motifs(word: str, artefact: str | None) -> None:
-    assert properties.composition_artefact(matrix_of(word)) == artefact
+def test_composition_is_told_from_motifs(word: str, composition: str | None) -> None:
+    assert properties.simple_composition(matrix_of(word)) == composition
 
 
 def test_few_known_motifs_are_called_artefacts() -> None:
     from saeborzoi.motifs.databases import load_database
 
     known = load_database("j", "jaspar:JASPAR2024:CORE:vertebrates")
-    flagged = [m.name for m in known.motifs if properties.composition_artefact(m.matrix)]
+    flagged = [m.name for m in known.motifs if properties.simple_composition(m.matrix)]
     assert "ZNF384" in flagged
     assert len(flagged) <= 10
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -30,7 +31,7 @@ assert group.size == 2
 train_all(data_at(Path(sys.argv[1])), group, Path(sys.argv[2]) / str(group.rank))
 """
 
-SETTINGS = SHORT.model_copy(update={"n_positions": 20_000})
+SETTINGS = dataclasses.replace(SHORT, n_positions=20_000)
 CASES = [(variant, step) for variant in get_args(Variant) for step in ("sparse", "dense")]
 
 

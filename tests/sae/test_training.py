@@ -24,12 +24,12 @@ from saeborzoi.jobs import job
 from saeborzoi.jobs.job import StageInterrupted
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.recipe import RECIPES
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sae_sections import Training
 from tests.sae.small_known import SMALL, data_in
 
-SHORT = Training(n_positions=60_000, batch_size=500, validate_every_positions=20_000, buffer_mb=1)
+SHORT = Schedule(n_positions=60_000, batch_size=500, validate_every_positions=20_000, buffer_mb=1)
 H = Hyperparameters(layer="known", topk=0.12)
 
 
@@ -46,7 +46,7 @@ def uninterrupted(small_data: TrainingData) -> Trained:
 
 
 def test_the_default_recipe_finds_a_known_dictionary(small_data: TrainingData) -> None:
-    settings = Training(n_positions=400_000, batch_size=1000, validate_every_positions=10**6)
+    settings = Schedule(n_positions=400_000, batch_size=1000, validate_every_positions=10**6)
     trained = TrainingLoop(small_data, settings).run([H])[0]
     found = SMALL.recovery(trained.sae)
     assert found.mmcs > 0.95
@@ -123,6 +123,7 @@ def test_a_request_to_stop_saves_and_the_next_run_ends_the_same(
 
 
 _KILLED = """
+import dataclasses
 import sys
 from pathlib import Path
 from tests.sae.small_known import data_in
@@ -130,7 +131,7 @@ from tests.sae.test_training import H, SHORT
 from saeborzoi.sae.training import TrainingLoop
 work = Path(sys.argv[1])
 data = data_in(work / "data")
-settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
+settings = dataclasses.replace(SHORT, checkpoint_every_s=1e-9)
 print("ready", flush=True)
 loop = TrainingLoop(data, settings, work=work, progress=lambda *a: print(a[1], flush=True))
 loop.run([H])
@@ -174,9 +175,7 @@ def test_a_state_of_another_training_is_passed_over(
 ) -> None:
     job.stop_requested.set()
     with pytest.raises(StageInterrupted):
-        TrainingLoop(small_data, SHORT.model_copy(update={"batch_size": 250}), work=tmp_path).run(
-            [H]
-        )
+        TrainingLoop(small_data, dataclasses.replace(SHORT, batch_size=250), work=tmp_path).run([H])
     job.stop_requested.clear()
     said: list[str] = []
     loop = TrainingLoop(
@@ -204,7 +203,7 @@ def test_a_damaged_state_is_refused(small_data: TrainingData, tmp_path: Path) ->
 
 
 def test_a_finished_training_is_not_done_again(small_data: TrainingData, tmp_path: Path) -> None:
-    settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
+    settings = dataclasses.replace(SHORT, checkpoint_every_s=1e-9)
     first = TrainingLoop(small_data, settings, work=tmp_path).run([H])[0]
     said: list[str] = []
     loop = TrainingLoop(
@@ -219,9 +218,9 @@ def test_a_finished_training_is_not_done_again(small_data: TrainingData, tmp_pat
 
 def test_a_short_training_gets_smaller_batches(small_data: TrainingData) -> None:
     """30,000 positions are 117 steps of 256, not 7 of 4,096; a size that is set is kept."""
-    left_open = SHORT.model_copy(update={"n_positions": 30_000, "batch_size": None})
+    left_open = dataclasses.replace(SHORT, n_positions=30_000, batch_size=None)
     assert TrainingLoop(small_data, left_open).run([H])[0].log[-1]["step"] == 117
-    given = left_open.model_copy(update={"batch_size": 4096})
+    given = dataclasses.replace(left_open, batch_size=4096)
     assert TrainingLoop(small_data, given).run([H])[0].log[-1]["step"] == 7
 
 
@@ -246,7 +245,7 @@ def test_saes_of_different_order_cannot_share_a_pass(small_data: TrainingData) -
 def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_state(
     small_data: TrainingData, tmp_path: Path
 ) -> None:
-    settings = SHORT.model_copy(update={"checkpoint_every_s": 1e-9})
+    settings = dataclasses.replace(SHORT, checkpoint_every_s=1e-9)
     h = H.model_copy(update={"learning_rate": 1.0, "recipe": "published"})
     recipe = RECIPES["published"]
     loop = TrainingLoop(small_data, settings, work=tmp_path)
@@ -281,7 +280,7 @@ def test_data_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 def test_validation_that_stops_improving_stops_the_training(small_data: TrainingData) -> None:
     """A learning rate that only makes it worse after a while; the best SAE is what comes out."""
-    settings = Training(
+    settings = Schedule(
         n_positions=2_000_000,
         batch_size=500,
         validate_every_positions=2_000,
@@ -304,7 +303,7 @@ def test_every_variant_learns_on_every_device(
     small_data: TrainingData, variant: str, device: str
 ) -> None:
     h = H.model_copy(update={"variant": variant})
-    settings = SHORT.model_copy(update={"n_positions": 150_000})
+    settings = dataclasses.replace(SHORT, n_positions=150_000)
     trained = TrainingLoop(small_data, settings, device=torch.device(device)).run([h])[0]
     found = evaluate(trained.sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
     assert found.fvu < 0.35
@@ -313,7 +312,7 @@ def test_every_variant_learns_on_every_device(
 
 
 def test_nested_dictionaries_explain_more_the_larger_they_are(small_data: TrainingData) -> None:
-    settings = SHORT.model_copy(update={"n_positions": 150_000})
+    settings = dataclasses.replace(SHORT, n_positions=150_000)
     nested, plain = (
         TrainingLoop(small_data, settings).run([H.model_copy(update={"variant": variant})])[0].sae
         for variant in ("matryoshka", "topk")

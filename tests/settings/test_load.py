@@ -247,14 +247,12 @@ def test_keys_are_checked_against_the_layers(tmp_path: Path) -> None:
         settings.parse_key("qq")
 
 
-def test_small_data_is_passed_over_again() -> None:
-    assert Training().total_positions(299_520) == 11 * 299_520
-    assert Training().total_positions(10**9) == 10**9
-    assert Training(n_epochs=1).total_positions(1000) == 1000
-    assert Training(n_positions=5000, n_epochs=3).total_positions(1000) == 5000
-
-
 def test_what_leaves_a_result_as_it_is_is_not_in_its_version() -> None:
     assert Training(saes_per_pass=6).of_result() == Training().of_result()
-    assert Motifs(device="cpu").of_result() == Motifs().of_result()
+    assert Motifs(min_sites=5).of_result() != Motifs().of_result()
     assert Training(n_epochs=2).of_result() != Training().of_result()
+
+
+def test_a_device_for_motifs_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match="device: motif discovery runs on the CPU only"):
+        Motifs.model_validate({"device": "auto"})

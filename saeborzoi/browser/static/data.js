@@ -145,5 +145,7 @@ const FLAG_MEANINGS = lookup({
   dense: "The node fires at more than one position in ten.",
   low_complexity: "The motif is a simple repeat or mere composition, as genomes have many.",
   cpg: "The motif is a run of CG without a pattern of its own.",
-  full_width: "The motif is as wide as the seqlets and nearly all are its sites: composition.",
+  composition: "The motif is as wide as the seqlets and nearly all are its sites: composition.",
+  repeat: "The sites are copies of one element of the genome, as repeats are, and count once.",
+  few_sites: "The motif has fewer sites than a node's motif needs.",
 });

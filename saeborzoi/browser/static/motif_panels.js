@@ -16,7 +16,7 @@ function motifPanel(page) {
           "p",
           {},
           rest.length
-            ? "Motifs were found, but none below the E-value of the settings and free of artefacts. They are shown for what they are."
+            ? "Motifs were found, but none below the E-value of the settings and not suspect. They are shown for what they are."
             : "The search ran on this node's seqlets and found none.",
         ),
       ),
@@ -38,6 +38,13 @@ function motifPanel(page) {
   );
 }
 
+/* Sites, and how many are left where copies of one element count once. */
+function siteCount(motif) {
+  const sites = plural(motif.n_sites, "site");
+  const alone = isMissing(motif.n_effective) ? motif.n_sites : Math.round(motif.n_effective);
+  return alone < motif.n_sites ? `${sites} (${alone} without copies)` : sites;
+}
+
 function motifBlock(motif) {
   const matrix = rowsOfFour(motif.matrix);
   const name = `Motif ${motif.motif}`;
@@ -49,14 +56,14 @@ function motifBlock(motif) {
       { class: "motif-head" },
       h("h4", {}, name),
       h("code", { class: "consensus" }, motif.consensus || ""),
-      motif.artefact ? flagMark(motif.artefact, `artefact: ${motif.artefact}`) : null,
-      !motif.significant && !motif.artefact
+      motif.suspect ? flagMark(motif.suspect, `suspect: ${motif.suspect}`) : null,
+      !motif.significant && !motif.suspect
         ? h("span", { class: "flag" }, "not significant")
         : null,
       h(
         "span",
         { class: "motif-facts" },
-        `E ${plainScientific(motif.log10_e)} · ${plural(motif.n_sites, "site")} · ${short(motif.bits)} bits · ${matrix.length} bp`,
+        `E ${plainScientific(motif.log10_e)} · ${siteCount(motif)} · ${short(motif.bits)} bits · ${matrix.length} bp`,
       ),
     ),
     h(

@@ -156,7 +156,7 @@ function evidencePanel(node, page) {
             flagMark(flag),
             h("span", { class: "note" }, ` ${FLAG_MEANINGS[flag] || "The motif is suspect."} `),
           ])
-        : h("span", { class: "note" }, "No artefact flag."),
+        : h("span", { class: "note" }, "Nothing suspect."),
     ),
   );
 }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 N_BINS = 200
 """Bins between 0 and the largest LLR of a column. MEME's number: a finer grid gives other (less
 conservative) E-values than MEME's."""
-_GRID_RATIO = 1.08
+_GRID_RATIO = 1.25
 
 
 @njit(cache=True, nogil=True)
@@ -69,14 +69,17 @@ def column_excess(n_sites: int, background: NDArray[np.float64]) -> NDArray[np.f
     first = np.full((2, n + 1), size, np.int64)
     last = np.full((2, n + 1), -1, np.int64)
     for h in range(2):
-        a, b = 2 * h, 2 * h + 1
+        score_a, weight_a = score[2 * h] + offset[h], weight[2 * h]
+        score_b, weight_b = score[2 * h + 1], weight[2 * h + 1]
         for m in range(n + 1):
-            low, high = size, -1
+            row = pair[h, m]
             for j in range(m + 1):
-                s = score[a, j] + score[b, m - j] + offset[h]
-                pair[h, m, s] += weight[a, j] * weight[b, m - j]
-                low = min(low, s)
-                high = max(high, s)
+                row[score_a[j] + score_b[m - j]] += weight_a[j] * weight_b[m - j]
+            low, high = 0, size - 1
+            while row[low] == 0.0:
+                low += 1
+            while row[high] == 0.0:
+                high -= 1
             first[h, m], last[h, m] = low, high
     total = np.zeros(2 * size)
     for m in range(n + 1):
@@ -104,7 +107,7 @@ def column_excess(n_sites: int, background: NDArray[np.float64]) -> NDArray[np.f
 
 @njit(cache=True, nogil=True)
 def site_grid(n_max: int) -> NDArray[np.int64]:
-    """Numbers of sites for which tables are made: 1 ... n_max, geometric, every one below 12."""
+    """Numbers of sites for which tables are made: 1 ... n_max, geometric, every one below 8."""
     grid = np.empty(n_max + 1, np.int64)
     count = 0
     n = 1

@@ -48,58 +48,52 @@ def site_counts(order: I8, start: I8, n_sites: int, codes4: U1, width: int) -> I
 
 
 @njit(cache=True, nogil=True)
-def _log_e_value(
-    counts: I8, n: int, log_background: F8, x_log_x: F8, table: F8, log_ways: F8
+def log_e_value(
+    counts: I8, n: int, log_background: F8, x_log_x: F8, excess: F8, log_ways: F8
 ) -> float:
     """ln E of an alignment of `n` sites with all its columns."""
-    bin_nats = -n * log_background.min() / (table.shape[1] - 1)
+    bin_nats = -n * log_background.min() / (excess.size - 1)
     minus_log = 0.0
     for c in range(counts.shape[0]):
         llr = _column_llr(counts[c], n, x_log_x, log_background)
-        minus_log += column_minus_log_p(llr, bin_nats, table[n])
+        minus_log += column_minus_log_p(llr, bin_nats, excess)
     return log_product_p(minus_log, counts.shape[0]) + log_ways[n]
 
 
 @njit(cache=True, nogil=True)
-def best_number_of_sites(
+def log_e_values(
     order: I8,
     start: I8,
-    n_eligible: int,
+    n_most: int,
     codes4: U1,
     width: int,
-    background: F8,
+    log_background: F8,
     x_log_x: F8,
     table: F8,
     log_ways: F8,
-) -> int:
-    """The number of sites, best first, whose alignment has the smallest E-value.
+) -> F8:
+    """(n_most + 1,) float64, ln E of the alignment of the best so many sites; infinite below 2.
 
     Parameters
     ----------
     order
         (n_sequences,) int64, sequences by falling probability of their best window.
     start
-        (n_sequences,) int64, as from `best_windows`.
-    n_eligible
-        Sequences of `order` that have a free window.
+        (n_sequences,) int64, start of that window, `start + longest` on strand 1.
+    n_most
+        Sites at most: sequences of `order` that have a free window, or fewer.
     log_ways
         (n_sequences + 1,) float64, ln of the choices of so many sites of this width.
-
-    Returns
-    -------
-    Number of sites, 0 where there are fewer than 2.
     """
-    log_background = np.log(background)
     counts = np.zeros((width, 4), np.int64)
-    best_n, best = 0, np.inf
-    for k in range(n_eligible):
+    log_e = np.full(n_most + 1, np.inf)
+    for k in range(n_most):
         add_site(counts, codes4, order[k], start[order[k]], width)
-        if k == 0:
-            continue
-        log_e = _log_e_value(counts, k + 1, log_background, x_log_x, table, log_ways)
-        if log_e < best:
-            best_n, best = k + 1, log_e
-    return best_n
+        if k > 0:
+            log_e[k + 1] = log_e_value(
+                counts, k + 1, log_background, x_log_x, table[k + 1], log_ways
+            )
+    return log_e
 
 
 @njit(cache=True, nogil=True)
@@ -136,7 +130,7 @@ def best_columns(
         llr = _column_llr(counts[c], n_sites, x_log_x, log_background)
         cumulative[c + 1] = cumulative[c] + column_minus_log_p(llr, bin_nats, excess)
     best_first, best_width, best = 0, width, np.inf
-    for w in range(width, min_width - 1, -1):
+    for w in range(min(min_width, width), width + 1):
         for first in range(width - w + 1):
             minus_log = cumulative[first + w] - cumulative[first]
             log_p = log_product_p(minus_log, w)
@@ -146,36 +140,29 @@ def best_columns(
 
 
 @njit(cache=True, nogil=True)
-def rate_alignments(
-    counts: I8,
-    n_eligible: I8,
+def rate_alignment(
+    order: I8,
+    start: I8,
+    n_eligible: int,
+    codes4: U1,
+    width: int,
     numbers: I8,
     background: F8,
     x_log_x: F8,
     table: F8,
     log_ways: F8,
 ) -> F8:
-    """E-values of alignments at each number of sites.
-
-    Parameters
-    ----------
-    counts, n_eligible, numbers
-        As of `align_starts`.
-
-    Returns
-    -------
-    (n_starts, n_numbers) float64, ln E; infinite where there are fewer than 2 sites, and at the
-    numbers beyond the first that takes in all sites.
-    """
+    """(n_numbers,) float64, ln E of the best so many sites, or of all where there are fewer;
+    infinite where there are fewer than 2."""
     log_background = np.log(background)
-    log_e = np.full((n_eligible.size, numbers.size), np.inf)
-    for k in range(n_eligible.size):
-        for g in range(numbers.size):
-            n = min(numbers[g], n_eligible[k])
-            if n >= 2:
-                log_e[k, g] = _log_e_value(
-                    counts[k, g], n, log_background, x_log_x, table, log_ways
-                )
-            if n == n_eligible[k]:
-                break
+    counts = np.zeros((width, 4), np.int64)
+    log_e = np.full(numbers.size, np.inf)
+    done = 0
+    for g in range(numbers.size):
+        n = min(numbers[g], n_eligible)
+        while done < n:
+            add_site(counts, codes4, order[done], start[order[done]], width)
+            done += 1
+        if n >= 2:
+            log_e[g] = log_e_value(counts, n, log_background, x_log_x, table[n], log_ways)
     return log_e

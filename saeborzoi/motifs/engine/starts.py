@@ -1,106 +1,105 @@
-"""Starting points of the built-in motif discovery: subsequences rich in over-represented k-mers,
-and which of their alignments are worth an expectation maximization."""
+"""Starting points of the built-in motif discovery: for each number of sites that may be expected
+the subsequences whose best so many windows have the smallest E-values.
+
+One start for each width and each expected number is the search of Bailey & Elkan 1995, over every
+subsequence of the data. `seed_kernels.scan_seeds` rates them all with a bound; those that it puts
+highest are aligned and rated by their E-value.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.motifs.engine import kernels, site_kernels
-from saeborzoi.motifs.engine.search_data import SHARPNESS, Aligned, Windows
+from saeborzoi.motifs.engine import seed_kernels, site_kernels
+from saeborzoi.motifs.engine.search_data import Windows
 
-_N_RANKED = 60
-"""Starting subsequences of each width from the highest rank."""
-_N_SPREAD = 40
-"""Further ones, the highest-ranked of some sequences each, so that one motif cannot take all."""
-_K = 6
-
-
-def starting_points(windows: Windows, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """(n_starts, width) uint8, distinct subsequences rich in over-represented k-mers."""
-    data, width = windows.data, windows.width
-    k = min(_K, width)
-    letters = data.letters[0]
-    n, longest = letters.shape
-    n_kmers = longest - k + 1
-    code = np.zeros((n, n_kmers), np.int64)
-    expected = np.ones(4**k)
-    index = np.arange(4**k)
-    for c in range(k):
-        code = code * 4 + letters[:, c : c + n_kmers]
-        expected *= data.background[(index >> (2 * c)) & 3]
-    is_free = windows.weight[0] > kernels.MIN_WEIGHT
-    inside = np.arange(n_kmers) <= data.lengths[:, None] - k
-    # a k-mer is free where a window over it is
-    usable = np.zeros((n, n_kmers), bool)
-    for shift in range(width - k + 1):
-        usable[:, shift : shift + is_free.shape[1]] |= is_free
-    usable &= inside
-    counts = np.bincount(code[usable], minlength=4**k).astype(float)
-    if data.letters.shape[0] == 2:
-        other = _reverse_complements(k)
-        counts, expected = counts + counts[other], expected + expected[other]
-    expected *= usable.sum()
-    excess = (counts - expected) / np.sqrt(expected + 1)
-    rank = np.maximum(excess, 0.0)[code]
-    cumulative = np.concatenate([np.zeros((n, 1)), np.cumsum(rank, axis=1)], axis=1)
-    ranks = cumulative[:, width - k + 1 :] - cumulative[:, : longest - width + 1]
-    ranks = np.where(is_free, ranks, -1.0)
-    best = ranks.argmax(axis=1)
-    spread = generator.permutation(n)[:_N_SPREAD]
-    spread = spread[ranks[spread, best[spread]] >= 0]
-    rows, columns = np.unravel_index(_highest(ranks.ravel(), 20 * _N_RANKED), ranks.shape)
-    ranked = letters[rows[:, None], columns[:, None] + np.arange(width)]
-    _, first = np.unique(ranked, axis=0, return_index=True)
-    ranked = ranked[np.sort(first)[:_N_RANKED]]
-    others = letters[spread[:, None], best[spread][:, None] + np.arange(width)]
-    return np.unique(np.concatenate([ranked, others]), axis=0)
+SEED_SHARPNESS = 0.5
+"""Probability of a subsequence's own letter in a starting matrix; the others share the rest."""
+_SEED_SEQUENCES = 600
+"""Sequences whose subsequences are starts, at most: the first ones, in an order by checksum. What
+is in so few of more sequences that none of these has it is no motif of theirs."""
+_N_ALIGNED = 24
+"""Subsequences that are aligned for each expected number, those of the highest bounds."""
+_MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
+"""Odd numbers that mix the letters of a subsequence into one word."""
 
 
-def _highest(ranks: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """Where the `n` highest ranks are that are not negative, highest first, ties in order."""
-    lowest = 0.0 if ranks.size <= n else max(np.partition(ranks, -n)[-n], 0.0)
-    candidates = np.flatnonzero(ranks >= lowest)
-    return candidates[np.argsort(-ranks[candidates], kind="stable")[:n]]
+class Starts(NamedTuple):
+    """Starting points of one width.
 
-
-def _reverse_complements(k: int) -> NDArray[np.int64]:
-    """(4^k,) int64, the code of each k-mer's reverse complement."""
-    index = np.arange(4**k)
-    other = np.zeros_like(index)
-    for c in range(k):
-        other = other * 4 + 3 - ((index >> (2 * c)) & 3)
-    return other
-
-
-def most_promising(
-    windows: Windows, letters: NDArray[np.uint8], aligned: Aligned
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Matrices to start from: for each number of sites that may be expected, the subsequence whose
-    best so many windows have the smallest E-value.
-
-    One start for each width and each expected number is the search of Bailey & Elkan 1995; the best
-    subsequences whatever their number are too much alike.
-
-    Parameters
+    Attributes
     ----------
-    letters
-        (n_starts, width) uint8, the subsequences.
-
-    Returns
-    -------
-    (n, width, 4) float64 matrices and (n,) float64 fractions of sequences that hold the motif; a
-    subsequence that is best at several numbers starts from the largest.
+    seeds
+        (n_seeds, width) uint8, subsequences that were aligned.
+    ranked
+        (n_numbers, n_seeds) int64, for each number of `SearchData.numbers` the seeds by rising
+        E-value.
     """
-    data = windows.data
-    log_e = site_kernels.rate_alignments(
-        *aligned, data.numbers, data.background, data.x_log_x, data.table,
-        data.log_ways(windows.width),
-    )  # fmt: skip
-    best = log_e.argmin(axis=0)
-    rated = np.flatnonzero(np.isfinite(log_e.min(axis=0)))
-    number = {int(best[g]): data.numbers[g] for g in rated}
-    chosen = letters[list(number)]
-    matrices = (1.0 - SHARPNESS) * data.background + SHARPNESS * np.eye(4)[chosen]
-    fractions = np.array(list(number.values()), float) / data.lengths.size
-    return matrices, np.minimum(fractions, 0.95)
+
+    seeds: NDArray[np.uint8]
+    ranked: NDArray[np.int64]
+
+    def distinct_numbers(self) -> list[int]:
+        """Indices of the expected numbers; of those with the same first start the largest."""
+        best = self.ranked[:, 0]
+        return [g for g in range(len(best)) if g + 1 == len(best) or best[g] != best[g + 1]]
+
+    def matrix(self, number: int, rank: int) -> NDArray[np.float64]:
+        """(width, 4) float64, the start of a rank for the expected number of an index."""
+        seed = self.seeds[self.ranked[number, rank]]
+        other = (1 - SEED_SHARPNESS) / 3
+        return np.where(np.arange(4) == seed[:, None], SEED_SHARPNESS, other)
+
+
+def starting_points(windows: Windows) -> Starts | None:
+    """Subsequences to start from; None where fewer than two windows are free."""
+    data, width = windows.data, windows.width
+    rows = np.flatnonzero(windows.is_free.any(axis=(0, 2)))
+    if windows.is_free.sum() < 2:
+        return None
+    letters, lengths = data.letters[0, rows], data.lengths[rows]
+    is_letter = np.take(data.is_letter, rows, axis=-1)
+    mask = np.take(windows.mask, rows, axis=-1)
+    is_seed = _distinct(letters, windows.is_free[0, rows], width)
+    is_seed[_SEED_SEQUENCES:] = 0
+    bounds = seed_kernels.scan_seeds(
+        letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
+    )
+    flat = bounds.reshape(-1, data.numbers.size)
+    n_kept = min(_N_ALIGNED, len(flat))
+    highest = np.argpartition(-flat, n_kept - 1, axis=0)[:n_kept]
+    chosen = np.unique(highest[np.isfinite(np.take_along_axis(flat, highest, axis=0))])
+    if chosen.size == 0:
+        return None
+    row, column = np.unravel_index(chosen, is_seed.shape)
+    seeds = letters[row[:, None], column[:, None] + np.arange(width)]
+    codes4 = np.take(data.codes4, rows, axis=1)
+    log_e = np.empty((len(seeds), data.numbers.size))
+    for k, seed in enumerate(seeds):
+        order, start, n_eligible = seed_kernels.align_seed(seed, is_letter, mask)
+        log_e[k] = site_kernels.rate_alignment(
+            order, start, n_eligible, codes4, width, data.numbers, data.background,
+            data.x_log_x, data.table, data.log_ways(width),
+        )  # fmt: skip
+    return Starts(seeds, np.argsort(log_e.T, axis=1, kind="stable"))
+
+
+def _distinct(
+    letters: NDArray[np.uint8], is_free: NDArray[np.uint8], width: int
+) -> NDArray[np.uint8]:
+    """(n_sequences, n_windows) uint8, 1 at the first free window of each subsequence."""
+    n_windows = is_free.shape[1]
+    codes = np.zeros(is_free.shape, np.uint64)
+    for first in range(0, width, 32):
+        word = np.zeros(is_free.shape, np.uint64)
+        for c in range(first, min(first + 32, width)):
+            word = word * np.uint64(4) + letters[:, c : c + n_windows]
+        codes = codes * np.uint64(_MULTIPLIERS[0]) + word * np.uint64(_MULTIPLIERS[1])
+    places = np.flatnonzero(is_free)
+    _, first_places = np.unique(codes.ravel()[places], return_index=True)
+    result = np.zeros(is_free.size, np.uint8)
+    result[places[first_places]] = 1
+    return result.reshape(is_free.shape)
