@@ -20,9 +20,9 @@ from saeborzoi.models.splice import Splice, bypass
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
+from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.sae_sections import Training
 
 TRACKS = ("MAX", "FOXA1", "JUND")
 R, RECOVERED = (0.97, 0.96, 0.94), (0.92, 0.91, 0.88)
@@ -60,7 +60,7 @@ def trained(plans: dict[str, SlabPlan]) -> SparseAutoencoder:
     maxima = channel_max(plans["train"].source).used
     data = TrainingData(plans["train"], None, maxima, "hg38_chr1")
     with one_thread():
-        trained = TrainingLoop(data, Training(n_positions=2_000_000)).run([HYPERPARAMETERS])[0]
+        trained = TrainingLoop(data, Schedule(n_positions=2_000_000)).run([HYPERPARAMETERS])[0]
     return trained.sae.requires_grad_(False)
 
 

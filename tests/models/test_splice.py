@@ -107,6 +107,27 @@ def test_changes_in_place_after_the_layer_reach_neither_side() -> None:
     assert (constant == 1).all()
 
 
+def test_a_change_in_place_stays_in_the_layer(tmp_path: Path) -> None:
+    """A dropout returns what it was given, which the skip past it reads, too."""
+    (tmp_path / "skipped.py").write_text(
+        "from torch import nn\n"
+        "from saeborzoi.models.model import LoadedModel, Outputs\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv = nn.Conv1d(4, 6, 3, padding='same')\n"
+        "        self.drop = nn.Dropout()\n"
+        "    def forward(self, x):\n"
+        "        y = self.conv(x)\n"
+        "        return self.drop(y) + y\n\n"
+        "def load():\n    return LoadedModel(Net(), 64, Outputs(tuple('abcdef'), 64, 1))\n"
+    )
+    model = load_model(f"{tmp_path}/skipped.py:load", device="cpu")
+    splice = Splice(model, layer_geometry(model, "drop"))
+    x = sequences(model)
+    torch.testing.assert_close(splice.predict(x, Tensor.zero_), model.predict(x) / 2)
+
+
 def test_gradients_begin_at_the_layer() -> None:
     splice = splice_of("padded", "conv")
     x = sequences(splice.model, 1)
