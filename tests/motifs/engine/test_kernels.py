@@ -50,7 +50,7 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(both: bool) -> None
     windows = Windows.of(data, 8, free)
     seed = data.letters[0, 7, :8]
     order, start, n_eligible = seed_kernels.align_seed(seed, data.is_letter, windows.mask)
-    best = {}
+    best: dict[int, tuple[int, int]] = {}
     for t in range(25):
         for s in range(len(data.letters)):
             for j in np.flatnonzero(windows.is_free[s, t]):
