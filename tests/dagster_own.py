@@ -5,6 +5,7 @@ Where one is gone, the tests that use it say nothing about saeborzoi any more: f
 
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.events import EngineEventData
 from dagster._core.instance import DynamicPartitionsStore
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
@@ -21,6 +22,7 @@ __all__ = [
     "AssetStatusCacheValue",
     "CachingStaleStatusResolver",
     "DynamicPartitionsStore",
+    "EngineEventData",
     "LoadingContextForTest",
     "SqlEventLogStorage",
     "SqliteEventLogStorage",

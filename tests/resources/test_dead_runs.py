@@ -12,7 +12,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.events import EngineEventData
 
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.files import write_json
@@ -23,6 +22,7 @@ from saeborzoi_resources import dead_runs
 from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform
 from tests.assets.small_project import KEY, make_small_project
+from tests.dagster_own import EngineEventData
 
 _HOLDS = (
     "import sys\nfrom pathlib import Path\nfrom saeborzoi_resources.dead_runs import hold_mark\n"

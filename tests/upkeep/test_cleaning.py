@@ -33,7 +33,9 @@ def test_the_plan_names_what_goes_and_changes_nothing(project: Project) -> None:
     before = project.files()
     plan = project.plan()
     assert plan.rows == {"node_embedding": 2, "materialization": 1}
-    assert (plan.n_files, plan.n_bytes) == (5, 25)
+    own = [project.store.root / file for file in before if KEY in file and LONGER not in file]
+    assert len(own) == 7  # five of the artifacts and jobs, two of what the catalogue has of one
+    assert (plan.n_files, plan.n_bytes) == (7, sum(file.stat().st_size for file in own))
     assert plan.wanted == (KEY,)
     assert project.plan(LONGER).wanted == ()
     text = cleaning.removal_as_text(plan)
@@ -46,7 +48,7 @@ def test_removing_an_sae_leaves_one_whose_key_begins_the_same(project: Project) 
     cleaning.remove(project.store, project.catalog, project.plan())
     assert project.files() != []
     assert all(LONGER in file for file in project.files())
-    assert len(project.files()) == 5
+    assert len(project.files()) == 7
     assert project.plan().rows == {}
     assert project.plan(LONGER).rows == {"node_embedding": 2, "materialization": 1}
 
@@ -133,9 +135,10 @@ def test_a_wrong_name_is_refused_with_the_nearest(
 
 
 def test_a_layer_goes_with_its_saes(project: Project) -> None:
-    project.put(project.store.layer_artifact("conv1d_1", "normalization_constants") / "x.parquet")
+    constants = project.store.layer_artifact("conv1d_1", "normalization_constants")
+    project.put(constants / "x.parquet")
     project.catalog.replace(
-        Made("normalization_constants", "run", "1", "v", project.store.root),
+        Made("normalization_constants", "run", "1", "v", constants),
         Scope(layer="conv1d_1"),
         {
             "channel_normalization": pd.DataFrame(
@@ -149,7 +152,7 @@ def test_a_layer_goes_with_its_saes(project: Project) -> None:
     assert plan.saes == [KEY, LONGER]
     assert plan.rows == {"node_embedding": 4, "materialization": 3, "channel_normalization": 2}
     assert plan.wanted == (KEY,)
-    assert "conv1d_1, layer with 2 SAEs: 11 files" in cleaning.removal_as_text(plan)
+    assert "conv1d_1, layer with 2 SAEs: 17 files" in cleaning.removal_as_text(plan)
     cleaning.remove(project.store, project.catalog, plan)
     assert all(other in file for file in project.files())
     assert project.catalog.whole("materialization")["owner"].tolist() == [other]

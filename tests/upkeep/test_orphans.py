@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -66,8 +67,7 @@ def test_an_artifact_that_a_running_job_fills_is_no_orphan(project: Project) -> 
 
 def test_rows_whose_artifact_is_gone_are_named_and_stay(project: Project) -> None:
     artifact = project.store.sae_artifact(KEY, "umap_embedding")
-    (artifact / "table.parquet").unlink()
-    artifact.rmdir()
+    shutil.rmtree(artifact)
     found = orphans(project.store, project.catalog)
     assert found.lost == (LostArtifact("umap_embedding", PartitionKey(KEY), 1, artifact),)
     assert f"umap_embedding {KEY}" in orphans_as_text(found)

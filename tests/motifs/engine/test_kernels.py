@@ -56,7 +56,7 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(both: bool) -> None
             for j in np.flatnonzero(windows.is_free[s, t]):
                 agree = int((data.letters[s, t, j : j + 8] == seed).sum())
                 if agree > best.get(t, (-1, 0))[0]:
-                    best[t] = agree, j + 14 * s
+                    best[t] = agree, int(j) + 14 * s
     assert n_eligible == len(best)
     assert order[:n_eligible].tolist() == sorted(best, key=lambda t: (-best[t][0], t))
     assert all(start[t] == place for t, (_, place) in best.items())
