@@ -127,7 +127,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "seqlets",
-        code_version="1",
+        code_version="2",
         grain="node",
         step="nodes",
         inputs=("top_activations",),
@@ -155,7 +155,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "tomtom_matches",
-        code_version="1",
+        code_version="2",
         grain="node",
         step="nodes",
         inputs=("meme_motifs",),
@@ -187,7 +187,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "annotation_overlaps",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="fan-in",
         inputs=("seqlets",),

@@ -146,7 +146,7 @@ print(json.dumps(failed))
 # -- the door -------------------------------------------------------------------------------------
 
 
-def test_importing_loads_nothing_of_ours_and_nothing_heavy() -> None:
+def test_importing_loads_where_caches_go_and_nothing_heavy() -> None:
     code = """
 before = set(sys.modules)
 import saeborzoi
@@ -154,7 +154,10 @@ print(sorted({name.partition(".")[0] for name in set(sys.modules) - before}
              - set(sys.stdlib_module_names)))
 print(sorted(name for name in sys.modules if name.startswith("saeborzoi.")))
 """
-    assert in_a_fresh_python(code).splitlines() == ["['saeborzoi']", "[]"]
+    first, second = in_a_fresh_python(code).splitlines()
+    assert first == "['saeborzoi']"
+    # numba reads its variable when it is imported, whoever does that first
+    assert second == "['saeborzoi.caches', 'saeborzoi.errors']"
 
 
 def test_opening_a_project_loads_neither_torch_nor_matplotlib(made_project: Path) -> None:
