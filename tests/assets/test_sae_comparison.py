@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.comparison import stability
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi_assets.assets import sae_comparison
 from saeborzoi_assets.partitions import Partitions
@@ -71,13 +72,13 @@ def _make_sae(platform: Platform, key: str, fvu: float, version: str = "v1") -> 
     own = rng.normal(size=(h.n_nodes(N_CHANNELS) - N_CHANNELS, N_CHANNELS))
     weights = platform.store.sae_artifact(key, "trained_sae")
     top = platform.store.sae_artifact(key, "top_activations")
-    for folder in (weights, top):
-        folder.mkdir(parents=True, exist_ok=True)
-    save_file({"W_dec": np.vstack([shared, own]).astype(np.float32)}, weights / "sae.safetensors")
+    decoder = np.vstack([shared, own]).astype(np.float32)
+    with write_artifact(weights, version, {}) as folder:
+        save_file({"W_dec": decoder}, folder / "sae.safetensors")
     node = np.repeat(np.arange(h.n_nodes(N_CHANNELS)), 5)
-    pd.DataFrame({"node": node, "sequence": 0, "position": np.arange(len(node))}).to_parquet(
-        top / "top_activations.parquet"
-    )
+    positions = pd.DataFrame({"node": node, "sequence": 0, "position": np.arange(len(node))})
+    with write_artifact(top, version, {}) as folder:
+        positions.to_parquet(folder / "top_activations.parquet")
     row = {column.name: None for column in TABLE["sae"].columns if column.name != "hyperparameters"}
     row |= h.model_dump() | {
         "n_channels": N_CHANNELS, "n_nodes": h.n_nodes(N_CHANNELS), "k": 4, "n_positions": 100,
@@ -145,7 +146,7 @@ def test_every_sae_gets_its_row_and_its_place(platform: Platform) -> None:
     (event,) = result.get_asset_materialization_events()
     metadata = event.step_materialization_data.materialization.metadata
     assert metadata["n_saes"].value == 4
-    assert KEYS[0] in metadata["saes"].value
+    assert KEYS[0].replace("_", "\\_") in metadata["saes"].value
     page = Path(str(metadata["page"].value))
     assert page.is_file()
     assert (page.parent / "provenance.json").is_file()
