@@ -118,8 +118,10 @@ def work_of(
             missing, why = set(asked), [_AGAIN]
         for made in (lacking[name] for name in artifact.inputs if lacking.get(name)):
             of_nodes = artifact.grain == "node" and all(key.node is not None for key in made)
-            missing |= made if of_nodes else set(asked)
-            why.append(_NEW_INPUTS)
+            more = (made if of_nodes else set(asked)) - missing
+            if more:
+                missing |= more
+                why.append(_NEW_INPUTS)
         lacking[artifact.name], reasons[artifact.name] = missing, why
     return [
         work
@@ -192,8 +194,13 @@ def _missing(
     return missing, why
 
 
-def project_work(platform: Platform, wanted: Range, *, again: bool = False) -> list[Work]:
-    """Steps about all SAEs of the project, with what of them is to be made."""
+def project_work(
+    platform: Platform, wanted: Range, *, again: bool = False, is_changing: bool = False
+) -> list[Work]:
+    """Steps about all SAEs of the project, with what of them is to be made.
+
+    With `is_changing` an SAE is about to be made anew, and so are they.
+    """
     work = []
     for artifact in wanted.artifacts:
         if artifact.grain != "project":
@@ -204,9 +211,10 @@ def project_work(platform: Platform, wanted: Range, *, again: bool = False) -> l
             standing = platform.catalog.data_versions(artifact.name, PROJECT)
         except CatalogError:
             continue
-        is_lacking = again or version.digest not in standing
+        is_lacking = again or is_changing or version.digest not in standing
         names = (artifact.name,) if is_lacking else ()
-        reasons = (_AGAIN,) if again else ("made of other SAEs",) if is_lacking else ()
+        why = _AGAIN if again else _NEW_INPUTS if standing else "not made"
+        reasons = (why,) if is_lacking else ()
         work.append(
             Work(PROJECT, Step(artifact.step, names, key, key), 1, int(is_lacking), reasons)
         )

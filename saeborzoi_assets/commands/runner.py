@@ -151,11 +151,10 @@ def _all_work(
     platform: Platform, wanted: Sequence[Hyperparameters], parts: Range, again: bool
 ) -> list[Work]:
     work = [each for h in wanted for each in work_of(platform, h, parts, again=again)]
-    at_all = project_work(platform, parts, again=again)
-    if any(each.n_lacking for each in work) and parts.nodes is None:
-        # what is made for an SAE changes what the project's steps are made from
-        at_all = project_work(platform, parts, again=True)
-    return work + (at_all if parts.nodes is None else [])
+    if parts.nodes is not None:
+        return work
+    is_changing = any(each.n_lacking for each in work)
+    return work + project_work(platform, parts, again=again, is_changing=is_changing)
 
 
 def run(
