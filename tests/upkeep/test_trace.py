@@ -98,7 +98,11 @@ def test_a_fresh_chain_is_current_and_leads_to_run_files_and_artifact(project: P
     assert found.is_current
     assert {link.state for link in found.links} == {"current"}
     link = _link(project, "seqlets")
-    assert (link.run_id, link.code_version, link.n_partitions) == ("run-1", "1", 4)
+    assert (link.run_id, link.code_version, link.n_partitions) == (
+        "run-1",
+        ARTIFACT["seqlets"].code_version,
+        4,
+    )
     assert link.files == (project / "genome.fa", project / "windows.bed")
     assert link.data_fingerprint is not None
     assert link.artifact is not None
