@@ -25,13 +25,13 @@ from saeborzoi_assets.lacking import Work
 from saeborzoi_resources.platform import Platform
 
 FIXED_S = {
-    "normalization": 3.5, "training": 4.0, "inference": 4.0, "nodes": 7.0, "fan-in": 6.0,
+    "normalization": 3.5, "training": 4.0, "inference": 4.0, "nodes": 10.0, "fan-in": 12.0,
     "pages": 1.5, "comparison": 2.0,
 }  # fmt: skip
 """Seconds of a step however small it is: interpreters, libraries, the catalogue. Two cores of a
-current server processor; `benchmarks/pipeline.py` measures them anew."""
+current server processor."""
 
-_NODE_S = {"nodes": 0.1, "fan-in": 0.02, "pages": 0.005}
+_NODE_S = {"nodes": 0.12, "fan-in": 0.04, "pages": 0.01}
 """Seconds for each node, on the same machine."""
 _NODE_BYTES = 90_000
 """Top positions, seqlets, motifs, rows and page of a node that has all of them."""
@@ -109,7 +109,7 @@ class Costs:
         if name == "training":
             schedule = Schedule(**self.platform.settings.training.schedule)
             total = schedule.total_positions(max(1, n_positions(layer)))
-            return total * (1.6e-6 + 1.3e-11 * weights)
+            return total * (3e-6 + 1.3e-11 * weights)
         if name == "inference":
             return n_positions(layer) * (2e-6 + 1.1e-11 * weights)
         n_nodes = (
