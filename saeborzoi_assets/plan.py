@@ -9,6 +9,9 @@ from saeborzoi.pipeline import ARTIFACTS, Grain
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
 
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+"""Dagster's tags of a run over a range of partitions: the first and the last."""
+
 
 class Step(NamedTuple):
     """Assets that share a partition space, and the partition or range of it to materialize."""
@@ -22,6 +25,11 @@ class Step(NamedTuple):
     def partition(self) -> str:
         """The partition, or the range as `dagster asset materialize` takes it."""
         return str(self.first) if self.first == self.last else f"{self.first}...{self.last}"
+
+    @property
+    def range_tags(self) -> dict[str, str]:
+        """Tags of a run over all of the step's partitions."""
+        return dict(zip(RANGE_TAGS, (str(self.first), str(self.last)), strict=True))
 
     @property
     def partitions(self) -> list[PartitionKey]:

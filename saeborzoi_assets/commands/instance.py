@@ -14,6 +14,7 @@ from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_assets.plan import RANGE_TAGS
 from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.instance_owner import note_owner, require_owner
@@ -22,8 +23,7 @@ from saeborzoi_resources.runs import UNFINISHED
 HOME_VARIABLE = "DAGSTER_HOME"
 _PARTITION_TAGS = (
     "dagster/partition",
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
+    *RANGE_TAGS,
 )
 
 _CONFIGURATION = """\

@@ -19,10 +19,6 @@ _CONFIG = {
     # events and stack traces stay in the run's log
     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
 }
-_RANGE_START, _RANGE_END = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
 
 
 class FailedCheck(NamedTuple):
@@ -77,7 +73,7 @@ class Launcher:
         job = self._repository.get_implicit_job_def_for_assets(assets)
         assert job is not None, f"the assets of step {step.name} share one partition space"
         if step.first != step.last:
-            tags = {_RANGE_START: str(step.first), _RANGE_END: str(step.last)}
+            tags = step.range_tags
         elif step.first.owner == PROJECT:
             tags = {}
         else:

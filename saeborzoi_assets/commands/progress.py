@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from types import TracebackType
 
 from rich.console import Console
@@ -107,8 +106,3 @@ class Display:
                 completed=int(found["done"].replace(",", "")),
                 total=int(total.replace(",", "")) if total else None,
             )
-
-
-def is_terminal() -> bool:
-    """Whether standard output is a terminal."""
-    return sys.stdout.isatty()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Iterator
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.errors import CatalogError
 from saeborzoi.files import write_file
+from saeborzoi_assets.commands.terminal import plain
 
 if TYPE_CHECKING:
     import duckdb
@@ -113,7 +112,7 @@ def _csv(relation: duckdb.DuckDBPyRelation) -> Iterator[str]:
     yield pd.DataFrame(columns=relation.columns).to_csv(index=False)
     for batch in relation.to_arrow_reader(_BATCH):
         columns = {
-            name: [json.dumps(_plain(v)) if isinstance(v, list | dict) else v for v in values]
+            name: [json.dumps(plain(v)) if isinstance(v, list | dict) else v for v in values]
             for name, values in batch.to_pydict().items()
         }
         frame = pd.DataFrame(columns, dtype=object)
@@ -126,19 +125,6 @@ def _json(relation: duckdb.DuckDBPyRelation) -> Iterator[str]:
     separator = "\n"
     for batch in relation.to_arrow_reader(_BATCH):
         for row in batch.to_pylist():
-            yield separator + json.dumps(_plain(row), default=str, ensure_ascii=False)
+            yield separator + json.dumps(plain(row), default=str, ensure_ascii=False)
             separator = ",\n"
     yield "\n]\n"
-
-
-def _plain(value: Any) -> Any:
-    """What is not finite becomes null, which JSON has."""
-    if isinstance(value, Decimal):
-        value = float(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value

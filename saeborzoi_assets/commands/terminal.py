@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,17 +69,20 @@ def terminal_of(context: typer.Context) -> Terminal:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document; what JSON does not know (paths, times) as text, NaN as null."""
-    print(json.dumps(_plain(document), indent=1, default=str), flush=True)
+    """One JSON document; what JSON does not know (paths, times) as text."""
+    print(json.dumps(plain(document), indent=1, default=str), flush=True)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value != value:
-        return None
+def plain(value: Any) -> Any:
+    """A value as JSON has it: decimals as numbers, what is not finite as null."""
+    if isinstance(value, Decimal):
+        value = float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -201,9 +201,5 @@ def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunReques
     return dg.RunRequest(
         run_key=run_key,
         asset_selection=selection,
-        tags={
-            **tags,
-            "dagster/asset_partition_range_start": str(step.first),
-            "dagster/asset_partition_range_end": str(step.last),
-        },
+        tags={**tags, **step.range_tags},
     )

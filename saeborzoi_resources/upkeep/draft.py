@@ -77,7 +77,7 @@ def draft_settings(folder: Path) -> Draft:
 
 _AUTOMATION = [
     "",
-    "# What `saeborzoi ui` launches by itself: nothing, unless this says so",
+    "# While `saeborzoi ui` runs, its sensors make what is missing; with this, at night only:",
     "# [automation]",
     '# hours = "22:00-06:00"',
 ]
