@@ -109,7 +109,7 @@ def _column_schema(tables: Sequence[str]) -> dict[str, dg.TableSchema]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """An error that a user can mend becomes a Failure that says how, and is not retried."""
+    """An error that a user can fix becomes a Failure that says how, and is not retried."""
     try:
         yield
     except SaeBorzoiError as error:
@@ -187,7 +187,7 @@ def run_node_stage(
         Catalogue table that the stage's rows are for; its columns where there are no nodes.
     """
     stage = version.asset
-    size = platform.settings.compute.profile_of(stage).nodes_per_job or max(1, len(active))
+    size = platform.settings.compute.profile_of(stage).sae_nodes_per_job or max(1, len(active))
     chunks = [active[i : i + size] for i in range(0, len(active), size)]
     folder = platform.store.batch(sae.key, stage, nodes, version.digest, context.run.run_id)
     work = platform.store.work(sae.key, stage)
@@ -220,7 +220,7 @@ def run_node_stage(
         documents = [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]
         write_tables(folder, {result: frame}, version, {"jobs": documents})
         made = made_by(context, version, folder)
-        scope = Scope(hyperparameters=sae.key, nodes=nodes)
+        scope = Scope(sae_key=sae.key, nodes=nodes)
         platform.record(made, scope, {result: frame}, partial(say, context))
         for job in jobs:
             shutil.rmtree(job.work, ignore_errors=True)
@@ -294,7 +294,7 @@ def keep(
     )
     write_tables(output, tables, version, provenance(job), more)
     made = made_by(context, version, output)
-    scope = Scope(hyperparameters=sae.key, nodes=nodes)
+    scope = Scope(sae_key=sae.key, nodes=nodes)
     platform.record(made, scope, tables, partial(say, context))
     return output
 

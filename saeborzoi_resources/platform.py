@@ -27,7 +27,7 @@ from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, no
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi.settings.user_files import files_of, settings_of
-from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.compute import ComputeBackend, make_compute
 from saeborzoi_resources.dead_runs import hold_mark
 
 
@@ -117,7 +117,7 @@ class Platform(dg.ConfigurableResource):
         return Catalog(self.store.catalog)
 
     @cached_property
-    def compute(self) -> Compute:
+    def compute(self) -> ComputeBackend:
         """Where heavy stages run."""
         return make_compute(self.settings, self.store.jobs)
 

@@ -33,7 +33,13 @@ from saeborzoi.catalog.scope import (
     where_of,
 )
 from saeborzoi.catalog.store import relative_to_store
-from saeborzoi.catalog.tables import make_tables, missing_parts, require_columns, require_table
+from saeborzoi.catalog.tables import (
+    make_tables,
+    missing_parts,
+    renamed,
+    require_columns,
+    require_table,
+)
 from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError, StoreError
 from saeborzoi.pipeline import MAKER
@@ -87,14 +93,20 @@ class Catalog:
             yield connection
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
-        """Result of a query."""
+        """Result of a query; an error about a column that was renamed has the new name as note."""
+        import duckdb
+
         with self.read() as connection:
-            return connection.sql(sql, params=list(parameters)).to_arrow_table().to_pandas()
+            try:
+                return connection.sql(sql, params=list(parameters)).to_arrow_table().to_pandas()
+            except duckdb.BinderException as error:
+                error.add_note(renamed(str(error)).lstrip("; "))
+                raise
 
     def rows(
         self,
         table: str,
-        hyperparameters: str,
+        sae_key: str,
         columns: str = "*",
         nodes: Sequence[int] | None = None,
     ) -> pd.DataFrame:
@@ -115,7 +127,7 @@ class Catalog:
         require_columns(table, there, ["hyperparameters", *([] if nodes is None else ["node"])])
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
-            Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
+            Scope(sae_key=sae_key, nodes=None if nodes is None else tuple(nodes))
         )
         return self.frame(
             f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
@@ -163,23 +175,23 @@ class Catalog:
         )
         return self._with_paths(found).astype({"first_node": "Int64"})
 
-    def batches(self, hyperparameters: str) -> pd.DataFrame:
+    def batches(self, sae_key: str) -> pd.DataFrame:
         """Every artifact that rows of an SAE's nodes stand on: asset, artifact, nodes."""
         found = self.frame(
             "SELECT asset, artifact, list(node ORDER BY node) AS nodes "
             "FROM materialization WHERE owner = ? AND node IS NOT NULL "
             "GROUP BY asset, artifact ORDER BY asset, artifact",
-            [hyperparameters],
+            [sae_key],
         )
         return self._with_paths(found)
 
-    def resting_on(self, assets: Iterable[str], hyperparameters: str) -> list[str]:
+    def resting_on(self, assets: Iterable[str], sae_key: str) -> list[str]:
         """Results of an SAE or the whole project that were made from some assets' partitions of
         it, directly or not."""
         found = self.frame(
             "SELECT asset, json_keys(made_from, '$.inputs') AS inputs FROM materialization "
             "WHERE list_contains(?, owner) AND node IS NULL",
-            [[hyperparameters, PROJECT]],
+            [[sae_key, PROJECT]],
         )
         inputs = {
             row.asset: set(() if row.inputs is None else row.inputs) for row in found.itertuples()

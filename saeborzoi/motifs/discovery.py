@@ -72,7 +72,7 @@ class NodeMotifs(NamedTuple):
     seconds: float
 
 
-def check_engine(settings: Motifs) -> str:
+def check_discovery_engine(settings: Motifs) -> str:
     """Engine with its version, as column `engine` says it.
 
     Raises
@@ -142,7 +142,7 @@ def discover_nodes(
 ) -> Iterator[NodeMotifs]:
     """As `discover`, node by node as they are done (in any order); ends early where `stop` is
     set."""
-    engine = check_engine(settings)
+    engine = check_discovery_engine(settings)
     background = None
     if settings.background == "genome":
         if genome is None:
@@ -166,8 +166,11 @@ def _in_parallel(
     n_ahead: int,
     stop: threading.Event | None,
 ) -> Iterator[NodeMotifs]:
-    """Nodes of tasks as they are done; at most `n_ahead` more are begun than have to be waited
-    for, and none once `stop` is set."""
+    """Results of tasks in the order in which they finish.
+
+    At most `n_ahead` tasks run or wait in the pool beside the one that is waited for; once `stop`
+    is set no further task is started.
+    """
     running: set[Future[NodeMotifs]] = set()
     for task in tasks:
         if stop is not None and stop.is_set():

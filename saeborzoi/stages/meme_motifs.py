@@ -12,7 +12,12 @@ import pandas as pd
 from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
 from saeborzoi.jobs.job import Figures, Job, Progress, StageInterrupted, silent, stop_requested
-from saeborzoi.motifs.discovery import NodeMotifs, check_engine, discover_nodes, motif_frame
+from saeborzoi.motifs.discovery import (
+    NodeMotifs,
+    check_discovery_engine,
+    discover_nodes,
+    motif_frame,
+)
 
 _DONE = "motifs.jsonl"
 
@@ -35,7 +40,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         Where the stage was asked to stop; what is done is kept.
     """
     settings = job.settings.motifs
-    engine = check_engine(settings)
+    engine = check_discovery_engine(settings)
     seqlets = pd.read_parquet(
         job.inputs["seqlet"], columns=["node", "rank", "activation", "sequence"]
     )

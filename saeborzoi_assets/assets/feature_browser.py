@@ -66,9 +66,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 else None,
                 both_strands=scans_both_strands(settings.motifs),
             )
-            platform.record(
-                made_by(context, version, output), Scope(hyperparameters=sae.key), tables={}
-            )
+            platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
         megabytes = site.n_bytes / 1e6
         return dg.MaterializeResult(

@@ -53,7 +53,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_motifs": len(frame),
                 "n_supported": len(supported),
                 "n_nodes_supported": int(supported["node"].nunique()),
-                "n_families": int(supported["family_id"].nunique()),
+                "n_families": int(supported["motif_family"].nunique()),
                 "largest_families": table(_largest(supported, motifs), 15),
                 "motifs_file": path(output / MOTIFS_FILE),
                 "files": path(output),
@@ -76,11 +76,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 def _largest(supported: pd.DataFrame, motifs: pd.DataFrame) -> pd.DataFrame:
     """Families by their founders' consensus, those of most nodes first."""
-    founders = supported.drop_duplicates("family_id").merge(
+    founders = supported.drop_duplicates("motif_family").merge(
         motifs[["node", "motif", "consensus"]],
         left_on=["founder_node", "founder_motif"],
         right_on=["node", "motif"],
         suffixes=("", "_of_founder"),
     )
-    columns = ["family_id", "n_family_nodes", "n_family_motifs", "founder_node", "consensus"]
-    return founders.sort_values("family_id")[columns]
+    columns = ["motif_family", "n_family_nodes", "n_family_motifs", "founder_node", "consensus"]
+    return founders.sort_values("motif_family")[columns]

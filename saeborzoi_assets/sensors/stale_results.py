@@ -25,7 +25,8 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
     """Asset to its layers or SAEs whose results were made from other files than there are now,
     and the number of their partitions.
 
-    What rests on them, as it was made from results, is not named again.
+    Only assets that read files are named. Assets that were made from their results are stale too,
+    but are not listed again.
     """
     if not platform.catalog.path.exists():
         return {}

@@ -172,9 +172,9 @@ def _database(database: MotifDatabase) -> str:
 
 
 def _engines(settings: Settings) -> str:
-    from saeborzoi.motifs.discovery import check_engine
-    from saeborzoi.motifs.matching import check_engine as check_matching
+    from saeborzoi.motifs.discovery import check_discovery_engine
+    from saeborzoi.motifs.matching import check_matching_engine
 
-    check_engine(settings.motifs)
-    check_matching(settings.matching.engine, settings.matching.executable)
+    check_discovery_engine(settings.motifs)
+    check_matching_engine(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

@@ -139,7 +139,7 @@ def test_positions_on_the_reverse_strand_lie_where_the_model_saw_them(folder: Pa
 def test_seqlets_are_cut_from_the_windows_strand(folder: Path) -> None:
     top = pd.DataFrame(
         [(0, 0, 0, 50, 2.0), (0, 1, 1, 50, 1.0)],
-        columns=["node", "rank", "sequence", "position", "activation"],
+        columns=["node", "rank", "window", "position", "activation"],
     )
     with Genome(folder / "genome.fa") as genome:
         windows = read_windows(folder / "windows.bed")

@@ -116,7 +116,7 @@ def make(
         {
             "cluster": clusters.index,
             "n_nodes": clusters.to_numpy(),
-            "family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
+            "factor_family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
             "n_family_nodes": clusters.to_numpy() // 2,
             "p_value": 1e-9,
         }
@@ -335,7 +335,7 @@ def _matches(
                     "database": "JASPAR2024",
                     "target_id": target_id,
                     "target_name": HOSTILE_NAME if place == 2 and node % 10 == 0 else name,
-                    "target_family": family,
+                    "factor_family": family,
                     "target_class": "Zinc finger",
                     "p_value": p,
                     "q_value": p * 50,

@@ -234,7 +234,7 @@ def damaged(site, tmp_path):
     return shutil.copytree(site.folder, tmp_path / "site")
 
 
-def test_a_missing_shard_is_a_failure_not_a_dead_node(opened, damaged):
+def test_a_missing_page_file_is_a_failure_not_a_dead_node(opened, damaged):
     (damaged / "data/nodes-0001.js").rename(damaged / "data/away.js")
     page = opened("node=120", address=(damaged / "index.html").as_uri())
     words = page.inner_text(".state-box.failed")

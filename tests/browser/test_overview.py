@@ -102,7 +102,7 @@ def test_searching_family_class_node_and_identifier(opened, site):
     matches = site.made.tables["motif_match"]
     overlaps = site.made.tables["annotation_overlap"]
     search(page, "family:ets")
-    ets = matches["target_family"].str.lower().str.contains("ets")
+    ets = matches["factor_family"].str.lower().str.contains("ets")
     assert listed(page) == matches.loc[ets, "node"].nunique()
     search(page, "class:SINE")
     enriched = overlaps[(overlaps["annotation_class"] == "SINE/Alu")]

@@ -238,7 +238,7 @@ def test_a_submit_limit_is_waited_for(
     assert len(calls(state, "sbatch")) == 4
     messages = event_messages(instance)
     assert messages.count("takes no further job now") == 3
-    assert "raise `nodes_per_job`. (in [compute.profile.trained_sae])" in messages
+    assert "raise `sae_nodes_per_job`. (in [compute.profile.trained_sae])" in messages
 
 
 def test_arrays_become_as_small_as_a_limit_wants(
@@ -265,7 +265,7 @@ def test_a_limit_that_may_be_the_jobs_own_size_ends_in_words(
     site(FAKE_REFUSAL=LIMITS[4])
     failure = failure_of(instance, compute(), [make_job("a")])
     assert "Lower `time`, `cpus`, `mem` or `gres`" in str(failure.description)
-    assert "raise `nodes_per_job`" in str(failure.description)
+    assert "raise `sae_nodes_per_job`" in str(failure.description)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_limit_that_may_be_the_jobs_own_size_ends_in_words(
         ("Required partition not available (inactive or drain)", "run again later"),
         ("User's group not permitted to use this partition", "that you may use"),
         ("Invalid qos specification", "Fix `qos`"),
-        ("Invalid job array specification", "Raise `nodes_per_job`"),
+        ("Invalid job array specification", "Raise `sae_nodes_per_job`"),
         ("CPU count per node can not be satisfied", "Lower `cpus`"),
     ],
 )  # fmt: skip

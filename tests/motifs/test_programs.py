@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from saeborzoi.errors import InputError, MissingProgramError
-from saeborzoi.motifs.discovery import check_engine, discover
+from saeborzoi.motifs.discovery import check_discovery_engine, discover
 from saeborzoi.motifs.meme_format import text_of_log10
 from saeborzoi.settings.sections import Motifs
 from tests.motifs.test_matching import player
@@ -145,18 +145,18 @@ def test_missing_programs_are_refused_with_a_remedy(
         with pytest.raises(
             MissingProgramError, match=f'{engine} is not on PATH; install.*engine = "builtin"'
         ):
-            check_engine(Motifs(engine=engine))
+            check_discovery_engine(Motifs(engine=engine))
     with pytest.raises(MissingProgramError, match="no program at"):
-        check_engine(Motifs(engine="meme", executable=tmp_path / "meme"))
+        check_discovery_engine(Motifs(engine="meme", executable=tmp_path / "meme"))
     program = tmp_path / "meme"
     program.write_text("")
     with pytest.raises(MissingProgramError, match="not executable; chmod"):
-        check_engine(Motifs(engine="meme", executable=program))
+        check_discovery_engine(Motifs(engine="meme", executable=program))
     program.write_text("#!/bin/false\n")
     program.chmod(0o755)
     with pytest.raises(MissingProgramError, match="--version failed"):
-        check_engine(Motifs(engine="meme"))
-    assert check_engine(Motifs()).startswith("builtin ")
+        check_discovery_engine(Motifs(engine="meme"))
+    assert check_discovery_engine(Motifs()).startswith("builtin ")
 
 
 def test_program_that_fails_and_unreadable_output(tmp_path: Path) -> None:

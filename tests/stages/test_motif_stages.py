@@ -96,7 +96,7 @@ def test_both_stages_end_to_end(job: Job, tmp_path: Path) -> None:
     figures = tomtom_matches.run(matching)
     matches = pd.read_parquet(matching.output)
     best = matches[matches["is_significant"]].drop_duplicates("node").set_index("node")
-    assert best.loc[3, "target_family"] == "C4-GATA-related"
+    assert best.loc[3, "factor_family"] == "C4-GATA-related"
     assert best.loc[5, "target_name"] in ("CTCF", "CTCFL")
     assert best.loc[8, "target_class"] == "Basic leucine zipper factors (bZIP)"
     assert figures["n_nodes_with_match"] == 3

@@ -232,7 +232,7 @@ def test_results_that_rest_on_the_nodes_are_named(project: Project) -> None:
         made_from = {"inputs": {name: ["v"] for name in inputs}}
         project.catalog.replace(
             Made(asset, "run", "1", "v", project.store.root, made_from),
-            Scope(hyperparameters=KEY),
+            Scope(sae_key=KEY),
             {},
         )
     plan = project.plan(nodes=[1])
