@@ -16,6 +16,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.questions import versions_by_owner
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
@@ -193,7 +194,7 @@ class Platform(dg.ConfigurableResource):
         """Distinct data versions of an artifact's standing partitions, of the SAE or its layer; of
         the whole project, by SAE and with the number of partitions."""
         if layer is None:
-            return self.catalog.versions_by_owner(artifact.name)
+            return versions_by_owner(self.catalog, artifact.name)
         standing_of = layer.name if artifact.grain == "layer" else owner
         return self.catalog.data_versions(artifact.name, standing_of, nodes)
 

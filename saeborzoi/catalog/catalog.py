@@ -1,4 +1,7 @@
-"""The catalogue: every result table in one DuckDB file. SQL is here, in `views.py`, `tables.py`.
+"""The catalogue: every result table in one DuckDB file.
+
+SQL that reads is here, in `questions.py` and `views.py`; SQL that writes in `rows.py`, `scope.py` and
+`tables.py`.
 
 How its file is opened and who waits for whom is in `access.py`. The catalogue lies at the store's
 root and names artifacts relative to it, so that a store can be moved, copied, mounted elsewhere.
@@ -7,7 +10,7 @@ root and names artifacts relative to it, so that a store can be moved, copied, m
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,6 @@ from saeborzoi.catalog.rows import (
 )
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
 from saeborzoi.catalog.scope import (
-    PROJECT,
     Made,
     Scope,
     belonging_to,
@@ -42,7 +44,6 @@ from saeborzoi.catalog.tables import (
 )
 from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError, StoreError
-from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -185,22 +186,6 @@ class Catalog:
         )
         return self._with_paths(found)
 
-    def resting_on(self, assets: Iterable[str], sae_key: str) -> list[str]:
-        """Results of an SAE or the whole project that were made from some assets' partitions of
-        it, directly or not."""
-        found = self.frame(
-            "SELECT asset, json_keys(made_from, '$.inputs') AS inputs FROM materialization "
-            "WHERE list_contains(?, owner) AND node IS NULL",
-            [[sae_key, PROJECT]],
-        )
-        inputs = {
-            row.asset: set(() if row.inputs is None else row.inputs) for row in found.itertuples()
-        }
-        touched = set(assets)
-        while more := {name for name, own in inputs.items() if own & touched} - touched:
-            touched |= more
-        return sorted(touched & set(inputs))
-
     def partitions_made(self, asset: str, owner: str) -> set[PartitionKey]:
         """Partitions of one layer or SAE whose rows stand in the catalogue."""
         if not self.path.exists():
@@ -225,42 +210,6 @@ class Catalog:
             [asset, owner, nodes is None, list(map(int, nodes or ()))],
         )
         return list(found["data_version"])
-
-    def training_hours_since(self, moment: datetime) -> float:
-        """Hours that the trainings took that were catalogued since a moment."""
-        if not self.path.exists():
-            return 0.0
-        found = self.frame(
-            "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
-            "JOIN materialization ON asset = ? AND owner = hyperparameters "
-            "WHERE made_at >= ?",
-            [MAKER["sae"], moment],
-        )
-        return float(found["hours"].iloc[0])
-
-    def versions_by_owner(self, asset: str) -> dict[str, dict[str, int]]:
-        """Layer or SAE to the data versions of an asset's standing rows, and how many partitions
-        have each."""
-        if not self.path.exists():
-            return {}
-        found = self.frame(
-            "SELECT owner, data_version, count(*) AS n "
-            "FROM materialization WHERE asset = ? GROUP BY ALL ORDER BY ALL",
-            [asset],
-        )
-        versions: dict[str, dict[str, int]] = {}
-        for owner, version, n in found.itertuples(index=False):
-            versions.setdefault(owner, {})[version] = int(n)
-        return versions
-
-    def files_made_from(self) -> pd.DataFrame:
-        """Fingerprint of the user's files that standing rows were made from, where they were: a
-        row for each asset, owner and fingerprint, with n_partitions."""
-        return self.frame(
-            "SELECT asset, owner, files, sum(n)::BIGINT AS n_partitions FROM (SELECT asset, "
-            "owner, count(*) AS n, any_value(made_from)->>'$.files' AS files FROM materialization "
-            "GROUP BY asset, owner, data_version) WHERE files IS NOT NULL GROUP BY ALL ORDER BY ALL"
-        )
 
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
         """What made an asset's standing rows of one layer or SAE: a row for each run and version.

@@ -18,6 +18,7 @@ from saeborzoi.motifs.discovery import (
     discover_nodes,
     motif_frame,
 )
+from saeborzoi.motifs.options import DiscoveryOptions
 
 _DONE = "motifs.jsonl"
 
@@ -40,7 +41,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         Where the stage was asked to stop; what is done is kept.
     """
     settings = job.settings.motifs
-    engine = check_discovery_engine(settings)
+    options = DiscoveryOptions(**settings.model_dump())
+    engine = check_discovery_engine(options)
     seqlets = pd.read_parquet(
         job.inputs["seqlet"], columns=["node", "rank", "activation", "sequence"]
     )
@@ -61,7 +63,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         for node in done:
             lines.write(_line(node, what))
         for node in discover_nodes(
-            todo, settings, job.settings.data.genome, job.threads, stop_requested
+            todo, options, job.settings.data.genome, job.threads, stop_requested
         ):
             done.append(node)
             lines.write(_line(node, what))

@@ -25,8 +25,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Each motif against the seqlets of other nodes, its false discovery rate over all motifs,
         families of motifs that are alike, and all significant motifs as a MEME-format database."""
-        from saeborzoi.motifs.discovery import scans_both_strands
         from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
+        from saeborzoi.motifs.options import DiscoveryOptions
 
         with explained():
             sae = platform.sae(context.partition_key)
@@ -40,7 +40,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 motifs,
                 seqlets,
                 sae.key,
-                both_strands=scans_both_strands(platform.settings.motifs),
+                both_strands=DiscoveryOptions(**platform.settings.motifs.model_dump()).both_strands,
                 threads=platform.threads(version.asset),
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}

@@ -48,7 +48,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     rows, selection = make_seqlets(
                         activations,
                         statistics.set_index("node")["n_nonzero"],
-                        windows_of(sae.layer.train, genome),
+                        windows_of(genome=genome, **sae.layer.train.where),
                         genome,
                         width_bp=sae.layer.seqlet_width,
                         **sae.layer.geometry,

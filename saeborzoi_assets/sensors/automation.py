@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.pipeline import MAKER
@@ -152,7 +153,7 @@ def _why_not(
         )
     budget = automation.gpu_hours_per_day
     if TRAINING in step.assets and budget is not None:
-        used = platform.catalog.training_hours_since(_midnight()) * n_gpus(platform.settings)
+        used = training_hours_since(platform.catalog, _midnight()) * n_gpus(platform.settings)
         if used >= budget:
             return f"{used:.1f} GPU hours of today's {budget:g} are used; {key} waits"
     return None

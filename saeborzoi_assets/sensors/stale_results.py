@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from saeborzoi.catalog.questions import files_made_from
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, within
 from saeborzoi.pipeline import ARTIFACTS, Artifact
@@ -32,7 +33,7 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
         return {}
     found: dict[str, dict[str, int]] = {}
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
-        standing = platform.catalog.files_made_from()
+        standing = files_made_from(platform.catalog)
         for asset in ARTIFACTS:
             now: dict[object, str | None] = {}
             own = standing[standing["asset"] == asset.name]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.questions import resting_on
 from saeborzoi.catalog.rows import reseal
 from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import Store
@@ -203,7 +204,7 @@ def _plan_nodes(
         catalog,
         [folder for folder in folders if folder.is_symlink() or folder.exists()],
         cut=cut,
-        resting_on=[n for n in catalog.resting_on(assets, key) if n not in assets],
+        resting_on=[n for n in resting_on(catalog, assets, key) if n not in assets],
     )
 
 

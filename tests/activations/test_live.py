@@ -16,7 +16,6 @@ from torch import nn
 
 from saeborzoi.activations.live import LiveSource, Places
 from saeborzoi.activations.loader import SlabPlan
-from saeborzoi.activations.plan import plans_of
 from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.demo.network import one_thread
 from saeborzoi.errors import InputError, SettingsError
@@ -29,6 +28,7 @@ from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Selection
+from saeborzoi.sources.positions import plans_of
 from saeborzoi.stages import normalization_constants, top_activations, trained_sae
 from tests.models.nets import model_of
 

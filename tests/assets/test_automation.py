@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from dagster import DagsterRunStatus
 
+from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
@@ -210,7 +211,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
     assert request.partition_key == KEY
     assert request.asset_selection == [dg.AssetKey("top_activations")]
     moment = datetime.now(UTC)
-    assert platform.catalog.training_hours_since(moment) == 0.0
+    assert training_hours_since(platform.catalog, moment) == 0.0
 
 
 def test_hours(settings_file: Path, instance: dg.DagsterInstance) -> None:

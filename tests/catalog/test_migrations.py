@@ -12,6 +12,7 @@ import pytest
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.migrations import STEPS
+from saeborzoi.catalog.questions import files_made_from
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.views import VIEWS
@@ -68,7 +69,7 @@ def test_what_made_the_rows_is_kept(old: Catalog) -> None:
     assert row["made_at"] == pd.Timestamp("2026-01-02T03:04:05Z")
     assert row["made_from"] == '{"files": "f2", "inputs": {"top_activations": ["v1"]}}'
     assert old.data_versions("seqlets", LONGER, [7]) == ["v2"]
-    assert old.files_made_from()[["asset", "owner", "n_partitions"]].values.tolist() == [
+    assert files_made_from(old)[["asset", "owner", "n_partitions"]].values.tolist() == [
         ["normalization_constants", "conv1d_1", 1], ["seqlets", KEY, 3]
     ]  # fmt: skip
 
