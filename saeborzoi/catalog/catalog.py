@@ -1,7 +1,7 @@
 """The catalogue: every result table in one DuckDB file.
 
-SQL that reads is here, in `questions.py` and `views.py`; SQL that writes in `rows.py`, `scope.py` and
-`tables.py`.
+SQL that reads is here, in `questions.py` and `views.py`; SQL that writes is in `rows.py`,
+`scope.py` and `tables.py`.
 
 How its file is opened and who waits for whom is in `access.py`. The catalogue lies at the store's
 root and names artifacts relative to it, so that a store can be moved, copied, mounted elsewhere.

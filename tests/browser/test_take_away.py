@@ -15,7 +15,8 @@ import pytest
 
 from saeborzoi.browser import write_site
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme, read_meme
-from tests.browser.made_tables import HOSTILE_CHROM, KEY
+from tests.browser.made_names import HOSTILE_CHROM
+from tests.browser.made_tables import KEY
 
 pytestmark = pytest.mark.browser
 

@@ -104,3 +104,8 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> 
             return value
         time.sleep(0.05)
     raise AssertionError(f"not within {timeout_s} s: {what}")
+
+
+def calls(state: Path, program: str) -> list[str]:
+    """Calls of one of the stand-ins."""
+    return [one for one in (state / "calls").read_text().splitlines() if one.startswith(program)]
