@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,16 @@ def test_an_sae_of_other_normalization_constants_is_refused(sae: SparseAutoencod
     maxima[4] = 7
     with pytest.raises(InputError, match=r"other normalization constants \(channel 4: 5, now 7\)"):
         require_fits(sae, Path("sae"), h, maxima)
+
+
+def test_tensors_beyond_the_memory_are_refused(
+    tmp_path: Path, sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "best_model.pt"
+    export_published(sae, path)
+    save_checkpoint(sae, tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: types.SimpleNamespace(available=500))
+    with pytest.raises(InputError, match="of memory are free"):
+        import_published(path, 3)
+    with pytest.raises(InputError, match="of memory are free"):
+        load_checkpoint(tmp_path)
