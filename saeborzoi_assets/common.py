@@ -22,6 +22,7 @@ from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
+from saeborzoi_assets.plan import RANGE_TAGS
 from saeborzoi_assets.shown import say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
@@ -128,9 +129,7 @@ def require_partitions(context: dg.AssetExecutionContext) -> list[str]:
     """
     keys = [str(key) for key in context.partition_keys]
     if not keys:
-        first, last = (
-            context.run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")
-        )
+        first, last = (context.run.tags.get(tag) for tag in RANGE_TAGS)
         raise PartitionKeyError(
             f"the range {first}...{last} is empty: {first} comes after {last}; write the earlier "
             "one first"
