@@ -122,10 +122,8 @@ def _record(catalog: Catalog, row: Mapping[str, Any], content: str | None) -> bo
     owner, nodes = row["owner"], row["nodes"]
     scope = {
         "layer": Scope(layer=owner),
-        "sae": Scope(hyperparameters=owner),
-        "node": Scope(
-            hyperparameters=owner, nodes=None if nodes is None else tuple(map(int, nodes))
-        ),
+        "sae": Scope(sae_key=owner),
+        "node": Scope(sae_key=owner, nodes=None if nodes is None else tuple(map(int, nodes))),
         "project": Scope(),
     }[artifact.grain]
     condition, parameters = where_of(scope)

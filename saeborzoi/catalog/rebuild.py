@@ -14,7 +14,7 @@ from saeborzoi.catalog import access
 from saeborzoi.catalog.access import connected, writing
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.rows import RECORD, Record, put_materialization, put_rows, read_record
-from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.schema import FORMER_NAMES, TABLE
 from saeborzoi.catalog.scope import Scope, fitted
 from saeborzoi.catalog.tables import make_tables
 from saeborzoi.errors import CatalogError, StoreError
@@ -98,8 +98,9 @@ def _records(root: Path) -> tuple[list[Record], list[str]]:
 
 def _rows(table: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
     """Rows of a record as the table wants them: columns that it gained since are NULL."""
-    own = [name for name in ("layer", "hyperparameters") if getattr(scope, name) is not None]
-    frame = frame.drop(columns=own, errors="ignore")
+    columns = {"layer": scope.layer, "hyperparameters": scope.sae_key}
+    own = [column for column, value in columns.items() if value is not None]
+    frame = frame.drop(columns=own, errors="ignore").rename(columns=FORMER_NAMES.get(table, {}))
     expected = [column.name for column in TABLE[table].columns if column.name not in own]
     gained = set(expected) - set(frame.columns) - set(TABLE[table].key)
     return fitted(table, frame.assign(**dict.fromkeys(gained)), scope)

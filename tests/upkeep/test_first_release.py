@@ -51,7 +51,7 @@ def project(tmp_path: Path) -> Path:
     (folder / "dagster_project.toml").write_text(_SETTINGS)
     _make(folder, "normalization_constants", Scope(layer="conv1d_1"))
     for name in ("trained_sae", "top_activations"):
-        _make(folder, name, Scope(hyperparameters=KEY))
+        _make(folder, name, Scope(sae_key=KEY))
     return folder
 
 
