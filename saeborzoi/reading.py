@@ -131,8 +131,8 @@ def opened(path: Path, memory_a_byte: int = 0) -> Iterator[IO[bytes]]:
         if is_gzipped(path):
             raw = _Bounded(path, most)
         else:
-            raw = io.FileIO(path)
             _require_memory(path, path.stat().st_size, most)
+            raw = io.FileIO(path)
         with io.BufferedReader(raw, 1 << 20) as file:
             yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

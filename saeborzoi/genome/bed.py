@@ -29,7 +29,7 @@ _MAX_NUMBERED_CLASSES = 100
 _MIN_ROWS_OF_NAMES = 100
 _SHOWN_ROWS = 1000
 _MEMORY_A_BYTE = 10
-"""A table of text takes so many bytes for each of the file (8.5 measured, annotations of six columns)."""
+"""A table takes so many bytes for each of its file: 8.5 measured, of six columns."""
 
 
 def read_bed(path: Path | str, class_column: int = 6) -> pd.DataFrame:
