@@ -38,7 +38,7 @@ event_log_storage:
   module: saeborzoi_resources.event_log
   class: BatchedSqliteEventLogStorage
 sensors:
-  # side by side: one that reads new inputs for 20 s must not keep the one that launches runs waiting
+  # side by side: one that reads new inputs for 20 s must not keep the launching one waiting
   use_threads: true
   num_workers: 4
 concurrency:
