@@ -11,7 +11,8 @@ from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.errors import CatalogError, PartitionKeyError
 from saeborzoi.jobs import fingerprint
 from saeborzoi.jobs.provenance import PROVENANCE, write_artifact
-from saeborzoi.pipeline import ARTIFACT, ARTIFACTS
+from saeborzoi.pipeline import ARTIFACT
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_resources.platform import Platform
@@ -43,7 +44,7 @@ def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("shards/activations_0.h5", "windows.bed", "genome.fa"):
         (tmp_path / name).write_text(name)
     (tmp_path / "dagster_project.toml").write_text(_SETTINGS)
-    for asset in ARTIFACTS:
+    for asset in artifacts_of(_platform(tmp_path).settings):
         _make(tmp_path, asset.name, (0, 1, 2, 3) if asset.grain == "node" else None)
     return tmp_path
 
@@ -93,7 +94,8 @@ def _edit(project: Path, old: str, new: str) -> None:
 def test_the_graph_has_every_artifact_and_the_files(made_project: Path) -> None:
     graph = build_definitions(made_project / "dagster_project.toml").resolve_asset_graph()
     named = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    assert named == {"input_files", *ARTIFACT}
+    settings = _platform(made_project).settings
+    assert named == {"input_files", *(artifact.name for artifact in artifacts_of(settings))}
 
 
 def test_a_fresh_chain_is_current_and_leads_to_run_files_and_artifact(project: Path) -> None:
