@@ -72,6 +72,15 @@ def test_a_folder_of_sparsify_s_is_read(tmp_path: Path) -> None:
     assert sae.channel_max.tolist() == [1, 1, 1, 1]
 
 
+def test_whole_numbers_beyond_64_bits_are_numbers(sae: SparseAutoencoder, tmp_path: Path) -> None:
+    save_checkpoint(sae, tmp_path)
+    file = tmp_path / "cfg.json"
+    many = {"threshold": 2**70, "channel_max": [2**70] * 10}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **many}))
+    back = load_checkpoint(tmp_path)
+    assert float(back.threshold) == back.channel_max.max() == 2.0**70
+
+
 def test_best_model_of_sae_borzoi_computes_the_same(tmp_path: Path) -> None:
     state = published()
     metrics = {"val_mse": np.float64(0.5), "val_l1": 0.1}
