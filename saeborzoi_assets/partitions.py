@@ -26,6 +26,8 @@ class Partitions(NamedTuple):
     layer: dg.StaticPartitionsDefinition
     sae: dg.DynamicPartitionsDefinition
     node: dg.MultiPartitionsDefinition
+    n_nodes: int
+    """Of the widest SAE: so many nodes the second dimension of `node` has."""
     settings: Settings
     training: dg.BackfillPolicy | None
     """All SAEs that are asked for in one run, where several train in one pass; else a run each."""
@@ -44,6 +46,7 @@ class Partitions(NamedTuple):
             layer=dg.StaticPartitionsDefinition([layer.name for layer in settings.layer]),
             sae=sae,
             node=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, NODE: nodes}),
+            n_nodes=widest,
             settings=settings,
             training=(
                 dg.BackfillPolicy.single_run() if settings.training.saes_per_pass > 1 else None

@@ -8,9 +8,7 @@ from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.pipeline import ARTIFACTS, Grain
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
-
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-"""Dagster's tags of a run over a range of partitions: the first and the last."""
+from saeborzoi_resources.runs import RANGE_TAGS
 
 
 class Step(NamedTuple):

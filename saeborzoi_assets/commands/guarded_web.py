@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from saeborzoi.browser.door import Answer, Door, own_names
-from saeborzoi_resources.dagster_inside import run_web_server
+from saeborzoi_resources.dagster_dev import run_web_server
 
 _VARIABLE = "SAEBORZOI_DOOR"
 _Scope = MutableMapping[str, Any]

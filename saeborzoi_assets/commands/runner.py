@@ -21,11 +21,11 @@ from typing import Any
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.commands.costs import Costs, plan_text
 from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
 from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
 from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step

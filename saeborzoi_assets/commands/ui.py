@@ -125,7 +125,7 @@ def _words(settings_file: Path, host: str, port: int, address: str, token: str) 
 
 def _dagster_dev(host: str, port: int, token: str) -> None:
     from saeborzoi_assets.commands import guarded_web
-    from saeborzoi_resources.dagster_inside import run_dagster_dev
+    from saeborzoi_resources.dagster_dev import run_dagster_dev
 
     # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -48,7 +48,7 @@ def _evaluate(
     return result
 
 
-def _pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
+def pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
     """Catalogue the first steps of an SAE without rows."""
     platform = Platform(settings_file=str(settings_file))
     settings = platform.settings
@@ -91,7 +91,7 @@ def test_the_next_missing_step_is_launched(
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
     seen = []
     for n_done in range(7):
-        _pretend_made(settings_file, KEY, n_done)
+        pretend_made(settings_file, KEY, n_done)
         result = _evaluate("materialize_missing", settings_file, instance)
         assert isinstance(result, dg.SensorResult)
         assert result.run_requests is not None
@@ -117,7 +117,7 @@ def test_the_next_missing_step_is_launched(
 
 
 def test_only_what_lacks_is_made(settings_file: Path) -> None:
-    _pretend_made(settings_file, KEY, 3)
+    pretend_made(settings_file, KEY, 3)
     platform = Platform(settings_file=str(settings_file))
     for nodes in ((0, 1, 2), (8, 9, 10, 11)):
         platform.catalog.replace(
@@ -173,7 +173,7 @@ def test_a_step_that_keeps_failing_is_left_and_stops_no_other(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
     for key in (KEY, OTHER):
-        _pretend_made(settings_file, key, 1)
+        pretend_made(settings_file, key, 1)
     _run(instance, f"{KEY}:training", DagsterRunStatus.FAILURE)
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
@@ -194,7 +194,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
     for key in (KEY, OTHER):
-        _pretend_made(settings_file, key, 1)
+        pretend_made(settings_file, key, 1)
     platform = Platform(settings_file=str(settings_file))
     row = dict.fromkeys(platform.catalog.rows("sae", KEY).columns)
     platform.catalog.replace(
