@@ -6,6 +6,7 @@ settings file, or with other resources.
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -86,4 +87,13 @@ def defs() -> dg.Definitions:
     settings_file = find_settings_file()
     if home := os.environ.get("DAGSTER_HOME"):
         require_owner(Path(home), settings_file.parent)
+    else:
+        # Dagster says of a temporary instance only that it does not know the partition
+        print(
+            "saeborzoi: DAGSTER_HOME is not set, so that Dagster knows no partition of this "
+            "project and forgets what it makes; fix: export DAGSTER_HOME="
+            f"{settings_file.parent}/.dagster, or use `saeborzoi run` and `saeborzoi ui`, which "
+            "set it",
+            file=sys.stderr,
+        )
     return build_definitions(settings_file)

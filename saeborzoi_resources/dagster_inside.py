@@ -121,6 +121,11 @@ INSIDE = (
         "As `asset_backfill_data`.",
         ("filters",),
     ),
+    # widths.py
+    Inside(
+        "dagster:DagsterInstance.daemon_cursor_storage",
+        "Nodes that a narrow SAE does not have would show as missing.",
+    ),
     # event_log.py
     Inside(
         f"{_EVENTS}:SqliteEventLogStorage",

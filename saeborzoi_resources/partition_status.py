@@ -4,7 +4,9 @@ Dagster keeps, for each asset, the list of the partitions made up to some event:
 for 422,400 nodes. Here what stands is not written out again only to find that nothing has changed,
 and single partitions can be taken out of the list. A run says once which partitions it is going to
 make (`EVENT_DEFAULTS` of `event_log.py`); Dagster's own event logs do not look into that event, and
-never find one of them failed or under way: here they are. What the answers are is Dagster's.
+never find one of them failed or under way: here they are. Nodes that a narrow SAE does not have
+count as made, else a finished sweep would never look finished. The rest of what is answered is
+Dagster's.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ from dagster._core.storage.partition_status_cache import (
 )
 from dagster._serdes import deserialize_value
 
+from saeborzoi_resources.widths import noted_widths
+
 _OF_PARTITIONS = (
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
@@ -69,6 +73,21 @@ def _valid(partitions_def: MultiPartitionsDefinition, keys: set[str]) -> set[str
         if first in firsts and second in seconds:
             valid.add(key)
     return valid
+
+
+def _none(partitions_def: MultiPartitionsDefinition, widths: Mapping[str, int]) -> set[str]:
+    """Keys of nodes that their SAE does not have."""
+    if len(partitions_def.partitions_defs) != 2:
+        return set()
+    saes, nodes = (
+        each.partitions_def.get_partition_keys() for each in partitions_def.partitions_defs
+    )
+    return {
+        f"{sae}{MULTIPARTITION_KEY_DELIMITER}{node}"
+        for sae in saes
+        if sae in widths
+        for node in nodes[widths[sae] :]
+    }
 
 
 class PartitionStatus(SqlEventLogStorage):
@@ -107,6 +126,7 @@ class PartitionStatus(SqlEventLogStorage):
             if not newest:
                 return None
             made = _valid(partitions_def, self.get_materialized_partitions(key))
+            made |= _none(partitions_def, noted_widths(self._instance))
             failed, in_progress_now, earliest = build_failed_and_in_progress_partition_subset(
                 self._instance, key, partitions_def, last_planned_materialization_storage_id=planned
             )

@@ -27,6 +27,9 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+python_logs:
+  # else each run tells the terminal of every event
+  python_log_level: INFO
 event_log_storage:
   # SQLite, the events of thousands of nodes written at once; docs/scale.md says when PostgreSQL
   # is better, and how to change

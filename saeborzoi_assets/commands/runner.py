@@ -27,7 +27,7 @@ from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
-from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_assets.partitions import register
 from saeborzoi_assets.plan import Step
 from saeborzoi_resources.platform import Platform
 
@@ -179,7 +179,7 @@ def run(
     costs = Costs.of(platform)
     outcome = Outcome()
     with opened_instance(home) as instance:
-        instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
+        register(instance, settings, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)
         launcher = Launcher(settings_file, instance)

@@ -19,7 +19,7 @@ from saeborzoi.settings.load import Settings
 from saeborzoi.worker import duration
 from saeborzoi_assets.costs import Costs
 from saeborzoi_assets.lacking import Work
-from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
+from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions, register
 from saeborzoi_assets.plan import Step, next_step, project_steps
 from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform, Sae
@@ -46,13 +46,12 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
     )
     def register_hyperparameters(
         context: dg.SensorEvaluationContext, platform: Platform
-    ) -> dg.SensorResult | dg.SkipReason:
-        known = set(context.instance.get_dynamic_partitions(HYPERPARAMETERS))
-        missing = [h.key for h in platform.settings.wanted() if h.key not in known]
-        if not missing:
-            return dg.SkipReason("every [[sae]] of the settings has its partition")
-        return dg.SensorResult(
-            dynamic_partitions_requests=[partitions.sae.build_add_request(missing)]
+    ) -> dg.SkipReason:
+        new = register(
+            context.instance, platform.settings, (h.key for h in platform.settings.wanted())
+        )
+        return dg.SkipReason(
+            f"added {', '.join(new)}" if new else "every [[sae]] of the settings has its partition"
         )
 
     @dg.sensor(

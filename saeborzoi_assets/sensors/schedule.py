@@ -25,7 +25,7 @@ from saeborzoi.errors import SaeBorzoiError, SettingsError
 from saeborzoi.pipeline import ARTIFACT
 from saeborzoi_assets.costs import Costs, total_text
 from saeborzoi_assets.lacking import Missing, Work, missing_of
-from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
+from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions, register
 from saeborzoi_assets.plan import Step, project_steps
 from saeborzoi_assets.sensors.automation import (
     TRAINING,
@@ -133,10 +133,7 @@ def launch_missing(
     """
     for dead in end_dead_runs(instance, platform.store.jobs):
         tell(str(dead))
-    known = set(instance.get_dynamic_partitions(HYPERPARAMETERS))
-    new = [h.key for h in platform.settings.wanted() if h.key not in known]
-    if new:
-        instance.add_dynamic_partitions(HYPERPARAMETERS, new)
+    register(instance, platform.settings, (h.key for h in platform.settings.wanted()))
     lots, notes = _lots(instance, platform, partitions)
     for note in notes:
         tell(note)

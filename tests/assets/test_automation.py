@@ -77,12 +77,12 @@ def dg_run_id() -> str:
 
 def test_settings_become_partitions(settings_file: Path, instance: dg.DagsterInstance) -> None:
     result = _evaluate("register_hyperparameters", settings_file, instance)
-    assert isinstance(result, dg.SensorResult)
-    requests = result.dynamic_partitions_requests
-    assert requests is not None
-    assert [list(request.partition_keys) for request in requests] == [[KEY, OTHER]]
-    instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
-    assert isinstance(_evaluate("register_hyperparameters", settings_file, instance), dg.SkipReason)
+    assert isinstance(result, dg.SkipReason)
+    assert result.skip_message == f"added {KEY}, {OTHER}"
+    assert instance.get_dynamic_partitions(HYPERPARAMETERS) == [KEY, OTHER]
+    again = _evaluate("register_hyperparameters", settings_file, instance)
+    assert isinstance(again, dg.SkipReason)
+    assert again.skip_message == "every [[sae]] of the settings has its partition"
 
 
 def test_the_next_missing_step_is_launched(
@@ -163,7 +163,9 @@ def test_no_more_saes_at_once_than_set(settings_file: Path, instance: dg.Dagster
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SkipReason)
     assert "1 SAEs are in flight" in str(result.skip_message)
-    settings_file.write_text(settings_file.read_text() + "\n[automation]\nmax_saes_in_flight = 2\n")
+    settings_file.write_text(
+        settings_file.read_text() + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\n"
+    )
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
 
@@ -204,7 +206,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
     )
     settings_file.write_text(
         settings_file.read_text()
-        + "\n[automation]\nmax_saes_in_flight = 2\ngpu_hours_per_day = 1.5\n"
+        + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\ngpu_hours_per_day = 1.5\n"
     )
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)

@@ -98,7 +98,7 @@ def test_new_saes_become_one_backfill_with_their_nodes(
     assert backfill.backfill_id in said
     assert backfill.tags == {TAG: NAME}, "the interface says that the schedule launched it"
     for text in (said, backfill.description):
-        assert "90 partitions of 12 assets, about " in text
+        assert "88 partitions of 12 assets, about " in text
         assert KEY in text
         assert " of disk" in text
 
@@ -240,12 +240,12 @@ def test_cancelled_it_is_no_longer_under_way(
 
 
 def test_the_schedule_is_one_of_dagster_s(settings_file: Path) -> None:
-    definitions = build_definitions(settings_file)
-    schedule = definitions.get_schedule_def(NAME)
+    repository = build_definitions(settings_file).get_repository_def()
+    schedule = repository.get_schedule_def(NAME)
     assert schedule.cron_schedule == "0 22 * * *"
     assert schedule.execution_timezone == local_timezone()
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
-    sensor = definitions.get_sensor_def("materialize_missing")
+    sensor = repository.get_sensor_def("materialize_missing")
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
 
 

@@ -19,7 +19,7 @@ RESOURCES = Path(saeborzoi_resources.__file__).parent
 ROOT = RESOURCES.parent
 DOORS = (
     "dagster_inside.py", "dagster_dev.py", "backfills.py", "event_log.py", "event_log_postgres.py",
-    "partition_status.py",
+    "partition_status.py", "widths.py",
 )  # fmt: skip
 
 
