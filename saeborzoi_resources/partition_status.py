@@ -1,12 +1,11 @@
 """Which partitions are made, failed or under way, as Dagster's web server and daemon ask for it.
 
 Dagster keeps, for each asset, the list of the partitions made up to some event: 16 MB of JSON
-for 422,400 nodes. Here what stands is not written out again only to find that nothing has changed,
-and single partitions can be taken out of the list. A run says once which partitions it is going to
-make (`EVENT_DEFAULTS` of `event_log.py`); Dagster's own event logs do not look into that event, and
+for 422,400 nodes. This module answers without writing that list out again where nothing has
+changed, and takes single partitions out of it. A run says once which partitions it is going to
+make (`EVENT_DEFAULTS` of `event_log.py`); Dagster's own event logs do not look into that event and
 never find one of them failed or under way: here they are. Nodes that a narrow SAE does not have
-count as made, else a finished sweep would never look finished. The rest of what is answered is
-Dagster's.
+count as made, else a finished sweep would never look finished. The other answers are Dagster's own.
 """
 
 from __future__ import annotations

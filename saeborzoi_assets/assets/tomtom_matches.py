@@ -29,11 +29,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         versions, frames, outputs = [], [], []
         figures: dict[str, dict[str, object]] = {}
         with explained():
-            from saeborzoi.motifs.matching import check_engine
+            from saeborzoi.motifs.matching import check_matching_engine
 
             batches = node_batches(context, platform)
             platform.store.require_writable()
-            check_engine(settings.matching.engine, settings.matching.executable)
+            check_matching_engine(settings.matching.engine, settings.matching.executable)
             for sae, nodes in batches:
                 platform.catalog.require_made("meme_motifs", sae.key, nodes)
                 motifs = platform.catalog.rows(

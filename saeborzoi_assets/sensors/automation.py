@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.pipeline import MAKER
@@ -20,7 +21,7 @@ from saeborzoi.worker import duration
 from saeborzoi_assets.costs import Costs
 from saeborzoi_assets.lacking import Work
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions, register
-from saeborzoi_assets.plan import Step, next_step, project_steps
+from saeborzoi_assets.plan import PipelineStep, next_step, project_steps
 from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform, Sae
 from saeborzoi_resources.runs import UNFINISHED, under_way
@@ -141,13 +142,13 @@ def in_hours(hours: str | None, now: datetime) -> bool:
     return start <= clock < end if start <= end else clock >= start or clock < end
 
 
-def _requested(requests: Sequence[dg.RunRequest], step: Step) -> str | None:
+def _requested(requests: Sequence[dg.RunRequest], step: PipelineStep) -> str | None:
     """Whether a run of this very partition is requested already, as a layer's for two SAEs."""
     first = str(step.first)
     return "a new run" if any(request.partition_key == first for request in requests) else None
 
 
-def _told(costs: Costs, key: str, step: Step) -> str:
+def _told(costs: Costs, key: str, step: PipelineStep) -> str:
     """What is launched, and what it will take."""
     n = len(step.partitions)
     seconds = costs.estimate(Work(key, step, n, n, ())).seconds
@@ -170,7 +171,9 @@ def reload_needed(partitions: Partitions, sae: Sae) -> str | None:
     )
 
 
-def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: Step) -> str | None:
+def _why_not(
+    instance: dg.DagsterInstance, platform: Platform, key: str, step: PipelineStep
+) -> str | None:
     """Why a step is not launched now, if it is not."""
     history = instance.get_runs(dg.RunsFilter(tags={TAG: f"{key}:{step.name}"}), limit=50)
     left = why_left(history, platform.settings.automation.max_attempts, key, step)
@@ -185,7 +188,7 @@ def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: S
 
 
 def why_left(
-    history: Sequence[dg.DagsterRun], max_attempts: int, key: str, step: Step
+    history: Sequence[dg.DagsterRun], max_attempts: int, key: str, step: PipelineStep
 ) -> str | None:
     """Why a step is not tried again, if it is not.
 
@@ -221,7 +224,7 @@ def why_left(
 
 def gpu_hours_today(platform: Platform) -> float:
     """GPU hours of the trainings that ended today, local time."""
-    return platform.catalog.training_hours_since(_midnight()) * n_gpus(platform.settings)
+    return training_hours_since(platform.catalog, _midnight()) * n_gpus(platform.settings)
 
 
 def n_gpus(settings: Settings) -> int:
@@ -234,12 +237,12 @@ def n_gpus(settings: Settings) -> int:
     return settings.compute.profile_of(TRAINING).n_gpus
 
 
-def due_project_step(platform: Platform) -> Step | None:
+def due_project_step(platform: Platform) -> PipelineStep | None:
     """The first step about all SAEs whose standing result does not know some results, cut to the
     assets of which that is so; None where there is none."""
     if not platform.catalog.path.exists():
         return None
-    for step in project_steps():
+    for step in project_steps(platform.settings):
         due = []
         for asset in step.assets:
             version = platform.version_of(asset, PROJECT)
@@ -256,7 +259,7 @@ def _midnight() -> datetime:
     return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
 
-def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunRequest:
+def _request(instance: dg.DagsterInstance, key: str, step: PipelineStep) -> dg.RunRequest:
     tags = {TAG: f"{key}:{step.name}"}
     earlier = instance.get_runs(dg.RunsFilter(tags=tags), limit=50)
     attempt = len(earlier)

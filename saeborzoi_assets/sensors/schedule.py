@@ -26,7 +26,7 @@ from saeborzoi.pipeline import ARTIFACT
 from saeborzoi_assets.costs import Costs, total_text
 from saeborzoi_assets.lacking import Missing, Work, missing_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions, register
-from saeborzoi_assets.plan import Step, project_steps
+from saeborzoi_assets.plan import PipelineStep, project_steps
 from saeborzoi_assets.sensors.automation import (
     TRAINING,
     due_project_step,
@@ -207,7 +207,7 @@ def _add_project(
     """What is about all SAEs: after the one backfill, in it, or in one of its own where it does not
     know what stands."""
     if lots:
-        steps = project_steps()
+        steps = project_steps(platform.settings)
         (lot,) = lots.values()
     else:
         due = due_project_step(platform)
@@ -226,7 +226,7 @@ def _add_project(
 
 
 def _runs_of(
-    history: Sequence[dg.DagsterRun], step: Step, order: Sequence[str]
+    history: Sequence[dg.DagsterRun], step: PipelineStep, order: Sequence[str]
 ) -> list[dg.DagsterRun]:
     """Those of the runs that tried a step."""
     assets = {dg.AssetKey(asset) for asset in step.assets}

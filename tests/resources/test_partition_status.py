@@ -227,7 +227,7 @@ def _sets(instance: dg.DagsterInstance) -> tuple[set[str], set[str], set[str]]:
     return made_keys, failed, in_progress
 
 
-def _keys(*nodes: int, key: str = KEYS[0]) -> set[str]:
+def _of_sae(*nodes: int, key: str = KEYS[0]) -> set[str]:
     return {f"{key}|n{node:04d}" for node in nodes}
 
 
@@ -235,14 +235,14 @@ def test_what_failed_shows_as_failed_until_it_is_made(instance: dg.DagsterInstan
     _materialize(instance, last=2)
     _materialize(instance, first=1, last=4, fail=True)
     made_keys, failed, _ = _sets(instance)
-    assert failed == _keys(1, 2, 3, 4), "its last attempt failed, though 1 and 2 stand"
-    assert made_keys >= _keys(0)
+    assert failed == _of_sae(1, 2, 3, 4), "its last attempt failed, though 1 and 2 stand"
+    assert made_keys >= _of_sae(0)
     _materialize(instance, first=2, last=3)
     _, failed, _ = _sets(instance)
-    assert failed == _keys(1, 4)
+    assert failed == _of_sae(1, 4)
     _materialize(instance, first=0, last=7)
     made_keys, failed, _ = _sets(instance)
-    assert (made_keys, failed) == (_keys(*range(8)), set())
+    assert (made_keys, failed) == (_of_sae(*range(8)), set())
 
 
 def test_a_partition_names_the_run_that_failed(instance: dg.DagsterInstance) -> None:
@@ -263,12 +263,12 @@ def test_a_partition_names_the_run_that_failed(instance: dg.DagsterInstance) -> 
 def test_what_is_under_way_shows_so(instance: dg.DagsterInstance) -> None:
     run_id = _start(instance, last=3)
     _, failed, in_progress = _sets(instance)
-    assert (failed, in_progress) == (set(), _keys(0, 1, 2, 3))
+    assert (failed, in_progress) == (set(), _of_sae(0, 1, 2, 3))
     run = instance.get_run_by_id(run_id)
     assert run is not None
     instance.report_run_failed(run)
     _, failed, in_progress = _sets(instance)
-    assert (failed, in_progress) == (_keys(0, 1, 2, 3), set())
+    assert (failed, in_progress) == (_of_sae(0, 1, 2, 3), set())
 
 
 def _start(instance: dg.DagsterInstance, last: int) -> str:
@@ -290,7 +290,7 @@ def test_nodes_that_a_narrow_sae_lacks_are_not_missing(instance: dg.DagsterInsta
     note_widths(instance, {KEYS[0]: 5, KEYS[1]: N_NODES})
     _materialize(instance, last=4)
     made_keys, _, _ = _sets(instance)
-    assert made_keys == _keys(*range(N_NODES)), "5 are made, 3 are none"
+    assert made_keys == _of_sae(*range(N_NODES)), "5 are made, 3 are none"
     _materialize(instance, key=KEYS[1], last=1)
     made_keys, _, _ = _sets(instance)
-    assert made_keys == _keys(*range(N_NODES)) | _keys(0, 1, key=KEYS[1])
+    assert made_keys == _of_sae(*range(N_NODES)) | _of_sae(0, 1, key=KEYS[1])
