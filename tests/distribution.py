@@ -1,7 +1,7 @@
 """`make dist`: sdist, wheel and SBOM, tried in fresh environments outside of the checkout.
 
-What is tried is what a user installs: the files are complete; the base installation, without Dagster,
-runs the jobs; the worker's extra matches; the platform runs the demo in an empty folder.
+What is tried is what a user installs: the files are complete, the platform runs the demo in an
+empty folder, and the worker's installation, without Dagster, runs the jobs of that demo.
 """
 
 from __future__ import annotations

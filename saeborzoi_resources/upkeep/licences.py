@@ -66,10 +66,8 @@ def packages(root: str = "saeborzoi") -> list[Package]:
 
 def _package(distribution: metadata.Distribution) -> Package:
     about = distribution.metadata
-    urls = dict(
-        (label.strip().lower(), url.strip())
-        for label, _, url in (text.partition(",") for text in about.get_all("Project-URL") or ())
-    )
+    stated = (text.partition(",") for text in about.get_all("Project-URL") or ())
+    urls = {label.strip().lower(): url.strip() for label, _, url in stated}
     home = [urls[label] for label in ("homepage", "source", "repository") if label in urls]
     return Package(
         about["Name"],
