@@ -73,13 +73,13 @@ def _package(distribution: metadata.Distribution) -> Package:
         about["Name"],
         distribution.version,
         _licence(about),
-        next(iter([*home, about.get("Home-page") or "", *urls.values()])),
+        next(iter([*home, about["Home-page"] or "", *urls.values()])),
     )
 
 
 def _licence(about: metadata.PackageMetadata) -> str:
     """What the metadata say: the expression, else the classifiers, else a name without its text."""
-    if expression := about.get("License-Expression"):
+    if expression := about["License-Expression"]:
         return expression
     classifiers = [
         text.rpartition(" :: ")[2]
@@ -88,7 +88,7 @@ def _licence(about: metadata.PackageMetadata) -> str:
     ]
     if classifiers:
         return " or ".join(classifiers)
-    stated = (about.get("License") or "").strip()
+    stated = (about["License"] or "").strip()
     # some name the file in which it stands
     is_named = stated and not stated.upper().startswith("LICENSE")
     return stated.splitlines()[0][:60] if is_named else _UNKNOWN
