@@ -167,7 +167,7 @@ def test_ablating_the_node_of_a_motif_moves_the_factor_that_binds_it(
                 assert sum(map(len, nodes.values())) <= 1
                 continue
             some = [locus for locus in loci if any(locus.node in own for own in nodes.values())]
-            effects = node_effects(model, geometry, sae, sequences, some, batch_size=64)
+            effects = node_effects(model, geometry, sae, sequences, some, batch_size=16)
     for loci_by in ("activation", "gradient"):
         own = effects[effects["loci"] == loci_by]
         ablated = own.pivot(index="node", columns="track", values="ablated")
