@@ -161,7 +161,7 @@ def test_ablating_the_node_of_a_motif_moves_the_factor_that_binds_it(
         for sae, is_trained in ((trained, True), (untrained, False)):
             loci = find_loci(model, geometry, sae, sequences, range(400), 16)
             share = words_of_nodes(loci, sequences, geometry)
-            nodes = {track: share.index[share[track] >= 0.5].tolist() for track in TRACKS}
+            nodes = {track: share.index[share[track] >= 0.4].tolist() for track in TRACKS}
             if not is_trained:
                 # hardly a node of it sees any of these words
                 assert sum(map(len, nodes.values())) <= 1
