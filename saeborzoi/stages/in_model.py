@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from saeborzoi.activations.live import LiveSource, Places
-from saeborzoi.activations.locus import live_layer
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.catalog.store import Store
 from saeborzoi.effects.inputs import SequencesOfWindows
@@ -26,6 +25,7 @@ from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.sections import Layer, ShardSet
+from saeborzoi.sources.regions import live_layer
 
 _BATCH_BP, _MAX_BATCH = 131_072, 16
 """Sequences at once: as many as have so many base pairs."""
@@ -64,7 +64,7 @@ def in_model(job: Job) -> Iterator[InModel]:
     sae = load_checkpoint(trained, layer.n_channels)
     cache = Store(settings.project.store).genome_cache
     with Genome(settings.data.genome, cache=cache) as genome:
-        windows = windows_of(layer.held_out, genome)
+        windows = windows_of(genome=genome, **layer.held_out.where)
         if not layer.held_out.is_live:
             _require_same(model, geometry, layer, layer.held_out, windows, genome)
         batch_size = max(1, min(_MAX_BATCH, _BATCH_BP // model.input_bp))

@@ -28,7 +28,7 @@ arguments = {{ words = {list(MOTIFS)} }}
 n_loci = 6
 n_controls = 2
 [compute.profile.node_effects]
-nodes_per_job = 4
+sae_nodes_per_job = 4
 """
 _MODULE = 'seqlet_width_bp = 16\nmodule = "pool"'
 
@@ -126,7 +126,7 @@ def test_effects_are_the_same_in_one_job_as_in_several(
     catalog, file = project.platform.catalog, project.settings_file
     before = catalog.rows("node_effect", KEY)
     text = file.read_text()
-    file.write_text(text.replace("nodes_per_job = 4", "nodes_per_job = 99"))
+    file.write_text(text.replace("sae_nodes_per_job = 4", "sae_nodes_per_job = 99"))
     try:
         whole = Project(file, project.instance)
         here = PlatformHere(settings_file=str(file))
