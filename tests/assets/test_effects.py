@@ -62,6 +62,7 @@ def test_the_sae_in_the_model_is_measured_and_checked(
     catalog = project.platform.catalog
     over_all = catalog.rows("fidelity", KEY).set_index("splice")
     assert over_all.loc["model", "recovered_mean"] == 1
+    assert (over_all["bypass"] == 0).all()
     assert over_all.loc["mean", "recovered_mean"] == 0
     assert 0.8 < over_all.loc["sae", "recovered_mean"] < 1
     assert set(catalog.rows("fidelity_track", KEY)["track"]) == {"first", "second", "both"}
