@@ -155,7 +155,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "tomtom_matches",
-        code_version="2",
+        code_version="3",
         grain="node",
         step="nodes",
         inputs=("meme_motifs",),
@@ -229,12 +229,19 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="1",
+        code_version="2",
         grain="project",
         step="comparison",
-        inputs=("trained_sae", "top_activations", "seqlets", "meme_motifs", "tomtom_matches"),
+        inputs=(
+            "trained_sae",
+            "top_activations",
+            "seqlets",
+            "meme_motifs",
+            "tomtom_matches",
+            "motif_evidence",
+        ),
         settings={"comparison": "comparison"},
-        tables=("sae_comparison", "sae_stability", "node_recurrence"),
+        tables=("sae_comparison", "baseline_comparison", "sae_stability", "node_recurrence"),
         group="comparison",
     ),
 )

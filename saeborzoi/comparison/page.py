@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_MAX_FACTORS = 200
+_MAX_ARCHETYPES = 200
 _HEADINGS = {
     "reconstruction": "Reconstruction against sparsity",
     "findings": "What the nodes found",
@@ -24,6 +24,11 @@ _EXPLANATION = (
     "On the front: no other SAE of the layer has a lower FVU at as low an L0. Recurrence: share "
     "of the nodes that fire which another SAE of the layer has too: each other's closest by "
     "decoder direction, with the same top positions."
+)
+_BASELINES_EXPLAINED = (
+    "Each figure beside that of a dictionary of the same shape which was never trained, and of the "
+    "layer's raw channels: random directions of a layer that knows motifs have motifs, too. Where "
+    'there is no row, add an SAE with recipe = "untrained" (and "channels") to the settings.'
 )
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
@@ -41,8 +46,9 @@ img { max-width: 100%; background: white; border-radius: 4px; }
 def comparison_page(
     project: str,
     comparison: pd.DataFrame,
+    beside: pd.DataFrame,
     pairs: pd.DataFrame,
-    factors: pd.DataFrame,
+    archetypes: pd.DataFrame,
     plots: Mapping[str, Figure],
 ) -> str:
     """The page.
@@ -51,10 +57,10 @@ def comparison_page(
     ----------
     project
         Name of the project.
-    comparison, pairs
-        Tables `sae_comparison` and `sae_stability`.
-    factors
-        As `comparison.factors_by_settings` gives them.
+    comparison, beside, pairs
+        Tables `sae_comparison`, `baseline_comparison` and `sae_stability`.
+    archetypes
+        As `comparison.archetypes_by_settings` gives them.
     plots
         Name to figure; the page holds them as PNGs.
 
@@ -72,6 +78,9 @@ def comparison_page(
         f"<h1>{html.escape(project)}: {len(comparison)} SAEs compared</h1>",
         f"<p>{_EXPLANATION}</p>",
         _table(comparison[SHOWN]),
+        "<h2>What training added</h2>",
+        f"<p>{_BASELINES_EXPLAINED}</p>",
+        _table(beside),
     ]
     for name, figure in plots.items():
         heading = _HEADINGS[name]
@@ -82,11 +91,13 @@ def comparison_page(
         _table(
             pairs.sort_values(["layer", "differs_in", "share_a"], ascending=[True, True, False])
         ),
-        "<h2>Factors that only some settings found</h2>",
-        _table(factors.head(_MAX_FACTORS)),
+        "<h2>Families of motifs that only some settings found</h2>",
+        _table(archetypes.head(_MAX_ARCHETYPES)),
     ]
-    if len(factors) > _MAX_FACTORS:
-        parts.append(f"<p>{len(factors) - _MAX_FACTORS} more in the view factor_by_sae.</p>")
+    if len(archetypes) > _MAX_ARCHETYPES:
+        parts.append(
+            f"<p>{len(archetypes) - _MAX_ARCHETYPES} more in the view archetype_by_sae.</p>"
+        )
     parts.append("</body></html>")
     return "\n".join(parts) + "\n"
 
