@@ -126,6 +126,30 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "concept_scores",
+        code_version="1",
+        grain="sae",
+        step="inference",
+        inputs=("trained_sae", "top_activations"),
+        # the windows' ends are where an element may be cut
+        reads=(
+            Reads("activations"),
+            Reads("windows"),
+            Reads("validation"),
+            Reads("annotation"),
+            Reads("genome"),
+        ),
+        settings={
+            "annotation": "data.annotation",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
+        tables=("concept_score", "concept"),
+        is_job=True,
+        group="comparison",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "seqlets",
         code_version="2",
         grain="node",
@@ -239,6 +263,7 @@ ARTIFACTS = (
             "meme_motifs",
             "tomtom_matches",
             "motif_evidence",
+            "concept_scores",
         ),
         settings={"comparison": "comparison"},
         tables=("sae_comparison", "baseline_comparison", "sae_stability", "node_recurrence"),

@@ -122,6 +122,7 @@ VIEWS = {
                coalesce(m.n_nodes_with_motif, 0) AS n_nodes_with_motif,
                coalesce(b.n_nodes_with_match, 0) AS n_nodes_with_match,
                coalesce(b.n_archetypes, 0) AS n_archetypes, b.mean_log10_q,
+               c.n_concepts_found, c.mean_concept_f1,
                coalesce(b.n_nodes_with_match, 0) / nullif(m.n_nodes_with_motif, 0)
                    AS named_share,
                m.median_odds_ratio
@@ -145,6 +146,11 @@ VIEWS = {
                    avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
             FROM node_name GROUP BY ALL
         ) b USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, count(*) FILTER (f1 >= 0.5) AS n_concepts_found,
+                   avg(coalesce(f1, 0)) AS mean_concept_f1
+            FROM concept GROUP BY ALL
+        ) c USING (hyperparameters)
     """,
     "archetype_by_sae": f"""
         WITH found AS (

@@ -6,7 +6,7 @@ one: random directions of a layer that knows motifs have motifs, too.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,8 @@ MEASURES = (
     Measure("n_nodes_with_match", "higher", False, "nodes that are named"),
     Measure("named_share", "higher", True, "share of the nodes with a motif that are named"),
     Measure("n_archetypes", "higher", False, "families of motifs found"),
+    Measure("n_concepts_found", "higher", False, "classes of annotation detected, F1 at least 0.5"),
+    Measure("mean_concept_f1", "higher", False, "mean over classes of the best node's F1"),
     Measure("median_odds_ratio", "higher", True, "median enrichment of supported motifs"),
 )
 """What is put beside the baselines. Counts of nodes grow with random directions that all see the
@@ -58,7 +60,7 @@ def beside_baselines(figures: pd.DataFrame) -> pd.DataFrame:
     is_baseline = figures["recipe"].isin(BASELINES)
     rows = []
     for sae in figures[~is_baseline].to_dict("records"):
-        beside = {
+        beside: dict[str, dict[str, Any] | None] = {
             recipe: _nearest(sae, figures[figures["recipe"] == recipe]) for recipe in BASELINES
         }
         if not any(beside.values()):
@@ -109,7 +111,7 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def _nearest(sae: dict[str, object], of: pd.DataFrame) -> dict[str, object] | None:
+def _nearest(sae: dict[str, Any], of: pd.DataFrame) -> dict[str, Any] | None:
     """The baseline of the SAE's layer most like it: by k, then size, then key."""
     of = of[of["layer"] == sae["layer"]]
     if of.empty:
@@ -120,6 +122,6 @@ def _nearest(sae: dict[str, object], of: pd.DataFrame) -> dict[str, object] | No
     return distance.iloc[0].to_dict()
 
 
-def _number(row: dict[str, object] | None, name: str) -> float:
+def _number(row: dict[str, Any] | None, name: str) -> float:
     value = None if row is None else row[name]
-    return float("nan") if value is None or pd.isna(value) else float(value)  # type: ignore[arg-type, call-overload]
+    return float("nan") if value is None or pd.isna(value) else float(value)

@@ -60,8 +60,8 @@ def whole_correlation(matrices: Sequence[NDArray[np.float64]]) -> NDArray[np.flo
     """
     n, width = len(matrices), max(map(len, matrices))
     forward = np.zeros((n, width, 4), np.float32)
-    for i, matrix in enumerate(matrices):
-        forward[i, : len(matrix)] = np.asarray(matrix) - 0.25
+    for i, motif in enumerate(matrices):
+        forward[i, : len(motif)] = np.asarray(motif) - 0.25
     size = np.sqrt((forward**2).sum((1, 2)))
     forward /= np.where(size > 0, size, 1)[:, None, None]
     # the reverse complement stands at the other end, which the offsets make up for
@@ -78,7 +78,8 @@ def whole_correlation(matrices: Sequence[NDArray[np.float64]]) -> NDArray[np.flo
                     mine @ theirs.T,
                     out=best[first : first + _AT_ONCE],
                 )
-    best = (best + best.T) / 2
+    best += best.T.copy()
+    best /= 2
     np.fill_diagonal(best, 1)
     return best
 
