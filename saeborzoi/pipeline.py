@@ -201,10 +201,10 @@ ARTIFACTS = (
     ),
     Artifact(
         "umap_embedding",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="fan-in",
-        inputs=("seqlets", "tomtom_matches", "motif_evidence"),
+        inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
         settings={"embedding": "embedding"},
         tables=("node_embedding", "embedding_cluster"),
         group="comparison",
@@ -232,7 +232,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="pages",
         inputs=(

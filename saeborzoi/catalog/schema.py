@@ -247,9 +247,9 @@ TABLES = (
         _HYPERPARAMETERS,
         ("cluster", "INTEGER", "cluster on the embedding"),
         ("n_nodes", "INTEGER", "nodes in it"),
-        ("family", "VARCHAR", "family most enriched in it, NULL where none is"),
-        ("n_family_nodes", "INTEGER", "nodes of that family in it"),
-        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x families tried"),
+        ("name", "VARCHAR", "archetype, or consensus of the motif family, most enriched in it"),
+        ("n_named_nodes", "INTEGER", "nodes of it that are that"),
+        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x names and clusters tried"),
     ),
     _table(
         "annotation_overlap",

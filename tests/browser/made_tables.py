@@ -116,8 +116,8 @@ def make(
         {
             "cluster": clusters.index,
             "n_nodes": clusters.to_numpy(),
-            "family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
-            "n_family_nodes": clusters.to_numpy() // 2,
+            "name": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
+            "n_named_nodes": clusters.to_numpy() // 2,
             "p_value": 1e-9,
         }
     )
@@ -336,6 +336,7 @@ def _matches(
                     "target_id": target_id,
                     "target_name": HOSTILE_NAME if place == 2 and node % 10 == 0 else name,
                     "target_family": family,
+                    "archetype": family,
                     "target_class": "Zinc finger",
                     "p_value": p,
                     "q_value": p * 50,

@@ -136,7 +136,17 @@ const stateOf = (node) => D.states[node];
 const targetOf = (node) => D.match[node];
 const nameOfTarget = (target) =>
   target < 0 ? null : D.targets.name[target] || D.targets.id[target];
-const familyOf = (node) => (targetOf(node) < 0 ? null : D.targets.family[targetOf(node)]);
+// The family of motifs (archetype) that a node is called by, and its factors that fit as well.
+const familyOfTarget = (target) =>
+  target < 0 ? null : D.targets.archetype[target] || nameOfTarget(target);
+const familyOf = (node) => familyOfTarget(targetOf(node));
+const fitsOf = (node) => [...new Set(D.fits[node].map(nameOfTarget))];
+function nameOf(node) {
+  if (targetOf(node) < 0) return null;
+  const fits = fitsOf(node);
+  if (fits.length === 1 && fits[0] === familyOf(node)) return fits[0];
+  return `${familyOf(node)}: ${fits.slice(0, 3).join(", ")}${fits.length > 3 ? " …" : ""}`;
+}
 const flagsOf = (node) => D.flags.filter((_, bit) => D.flag[node] & (1 << bit));
 const FLAG_MEANINGS = lookup({
   palindrome: "The motif equals its reverse complement.",

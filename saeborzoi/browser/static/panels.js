@@ -315,7 +315,7 @@ function nearPanel(node, page) {
                       h(
                         "span",
                         { class: "near-name" },
-                        nameOfTarget(targetOf(other)) || STATES[stateOf(other)].word,
+                        nameOf(other) || STATES[stateOf(other)].word,
                       ),
                     ),
                     D.matrix[other]
