@@ -41,7 +41,7 @@ def dictionaries(tables: SaeTables) -> Dictionaries:
         "database": match["database"].tolist(),
         "id": match["target_id"].tolist(),
         "name": [text(value) for value in match["target_name"]],
-        "family": [text(value) for value in match["target_family"]],
+        "family": [text(value) for value in match["factor_family"]],
         "class": [text(value) for value in match["target_class"]],
         "archetype": [text(value) for value in match["archetype"]],
     }

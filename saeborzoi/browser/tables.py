@@ -46,7 +46,7 @@ REQUIRED = {
         "enrichment_p_value", "odds_ratio_other_nodes", "fdr", "activation_spearman",
     ),
     "motif_match": (
-        "node", "motif", "database", "target_id", "target_name", "target_family", "target_class",
+        "node", "motif", "database", "target_id", "target_name", "factor_family", "target_class",
         "archetype", "p_value", "q_value", "e_value", "offset_bp", "overlap_bp", "orientation",
         "similarity", "is_significant",
     ),

@@ -2,75 +2,19 @@
 
 Written once here: the DDL, the comments in the database and the column schemas that the assets
 show all come from these definitions. Views are in `views.py`; SQL that reads or
-writes rows is in `catalog.py`.
+writes rows is in `catalog.py`, `rows.py` and `scope.py`; `tables.py` makes them.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from saeborzoi.catalog.columns import MOTIF, NODE, SAE_KEY, SETTINGS, SUMMARY, table
 
-from saeborzoi.settings.hyperparameters import Hyperparameters
-
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
-
-class Column(NamedTuple):
-    """One column: SQL type and what it means, with its unit."""
-
-    name: str
-    type: str
-    comment: str
-
-
-class Table(NamedTuple):
-    """One table: its grain, in words, and its columns; `key` is unique."""
-
-    name: str
-    grain: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-
-
-_HYPERPARAMETERS = Column("hyperparameters", "VARCHAR", "partition key of the SAE")
-_NODE = Column("node", "INTEGER", "node of the SAE, 0 ... n_nodes-1")
-_MOTIF = Column("motif", "INTEGER", "motif of the node, 1 is the first that was found")
-
-
-def _table(name: str, grain: str, key: str, *columns: Column | tuple[str, str, str]) -> Table:
-    return Table(name, grain, tuple(key.split()), tuple(Column(*column) for column in columns))
-
-
-_SQL_TYPE: dict[object, str] = {int: "INTEGER", float: "DOUBLE"}
-_SETTINGS = tuple(
-    Column(name, _SQL_TYPE.get(field.annotation, "VARCHAR"), str(field.description))
-    for name, field in Hyperparameters.model_fields.items()
-)
-"""A column a hyperparameter."""
-
-_SUMMARY = (
-    *_SETTINGS,
-    ("fvu", "DOUBLE", "fraction of variance unexplained, training data"),
-    ("validation_fvu", "DOUBLE", "fraction of variance unexplained, validation data"),
-    ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
-    ("dead_fraction", "DOUBLE", "share of nodes that never fire on the last data seen"),
-    ("training_s", "DOUBLE", "wall time of training in seconds"),
-    ("n_nodes", "INTEGER", "nodes of the SAE"),
-    ("n_nodes_done", "BIGINT", "nodes whose motifs were matched; the counts below are of these"),
-    ("n_selected", "BIGINT", "nodes that passed the selection"),
-    ("n_nodes_with_motif", "BIGINT", "nodes with a significant motif"),
-    ("n_nodes_with_match", "BIGINT", "nodes with a significant match"),
-    ("n_archetypes", "BIGINT", "distinct archetypes (families of motifs) that name its nodes"),
-    ("mean_log10_q", "DOUBLE", "mean over nodes with a match of -log10 q of the best, at most 300"),
-    ("n_concepts_found", "BIGINT", "classes that some node detects with F1 of at least 0.5"),
-    ("mean_concept_f1", "DOUBLE", "mean over classes of the best node's F1"),
-    ("named_share", "DOUBLE", "share of the nodes with a motif that have a significant match"),
-    ("median_odds_ratio", "DOUBLE", "median over supported motifs of the odds ratio over shuffles"),
-)
-
 TABLES = (
-    _table(
+    table(
         "channel_normalization",
         "one row a channel of a layer",
         "layer channel",
@@ -79,12 +23,12 @@ TABLES = (
         ("activation_max", "DOUBLE", "maximum over all positions; 1 where it was <= 0"),
         ("activation_max_seen", "DOUBLE", "maximum over all positions as seen"),
     ),
-    _table(
+    table(
         "sae",
         "one row a trained SAE",
         "hyperparameters",
-        _HYPERPARAMETERS,
-        *_SETTINGS,
+        SAE_KEY,
+        *SETTINGS,
         ("n_channels", "INTEGER", "channels of the layer"),
         ("n_nodes", "INTEGER", "nodes of the SAE"),
         ("k", "INTEGER", "active nodes a position"),
@@ -96,11 +40,11 @@ TABLES = (
         ("training_s", "DOUBLE", "wall time of training in seconds"),
         ("artifact", "VARCHAR", "folder with cfg.json and sae.safetensors, relative to the store"),
     ),
-    _table(
+    table(
         "training_log",
         "one row a logged step of a training",
         "hyperparameters step split",
-        _HYPERPARAMETERS,
+        SAE_KEY,
         ("step", "BIGINT", "optimizer steps taken"),
         ("split", "VARCHAR", "train or validation"),
         ("n_positions", "BIGINT", "positions seen"),
@@ -111,12 +55,12 @@ TABLES = (
         ("learning_rate", "DOUBLE", "learning rate of the step"),
         ("positions_per_s", "DOUBLE", "positions a second since the last row"),
     ),
-    _table(
+    table(
         "node",
         "one row a node of an SAE: its activation over all positions",
         "hyperparameters node",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("n_positions", "BIGINT", "positions scanned"),
         ("n_nonzero", "BIGINT", "positions where the node fires"),
         ("frequency", "DOUBLE", "n_nonzero / n_positions"),
@@ -128,24 +72,24 @@ TABLES = (
         ("histogram_edges", "DOUBLE[]", "edges of the activation histogram, n_bins + 1"),
         ("histogram_counts", "BIGINT[]", "firing positions in each bin, n_bins"),
     ),
-    _table(
+    table(
         "node_selection",
         "one row a node whose seqlets were made: is it worth a motif",
         "hyperparameters node",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("selected", "BOOLEAN", "whether the node passed the selection"),
         ("reason", "VARCHAR", "why not, NULL where selected"),
         ("n_seqlets", "INTEGER", "seqlets kept"),
         ("n_strong", "INTEGER", "top positions that count as strong"),
         ("n_dropped", "INTEGER", "top positions without a seqlet: chromosome end or not ACGT"),
     ),
-    _table(
+    table(
         "seqlet",
         "one row a seqlet of a node",
         "hyperparameters node rank",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("rank", "INTEGER", "0 is the strongest position of the node"),
         ("chrom", "VARCHAR", "chromosome"),
         ("start_bp", "BIGINT", "start, 0-based"),
@@ -154,13 +98,13 @@ TABLES = (
         ("sequence", "VARCHAR", "upper-case sequence of the reference on that strand"),
         ("strand", "VARCHAR", "+ or -: strand on which the model read the window"),
     ),
-    _table(
+    table(
         "motif",
         "one row a motif discovered in a node's seqlets",
         "hyperparameters node motif",
-        _HYPERPARAMETERS,
-        _NODE,
-        _MOTIF,
+        SAE_KEY,
+        NODE,
+        MOTIF,
         ("consensus", "VARCHAR", "IUPAC consensus"),
         ("width_bp", "INTEGER", "width in bp"),
         ("n_sites", "INTEGER", "sites that the matrix was made from"),
@@ -184,36 +128,40 @@ TABLES = (
         ("enrichment_p_value", "DOUBLE", "Fisher's exact p of that enrichment, one-sided"),
         ("activation_spearman", "DOUBLE", "rank correlation of activation with motif score"),
     ),
-    _table(
+    table(
         "motif_evidence",
         "one row a motif: what it is worth among all motifs of the SAE",
         "hyperparameters node motif",
-        _HYPERPARAMETERS,
-        _NODE,
-        _MOTIF,
+        SAE_KEY,
+        NODE,
+        MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
         ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
         ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
-        ("family_id", "INTEGER", "family of like motifs, 0 is the largest; NULL if not supported"),
-        ("n_family_motifs", "INTEGER", "motifs in the family"),
-        ("n_family_nodes", "INTEGER", "nodes with a motif in the family"),
-        ("founder_node", "INTEGER", "node of the family's most significant motif"),
+        (
+            "motif_family",
+            "INTEGER",
+            "family of like motifs, 0 is the largest; NULL if not supported",
+        ),
+        ("n_family_motifs", "INTEGER", "motifs in the motif family"),
+        ("n_family_nodes", "INTEGER", "nodes with a motif in the motif family"),
+        ("founder_node", "INTEGER", "node of the motif family's most significant motif"),
         ("founder_motif", "INTEGER", "that motif"),
         ("orientation", "VARCHAR", "+ or -, against the founder"),
         ("offset_bp", "INTEGER", "start of the motif minus start of the founder"),
         ("family_q_value", "DOUBLE", "q-value of the match with the founder"),
     ),
-    _table(
+    table(
         "motif_match",
         "one row a match of a motif with a motif of a database",
         "hyperparameters node motif database target_id",
-        _HYPERPARAMETERS,
-        _NODE,
-        _MOTIF,
+        SAE_KEY,
+        NODE,
+        MOTIF,
         ("database", "VARCHAR", "name of the database in the settings"),
         ("target_id", "VARCHAR", "identifier there, e.g. MA0139.1"),
         ("target_name", "VARCHAR", "name there, e.g. CTCF"),
-        ("target_family", "VARCHAR", "family of the factor, where known"),
+        ("factor_family", "VARCHAR", "JASPAR's family of the factor, where known"),
         ("target_class", "VARCHAR", "structural class of the factor, where known"),
         ("archetype", "VARCHAR", "cluster of like motifs of the database, e.g. AP-1"),
         ("p_value", "DOUBLE", "p-value of the best alignment"),
@@ -229,34 +177,34 @@ TABLES = (
             "p, q, E and similarity within the settings, of a significant motif",
         ),
     ),
-    _table(
+    table(
         "node_embedding",
         "one row a selected node of an SAE",
         "hyperparameters node",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("umap_1", "DOUBLE", "first UMAP coordinate"),
         ("umap_2", "DOUBLE", "second UMAP coordinate"),
         ("cluster", "INTEGER", "cluster on the embedding"),
-        ("motif_family", "INTEGER", "family_id of its first supported motif"),
+        ("motif_family", "INTEGER", "motif family of its first supported motif"),
     ),
-    _table(
+    table(
         "embedding_cluster",
         "one row a cluster of an embedding",
         "hyperparameters cluster",
-        _HYPERPARAMETERS,
+        SAE_KEY,
         ("cluster", "INTEGER", "cluster on the embedding"),
         ("n_nodes", "INTEGER", "nodes in it"),
         ("name", "VARCHAR", "archetype, or consensus of the motif family, most enriched in it"),
         ("n_named_nodes", "INTEGER", "nodes of it that are that"),
         ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x names and clusters tried"),
     ),
-    _table(
+    table(
         "annotation_overlap",
         "one row a selected node and class of an annotation",
         "hyperparameters node annotation annotation_class",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("annotation", "VARCHAR", "name of the annotation in the settings"),
         ("annotation_class", "VARCHAR", "class, from the BED's class column"),
         ("n_seqlets", "INTEGER", "seqlets of the node"),
@@ -268,12 +216,12 @@ TABLES = (
         ("odds_ratio_low", "DOUBLE", "lower end of its 95 % confidence interval"),
         ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),
     ),
-    _table(
+    table(
         "concept_score",
         "one row a node and class of an annotation that it meets: how well it detects the class",
         "hyperparameters node annotation annotation_class",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("annotation", "VARCHAR", "name of the annotation in the settings"),
         ("annotation_class", "VARCHAR", "class, from the BED's class column"),
         ("threshold", "DOUBLE", "least activation that counts as firing, best on training windows"),
@@ -287,11 +235,11 @@ TABLES = (
         ("lift", "DOUBLE", "precision / share of all positions that the class covers"),
         ("train_f1", "DOUBLE", "F1 on the training windows, by which threshold was chosen"),
     ),
-    _table(
+    table(
         "concept",
         "one row a class of an annotation: the node and the two nodes that detect it best",
         "hyperparameters annotation annotation_class",
-        _HYPERPARAMETERS,
+        SAE_KEY,
         ("annotation", "VARCHAR", "name of the annotation in the settings"),
         ("annotation_class", "VARCHAR", "class, from the BED's class column"),
         ("split", "VARCHAR", "windows that the figures are of: validation, else train"),
@@ -309,23 +257,23 @@ TABLES = (
         ("pair_element_recall", "DOUBLE", "recall of elements of the two"),
         ("pair_f1", "DOUBLE", "F1 of the two"),
     ),
-    _table(
+    table(
         "node_jaccard",
         "one row a pair of selected nodes whose seqlets overlap, node_a < node_b",
         "hyperparameters node_a node_b",
-        _HYPERPARAMETERS,
+        SAE_KEY,
         ("node_a", "INTEGER", "first node"),
         ("node_b", "INTEGER", "second node"),
         ("n_overlapping", "INTEGER", "loci of a that overlap a locus of b"),
         ("jaccard", "DOUBLE", "overlapping base pairs / base pairs covered by either"),
-        ("same_family", "BOOLEAN", "whether their first supported motifs are of one family"),
+        ("same_family", "BOOLEAN", "whether their first supported motifs are of one motif family"),
     ),
-    _table(
+    table(
         "sae_comparison",
         "one row a trained SAE, among the others of its layer when last compared",
         "hyperparameters",
-        _HYPERPARAMETERS,
-        *_SUMMARY,
+        SAE_KEY,
+        *SUMMARY,
         ("is_pareto", "BOOLEAN", "no other SAE of the layer has a lower FVU at as low an L0"),
         ("is_pareto_with_dead", "BOOLEAN", "the same with the share of dead nodes as third cost"),
         (
@@ -334,15 +282,23 @@ TABLES = (
             "archetypes that name no node of another trained SAE",
         ),
         ("n_seeds", "INTEGER", "SAEs that differ in the seed only"),
-        ("recurrence_seeds", "DOUBLE", "share of its firing nodes that recur in one of them, mean"),
+        (
+            "recurrence_seeds",
+            "DOUBLE",
+            "mean over those SAEs of the share of its firing nodes that recur",
+        ),
         ("n_settings", "INTEGER", "other SAEs of the layer"),
-        ("recurrence_settings", "DOUBLE", "share of its firing nodes that recur in one, mean"),
+        (
+            "recurrence_settings",
+            "DOUBLE",
+            "mean over those SAEs of the share of its firing nodes that recur",
+        ),
     ),
-    _table(
+    table(
         "baseline_comparison",
         "one row a trained SAE and measure, beside what was never trained",
         "hyperparameters measure",
-        _HYPERPARAMETERS,
+        SAE_KEY,
         ("measure", "VARCHAR", "what is compared, e.g. validation_fvu or n_archetypes"),
         ("value", "DOUBLE", "of the trained SAE"),
         ("untrained", "DOUBLE", "of the untrained dictionary most like it; NULL where none is"),
@@ -351,7 +307,7 @@ TABLES = (
         ("channels_key", "VARCHAR", "partition key of the raw channels"),
         ("is_better", "BOOLEAN", "than the untrained dictionary; NULL where one is not known"),
     ),
-    _table(
+    table(
         "sae_stability",
         "one row a pair of SAEs of a layer: how many nodes are the same",
         "hyperparameters_a hyperparameters_b",
@@ -369,18 +325,18 @@ TABLES = (
         ("best_cosine_b", "DOUBLE", "mean over the second's nodes of the best cosine"),
         ("jaccard", "DOUBLE", "mean Jaccard index of matched nodes' top positions"),
     ),
-    _table(
+    table(
         "node_recurrence",
         "one row a node that another SAE of its layer has too",
         "hyperparameters node",
-        _HYPERPARAMETERS,
-        _NODE,
+        SAE_KEY,
+        NODE,
         ("n_seeds", "INTEGER", "SAEs that differ in the seed only and have it"),
         ("n_settings", "INTEGER", "other SAEs of the layer that have it"),
         ("cosine", "DOUBLE", "mean cosine with the node there"),
         ("jaccard", "DOUBLE", "mean Jaccard index of the top positions with the node there"),
     ),
-    _table(
+    table(
         "materialization",
         "one row an asset's partition: what made the rows that stand now",
         "asset owner node",
@@ -403,3 +359,11 @@ TABLES = (
 )
 
 TABLE = {table.name: table for table in TABLES}
+
+FORMER_NAMES = {
+    "motif": {"artefact": "suspect"},
+    "motif_evidence": {"family_id": "motif_family"},
+    "motif_match": {"target_family": "factor_family"},
+    "embedding_cluster": {"family": "name", "n_family_nodes": "n_named_nodes"},
+}
+"""Table to names that its columns had in earlier releases, and what they are called now."""

@@ -73,12 +73,14 @@ VIEWS = {
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
-               m.n_effective_sites, m.suspect, m.suspect AS artefact,
-               v.is_supported, v.fdr, v.family_id,
+               m.n_effective_sites, m.suspect,
+               v.is_supported, v.fdr, v.motif_family,
                a.name, a.archetype, a.members,
-               t.database, t.target_id, t.target_name, t.target_family, t.q_value,
+               t.database, t.target_id, t.target_name, t.factor_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
-               o.annotation, o.annotation_class, o.odds_ratio
+               o.annotation, o.annotation_class, o.odds_ratio,
+               m.suspect AS artefact, v.motif_family AS family_id,
+               t.factor_family AS target_family
         FROM node n
         LEFT JOIN node_selection s USING (hyperparameters, node)
         LEFT JOIN best_match t USING (hyperparameters, node)
@@ -102,11 +104,12 @@ VIEWS = {
     """,
     "transcription_factor": """
         SELECT hyperparameters, database, target_name,
-               any_value(target_family) AS target_family,
+               any_value(factor_family) AS factor_family,
                count(DISTINCT node) AS n_nodes,
                list(DISTINCT node ORDER BY node) AS nodes,
                list(DISTINCT node ORDER BY node) FILTER (is_best) AS best_of_nodes,
-               min(q_value) AS best_q_value
+               min(q_value) AS best_q_value,
+               any_value(factor_family) AS target_family
         FROM (
             SELECT m.*, b.target_id IS NOT NULL AS is_best
             FROM supported_match m
@@ -173,6 +176,8 @@ VIEWS = {
         GROUP BY layer, database, archetype
     """,
 }
+"""Columns at the end that repeat another one (`artefact`, `family_id`, `target_family`) are for
+queries that were written for earlier releases."""
 
 VIEW_COMMENTS = {
     "supported_motif": "one row a significant motif that its evidence supports, or whose evidence "

@@ -66,13 +66,13 @@ def untrained_seqlets(
     The very stages of the pipeline, without files between them: two passes over the data, seconds.
     """
     from saeborzoi.activations.normalization import channel_max
-    from saeborzoi.activations.plan import plans_of
     from saeborzoi.genome.coordinates import Genome
     from saeborzoi.genome.windows import windows_of
     from saeborzoi.nodes.seqlets import make_seqlets
     from saeborzoi.nodes.top_activations import top_activations
     from saeborzoi.sae.schedule import Schedule
     from saeborzoi.sae.training import TrainingData, TrainingLoop
+    from saeborzoi.sources.positions import plans_of
 
     layer, selection = settings.layer_named(hyperparameters.layer), settings.selection
     with (
@@ -89,7 +89,7 @@ def untrained_seqlets(
         seqlets, judged = make_seqlets(
             found.top,
             found.statistics.set_index("node")["n_nonzero"],
-            windows_of(layer.train, g),
+            windows_of(genome=g, **layer.train.where),
             g,
             width_bp=layer.seqlet_width,
             **layer.geometry,

@@ -33,12 +33,12 @@ def motif_families(
 
     Returns
     -------
-    node, motif, family_id (0 is the largest family), n_family_motifs, n_family_nodes,
+    node, motif, motif_family (0 is the largest family), n_family_motifs, n_family_nodes,
     founder_node, founder_motif, orientation (+ or -, against the founder), offset_bp (start of
     the motif minus start of the founder) and q_value of the match with the founder.
     """
     columns = [
-        "node", "motif", "family_id", "n_family_motifs", "n_family_nodes", "founder_node",
+        "node", "motif", "motif_family", "n_family_motifs", "n_family_nodes", "founder_node",
         "founder_motif", "orientation", "offset_bp", "q_value",
     ]  # fmt: skip
     if motifs.empty:
@@ -86,8 +86,8 @@ def motif_families(
         ["n_family_nodes", "n_family_motifs", "founder"], ascending=[False, False, True]
     )
     rank = pd.Series(np.arange(len(order)), index=order["founder"])
-    result["family_id"] = result["founder"].map(rank)
-    return result[columns].sort_values(["family_id", "node", "motif"], ignore_index=True)
+    result["motif_family"] = result["founder"].map(rank)
+    return result[columns].sort_values(["motif_family", "node", "motif"], ignore_index=True)
 
 
 def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFrame) -> pd.Series:
@@ -99,7 +99,7 @@ def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFr
     motifs
         Columns node, motif, consensus of table `motif`.
     evidence
-        Columns node, motif, family_id, founder_node, founder_motif of table `motif_evidence`.
+        Columns node, motif, motif_family, founder_node, founder_motif of table `motif_evidence`.
     matches
         Columns node, motif, database, target_id, target_name, archetype, p_value, is_significant
         of table `motif_match`.
@@ -109,7 +109,7 @@ def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFr
     Label, indexed by node.
     """
     consensus = motifs.set_index(["node", "motif"])["consensus"].str.strip("N")
-    first = evidence.dropna(subset="family_id").sort_values(["node", "motif"])
+    first = evidence.dropna(subset="motif_family").sort_values(["node", "motif"])
     first = first.drop_duplicates("node")
     founders = pd.MultiIndex.from_frame(first[["founder_node", "founder_motif"]].astype(int))
     labels = pd.Series(consensus.reindex(founders).to_numpy(), first["node"].to_numpy(), object)

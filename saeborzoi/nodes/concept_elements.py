@@ -81,13 +81,13 @@ def elements_on_positions(
             )
         )
     elements = np.concatenate(found)
-    n_sequences = len(windows)
+    n_windows = len(windows)
     # what lies apart by less than a position is one element at the layer's resolution
     group, merged = merge(
-        elements[:, 0] * n_sequences + elements[:, 1], Intervals(elements[:, 2], elements[:, 3])
+        elements[:, 0] * n_windows + elements[:, 1], Intervals(elements[:, 2], elements[:, 3])
     )
-    concept, sequence = np.divmod(group, n_sequences)
-    elements = np.column_stack([concept, sequence, *merged])
+    concept, window = np.divmod(group, n_windows)
+    elements = np.column_stack([concept, window, *merged])
     return elements[np.lexsort((elements[:, 2], elements[:, 0], elements[:, 1]))]
 
 

@@ -39,8 +39,8 @@ class ConceptData(NamedTuple):
     plan
         The kept positions.
     elements
-        (n_elements, 4) int64: class, sequence, first and last (exclusive) position, sorted by
-        sequence; a stretch of kept positions of one window that the class covers.
+        (n_elements, 4) int64: class, window, first and last (exclusive) position, sorted by
+        window; a stretch of kept positions of one window that the class covers.
     """
 
     plan: SlabPlan
@@ -228,8 +228,8 @@ class _Runs:
 
     def __init__(self, elements: Int64s, width: int) -> None:
         self._elements = elements
-        last_sequence = int(elements[:, 1].max(initial=-1)) + 1
-        self._of_sequence = np.searchsorted(elements[:, 1], np.arange(last_sequence + 1))
+        last_window = int(elements[:, 1].max(initial=-1)) + 1
+        self._of_window = np.searchsorted(elements[:, 1], np.arange(last_window + 1))
         self.left = elements[:, 3] - elements[:, 2]
         self.slot_of = np.full(len(elements), -1, np.int64)
         self.slots = np.zeros((0, width), np.uint8)
@@ -239,14 +239,14 @@ class _Runs:
         """Place in the slab, first and last position of each of its stretches that meets elements,
         with those elements, which have slots."""
         breaks = np.flatnonzero(
-            (np.diff(slab.position) != 1) | (np.diff(slab.sequence) != 0)
+            (np.diff(slab.position) != 1) | (np.diff(slab.window) != 0)
         ) + 1  # fmt: skip
         for begin, end in zip([0, *breaks], [*breaks, len(slab.position)], strict=True):
-            sequence = int(slab.sequence[begin])
-            if sequence >= len(self._of_sequence) - 1:
+            window = int(slab.window[begin])
+            if window >= len(self._of_window) - 1:
                 continue
             first, last = int(slab.position[begin]), int(slab.position[end - 1]) + 1
-            own = slice(*self._of_sequence[sequence : sequence + 2])
+            own = slice(*self._of_window[window : window + 2])
             here = self._elements[own]
             meets = np.flatnonzero((here[:, 2] < last) & (here[:, 3] > first)) + own.start
             if len(meets):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 import torch
 
-from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import NODE_STATISTICS, Store
 from saeborzoi.genome.coordinates import Genome, read_bed, require_annotation_fits
 from saeborzoi.genome.windows import windows_of
@@ -16,6 +15,7 @@ from saeborzoi.nodes.concepts import ConceptData, concept_scores
 from saeborzoi.nodes.top_activations import ActiveNodes
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import require_trained_on
+from saeborzoi.sources.positions import plans_of
 
 FILES = ("concept_score", "concept")
 """Catalogue tables that the stage writes, each as `<name>.parquet`."""
@@ -53,7 +53,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
                 elements_on_positions(
                     concepts,
                     annotations,
-                    windows_of(shard_set, genome),
+                    windows_of(genome=genome, **shard_set.where),
                     plan.source.n_positions,
                     **layer.geometry,
                 ),

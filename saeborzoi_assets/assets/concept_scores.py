@@ -52,7 +52,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 frames.update({name: pd.read_parquet(whole / f"{name}.parquet") for name in tables})
                 platform.record(
                     made_by(context, version, output),
-                    Scope(hyperparameters=sae.key),
+                    Scope(sae_key=sae.key),
                     frames,
                     partial(say, context),
                 )

@@ -128,7 +128,7 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
     weights, top = tmp_path / "sae.safetensors", tmp_path / "top.parquet"
     save_file({"W_dec": np.diag([1.0, 2.0, 3.0]).astype(np.float32)}, weights)
     frame = pd.DataFrame(
-        {"node": [2, 2, 0], "rank": [0, 1, 0], "sequence": [5, 1, 1], "position": [7, 9, 9]}
+        {"node": [2, 2, 0], "rank": [0, 1, 0], "window": [5, 1, 1], "position": [7, 9, 9]}
     )
     frame.to_parquet(top)
     found = stability.read_dictionary(weights, top)

@@ -42,13 +42,13 @@ def test_redundant_nodes_form_one_family() -> None:
     entries += [(4, gata, -200.0), (5, jun, -100.0)]
     entries += [(10 + i, m, -20.0) for i, m in enumerate(others)]
     families = motif_families(motif_rows(entries)).set_index("node")
-    assert families.loc[[1, 2, 3], "family_id"].nunique() == 1
+    assert families.loc[[1, 2, 3], "motif_family"].nunique() == 1
     assert families.loc[1, "n_family_nodes"] >= 3
-    assert families.loc[[1, 4, 5], "family_id"].nunique() == 3
+    assert families.loc[[1, 4, 5], "motif_family"].nunique() == 3
     assert families.loc[[2, 3], "founder_node"].tolist() == [1, 1]
     assert families.loc[[1, 2, 3], "orientation"].tolist() == ["+", "-", "+"]
     assert families.loc[3, "offset_bp"] == 1
-    assert families["family_id"].min() == 0
+    assert families["motif_family"].min() == 0
 
 
 def test_no_motif_no_family() -> None:
@@ -82,7 +82,7 @@ def test_a_node_is_labelled_by_its_archetype_or_by_its_family_s_consensus() -> N
     )
     evidence = pd.DataFrame(
         {
-            "node": [1, 2, 3, 4], "motif": 1, "family_id": [1.0, 0.0, 0.0, None],
+            "node": [1, 2, 3, 4], "motif": 1, "motif_family": [1.0, 0.0, 0.0, None],
             "founder_node": [1.0, 2.0, 2.0, None], "founder_motif": [1.0, 1.0, 1.0, None],
         }
     )  # fmt: skip
@@ -111,7 +111,7 @@ def test_fan_in_supports_what_both_controls_lack() -> None:
     )
     found = fan_in_evidence(motifs, seqlets, "sae")
     assert found["is_supported"].tolist() == [True, True, False]
-    assert found["family_id"].notna().tolist() == [True, True, False]
+    assert found["motif_family"].notna().tolist() == [True, True, False]
     assert len(found) == len(motifs)
 
 

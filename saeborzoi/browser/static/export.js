@@ -39,7 +39,7 @@ function nodesCsv(nodes) {
       "archetype",
       "fits_as_well",
       "target_name",
-      "target_family",
+      "factor_family",
       "log10_q_value",
       "umap_1",
       "umap_2",
