@@ -191,7 +191,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),

@@ -137,6 +137,10 @@ def _motif_columns(tables: SaeTables, motif_of: dict[int, int]) -> dict[str, Any
         low = number(row["odds_ratio_low"])
         if low is not None and low <= 1:
             flags[node].append("not enriched")
+    for node, kind in zip(
+        tables["unmatched_node"]["node"], tables["unmatched_node"]["kind"], strict=True
+    ):
+        flags[int(node)].append(str(kind))
     for node, frequency in zip(tables["node"]["node"], tables["node"]["frequency"], strict=True):
         if frequency > _DENSE:
             flags[int(node)].append("dense")

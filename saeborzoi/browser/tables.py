@@ -50,6 +50,7 @@ REQUIRED = {
         "archetype", "p_value", "q_value", "e_value", "offset_bp", "overlap_bp", "orientation",
         "similarity", "is_significant",
     ),
+    "unmatched_node": ("node", "kind"),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
     "embedding_cluster": ("cluster", "n_nodes", "name", "n_named_nodes", "p_value"),
     "annotation_overlap": (

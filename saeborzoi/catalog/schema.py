@@ -137,6 +137,7 @@ TABLES = (
         MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
         ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
+        ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
         ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
         (
             "motif_family",

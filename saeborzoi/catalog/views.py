@@ -31,6 +31,10 @@ less: paralogues are told apart by less than two SAEs of one layer differ."""
 NAMED_MEMBERS = 3
 """Factors that stand in a node's name; the others are in `members`."""
 
+CORE_BITS = 6.5
+"""A factor's core holds at least this much in six neighbouring columns; composition and a stretch
+of A and T do not."""
+
 SUPPORTED_VIEW = {"motif": "supported_motif", "motif_match": "supported_match"}
 """Table to the view of its rows that are significant and that the evidence does not speak
 against."""
@@ -69,13 +73,24 @@ VIEWS = {
             GROUP BY ALL
         )
     """,
+    "unmatched_node": f"""
+        SELECT m.hyperparameters, m.node,
+               CASE WHEN max(v.core_bits) < {CORE_BITS} THEN 'repeat or composition'
+                    WHEN count(DISTINCT v.motif_family) > 1 THEN 'mixed'
+                    ELSE 'unknown' END AS kind
+        FROM supported_motif m
+        JOIN motif_evidence v USING (hyperparameters, node, motif)
+        LEFT JOIN best_match b ON b.hyperparameters = m.hyperparameters AND b.node = m.node
+        WHERE b.node IS NULL
+        GROUP BY ALL
+    """,
     "node_summary": """
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
                m.n_effective_sites, m.suspect,
                v.is_supported, v.fdr, v.motif_family,
-               a.name, a.archetype, a.members,
+               a.name, a.archetype, a.members, u.kind AS unmatched_kind,
                t.database, t.target_id, t.target_name, t.factor_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
                o.annotation, o.annotation_class, o.odds_ratio,
@@ -85,6 +100,7 @@ VIEWS = {
         LEFT JOIN node_selection s USING (hyperparameters, node)
         LEFT JOIN best_match t USING (hyperparameters, node)
         LEFT JOIN node_name a USING (hyperparameters, node)
+        LEFT JOIN unmatched_node u USING (hyperparameters, node)
         LEFT JOIN (
             SELECT * FROM motif WHERE is_significant
         ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
@@ -187,6 +203,9 @@ VIEW_COMMENTS = {
     "best_match": "one row a node with a supported match: the one that names it, of its first "
     "motif that has any, smallest p",
     "sae_summary": "one row a trained SAE: its figures and what its nodes found, as it stands now",
+    "unmatched_node": "one row a node with a supported motif that matches nothing known: 'repeat "
+    "or composition' (no six columns say as much as a factor's core), 'mixed' (motifs of several "
+    "families) or 'unknown'",
     "node_name": "one row a node with a supported match, and what it is called: the archetype (the "
     "family of motifs) of its best match, the factors of it that fit as well, best first, and "
     "both in words",

@@ -104,6 +104,7 @@ def precision_text(
     untrained: pd.DataFrame,
     with_motif: pd.Index,
     with_match: pd.Index,
+    unmatched: pd.DataFrame,
 ) -> str:
     """What the nodes are, for a terminal: counts, and precision beside the untrained dictionary's.
 
@@ -113,6 +114,8 @@ def precision_text(
         As `judge` gives them, of the selected nodes.
     with_motif, with_match
         Trained nodes with a supported motif, and those of them whose motif has a match.
+    unmatched
+        View `unmatched_node`: node and kind of the others.
     """
     node = trained["node"]
     groups = {
@@ -141,6 +144,10 @@ def precision_text(
             ("an untrained dictionary's selected nodes", untrained),
         )
     )
+    kinds = unmatched["kind"].value_counts()
+    if len(kinds):
+        of_kind = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        lines.append(f"motif, but no match: {of_kind}")
     lines.append(f"precision: one planted motif is what {precision} detect")
     return "\n".join(lines)
 

@@ -70,6 +70,7 @@ def demonstrate(folder: Path) -> int:
             judge(*truth, untrained_seqlets(settings, wanted[0])),
             pd.Index(catalog.rows("supported_motif", key, "node")["node"]),
             pd.Index(catalog.rows("best_match", key, "node")["node"]),
+            catalog.rows("unmatched_node", key),
         )
     )
     print(f"in {time.monotonic() - start:.0f} s")

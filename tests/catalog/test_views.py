@@ -222,6 +222,23 @@ def test_an_sae_s_summary_counts_what_its_nodes_found(catalogue: Catalogue) -> N
     assert found.loc[KEY, "fvu"] == 0.25
 
 
+def test_a_motif_without_a_match_is_mixed_composition_or_unknown(catalogue: Catalogue) -> None:
+    for node, families, bits in ((20, (0, 0), (8.0, 5.0)), (21, (0, 1), (8.0, 5.0)),
+                                 (22, (0, 1), (6.0, 5.0))):  # fmt: skip
+        catalogue.add("motif", motif(node, 1), motif(node, 2))
+        for number, family, core in zip((1, 2), families, bits, strict=True):
+            catalogue.add(
+                "motif_evidence",
+                {"node": node, "motif": number, "is_supported": True, "core_bits": core,
+                 "motif_family": family},
+            )  # fmt: skip
+    found = catalogue.view("unmatched_node").set_index("node")["kind"]
+    assert found[[20, 21, 22]].to_dict() == {
+        20: "unknown", 21: "mixed", 22: "repeat or composition"
+    }  # fmt: skip
+    assert not set(found.index) & {0, 1, 4, 5}
+
+
 def test_an_archetype_that_one_setting_alone_finds_says_which(catalogue: Catalogue) -> None:
     catalogue.add("sae", _sae(4))
     catalogue.add("sae", _sae(8), key=OTHER)

@@ -301,9 +301,11 @@ def test_nodes_are_judged_by_where_they_fire() -> None:
     assert judged["share_one"].tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3])
     assert judged.loc[1, "share_any"] == 1
     both = judged.reset_index()
-    text = precision_text(both, both.iloc[1:], pd.Index([0, 2]), pd.Index([0]))
+    unmatched = pd.DataFrame({"node": [2], "kind": "mixed"})
+    text = precision_text(both, both.iloc[1:], pd.Index([0, 2]), pd.Index([0]), unmatched)
     assert "50% of the nodes with a motif, 100% of those named, 0% of an untrained" in text
-    counts = [line.split()[-4:] for line in text.splitlines()[1:-1]]
+    assert "motif, but no match: 1 mixed" in text
+    counts = [line.split()[-4:] for line in text.splitlines()[1:-2]]
     assert counts == [
         ["3", "2", "1", "2"],
         ["1", "1", "1", "0"],
@@ -313,7 +315,7 @@ def test_nodes_are_judged_by_where_they_fire() -> None:
     ]
     none = judge(PLANTED, INSTANCES, fired.iloc[:0])
     assert "none of the nodes with a motif" in precision_text(
-        none, none, pd.Index([]), pd.Index([])
+        none, none, pd.Index([]), pd.Index([]), unmatched.iloc[:0]
     )
 
 

@@ -152,6 +152,12 @@ const FLAG_MEANINGS = lookup({
   palindrome: "The motif equals its reverse complement.",
   "not enriched":
     "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
+  mixed:
+    "The node's motif matches nothing known, and it has motifs of several families: likely a mixture.",
+  "repeat or composition":
+    "The node's motif matches nothing known, and no six columns of it say as much as a factor's core: composition, a short word or a repeat.",
+  unknown:
+    "The node's motif matches nothing known, though it says as much as a factor's: a factor that the database lacks, or a part of the model's own making.",
   dense: "The node fires at more than one position in ten.",
   low_complexity: "The motif is a simple repeat or mere composition, as genomes have many.",
   cpg: "The motif is a run of CG without a pattern of its own.",
