@@ -7,14 +7,56 @@ writes rows is in `catalog.py`, `rows.py` and `scope.py`; `tables.py` makes them
 
 from __future__ import annotations
 
-from saeborzoi.catalog.columns import MOTIF, NODE, SAE_KEY, SETTINGS, SUMMARY, table
+from saeborzoi.catalog.columns import HYPERPARAMETERS as _HYPERPARAMETERS
+from saeborzoi.catalog.columns import NODE as _NODE
+from saeborzoi.catalog.columns import Column, Table
+from saeborzoi.catalog.columns import table as _table
+from saeborzoi.catalog.concept_tables import CONCEPT_TABLES
+from saeborzoi.catalog.effect_tables import EFFECT_TABLES
+from saeborzoi.settings.hyperparameters import Hyperparameters
+
+__all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
 
 SCHEMA_VERSION = 5
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
+
+_MOTIF = Column("motif", "INTEGER", "motif of the node, 1 is the first that was found")
+
+
+_SQL_TYPE: dict[object, str] = {int: "INTEGER", float: "DOUBLE"}
+_SETTINGS = tuple(
+    Column(name, _SQL_TYPE.get(field.annotation, "VARCHAR"), str(field.description))
+    for name, field in Hyperparameters.model_fields.items()
+)
+"""A column a hyperparameter."""
+
+_SUMMARY = (
+    *_SETTINGS,
+    ("fvu", "DOUBLE", "fraction of variance unexplained, training data"),
+    ("validation_fvu", "DOUBLE", "fraction of variance unexplained, validation data"),
+    ("l0", "DOUBLE", "mean number of non-zero nodes a position"),
+    ("dead_fraction", "DOUBLE", "share of nodes that never fire on the last data seen"),
+    ("training_s", "DOUBLE", "wall time of training in seconds"),
+    ("n_nodes", "INTEGER", "nodes of the SAE"),
+    ("n_nodes_done", "BIGINT", "nodes whose motifs were matched; the counts below are of these"),
+    ("n_selected", "BIGINT", "nodes that passed the selection"),
+    ("n_nodes_with_motif", "BIGINT", "nodes with a significant motif"),
+    ("n_nodes_with_match", "BIGINT", "nodes with a significant match"),
+    ("n_archetypes", "BIGINT", "distinct archetypes (families of motifs) that name its nodes"),
+    ("mean_log10_q", "DOUBLE", "mean over nodes with a match of -log10 q of the best, at most 300"),
+    ("n_concepts_found", "BIGINT", "classes that some node detects with F1 of at least 0.5"),
+    ("mean_concept_f1", "DOUBLE", "mean over classes of the best node's F1"),
+    ("named_share", "DOUBLE", "share of the nodes with a motif that have a significant match"),
+    ("median_odds_ratio", "DOUBLE", "median over supported motifs of the odds ratio over shuffles"),
+    ("fidelity_r_log", "DOUBLE", "r of the model's outputs with the SAE in it, log scale"),
+    ("recovered_mean", "DOUBLE", "loss recovered with the SAE in the model, against mean ablation"),
+    ("recovered_zero", "DOUBLE", "the same against zero ablation"),
+)
+
 TABLES = (
-    table(
+    _table(
         "channel_normalization",
         "one row a channel of a layer",
         "layer channel",
@@ -23,12 +65,12 @@ TABLES = (
         ("activation_max", "DOUBLE", "maximum over all positions; 1 where it was <= 0"),
         ("activation_max_seen", "DOUBLE", "maximum over all positions as seen"),
     ),
-    table(
+    _table(
         "sae",
         "one row a trained SAE",
         "hyperparameters",
-        SAE_KEY,
-        *SETTINGS,
+        _HYPERPARAMETERS,
+        *_SETTINGS,
         ("n_channels", "INTEGER", "channels of the layer"),
         ("n_nodes", "INTEGER", "nodes of the SAE"),
         ("k", "INTEGER", "active nodes a position"),
@@ -40,11 +82,11 @@ TABLES = (
         ("training_s", "DOUBLE", "wall time of training in seconds"),
         ("artifact", "VARCHAR", "folder with cfg.json and sae.safetensors, relative to the store"),
     ),
-    table(
+    _table(
         "training_log",
         "one row a logged step of a training",
         "hyperparameters step split",
-        SAE_KEY,
+        _HYPERPARAMETERS,
         ("step", "BIGINT", "optimizer steps taken"),
         ("split", "VARCHAR", "train or validation"),
         ("n_positions", "BIGINT", "positions seen"),
@@ -55,12 +97,12 @@ TABLES = (
         ("learning_rate", "DOUBLE", "learning rate of the step"),
         ("positions_per_s", "DOUBLE", "positions a second since the last row"),
     ),
-    table(
+    _table(
         "node",
         "one row a node of an SAE: its activation over all positions",
         "hyperparameters node",
-        SAE_KEY,
-        NODE,
+        _HYPERPARAMETERS,
+        _NODE,
         ("n_positions", "BIGINT", "positions scanned"),
         ("n_nonzero", "BIGINT", "positions where the node fires"),
         ("frequency", "DOUBLE", "n_nonzero / n_positions"),
@@ -72,24 +114,24 @@ TABLES = (
         ("histogram_edges", "DOUBLE[]", "edges of the activation histogram, n_bins + 1"),
         ("histogram_counts", "BIGINT[]", "firing positions in each bin, n_bins"),
     ),
-    table(
+    _table(
         "node_selection",
         "one row a node whose seqlets were made: is it worth a motif",
         "hyperparameters node",
-        SAE_KEY,
-        NODE,
+        _HYPERPARAMETERS,
+        _NODE,
         ("selected", "BOOLEAN", "whether the node passed the selection"),
         ("reason", "VARCHAR", "why not, NULL where selected"),
         ("n_seqlets", "INTEGER", "seqlets kept"),
         ("n_strong", "INTEGER", "top positions that count as strong"),
         ("n_dropped", "INTEGER", "top positions without a seqlet: chromosome end or not ACGT"),
     ),
-    table(
+    _table(
         "seqlet",
         "one row a seqlet of a node",
         "hyperparameters node rank",
-        SAE_KEY,
-        NODE,
+        _HYPERPARAMETERS,
+        _NODE,
         ("rank", "INTEGER", "0 is the strongest position of the node"),
         ("chrom", "VARCHAR", "chromosome"),
         ("start_bp", "BIGINT", "start, 0-based"),
@@ -98,13 +140,13 @@ TABLES = (
         ("sequence", "VARCHAR", "upper-case sequence of the reference on that strand"),
         ("strand", "VARCHAR", "+ or -: strand on which the model read the window"),
     ),
-    table(
+    _table(
         "motif",
         "one row a motif discovered in a node's seqlets",
         "hyperparameters node motif",
-        SAE_KEY,
-        NODE,
-        MOTIF,
+        _HYPERPARAMETERS,
+        _NODE,
+        _MOTIF,
         ("consensus", "VARCHAR", "IUPAC consensus"),
         ("width_bp", "INTEGER", "width in bp"),
         ("n_sites", "INTEGER", "sites that the matrix was made from"),
@@ -128,13 +170,13 @@ TABLES = (
         ("enrichment_p_value", "DOUBLE", "Fisher's exact p of that enrichment, one-sided"),
         ("activation_spearman", "DOUBLE", "rank correlation of activation with motif score"),
     ),
-    table(
+    _table(
         "motif_evidence",
         "one row a motif: what it is worth among all motifs of the SAE",
         "hyperparameters node motif",
-        SAE_KEY,
-        NODE,
-        MOTIF,
+        _HYPERPARAMETERS,
+        _NODE,
+        _MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
         ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
         ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
@@ -152,13 +194,13 @@ TABLES = (
         ("offset_bp", "INTEGER", "start of the motif minus start of the founder"),
         ("family_q_value", "DOUBLE", "q-value of the match with the founder"),
     ),
-    table(
+    _table(
         "motif_match",
         "one row a match of a motif with a motif of a database",
         "hyperparameters node motif database target_id",
-        SAE_KEY,
-        NODE,
-        MOTIF,
+        _HYPERPARAMETERS,
+        _NODE,
+        _MOTIF,
         ("database", "VARCHAR", "name of the database in the settings"),
         ("target_id", "VARCHAR", "identifier there, e.g. MA0139.1"),
         ("target_name", "VARCHAR", "name there, e.g. CTCF"),
@@ -178,34 +220,34 @@ TABLES = (
             "p, q, E and similarity within the settings, of a significant motif",
         ),
     ),
-    table(
+    _table(
         "node_embedding",
         "one row a selected node of an SAE",
         "hyperparameters node",
-        SAE_KEY,
-        NODE,
+        _HYPERPARAMETERS,
+        _NODE,
         ("umap_1", "DOUBLE", "first UMAP coordinate"),
         ("umap_2", "DOUBLE", "second UMAP coordinate"),
         ("cluster", "INTEGER", "cluster on the embedding"),
         ("motif_family", "INTEGER", "motif family of its first supported motif"),
     ),
-    table(
+    _table(
         "embedding_cluster",
         "one row a cluster of an embedding",
         "hyperparameters cluster",
-        SAE_KEY,
+        _HYPERPARAMETERS,
         ("cluster", "INTEGER", "cluster on the embedding"),
         ("n_nodes", "INTEGER", "nodes in it"),
         ("name", "VARCHAR", "archetype, or consensus of the motif family, most enriched in it"),
         ("n_named_nodes", "INTEGER", "nodes of it that are that"),
         ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x names and clusters tried"),
     ),
-    table(
+    _table(
         "annotation_overlap",
         "one row a selected node and class of an annotation",
         "hyperparameters node annotation annotation_class",
-        SAE_KEY,
-        NODE,
+        _HYPERPARAMETERS,
+        _NODE,
         ("annotation", "VARCHAR", "name of the annotation in the settings"),
         ("annotation_class", "VARCHAR", "class, from the BED's class column"),
         ("n_seqlets", "INTEGER", "seqlets of the node"),
@@ -217,71 +259,28 @@ TABLES = (
         ("odds_ratio_low", "DOUBLE", "lower end of its 95 % confidence interval"),
         ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),
     ),
-    table(
-        "concept_score",
-        "one row a node and class of an annotation that it meets: how well it detects the class",
-        "hyperparameters node annotation annotation_class",
-        SAE_KEY,
-        NODE,
-        ("annotation", "VARCHAR", "name of the annotation in the settings"),
-        ("annotation_class", "VARCHAR", "class, from the BED's class column"),
-        ("threshold", "DOUBLE", "least activation that counts as firing, best on training windows"),
-        ("split", "VARCHAR", "windows that the figures are of: validation, else train"),
-        ("n_fired", "BIGINT", "positions where it fires"),
-        ("n_inside", "BIGINT", "those of them that the class covers"),
-        ("precision", "DOUBLE", "n_inside / n_fired"),
-        ("element_recall", "DOUBLE", "share of the class's elements in which it fires"),
-        ("f1", "DOUBLE", "harmonic mean of precision and element_recall"),
-        ("average_precision", "DOUBLE", "over all thresholds, of positions"),
-        ("lift", "DOUBLE", "precision / share of all positions that the class covers"),
-        ("train_f1", "DOUBLE", "F1 on the training windows, by which threshold was chosen"),
-    ),
-    table(
-        "concept",
-        "one row a class of an annotation: the node and the two nodes that detect it best",
-        "hyperparameters annotation annotation_class",
-        SAE_KEY,
-        ("annotation", "VARCHAR", "name of the annotation in the settings"),
-        ("annotation_class", "VARCHAR", "class, from the BED's class column"),
-        ("split", "VARCHAR", "windows that the figures are of: validation, else train"),
-        ("n_elements", "BIGINT", "elements of the class in those windows"),
-        ("prevalence", "DOUBLE", "share of their positions that the class covers"),
-        ("node", "INTEGER", "node with the best F1 on the training windows"),
-        ("precision", "DOUBLE", "its precision"),
-        ("element_recall", "DOUBLE", "its recall of elements"),
-        ("f1", "DOUBLE", "its F1"),
-        ("average_precision", "DOUBLE", "its average precision over positions"),
-        ("lift", "DOUBLE", "its precision / prevalence"),
-        ("node_a", "INTEGER", "first of the two nodes that are best where either may fire"),
-        ("node_b", "INTEGER", "second of them"),
-        ("pair_precision", "DOUBLE", "precision of the two"),
-        ("pair_element_recall", "DOUBLE", "recall of elements of the two"),
-        ("pair_f1", "DOUBLE", "F1 of the two"),
-    ),
-    table(
+    _table(
         "node_jaccard",
         "one row a pair of selected nodes whose seqlets overlap, node_a < node_b",
         "hyperparameters node_a node_b",
-        SAE_KEY,
+        _HYPERPARAMETERS,
         ("node_a", "INTEGER", "first node"),
         ("node_b", "INTEGER", "second node"),
         ("n_overlapping", "INTEGER", "loci of a that overlap a locus of b"),
         ("jaccard", "DOUBLE", "overlapping base pairs / base pairs covered by either"),
         ("same_family", "BOOLEAN", "whether their first supported motifs are of one motif family"),
     ),
-    table(
+    *EFFECT_TABLES,
+    *CONCEPT_TABLES,
+    _table(
         "sae_comparison",
         "one row a trained SAE, among the others of its layer when last compared",
         "hyperparameters",
-        SAE_KEY,
-        *SUMMARY,
+        _HYPERPARAMETERS,
+        *_SUMMARY,
         ("is_pareto", "BOOLEAN", "no other SAE of the layer has a lower FVU at as low an L0"),
         ("is_pareto_with_dead", "BOOLEAN", "the same with the share of dead nodes as third cost"),
-        (
-            "n_archetypes_only_here",
-            "INTEGER",
-            "archetypes that name no node of another trained SAE",
-        ),
+        ("n_archetypes_only_here", "INTEGER", "archetypes of no node of another trained SAE"),
         ("n_seeds", "INTEGER", "SAEs that differ in the seed only"),
         (
             "recurrence_seeds",
@@ -295,20 +294,7 @@ TABLES = (
             "mean over those SAEs of the share of its firing nodes that recur",
         ),
     ),
-    table(
-        "baseline_comparison",
-        "one row a trained SAE and measure, beside what was never trained",
-        "hyperparameters measure",
-        SAE_KEY,
-        ("measure", "VARCHAR", "what is compared, e.g. validation_fvu or n_archetypes"),
-        ("value", "DOUBLE", "of the trained SAE"),
-        ("untrained", "DOUBLE", "of the untrained dictionary most like it; NULL where none is"),
-        ("channels", "DOUBLE", "of the layer's raw channels; NULL where they are not made"),
-        ("untrained_key", "VARCHAR", "partition key of that dictionary"),
-        ("channels_key", "VARCHAR", "partition key of the raw channels"),
-        ("is_better", "BOOLEAN", "than the untrained dictionary; NULL where one is not known"),
-    ),
-    table(
+    _table(
         "sae_stability",
         "one row a pair of SAEs of a layer: how many nodes are the same",
         "hyperparameters_a hyperparameters_b",
@@ -326,18 +312,18 @@ TABLES = (
         ("best_cosine_b", "DOUBLE", "mean over the second's nodes of the best cosine"),
         ("jaccard", "DOUBLE", "mean Jaccard index of matched nodes' top positions"),
     ),
-    table(
+    _table(
         "node_recurrence",
         "one row a node that another SAE of its layer has too",
         "hyperparameters node",
-        SAE_KEY,
-        NODE,
+        _HYPERPARAMETERS,
+        _NODE,
         ("n_seeds", "INTEGER", "SAEs that differ in the seed only and have it"),
         ("n_settings", "INTEGER", "other SAEs of the layer that have it"),
         ("cosine", "DOUBLE", "mean cosine with the node there"),
         ("jaccard", "DOUBLE", "mean Jaccard index of the top positions with the node there"),
     ),
-    table(
+    _table(
         "materialization",
         "one row an asset's partition: what made the rows that stand now",
         "asset owner node",

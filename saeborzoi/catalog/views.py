@@ -133,6 +133,12 @@ VIEWS = {
         )
         GROUP BY hyperparameters, database, target_name
     """,
+    "track_driver": """
+        SELECT e.hyperparameters, e.track, e.loci, e.node_rank, e.node, t.target_name,
+               e.ablated, e.ablated_std, e.doubled, e.level, e.control, e.control_std, e.z,
+               e.q_value, e.is_significant, e.n_loci
+        FROM node_effect e LEFT JOIN best_match t USING (hyperparameters, node)
+    """,
     "sae_summary": f"""
         SELECT s.hyperparameters, {_SETTINGS}, s.fvu, s.validation_fvu, s.l0,
                s.dead_fraction, s.training_s,
@@ -144,7 +150,8 @@ VIEWS = {
                c.n_concepts_found, c.mean_concept_f1,
                coalesce(b.n_nodes_with_match, 0) / nullif(m.n_nodes_with_motif, 0)
                    AS named_share,
-               m.median_odds_ratio
+               m.median_odds_ratio,
+               l.r_log AS fidelity_r_log, l.recovered_mean, l.recovered_zero
         FROM sae s
         LEFT JOIN (
             SELECT owner AS hyperparameters, count(*) AS n_nodes_done
@@ -170,6 +177,10 @@ VIEWS = {
                    avg(coalesce(f1, 0)) AS mean_concept_f1
             FROM concept GROUP BY ALL
         ) c USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, r_log, recovered_mean, recovered_zero
+            FROM fidelity WHERE splice = 'sae'
+        ) l USING (hyperparameters)
     """,
     "archetype_by_sae": f"""
         WITH found AS (
@@ -213,6 +224,8 @@ VIEW_COMMENTS = {
     "nodes named by it, and the settings that all of them share though the layer has others",
     "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
     "best match, place in the embedding, annotation most enriched",
+    "track_driver": "which nodes drive a track: one row a node kept of it, node_rank 1 moves it "
+    "most when ablated, with the factor that names the node",
     "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
     "those of which it is the best match",
 }

@@ -26,6 +26,8 @@ class Measure(NamedTuple):
 MEASURES = (
     Measure("validation_fvu", "lower", True, "fraction of variance unexplained, validation data"),
     Measure("fvu", "lower", True, "fraction of variance unexplained, training data"),
+    Measure("recovered_mean", "higher", True, "loss recovered in the model, over mean ablation"),
+    Measure("fidelity_r_log", "higher", True, "r of the model's outputs with the SAE in it"),
     Measure("n_selected", "higher", False, "nodes worth a motif"),
     Measure("n_nodes_with_motif", "higher", False, "nodes with a supported motif"),
     Measure("n_nodes_with_match", "higher", False, "nodes that are named"),
@@ -66,7 +68,8 @@ def beside_baselines(figures: pd.DataFrame) -> pd.DataFrame:
         if not any(beside.values()):
             continue
         for measure in MEASURES:
-            if measure.name not in figures:
+            # of a project without a model, nothing is known of what it keeps
+            if measure.name not in figures or figures[measure.name].isna().all():
                 continue
             value = _number(sae, measure.name)
             control = _number(beside["untrained"], measure.name)

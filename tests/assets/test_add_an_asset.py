@@ -107,7 +107,7 @@ def test_the_guides_asset_is_made_versioned_planned_traced_and_removed(tmp_path:
     entry, table, module = blocks()
     for file, block, following in (
         ("pipeline.py", entry, '    Artifact(\n        "feature_browser"'),
-        ("catalog/schema.py", table, '    table(\n        "materialization"'),
+        ("catalog/schema.py", table, '    _table(\n        "materialization"'),
     ):
         path = tmp_path / "saeborzoi" / file
         text = path.read_text()

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saeborzoi.browser.tables import REQUIRED
 from tests.browser.made_names import (
     BASES,
     FACTORS,
@@ -38,6 +39,20 @@ class MadeSite(NamedTuple):
     database: dict[tuple[str, str], NDArray[np.float64]]
     planted: dict[int, str]
     """Factor of each node that was given one."""
+
+
+def _effects(nodes: NDArray[np.int64]) -> pd.DataFrame:
+    """Each matched node moves "liver" beyond its controls, and "brain" no more than they do."""
+    rows = [
+        (node, loci, track, 12, 1.5, size, 0.1, -size, 0.2, -0.05, 0.02, 0.3, z,
+         q if loci == "activation" else None, significant and loci == "activation", rank)
+        for node in nodes
+        for loci in ("activation", "gradient")
+        for track, size, z, q, significant, rank in (
+            ("liver", -0.75, 5.5, 1e-6, True, 1), ("brain", 0.01, 0.2, 0.9, False, 2),
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
 
 
 def states(n_nodes: int) -> NDArray[np.str_]:
@@ -86,6 +101,7 @@ def make(
         "node_embedding": made_embedding(rng, with_seqlets, factor),
         "annotation_overlap": made_overlaps(rng, with_seqlets, n_seqlets),
         "node_jaccard": made_jaccard(rng, with_seqlets, factor),
+        "node_effect": _effects(matched),
     }
     clusters = tables["node_embedding"].groupby("cluster").size()
     tables["embedding_cluster"] = pd.DataFrame(

@@ -8,7 +8,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from saeborzoi.catalog.columns import SAE_KEY
+from saeborzoi.catalog.columns import HYPERPARAMETERS
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.tables import make_tables
 from saeborzoi.motifs.databases import load_database
@@ -30,7 +30,7 @@ def names() -> pd.DataFrame:
         ]
     )  # fmt: skip
     found = match(motifs, [load_database("J", "jaspar:JASPAR2024:CORE:vertebrates")])
-    found[SAE_KEY.name] = "stem_x4_k0.05_lr0.003_s0"
+    found[HYPERPARAMETERS.name] = "stem_x4_k0.05_lr0.003_s0"
     with duckdb.connect() as connection:
         make_tables(connection)
         columns = ", ".join(column.name for column in TABLE["motif_match"].columns)

@@ -221,6 +221,8 @@ def _summary() -> pd.DataFrame:
             "l0": [5.0, 5.0, 5.0, 4.0],
             "dead_fraction": [0.0, 0.1, 0.3, 0.0],
             "n_archetypes": 3,
+            "recovered_mean": None,
+            "fidelity_r_log": None,
             "n_nodes_with_motif": 9,
             **dict.fromkeys(["n_nodes", "n_nodes_done", "n_selected", "training_s"], 1),
             "mean_log10_q": None,
