@@ -134,3 +134,29 @@ def archetypes_by_settings(archetypes: pd.DataFrame) -> pd.DataFrame:
         ["layer", "archetype", "factors", "only_with", "n_saes", "n_saes_of_layer", "n_nodes",
          "best_q_value"]
     ].reset_index(drop=True)  # fmt: skip
+
+
+def concepts_found(concepts: pd.DataFrame, order: list[str]) -> pd.DataFrame:
+    """F1 of the best node of each class, by SAE; the class that some SAE detects best first.
+
+    Parameters
+    ----------
+    concepts
+        Table `concept`.
+    order
+        Partition keys of the SAEs, as the columns stand.
+
+    Returns
+    -------
+    DataFrame
+        annotation, annotation_class, and a column an SAE that was scored: F1, NaN where it meets
+        no element.
+    """
+    wide = concepts.pivot_table(
+        index=["annotation", "annotation_class"], columns="hyperparameters", values="f1",
+        dropna=False,
+    )  # fmt: skip
+    wide = wide.reindex(columns=[key for key in order if key in wide.columns])
+    best = wide.max(axis=1).fillna(0)
+    wide = wide.loc[best.sort_values(ascending=False, kind="stable").index]
+    return wide.reset_index().rename_axis(columns=None)

@@ -1,5 +1,6 @@
 """Every trained SAE of the project against the others: which is best, which nodes come back."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -75,10 +76,20 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "findings": comparison_plots.findings(compared),
                 "stability": comparison_plots.stability(compared, pairs),
             }
+            concepts = comparison.concepts_found(
+                platform.catalog.whole("concept"), compared["hyperparameters"].tolist()
+            )
             only = comparison.archetypes_by_settings(archetypes)
             output = platform.store.project_artifact("sae_comparison")
             page = comparison_page(
-                platform.settings.project.name, compared, beside, pairs, only, plots
+                platform.settings.project.name,
+                compared,
+                beside,
+                pairs,
+                only,
+                concepts,
+                plots,
+                _pages(platform, output, saes),
             )
             write_tables(output, tables, version, provenance(None), {PAGE: page.encode()})
             platform.record(made_by(context, version, output), Scope(), tables)
@@ -92,6 +103,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "saes": table(comparison.shown(compared), 100),
                 **{name: image(figure) for name, figure in plots.items()},
                 "beside_baselines": table(beside, 100),
+                "concepts_found": table(concepts, 40),
                 "archetypes_of_settings": table(only, 40),
                 "page": path(output / PAGE),
                 "files": path(output),
@@ -124,6 +136,16 @@ def _of_fidelity(compared: pd.DataFrame) -> "dict[str, Plot]":
     return (
         {"fidelity": plots.fidelity(compared)} if compared["recovered_mean"].notna().any() else {}
     )
+
+
+def _pages(platform: Platform, output: Path, saes: Sequence[str]) -> dict[str, str]:
+    """SAEs that have pages, and where they are as seen from the comparison's."""
+    pages = {key: platform.store.browser / key / "index.html" for key in saes}
+    return {
+        key: Path(os.path.relpath(page, output)).as_posix()
+        for key, page in pages.items()
+        if page.is_file()
+    }
 
 
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:

@@ -300,6 +300,27 @@ def test_archetypes_of_some_settings_only() -> None:
     assert found["archetype"].tolist() == ["GATA1", "SP1"]
 
 
+def _concepts() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "hyperparameters": [KEYS[0], KEYS[0], KEYS[1], KEYS[1]],
+            "annotation": "genes",
+            "annotation_class": ["exon", "Alu"] * 2,
+            "f1": [0.2, 0.6, 0.9, None],
+        }
+    )
+
+
+def test_concepts_stand_by_class_and_sae() -> None:
+    found = comparison.concepts_found(_concepts(), KEYS)
+    assert list(found) == ["annotation", "annotation_class", KEYS[0], KEYS[1]]
+    assert found["annotation_class"].tolist() == ["exon", "Alu"]
+    assert found[KEYS[0]].tolist() == [0.2, 0.6]
+    assert found[KEYS[1]].tolist()[0] == 0.9
+    assert np.isnan(found[KEYS[1]].tolist()[1])
+    assert comparison.concepts_found(_concepts().iloc[:0], KEYS).empty
+
+
 def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     pairs, _ = _stability()
     table = comparison.comparison_table(_summary(), _archetypes(), pairs)
@@ -312,14 +333,20 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         png = png_of(figure)
         assert png.startswith(b"\x89PNG")
         assert len(png) < MAX_BYTES
-    only = comparison.archetypes_by_settings(_archetypes()).assign(factors="<script>")
-    page = comparison_page("test & co", table, beside_baselines(table), pairs, only, plots)
+    only = comparison.archetypes_by_settings(_archetypes()).assign(factors="<script>alert()")
+    concepts = comparison.concepts_found(_concepts(), KEYS)
+    pages = {KEYS[2]: f"../{KEYS[2]}/index.html"}
+    page = comparison_page(
+        "test & co", table, beside_baselines(table), pairs, only, concepts, plots, pages
+    )
     assert page.count("<img") == 3
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert f'<a href="../{KEYS[2]}/index.html">{KEYS[2]}</a>' in page
+    assert page.index(">exon<") < page.index(">Alu<")
     assert KEYS[2] in page
     lonely = comparison.comparison_table(_summary().iloc[:1], _archetypes(), pairs.iloc[:0])
     comparison_plots.stability(lonely, pairs.iloc[:0])
     assert ">none<" in comparison_page(
-        "one", lonely, beside_baselines(lonely), pairs.iloc[:0], only.iloc[:0], {}
+        "one", lonely, beside_baselines(lonely), pairs.iloc[:0], only.iloc[:0], concepts, {}, {}
     )
