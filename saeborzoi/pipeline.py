@@ -297,6 +297,7 @@ ARTIFACTS = (
             "umap_embedding",
             "annotation_overlaps",
             "jaccard_matrix",
+            "concept_scores",
             "fidelity",
             "node_effects",
         ),

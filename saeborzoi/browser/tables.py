@@ -51,6 +51,10 @@ REQUIRED = {
         "similarity", "is_significant",
     ),
     "unmatched_node": ("node", "kind"),
+    "concept_score": (
+        "node", "annotation", "annotation_class", "split", "precision", "element_recall", "f1",
+        "average_precision", "lift",
+    ),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
     "embedding_cluster": ("cluster", "n_nodes", "name", "n_named_nodes", "p_value"),
     "annotation_overlap": (
