@@ -21,7 +21,7 @@ from saeborzoi.motifs.engine.search import Motif, Search
 from saeborzoi.motifs.engine.search_data import SearchData
 from saeborzoi.motifs.sequences import Sequences
 
-VERSION = "3"
+VERSION = "4"
 
 
 def widths_to_try(min_width: int, max_width: int) -> list[int]:
