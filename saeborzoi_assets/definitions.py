@@ -18,7 +18,7 @@ from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import find_settings_file, load_settings
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.sensors import automation, stale_results
+from saeborzoi_assets.sensors import automation, schedule, stale_results
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.instance_owner import require_owner
 from saeborzoi_resources.platform import Platform
@@ -73,6 +73,7 @@ def build_definitions(
             input_files.sensor(),
             stale_results.sensor(),
         ],
+        schedules=[found] if (found := schedule.schedule(partitions)) else [],
         executor=dg.multi_or_in_process_executor,
         loggers={"console": console},
     )

@@ -289,7 +289,7 @@ class Platform(dg.ConfigurableResource):
         cpus = self.settings.compute.profile_of(stage).cpus
         if cpus is not None:
             return cpus
-        return len(os.sched_getaffinity(0)) if self.settings.compute.backend == "local" else 1
+        return available_cores() if self.settings.compute.backend == "local" else 1
 
     def record(
         self,
@@ -300,6 +300,13 @@ class Platform(dg.ConfigurableResource):
     ) -> int:
         """Catalogue a result; waits as long as somebody else has the catalogue open, and tells."""
         return self.catalog.replace(made, scope, tables, tell)
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system cannot say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def write_tables(

@@ -280,13 +280,13 @@ def _flat(document: Any, name: str = "") -> dict[str, Any]:
     return leaves
 
 
-def as_text(found: Trace) -> str:
+def as_text(trace: Trace) -> str:
     """The chain for a terminal, inputs first."""
-    lines = [found.key]
-    if found.hyperparameters is not None:
-        values = found.hyperparameters.model_dump()
+    lines = [trace.key]
+    if trace.hyperparameters is not None:
+        values = trace.hyperparameters.model_dump()
         lines.append("  " + ", ".join(f"{name} {value}" for name, value in values.items()))
-    for link in found.links:
+    for link in trace.links:
         reason = f": {link.reason}" if link.reason else ""
         lines += ["", f"{link.asset}  {link.partition}", f"  {link.state}{reason}"]
         if link.made_at is None:
