@@ -134,7 +134,7 @@ def test_its_artifacts_have_checksums_from_then_on(project: Path) -> None:
 def test_weights_that_no_row_names_are_not_read(project: Path) -> None:
     """They lie there where a run was killed before it could catalogue its first result."""
     _platform(project).catalog.remove(Scope(sae_key=KEY))
-    with pytest.raises(CatalogError, match="trained_sae of .* is not made yet"):
+    with pytest.raises(CatalogError, match=r"trained_sae of .* is not made yet"):
         _platform(project).artifact("trained_sae", KEY)
 
 
