@@ -176,5 +176,7 @@ def test_unknown_stages_and_nodes_are_refused(tmp_path: Path) -> None:
     settings_file = make_small_project(tmp_path / "project")
     with pytest.raises(SettingsError, match="stages are normalization, training"):
         Range.of(["trainign"])
+    with pytest.raises(SettingsError, match="there is no stage ''"):
+        Range.of(to="")
     with pytest.raises(PartitionKeyError, match="has 12 nodes"):
         lacking(settings_file, Range.of(nodes=[12]))
