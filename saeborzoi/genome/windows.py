@@ -9,7 +9,7 @@ import numpy as np
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import interval_columns, read_table, skip_remarks
 from saeborzoi.genome.coordinates import Genome, Windows, read_windows, require_inside
-from saeborzoi.settings.sections import ShardSet
+from saeborzoi.settings.sections import Layer, ShardSet
 
 
 def windows_of(shard_set: ShardSet, genome: Genome | Path) -> Windows:
@@ -103,3 +103,15 @@ def _starts(low: int, high: int, window_bp: int) -> list[int]:
     if starts[-1] + window_bp < high:
         starts.append(high - window_bp)
     return starts
+
+
+def n_positions(layer: Layer) -> int:
+    """Positions of a layer's training windows, with overlaps; 0 where the windows are the whole
+    genome or cannot be read, which the checks tell."""
+    if not isinstance(layer.train.windows, Path):
+        return 0
+    try:
+        windows = read_windows(layer.train.windows)
+    except InputError:
+        return 0
+    return int((windows.end_bp - windows.start_bp).sum()) // layer.bp_per_position

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from saeborzoi.errors import InputError
 from saeborzoi.files import write_json
-from saeborzoi.genome.coordinates import read_windows
+from saeborzoi.genome.windows import n_positions
 from saeborzoi.sae.schedule import Schedule
-from saeborzoi.settings.sections import Layer
 from saeborzoi.worker import duration
 from saeborzoi_assets.lacking import Work
 from saeborzoi_resources.platform import Platform
@@ -132,18 +130,6 @@ class Costs:
         weights = 8.0 * h.n_nodes(n_channels) * n_channels
         buffers = 2 * 2**20 * self.platform.settings.training.buffer_mb
         return _BASE_BYTES + buffers + 5 * weights
-
-
-def n_positions(layer: Layer) -> int:
-    """Positions of a layer's training windows, with overlaps; 0 where the windows cannot be
-    read, which `check` and the run tell."""
-    if layer.train.windows is None:
-        return 0
-    try:
-        windows = read_windows(layer.train.windows)
-    except InputError:
-        return 0
-    return int((windows.end_bp - windows.start_bp).sum()) // layer.bp_per_position
 
 
 def plan_text(work: Sequence[Work], costs: Costs) -> str:

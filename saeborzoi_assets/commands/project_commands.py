@@ -36,6 +36,7 @@ def check(
 
     Example: saeborzoi check --compute
     """
+    from saeborzoi_resources.upkeep.advice import all_advice
     from saeborzoi_resources.upkeep.project_check import check_project
 
     terminal = terminal_of(context)
@@ -60,9 +61,14 @@ def check(
         for what, ok, detail in preflight(settings, Store(settings.project.store).jobs):
             looked(what, ok, detail)
     failed = sum(not finding["ok"] for finding in findings)
+    advised = list(all_advice(settings, settings.wanted()))
     if as_json:
-        print_json({"settings": settings_file, "n_failed": failed, "findings": findings})
+        advice = [each._asdict() for each in advised]
+        document = {"n_failed": failed, "findings": findings, "advice": advice}
+        print_json({"settings": settings_file, **document})
     else:
+        for about, text in advised:
+            terminal.say(f"note  {about}: {text}")
         terminal.say(f"{failed} of the checks failed" if failed else "all checks passed")
     if failed:
         raise typer.Exit(EXIT_FAILED)

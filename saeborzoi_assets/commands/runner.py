@@ -30,6 +30,7 @@ from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import Step
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.advice import Advice, advice_after
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
@@ -48,6 +49,8 @@ class Outcome:
         Owner, step and reason of what failed.
     failed_checks
         Owner and asset checks that did not pass.
+    advice
+        What a careful colleague would say of the SAEs.
     is_stopped
         Whether it was asked to stop before its end.
     """
@@ -55,6 +58,7 @@ class Outcome:
     made: list[tuple[str, str, float]] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     failed_checks: list[tuple[str, FailedCheck]] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
     is_stopped: bool = False
 
     @property
@@ -71,6 +75,7 @@ class Outcome:
             f"check   {owner}: {check.asset}, {check.check} does not hold ({_figures(check)})"
             for owner, check in self.failed_checks
         ]
+        lines += [f"note    {about}: {text}" for about, text in self.advice]
         if self.is_stopped:
             lines.append(
                 "stopped: what is complete is kept, a training goes on from its saved state; go on "
@@ -92,6 +97,7 @@ class Outcome:
                 dict(zip(("owner", "step", "reason"), f, strict=True)) for f in self.failures
             ],
             "failed_checks": [{"owner": o, **check._asdict()} for o, check in self.failed_checks],
+            "advice": [each._asdict() for each in self.advice],
             "is_stopped": self.is_stopped,
         }
 
@@ -186,6 +192,7 @@ def run(
         lanes = _Lanes(platform, launcher, costs, display, outcome, parts, again)
         with _stopped_by_signals(launcher, outcome, display), display:
             lanes.run(wanted, 1 if settings.compute.backend == "local" else _MOST_LANES)
+    outcome.advice += advice_after(settings, wanted, platform.catalog)
     return outcome
 
 
