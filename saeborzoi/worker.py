@@ -53,6 +53,17 @@ _THREAD_VARIABLES = (
 )
 
 
+def thread_variables(threads: int) -> dict[str, str]:
+    """Environment variables that libraries read when they are loaded: how many threads they use,
+    and how these wait for one another.
+
+    OpenMP's threads spin while they wait: where others have the cores, the one that is waited for
+    does not run, and a training takes six times its CPU and its time.
+    """
+    count = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return {**count, "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+
+
 def fingerprint(job: Job) -> str:
     """Identity of a job: 16 hex digits over what it is asked to do.
 
@@ -299,11 +310,7 @@ def run(path: Path, stage_name: str = "") -> int:
     is_first = int(os.environ.get("RANK", "0")) == 0
     n_together = int(os.environ.get("WORLD_SIZE", "1"))
     job = job.model_copy(update={"threads": max(1, job.threads // n_together)})
-    for variable in _THREAD_VARIABLES:
-        os.environ[variable] = str(job.threads)
-    # OpenMP's threads spin while they wait for one another: where others have the cores, the one
-    # that is waited for does not run, and a training takes 7 times its CPU and its time
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(thread_variables(job.threads))
     if is_first:
         by = f", {n_together} processes of" if n_together > 1 else ","
         threads = f"{by} {job.threads} threads"

@@ -110,6 +110,7 @@ def run(
     chosen = [name for text in select or () for name in text.split(",")]
     parts = Range.of(chosen, to, None if nodes is None else parse_nodes(nodes))
     quiet = terminal.quiet or as_json
+    plan = None
     if dry_run or not quiet:
         plan = runner.plan(settings_file, wanted, parts, again=again)
         if as_json:
@@ -119,7 +120,9 @@ def run(
         if dry_run or not plan.n_lacking:
             return
     display = Display(quiet=quiet, verbose=terminal.verbose)
-    outcome = runner.run(settings_file, settings, wanted, parts, again=again, display=display)
+    outcome = runner.run(
+        settings_file, settings, wanted, parts, again=again, display=display, planned=plan
+    )
     if as_json:
         print_json(outcome.document())
     else:

@@ -12,12 +12,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.assets import input_files
@@ -28,7 +29,7 @@ from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import Step
+from saeborzoi_resources.compute.warm import warm_workers
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.advice import Advice, advice_after
 
@@ -171,8 +172,9 @@ def run(
     *,
     again: bool = False,
     display: Display | None = None,
+    planned: Plan | None = None,
 ) -> Outcome:
-    """Make what is missing of some SAEs.
+    """Make what is missing of some SAEs; `planned` is the plan of this very run, where it was made.
 
     Each step looks anew at what it lacks, so that what another process made meanwhile is not
     made twice. A step that fails ends its SAE; the others go on.
@@ -182,18 +184,26 @@ def run(
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
     report_dead_runs(settings_file.parent, platform.store.jobs)
-    costs = Costs.of(platform)
+    planned = planned or plan(settings_file, wanted, parts, again=again)
     outcome = Outcome()
-    with opened_instance(home) as instance:
+    with _warm(platform, planned.work), opened_instance(home) as instance:
         instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)
         launcher = Launcher(settings_file, instance)
-        lanes = _Lanes(platform, launcher, costs, display, outcome, parts, again)
+        lanes = _Lanes(platform, launcher, planned.costs, display, outcome, parts, again)
         with _stopped_by_signals(launcher, outcome, display), display:
             lanes.run(wanted, 1 if settings.compute.backend == "local" else _MOST_LANES)
     outcome.advice += advice_after(settings, wanted, platform.catalog)
     return outcome
+
+
+def _warm(platform: Platform, work: Sequence[Work]) -> AbstractContextManager[None]:
+    """Workers that start at once, for the jobs of a run that this machine does."""
+    is_local = platform.settings.compute.backend == "local"
+    lacking = {name for each in work if each.n_lacking and is_local for name in each.step.assets}
+    stages = [stage for stage in STAGES if stage in lacking]
+    return warm_workers(stages, platform.threads(stages[0]) if stages else 1)
 
 
 class _Lanes:
@@ -250,30 +260,20 @@ class _Lanes:
 
     def _bring(self, hyperparameters: Hyperparameters) -> None:
         """One SAE through its steps; what it lacks is looked at before each."""
-        for name in dict.fromkeys(artifact.step for artifact in self._parts.artifacts):
-            done: set[Step] = set()
-            while (first := self._next(hyperparameters, name, done)) is not None:
-                with self._owner(first.step.first.owner):
-                    # another lane may have made it while this one waited
-                    work = self._next(hyperparameters, name, done)
-                    if work is None:
-                        break
+        for name, grain in {a.step: a.grain for a in self._parts.artifacts}.items():
+            owner = hyperparameters.layer if grain == "layer" else hyperparameters.key
+            # another lane may make it while this one waits
+            with self._owner(owner):
+                for work in self._lacking(hyperparameters, owner, name):
                     if self._outcome.is_stopped or not self._make(work):
                         return
-                    done.add(work.step)
 
-    def _next(self, hyperparameters: Hyperparameters, name: str, done: set[Step]) -> Work | None:
-        """The next work of a step; what was made once in this run is not made again."""
-        again = self._again and not done
-        for work in work_of(self._platform, hyperparameters, self._parts, again=again):
-            key = (work.step.first.owner, name)
-            if work.step.name != name or not work.n_lacking or work.step in done:
-                continue
-            if again and key in self._made:
-                # of a layer that another SAE has, too
-                return None
-            return work
-        return None
+    def _lacking(self, hyperparameters: Hyperparameters, owner: str, name: str) -> list[Work]:
+        """The work of a step; what was made once in this run is not made again."""
+        # of a layer that another SAE has, too
+        again = self._again and (owner, name) not in self._made
+        work = work_of(self._platform, hyperparameters, self._parts, again=again)
+        return [each for each in work if each.step.name == name and each.n_lacking]
 
     def _owner(self, name: str) -> threading.Lock:
         with self._lock:
