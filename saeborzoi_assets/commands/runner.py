@@ -16,22 +16,21 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
-from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.commands.costs import Costs, plan_text
-from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
-from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
-from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.compute.warm import warm_workers
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.advice import Advice, advice_after
+
+if TYPE_CHECKING:
+    from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
@@ -179,6 +178,12 @@ def run(
     Each step looks anew at what it lacks, so that what another process made meanwhile is not
     made twice. A step that fails ends its SAE; the others go on.
     """
+    # not at the top: a run with nothing to do needs none of it
+    from saeborzoi_assets.assets import input_files
+    from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
+    from saeborzoi_assets.commands.launch import Launcher
+    from saeborzoi_assets.commands.opened import opened_instance
+
     display = display or Display()
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)

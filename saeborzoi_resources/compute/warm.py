@@ -101,8 +101,10 @@ class WarmWorkers:
     def close(self) -> None:
         """End the process; workers that still run go on."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
     def _read(self, *, wait: bool) -> None:
         """Take in what was answered."""
