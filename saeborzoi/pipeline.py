@@ -20,13 +20,20 @@ Group = Literal[
     "normalization",
     "activations",
     "windows",
+    "held_out",
     "validation",
     "checkpoint",
     "genome",
+    "model",
     "annotation",
     "motif_database",
 ]
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
+
+
+Need = Literal["model"]
+"""What the settings must have for an artifact to exist; what has it stands in
+`settings/artifacts.py`."""
 
 
 class Reads(NamedTuple):
@@ -54,8 +61,11 @@ class Artifact(NamedTuple):
     step
         Step of `saeborzoi run` and the automation that makes it; artifacts of a step follow each
         other here and have one grain.
+    needs
+        What the settings must have for it to exist, for one of its layers at least; without that
+        it is not there: no asset, no step, no input of another. See `settings.artifacts_of`.
     inputs
-        Artifacts that it is made from.
+        Artifacts that it is made from, as far as they exist.
     reads
         Groups of the user's files that it is made from.
     settings
@@ -75,6 +85,7 @@ class Artifact(NamedTuple):
     code_version: str
     grain: Grain
     step: str
+    needs: tuple[Need, ...] = ()
     inputs: tuple[str, ...] = ()
     reads: tuple[Reads, ...] = ()
     settings: Mapping[str, str] = MappingProxyType({})
@@ -84,6 +95,14 @@ class Artifact(NamedTuple):
     group: str = "default"
     kinds: tuple[str, ...] = ("python", "parquet")
 
+
+_MODEL_SETTINGS = {
+    "model": "model",
+    "module": "layer.module",
+    "pad_bp": "layer.pad_bp",
+    "window_bp": "layer.held_out_window_bp",
+}
+"""Settings that predictions depend on."""
 
 ARTIFACTS = (
     Artifact(
@@ -207,6 +226,39 @@ ARTIFACTS = (
         group="comparison",
     ),
     Artifact(
+        "fidelity",
+        code_version="1",
+        grain="sae",
+        step="effects",
+        needs=("model",),
+        inputs=("trained_sae",),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        settings={
+            "n_sequences": "effects.n_sequences",
+            "tracks": "effects.tracks",
+            **_MODEL_SETTINGS,
+        },
+        tables=("fidelity", "fidelity_track"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
+        "node_effects",
+        code_version="1",
+        grain="sae",
+        step="effects",
+        needs=("model",),
+        # which nodes were selected stands beside the seqlets
+        inputs=("trained_sae", "seqlets"),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        settings={"effects": "effects", **_MODEL_SETTINGS},
+        tables=("node_effect", "node_effect_summary"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "feature_browser",
         code_version="3",
         grain="sae",
@@ -221,6 +273,8 @@ ARTIFACTS = (
             "umap_embedding",
             "annotation_overlaps",
             "jaccard_matrix",
+            "fidelity",
+            "node_effects",
         ),
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
@@ -232,13 +286,21 @@ ARTIFACTS = (
         code_version="1",
         grain="project",
         step="comparison",
-        inputs=("trained_sae", "top_activations", "seqlets", "meme_motifs", "tomtom_matches"),
+        inputs=(
+            "trained_sae",
+            "top_activations",
+            "seqlets",
+            "meme_motifs",
+            "tomtom_matches",
+            "fidelity",
+        ),
         settings={"comparison": "comparison"},
         tables=("sae_comparison", "sae_stability", "node_recurrence"),
         group="comparison",
     ),
 )
-"""Every artifact, in the order in which they are made."""
+"""Every artifact that there can be, in the order in which they are made; which of them a project
+has, `saeborzoi.settings.artifacts.artifacts_of` says."""
 
 ARTIFACT = {artifact.name: artifact for artifact in ARTIFACTS}
 

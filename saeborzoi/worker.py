@@ -136,7 +136,7 @@ def find_stage(name: str) -> Stage:
     except ModuleNotFoundError as error:
         raise ComputeError(
             f"stage {name!r}: {error}; it is not installed in {sys.executable}: "
-            "`pip install saeborzoi[worker]` there"
+            "install the extra `worker` there (docs/install.md)"
         ) from None
     except AttributeError:
         raise ComputeError(f"stage {name!r}: {module} has no function {function!r}") from None
@@ -207,6 +207,10 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+_MAXRSS_PER_MB = 1024 * 1024 if sys.platform == "darwin" else 1024
+"""`ru_maxrss` counts bytes on macOS and kilobytes elsewhere."""
+
+
 def usage() -> dict[str, Any]:
     """What this process has used: `cpu_s`, `peak_memory_mb`; in SLURM the job's id and GPUs;
     where torch used a GPU, its name and peak memory."""
@@ -224,7 +228,7 @@ def usage() -> dict[str, Any]:
             + sum(map(sum, running)),
             2,
         ),
-        "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / 1024, 1),
+        "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / _MAXRSS_PER_MB, 1),
     }
     if "SLURM_JOB_ID" in os.environ:
         task = os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -336,7 +340,8 @@ def run(path: Path, stage_name: str = "") -> int:
         }
         result = path.with_name(RESULT)
         is_failure = end["status"] == "failure"
-        # what one of them failed of first is why the others do
+        # When one process fails, the others fail because of it: the first failure is the cause,
+        # and a later one must not overwrite it.
         is_consequence = is_failure and n_together > 1 and result.exists()
         if (is_first or is_failure) and not is_consequence:
             write_json(result, document)

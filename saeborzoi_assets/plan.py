@@ -1,19 +1,19 @@
 """What one SAE takes, in order, and what of it is missing."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
-from saeborzoi.pipeline import ARTIFACTS, Grain
+from saeborzoi.pipeline import Artifact, Grain
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
-
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-"""Dagster's tags of a run over a range of partitions: the first and the last."""
+from saeborzoi_resources.runs import RANGE_TAGS
 
 
-class Step(NamedTuple):
+class PipelineStep(NamedTuple):
     """Assets that share a partition space, and the partition or range of it to materialize."""
 
     name: str
@@ -39,7 +39,7 @@ class Step(NamedTuple):
         return partition_keys(self.first.owner, range(self.first.node, self.last.node + 1))
 
 
-def command_of(step: Step) -> list[str]:
+def command_of(step: PipelineStep) -> list[str]:
     """Dagster's own command for a step, as a person types it."""
     option = "--partition" if step.first == step.last else "--partition-range"
     return [
@@ -48,7 +48,7 @@ def command_of(step: Step) -> list[str]:
     ]  # fmt: skip
 
 
-def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
+def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[PipelineStep]:
     """Every step of one SAE, in order."""
     layer = settings.layer_named(hyperparameters.layer)
     of_layer, of_sae = PartitionKey(layer.name), PartitionKey(hyperparameters.key)
@@ -59,31 +59,33 @@ def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
         "node": (of_sae._replace(node=0), of_sae._replace(node=last)),
     }
     return [
-        Step(name, assets, *partitions[grain])
-        for name, grain, assets in _assets_by_step()
+        PipelineStep(name, assets, *partitions[grain])
+        for name, grain, assets in _assets_by_step(artifacts_of(settings, layer))
         if grain in partitions
     ]
 
 
-def project_steps() -> list[Step]:
+def project_steps(settings: Settings) -> list[PipelineStep]:
     """Steps that are about all SAEs, in order."""
     whole = PartitionKey(PROJECT)
     return [
-        Step(name, assets, whole, whole)
-        for name, grain, assets in _assets_by_step()
+        PipelineStep(name, assets, whole, whole)
+        for name, grain, assets in _assets_by_step(artifacts_of(settings))
         if grain == "project"
     ]
 
 
-def _assets_by_step() -> list[tuple[str, Grain, tuple[str, ...]]]:
+def _assets_by_step(
+    artifacts: Sequence[Artifact],
+) -> list[tuple[str, Grain, tuple[str, ...]]]:
     """Name, grain and artifacts of each step, in order."""
-    grouped = groupby(ARTIFACTS, lambda artifact: (artifact.step, artifact.grain))
+    grouped = groupby(artifacts, lambda artifact: (artifact.step, artifact.grain))
     return [(*of_step, tuple(each.name for each in each_of)) for of_step, each_of in grouped]
 
 
 def next_step(
     settings: Settings, catalog: Catalog, hyperparameters: Hyperparameters
-) -> Step | None:
+) -> PipelineStep | None:
     """The first step that is not whole, cut to what it lacks; None where the SAE is complete."""
     for step in steps(settings, hyperparameters):
         wanted = step.partitions

@@ -16,6 +16,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.questions import versions_by_owner
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
@@ -23,11 +24,12 @@ from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT, Artifact
+from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi.settings.user_files import files_of, settings_of
-from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.compute import ComputeBackend, make_compute
 from saeborzoi_resources.dead_runs import hold_mark
 
 
@@ -117,7 +119,7 @@ class Platform(dg.ConfigurableResource):
         return Catalog(self.store.catalog)
 
     @cached_property
-    def compute(self) -> Compute:
+    def compute(self) -> ComputeBackend:
         """Where heavy stages run."""
         return make_compute(self.settings, self.store.jobs)
 
@@ -146,9 +148,9 @@ class Platform(dg.ConfigurableResource):
             Where it has a partition a node: of its inputs by node, only these nodes count.
         """
         artifact = ARTIFACT[name]
-        layer, hyperparameters = self._subject(artifact, owner)
+        layer, _ = self._subject(artifact, owner)
         by_node = nodes if artifact.grain == "node" else None
-        files = files_of(artifact, self.settings, layer, hyperparameters)
+        files = self.files_of(name, owner)
         made_from = {
             "asset": name,
             "code": artifact.code_version,
@@ -157,10 +159,16 @@ class Platform(dg.ConfigurableResource):
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
             "inputs": {
                 each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
-                for each in artifact.inputs
+                for each in inputs_of(artifact, self.settings, layer)
             },
         }
         return Version(name, fingerprint_of(made_from), made_from, tuple(files))
+
+    def files_of(self, name: str, owner: str) -> list[Path]:
+        """The user's files that a partition of an artifact is made from."""
+        artifact = ARTIFACT[name]
+        layer, hyperparameters = self._subject(artifact, owner)
+        return files_of(artifact, self.settings, layer, hyperparameters)
 
     def _subject(
         self, artifact: Artifact, owner: str
@@ -193,7 +201,7 @@ class Platform(dg.ConfigurableResource):
         """Distinct data versions of an artifact's standing partitions, of the SAE or its layer; of
         the whole project, by SAE and with the number of partitions."""
         if layer is None:
-            return self.catalog.versions_by_owner(artifact.name)
+            return versions_by_owner(self.catalog, artifact.name)
         standing_of = layer.name if artifact.grain == "layer" else owner
         return self.catalog.data_versions(artifact.name, standing_of, nodes)
 
@@ -265,10 +273,12 @@ class Platform(dg.ConfigurableResource):
 
         Raises
         ------
+        CatalogError
+            Where it was not made, or not catalogued, yet.
         StoreError
-            Where it was not made yet, a file of it is damaged, or it is another one than the
-            catalogue says.
+            Where it is gone, a file of it is damaged, or it is another one than the catalogue says.
         """
+        self.catalog.require_made(asset, owner)
         is_of_layer = ARTIFACT[asset].grain == "layer"
         place = self.store.layer_artifact if is_of_layer else self.store.sae_artifact
         folder = self.store.require_artifact(place(owner, asset), asset, owner)
@@ -279,7 +289,7 @@ class Platform(dg.ConfigurableResource):
         cpus = self.settings.compute.profile_of(stage).cpus
         if cpus is not None:
             return cpus
-        return len(os.sched_getaffinity(0)) if self.settings.compute.backend == "local" else 1
+        return available_cores() if self.settings.compute.backend == "local" else 1
 
     def record(
         self,
@@ -290,6 +300,13 @@ class Platform(dg.ConfigurableResource):
     ) -> int:
         """Catalogue a result; waits as long as somebody else has the catalogue open, and tells."""
         return self.catalog.replace(made, scope, tables, tell)
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system cannot say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def write_tables(

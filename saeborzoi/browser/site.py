@@ -22,7 +22,8 @@ from saeborzoi.browser.encoding import number, pack_matrix, script
 from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_decoder
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
-from saeborzoi.files import write_file, write_folder
+from saeborzoi.files import write_file
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.motifs.background import letter_shares
 from saeborzoi.motifs.properties import as_matrix
 
@@ -33,8 +34,8 @@ FORMAT = "saeborzoi-feature-browser"
 FORMAT_VERSION = 1
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
-    "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "seqlet_panel.js", "about.js",
-    "app.js",
+    "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
+    "seqlet_panel.js", "about.js", "app.js",
 )  # fmt: skip
 """Sources of the one script of a site, in the order in which they are joined."""
 START_SCRIPTS = ("core.js", "start.js")
@@ -71,6 +72,7 @@ def write_site(
     start_page: str | None = None,
     background: Sequence[float] | None = None,
     both_strands: bool = False,
+    data_version: str = "",
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
 
@@ -97,6 +99,8 @@ def write_site(
         those of all seqlets.
     both_strands
         Whether a motif's sites may lie on either strand.
+    data_version
+        Version of what the site was made from, for `provenance.json`.
 
     Raises
     ------
@@ -116,7 +120,7 @@ def write_site(
         "hyperparameters": sae.key,
         "n_nodes": sae.n_nodes,
         "nodes_by_state": counts,
-        "nodes_per_shard": node_pages.NODES_PER_SHARD,
+        "nodes_per_file": node_pages.NODES_PER_FILE,
         "seqlets_per_band": node_pages.SEQLETS_PER_BAND,
         "bands": list(node_pages.BANDS),
         "matches_per_motif": node_pages.MATCHES_PER_MOTIF,
@@ -130,20 +134,20 @@ def write_site(
     # JSON has no dates or paths: what provenance brings is turned into text once, here
     manifest = json.loads(json.dumps(manifest, default=str))
     nearest = _nearest(sae, sae_artifact, motif_of)
-    with write_folder(folder) as temporary:
+    with write_artifact(folder, data_version, {"job": None}) as temporary:
         data = temporary / "data"
         data.mkdir()
         document = {"manifest": manifest, **overview(sae, states, motif_of, names)}
         _write(data / "overview.js", script("overview", document))
         _write(data / "targets.js", script("targets", _packed(names.target, known_motifs or {})))
-        for number_, shard in enumerate(node_pages.shards(sae, names, nearest)):
-            _write(data / f"nodes-{number_:04d}.js", script(f"nodes-{number_:04d}", shard))
+        for i, page_file in enumerate(node_pages.page_files(sae, names, nearest)):
+            _write(data / f"nodes-{i:04d}.js", script(f"nodes-{i:04d}", page_file))
         _write(temporary / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         _write(temporary / "index.html", _static("index.html"))
         _write(temporary / "browser.js", _joined(SCRIPTS))
         _write(temporary / "browser.css", _static("browser.css"))
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        n_bytes = sum(path.stat().st_size for path in files)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    n_bytes = sum(path.stat().st_size for path in files)
     return SiteFigures(sae.n_nodes, len(files), n_bytes, counts, folder / "index.html")
 
 

@@ -122,10 +122,13 @@ def write_record(
     n_rows: int,
     made_at: datetime,
     root: Path,
+    *,
+    beside: bool = False,
 ) -> None:
     """Write beside an artifact of the store what the catalogue says of it.
 
-    Rows that no file `<table>.parquet` of the artifact holds are written there, too.
+    Rows that no file `<table>.parquet` of the artifact holds are written there, too; with `beside`
+    all of them, whatever the artifact's own files hold.
     """
     folder = made.artifact
     if not (folder.is_dir() and folder != root and folder.is_relative_to(root)):
@@ -133,7 +136,7 @@ def write_record(
     files = {}
     for name, frame in tables.items():
         file = folder / f"{name}.parquet"
-        if not file.exists():
+        if beside or not file.exists():
             file = folder / _ROWS / f"{name}.parquet"
             with write_file(file) as temporary:
                 frame.to_parquet(temporary, index=False)
@@ -177,6 +180,13 @@ def reseal(folder: Path) -> None:
                 write_sealed(temporary, document)
 
 
+def _scope_of(written: Mapping[str, Any]) -> Scope:
+    """The scope of a record; earlier releases called the SAE's key `hyperparameters`."""
+    key = written["sae_key"] if "sae_key" in written else written["hyperparameters"]
+    nodes = written["nodes"]
+    return Scope(written["layer"], key, None if nodes is None else tuple(nodes))
+
+
 class Record(NamedTuple):
     """What a record says, with its rows."""
 
@@ -199,9 +209,7 @@ def read_record(folder: Path, root: Path) -> Record:
     import pandas as pd
 
     document = read_sealed(folder / RECORD)
-    scope = Scope(**document["scope"])
-    if scope.nodes is not None:
-        scope = scope._replace(nodes=tuple(scope.nodes))
+    scope = _scope_of(document["scope"])
     tables = {}
     for name, written in document["files"].items():
         file = folder / written["file"]

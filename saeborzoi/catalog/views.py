@@ -41,11 +41,13 @@ VIEWS = {
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
-               m.n_effective_sites, m.suspect, m.suspect AS artefact,
-               v.is_supported, v.fdr, v.family_id,
-               t.database, t.target_id, t.target_name, t.target_family, t.q_value,
+               m.n_effective_sites, m.suspect,
+               v.is_supported, v.fdr, v.motif_family,
+               t.database, t.target_id, t.target_name, t.factor_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
-               o.annotation, o.annotation_class, o.odds_ratio
+               o.annotation, o.annotation_class, o.odds_ratio,
+               m.suspect AS artefact, v.motif_family AS family_id,
+               t.factor_family AS target_family
         FROM node n
         LEFT JOIN node_selection s USING (hyperparameters, node)
         LEFT JOIN best_match t USING (hyperparameters, node)
@@ -68,17 +70,24 @@ VIEWS = {
     """,
     "transcription_factor": """
         SELECT hyperparameters, database, target_name,
-               any_value(target_family) AS target_family,
+               any_value(factor_family) AS factor_family,
                count(DISTINCT node) AS n_nodes,
                list(DISTINCT node ORDER BY node) AS nodes,
                list(DISTINCT node ORDER BY node) FILTER (is_best) AS best_of_nodes,
-               min(q_value) AS best_q_value
+               min(q_value) AS best_q_value,
+               any_value(factor_family) AS target_family
         FROM (
             SELECT m.*, b.target_id IS NOT NULL AS is_best
             FROM supported_match m
             LEFT JOIN best_match b USING (hyperparameters, node, motif, database, target_id)
         )
         GROUP BY hyperparameters, database, target_name
+    """,
+    "track_driver": """
+        SELECT e.hyperparameters, e.track, e.loci, e.node_rank, e.node, t.target_name,
+               e.ablated, e.ablated_std, e.doubled, e.level, e.control, e.control_std, e.z,
+               e.q_value, e.is_significant, e.n_loci
+        FROM node_effect e LEFT JOIN best_match t USING (hyperparameters, node)
     """,
     "sae_summary": f"""
         SELECT s.hyperparameters, {_SETTINGS}, s.fvu, s.validation_fvu, s.l0,
@@ -88,7 +97,8 @@ VIEWS = {
                coalesce(m.n_nodes_with_motif, 0) AS n_nodes_with_motif,
                coalesce(b.n_nodes_with_match, 0) AS n_nodes_with_match,
                coalesce(f.n_factors, 0) AS n_factors,
-               coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q
+               coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q,
+               l.r_log AS fidelity_r_log, l.recovered_mean, l.recovered_zero
         FROM sae s
         LEFT JOIN (
             SELECT owner AS hyperparameters, count(*) AS n_nodes_done
@@ -112,6 +122,10 @@ VIEWS = {
                    avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
             FROM best_match GROUP BY ALL
         ) b USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, r_log, recovered_mean, recovered_zero
+            FROM fidelity WHERE splice = 'sae'
+        ) l USING (hyperparameters)
     """,
     "factor_by_sae": f"""
         WITH found AS (
@@ -122,15 +136,18 @@ VIEWS = {
                    {", ".join(f"count(DISTINCT {name}) AS n_{name}" for name in _COMPARED)}
             FROM found GROUP BY layer
         )
-        SELECT layer, database, target_name, any_value(target_family) AS target_family,
+        SELECT layer, database, target_name, any_value(factor_family) AS factor_family,
                count(*) AS n_saes, any_value(n_saes_of_layer) AS n_saes_of_layer,
                list(hyperparameters ORDER BY hyperparameters) AS saes,
                sum(n_nodes)::BIGINT AS n_nodes, min(best_q_value) AS best_q_value,
-               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with
+               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with,
+               any_value(factor_family) AS target_family
         FROM found JOIN layers USING (layer)
         GROUP BY layer, database, target_name
     """,
 }
+"""Columns at the end that repeat another one (`artefact`, `family_id`, `target_family`) are for
+queries that were written for earlier releases."""
 
 VIEW_COMMENTS = {
     "supported_motif": "one row a significant motif that its evidence supports, or whose evidence "
@@ -144,6 +161,8 @@ VIEW_COMMENTS = {
     "significant match), and the settings that all of them share though the layer has others",
     "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
     "best match, place in the embedding, annotation most enriched",
+    "track_driver": "which nodes drive a track: one row a node kept of it, node_rank 1 moves it "
+    "most when ablated, with the factor that names the node",
     "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
     "those of which it is the best match",
 }

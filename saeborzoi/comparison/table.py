@@ -16,6 +16,14 @@ SHOWN = [
     "recurrence_seeds", "recurrence_settings", "n_factors_only_here", "training_s",
 ]  # fmt: skip
 """Columns of `sae_comparison` that people read first; the key holds the hyperparameters."""
+OF_MODEL = ["recovered_mean", "fidelity_r_log"]
+"""Those that only SAEs have that were tried in their model."""
+
+
+def shown(comparison: pd.DataFrame) -> pd.DataFrame:
+    """What people read first of table `sae_comparison`."""
+    of_model = OF_MODEL if comparison[OF_MODEL].notna().any(axis=None) else []
+    return comparison[[*SHOWN, *of_model]]
 
 
 def pareto_front(costs: ArrayLike) -> NDArray[np.bool_]:
@@ -104,7 +112,7 @@ def factors_by_settings(factors: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        layer, target_name, target_family, only_with, n_saes, n_saes_of_layer, n_nodes,
+        layer, target_name, factor_family, only_with, n_saes, n_saes_of_layer, n_nodes,
         best_q_value. A factor that every SAE of the layer found is not there.
     """
     some = factors[(factors["only_with"] != "") & (factors["n_saes"] < factors["n_saes_of_layer"])]
@@ -112,6 +120,6 @@ def factors_by_settings(factors: pd.DataFrame) -> pd.DataFrame:
         ["n_saes", "n_nodes", "best_q_value", "target_name"], ascending=[False, False, True, True]
     )
     return some[
-        ["layer", "target_name", "target_family", "only_with", "n_saes", "n_saes_of_layer",
+        ["layer", "target_name", "factor_family", "only_with", "n_saes", "n_saes_of_layer",
          "n_nodes", "best_q_value"]
     ].reset_index(drop=True)  # fmt: skip

@@ -1,6 +1,6 @@
 """Motif discovery over nodes: which engine, in processes of one thread.
 
-A node's motifs depend on its own seqlets and the settings; never on a seed, the order of the
+A node's motifs depend on its own seqlets and the options; never on a seed, the order of the
 seqlets' sequences, the other nodes of the batch or the number of processes. The search itself is
 loaded where it runs: this module is light.
 """
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.motifs import engine as builtin
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.programs import find_program, program_version
-from saeborzoi.settings.sections import Motifs
 
 MOTIF_COLUMNS: dict[str, str] = {
     "node": "int32",
@@ -78,7 +78,7 @@ class NodeMotifs(NamedTuple):
     seconds: float
 
 
-def check_engine(settings: Motifs) -> str:
+def check_discovery_engine(options: DiscoveryOptions) -> str:
     """Engine with its version, as column `engine` says it.
 
     Raises
@@ -86,20 +86,15 @@ def check_engine(settings: Motifs) -> str:
     MissingProgramError
         Where an external engine is asked for and cannot be run.
     """
-    if settings.engine == "builtin":
+    if options.engine == "builtin":
         return f"builtin {builtin.VERSION}"
-    program = find_program(settings.engine, settings.executable, "[motifs]", "builtin")
-    return f"{settings.engine} {program_version(program)}"
-
-
-def scans_both_strands(settings: Motifs) -> bool:
-    """Whether a site may lie on either strand; STREME always scans both."""
-    return settings.strands == "both" or settings.engine == "streme"
+    program = find_program(options.engine, options.executable, "[motifs]", "builtin")
+    return f"{options.engine} {program_version(program)}"
 
 
 def discover(
     seqlets: pd.DataFrame,
-    settings: Motifs,
+    options: DiscoveryOptions = DiscoveryOptions(),  # noqa: B008  (immutable)
     genome: Path | None = None,
     threads: int = 1,
     progress: Progress = silent,
@@ -110,8 +105,8 @@ def discover(
     ----------
     seqlets
         Columns node, rank, activation, sequence (and more, unused), any order of rows.
-    settings
-        Engine and its options.
+    options
+        Engine and what it is told.
     genome
         FASTA for `background = "genome"`.
     threads
@@ -131,7 +126,7 @@ def discover(
     """
     n_nodes = seqlets["node"].nunique()
     found = []
-    for done, node in enumerate(discover_nodes(seqlets, settings, genome, threads), 1):
+    for done, node in enumerate(discover_nodes(seqlets, options, genome, threads), 1):
         found.append(node)
         progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
     return motif_frame(found)
@@ -139,28 +134,27 @@ def discover(
 
 def discover_nodes(
     seqlets: pd.DataFrame,
-    settings: Motifs,
+    options: DiscoveryOptions = DiscoveryOptions(),  # noqa: B008  (immutable)
     genome: Path | None = None,
     threads: int = 1,
     stop: threading.Event | None = None,
 ) -> Iterator[NodeMotifs]:
     """As `discover`, node by node as they are done (in any order); ends early where `stop` is
     set."""
-    engine = check_engine(settings)
+    engine = check_discovery_engine(options)
     background = None
-    if settings.background == "genome":
+    if options.background == "genome":
         if genome is None:
             raise ValueError("a background from the genome needs the genome")
         from saeborzoi.motifs.background import genome_frequencies
 
         background = genome_frequencies(genome)
-    both = scans_both_strands(settings)
     tasks = (
         _Task(int(node), own["sequence"].tolist(), own["activation"].to_numpy(float))
         for node, rows in seqlets.groupby("node", sort=True)
         for own in [rows.sort_values("rank")]
     )
-    work = partial(_timed, settings=settings, background=background, engine=engine, both=both)
+    work = partial(_timed, options=options, background=background, engine=engine)
     if threads <= 1:
         for task in tasks:
             if stop is not None and stop.is_set():
@@ -214,23 +208,20 @@ def _ignore_signals() -> None:
 
 def _timed(
     task: _Task,
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64] | None,
     engine: str,
-    both: bool,
 ) -> NodeMotifs:
     from saeborzoi.motifs.node_motifs import motifs_of_node
 
-    clock = time.thread_time if settings.engine == "builtin" else time.perf_counter
+    clock = time.thread_time if options.engine == "builtin" else time.perf_counter
     begun = clock()
-    motifs = motifs_of_node(
-        task.node, task.texts, task.activation, settings, background, engine, both
-    )
+    motifs = motifs_of_node(task.node, task.texts, task.activation, options, background, engine)
     return NodeMotifs(task.node, motifs, clock() - begun)
 
 
-def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
+def motif_frame(nodes: list[NodeMotifs]) -> pd.DataFrame:
     """Motifs of some nodes as a frame with the columns and types of `MOTIF_COLUMNS`."""
-    rows = [row for node in sorted(found, key=lambda n: n.node) for row in node.rows]
+    rows = [row for node in sorted(nodes, key=lambda n: n.node) for row in node.rows]
     frame = pd.DataFrame(rows, columns=list(MOTIF_COLUMNS))
     return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})

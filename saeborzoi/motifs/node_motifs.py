@@ -16,23 +16,22 @@ from saeborzoi.motifs.engine.builtin import find_motifs
 from saeborzoi.motifs.engine.copies import copy_weights
 from saeborzoi.motifs.evidence import NodeEvidence, independent_sites, node_evidence
 from saeborzoi.motifs.meme import run_program
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
-from saeborzoi.settings.sections import Motifs
 
 MIN_ODDS_RATIO_LOW = 1.5
 """Odds against shuffled seqlets, lower end of the interval, that clear a motif of few letters."""
 MAX_WIDTH = 50
-"""Widest motif where the settings leave it out, MEME's default."""
+"""Widest motif where nothing else is asked for, MEME's default."""
 
 
 def motifs_of_node(
     node: int,
     texts: Sequence[str],
     activation: NDArray[np.float64],
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64] | None,
     engine: str,
-    both: bool,
 ) -> list[dict[str, Any]]:
     """One node from its seqlets to the rows of its motifs.
 
@@ -44,8 +43,6 @@ def motifs_of_node(
         (4,) probability of A C G T; None takes that of the seqlets.
     engine
         What column `engine` says.
-    both
-        Whether a site may lie on either strand.
 
     Returns
     -------
@@ -53,15 +50,16 @@ def motifs_of_node(
         One a motif, keys of `discovery.MOTIF_COLUMNS`.
     """
     sequences = encode(texts)
+    both = options.both_strands
     if background is None:
         background = letter_frequencies(sequences, both)
     weights = np.ones(sequences.lengths.size)
-    if settings.near_identical == "once":
+    if options.near_identical == "once":
         weights = copy_weights(sequences, both)
-    if settings.engine == "builtin":
-        motifs = _builtin(sequences, settings, background, weights)
+    if options.engine == "builtin":
+        motifs = _builtin(sequences, options, background, weights)
     else:
-        motifs = run_program(texts, settings, background)
+        motifs = run_program(texts, options, background)
     result = []
     for number, motif in enumerate(motifs, 1):
         n_effective = motif.n_effective_sites
@@ -74,7 +72,7 @@ def motifs_of_node(
             motif.matrix, motif.n_sites, sequences, activation, background, both, counted
         )
         suspect = motif.suspect or _suspect(
-            motif, n_effective, sequences, settings, number, evidence
+            motif, n_effective, sequences, options, number, evidence
         )
         result.append(
             {
@@ -87,7 +85,7 @@ def motifs_of_node(
                 "llr": motif.llr,
                 "log10_e_value": motif.log10_e_value,
                 "is_significant": bool(
-                    suspect is None and motif.log10_e_value < np.log10(settings.max_e_value)
+                    suspect is None and motif.log10_e_value < np.log10(options.max_e_value)
                 ),
                 "matrix": motif.matrix.tolist(),
                 "engine": engine,
@@ -102,25 +100,25 @@ def motifs_of_node(
 
 def _builtin(
     sequences: Sequences,
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64],
     weights: NDArray[np.float64],
 ) -> list[Found]:
     longest = int(sequences.lengths.max())
-    widest = min(settings.max_width or MAX_WIDTH, longest)
-    if longest < settings.min_width or sequences.lengths.size < 2:
+    widest = min(options.max_width or MAX_WIDTH, longest)
+    if longest < options.min_width or sequences.lengths.size < 2:
         return []
     motifs = find_motifs(
         sequences,
         background,
-        n_motifs=settings.n_motifs,
-        min_width=settings.min_width,
-        max_width=max(widest, settings.min_width),
-        both_strands=settings.strands == "both",
-        max_e_value=settings.max_e_value,
-        min_sites=settings.min_sites,
+        n_motifs=options.n_motifs,
+        min_width=options.min_width,
+        max_width=max(widest, options.min_width),
+        both_strands=options.strands == "both",
+        max_e_value=options.max_e_value,
+        min_sites=options.min_sites,
         weights=weights,
-        keep_table=settings.background == "genome",
+        keep_table=options.background == "genome",
     )
     return [
         Found(
@@ -135,7 +133,7 @@ def _suspect(
     motif: Found,
     n_effective_sites: float,
     sequences: Sequences,
-    settings: Motifs,
+    options: DiscoveryOptions,
     number: int,
     evidence: NodeEvidence,
 ) -> str | None:
@@ -145,12 +143,12 @@ def _suspect(
     is not the first: its sites are erased ones. Low complexity is no fault where the motif is
     clearly more frequent than in shuffled seqlets, which are as rich in its letters.
     """
-    if motif.log10_e_value >= np.log10(settings.max_e_value):
+    if motif.log10_e_value >= np.log10(options.max_e_value):
         return None
     lengths = sequences.lengths
     if number > 1 and properties.is_full_width(motif.matrix, motif.n_sites, lengths):
         return "composition"
-    least = settings.min_sites or properties.least_sites(lengths.size)
+    least = options.min_sites or properties.least_sites(lengths.size)
     suspect = properties.suspect(
         motif.matrix, motif.n_sites, n_effective_sites, lengths, least
     )  # fmt: skip

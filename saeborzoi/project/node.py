@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = (
     "frequency", "activation_max", "reason", "n_seqlets", "consensus", "n_sites", "log10_e_value",
-    "target_name", "target_family", "q_value", "annotation_class", "odds_ratio",
+    "target_name", "factor_family", "q_value", "annotation_class", "odds_ratio",
 )  # fmt: skip
 
 
@@ -143,6 +143,14 @@ class Node:
         `annotation_overlap`."""
         rows = self._rows("annotation_overlap", "annotation_overlaps", by_node=False)
         return rows.sort_values("z_shuffled", ascending=False, ignore_index=True)
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """What the model's outputs do when the node is ablated or doubled, the tracks that it moves
+        most first: table `node_effect`. Where `is_significant` is false, other nodes at the same
+        positions do as much."""
+        rows = self._rows("node_effect", "node_effects", by_node=False)
+        return rows.sort_values(["loci", "track_rank"], ignore_index=True)
 
     def logo(self) -> Plot:
         """Logo of the motif that names it: the first that has a match, else the first significant.

@@ -1,14 +1,14 @@
 """The sections of `dagster_project.toml` as small typed models: data, layers and their analysis.
 
-Only what a user may set belongs here; defaults are the published ones of sae-borzoi. SAEs and
-their training are in `sae_sections.py`, where stages run is in `compute_sections.py`; how the file
-is found, read and made into one `Settings` is in `load.py`.
+Only what a user may set belongs here; defaults are the published ones of sae-borzoi. The model is
+in `model_sections.py`, SAEs and their training are in `sae_sections.py`, where stages run is in
+`compute_sections.py`; how the file is found, read and made into one `Settings` is in `load.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -33,9 +33,6 @@ RECEPTIVE_FIELDS = {"conv1d_1": 24, "conv1d_2": 42, "conv1d_3": 78, "conv1d_4": 
 
 SHAPES = {"conv1d_1": (608, 2), "conv1d_2": (736, 4), "conv1d_3": (896, 8), "conv1d_4": (1056, 16)}
 """Channels, and bp of a position, of each Borzoi layer."""
-
-PATH_LOADERS = ("borzoi-pytorch", "keras-h5")
-"""Loaders that are given a path: `"<loader>:<path>"`."""
 
 
 class Project(Section):
@@ -127,6 +124,11 @@ class ShardSet(Section):
         return self.shards is None
 
     @property
+    def where(self) -> dict[str, Any]:
+        """Where windows lie, by the names that the science takes."""
+        return self.model_dump(include={"windows", "window_bp", "mask"})
+
+    @property
     def folder_and_windows(self) -> tuple[Path, Path]:
         """The shards' folder and their BED; of a set that is not live."""
         assert self.shards is not None, "of shards only"
@@ -145,56 +147,14 @@ class ShardSet(Section):
         return [windows] if windows else []
 
 
-class Model(Section):
-    """`[model]`: the sequence model, for layers without shards."""
-
-    without_effect: ClassVar[frozenset[str]] = frozenset({"device", "tile_positions"})
-
-    loader: str
-    """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
-    "file.py:function"."""
-    weights: UserPath | None = None
-    """File or folder that the function gets as `weights`."""
-    arguments: dict[str, Any] = {}
-    """Further arguments of the loader, by name."""
-    input_bp: PositiveInt | None = None
-    """Base pairs that the model takes at once, where its loader does not say."""
-    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
-    device: str = "auto"
-    """"auto": a GPU where the stage's job has one; "cpu", "cuda" or "cuda:1"."""
-    tile_positions: PositiveInt = 2048
-    """Positions that are computed at once: bounds the memory."""
-    stored_as: Literal["float16", "float32"] = "float16"
-    """How activations are kept in memory and in a cache; shards usually are float16."""
-
-    @field_validator("loader")
-    @classmethod
-    def _from_folder(cls, loader: str, info: ValidationInfo) -> str:
-        kind, _, path = loader.partition(":")
-        if kind in PATH_LOADERS and path:
-            return f"{kind}:{from_folder(Path(path), info)}"
-        code, _, function = loader.rpartition(":")
-        is_file = code.endswith(".py")
-        return f"{from_folder(Path(code), info)}:{function}" if is_file else loader
-
-    @property
-    def files(self) -> list[Path]:
-        """Files that the loader reads, as far as the settings say."""
-        place = self.loader.partition(":")[2]
-        kind = self.loader.partition(":")[0]
-        if kind in PATH_LOADERS:
-            return [Path(place)]
-        code = self.loader.rpartition(":")[0]
-        found = [Path(code)] if code.endswith(".py") else []
-        return [*found, *([self.weights] if self.weights else [])]
-
-
 class Layer(Section):
     """`[[layer]]`: one layer of the sequence model and its activations."""
 
     name: str = Field(pattern=rf"^{LAYER_NAME}$", max_length=100)
     module: str | None = None
-    """Module of `[model]` whose output the layer is; left out, the one known by its name."""
+    """Module of `[model]` whose output the layer is; left out, the one known by its name. A layer
+    of shards that names it says that they were made with this model, and gets what is made of its
+    predictions."""
     n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
     """Of Borzoi's layers known by their name; of others as `saeborzoi model` shows it."""
     bp_per_position: Annotated[int, Field(ge=1, le=10**6)]
@@ -241,6 +201,16 @@ class Layer(Section):
     def sets(self) -> list[ShardSet]:
         """Training data, and validation data where there is some."""
         return [self.train, *([self.validation] if self.validation else [])]
+
+    @property
+    def held_out(self) -> ShardSet:
+        """Where the model is asked for predictions: validation data, else that of training."""
+        return self.sets[-1]
+
+    @property
+    def held_out_window_bp(self) -> int | None:
+        """Of those windows where they are cut from the genome, else None."""
+        return self.held_out.window_bp if self.held_out.windows == "genome" else None
 
     @property
     def is_live(self) -> bool:
@@ -376,3 +346,5 @@ class Checks(Section):
 
     max_fvu: Annotated[float, Field(gt=0)] = 0.5
     max_dead_fraction: Fraction = 0.2
+    min_recovered: Annotated[float, Field(le=1)] = 0.8
+    """Loss recovered against mean ablation, with the SAE in the model."""

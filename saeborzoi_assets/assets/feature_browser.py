@@ -35,14 +35,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         not yet computed shows as that: materialize it and then these pages again."""
         from saeborzoi.browser import assembly_of, write_site
         from saeborzoi.motifs.background import genome_frequencies
-        from saeborzoi.motifs.discovery import scans_both_strands
+        from saeborzoi.motifs.options import DiscoveryOptions
 
         settings = platform.settings
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             trained = platform.artifact("trained_sae", sae.key)
-            platform.catalog.require_made("trained_sae", sae.key)
             version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key
             say(context, f"pages of {sae.n_nodes} nodes")
@@ -64,11 +63,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 background=genome_frequencies(settings.data.genome).tolist()
                 if settings.motifs.background == "genome"
                 else None,
-                both_strands=scans_both_strands(settings.motifs),
+                both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
+                data_version=version.digest,
             )
-            platform.record(
-                made_by(context, version, output), Scope(hyperparameters=sae.key), tables={}
-            )
+            platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
         megabytes = site.n_bytes / 1e6
         return dg.MaterializeResult(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import SaeBorzoiError, SettingsError
 from saeborzoi.settings.load import load_settings
-from saeborzoi.settings.sections import Model
+from saeborzoi.settings.model_sections import Model
 from saeborzoi_assets.commands.terminal import AsJson, print_json, terminal_of
 
 
@@ -94,6 +93,7 @@ def locus(
     from saeborzoi.stages.locus import TABLE
     from saeborzoi_assets.commands import tracks
     from saeborzoi_resources.compute.once import run_once
+    from saeborzoi_resources.platform import available_cores
 
     if (region is None) == (fasta is None):
         raise SaeBorzoiError("locus takes either a region or --fasta")
@@ -110,7 +110,7 @@ def locus(
         hyperparameters,
         request,
         {"trained_sae": sae},
-        len(os.sched_getaffinity(0)),
+        available_cores(),
     ) as (figures, folder):
         rows = pd.read_parquet(folder / TABLE)
     names = tracks.names(Catalog(store.catalog), key)

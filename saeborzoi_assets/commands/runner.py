@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
-from saeborzoi_assets.commands.costs import Costs, plan_text
 from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
-from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_assets.partitions import register
 from saeborzoi_resources.compute.warm import warm_workers
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.advice import Advice, advice_after
+from saeborzoi_resources.upkeep.first_release import take_over
 
 if TYPE_CHECKING:
     from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
@@ -147,9 +148,10 @@ def plan(
 ) -> Plan:
     """Everything that was asked for, step by step, with what of it is to be made.
 
-    Nothing is written, and Dagster is not started.
+    Nothing is made, and Dagster is not started.
     """
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform)
     return Plan(_all_work(platform, wanted, parts, again), Costs.of(platform))
 
 
@@ -188,11 +190,12 @@ def run(
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform, display.say)
     report_dead_runs(settings_file.parent, platform.store.jobs)
     planned = planned or plan(settings_file, wanted, parts, again=again)
     outcome = Outcome()
     with _warm(platform, planned.work), opened_instance(home) as instance:
-        instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
+        register(instance, settings, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)
         launcher = Launcher(settings_file, instance)

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from saeborzoi.catalog.questions import files_made_from
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, within
-from saeborzoi.pipeline import ARTIFACTS, Artifact
+from saeborzoi.pipeline import Artifact
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi_assets.assets import input_files
 from saeborzoi_resources.platform import Platform
 
@@ -25,14 +27,15 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
     """Asset to its layers or SAEs whose results were made from other files than there are now,
     and the number of their partitions.
 
-    What rests on them, as it was made from results, is not named again.
+    Only assets that read files are named. Assets that were made from their results are stale too,
+    but are not listed again.
     """
     if not platform.catalog.path.exists():
         return {}
     found: dict[str, dict[str, int]] = {}
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
-        standing = platform.catalog.files_made_from()
-        for asset in ARTIFACTS:
+        standing = files_made_from(platform.catalog)
+        for asset in artifacts_of(platform.settings):
             now: dict[object, str | None] = {}
             own = standing[standing["asset"] == asset.name]
             for owner, files, n in own[["owner", "files", "n_partitions"]].itertuples(index=False):

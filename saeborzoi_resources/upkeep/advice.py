@@ -7,6 +7,7 @@ SAEs are trained and their nodes counted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError
-from saeborzoi.genome.windows import n_positions
+from saeborzoi.genome.coordinates import read_windows
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Layer, Selection
@@ -34,6 +35,18 @@ class Advice(NamedTuple):
 
     about: str
     text: str
+
+
+def n_positions(layer: Layer) -> int:
+    """Positions of a layer's training windows, with overlaps; 0 where the windows are the whole
+    genome or cannot be read, which the checks tell."""
+    if not isinstance(layer.train.windows, Path):
+        return 0
+    try:
+        windows = read_windows(layer.train.windows)
+    except InputError:
+        return 0
+    return int((windows.end_bp - windows.start_bp).sum()) // layer.bp_per_position
 
 
 def all_advice(settings: Settings, wanted: Sequence[Hyperparameters]) -> Iterator[Advice]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from dagster import DagsterRunStatus
 
+from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
@@ -48,16 +49,14 @@ def _evaluate(
     return result
 
 
-def _pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
+def pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
     """Catalogue the first steps of an SAE without rows."""
     platform = Platform(settings_file=str(settings_file))
     settings = platform.settings
     for step in steps(settings, settings.parse_key(key))[:n_steps]:
         nodes = tuple(range(N_NODES)) if step.first != step.last else None
         scope = (
-            Scope(layer="conv")
-            if step.name == "normalization"
-            else Scope(hyperparameters=key, nodes=nodes)
+            Scope(layer="conv") if step.name == "normalization" else Scope(sae_key=key, nodes=nodes)
         )
         for asset in step.assets:
             platform.catalog.replace(Made(asset, "run", "1", "v", Path("x")), scope, {})
@@ -77,12 +76,12 @@ def dg_run_id() -> str:
 
 def test_settings_become_partitions(settings_file: Path, instance: dg.DagsterInstance) -> None:
     result = _evaluate("register_hyperparameters", settings_file, instance)
-    assert isinstance(result, dg.SensorResult)
-    requests = result.dynamic_partitions_requests
-    assert requests is not None
-    assert [list(request.partition_keys) for request in requests] == [[KEY, OTHER]]
-    instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
-    assert isinstance(_evaluate("register_hyperparameters", settings_file, instance), dg.SkipReason)
+    assert isinstance(result, dg.SkipReason)
+    assert result.skip_message == f"added {KEY}, {OTHER}"
+    assert instance.get_dynamic_partitions(HYPERPARAMETERS) == [KEY, OTHER]
+    again = _evaluate("register_hyperparameters", settings_file, instance)
+    assert isinstance(again, dg.SkipReason)
+    assert again.skip_message == "every [[sae]] of the settings has its partition"
 
 
 def test_the_next_missing_step_is_launched(
@@ -91,7 +90,7 @@ def test_the_next_missing_step_is_launched(
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
     seen = []
     for n_done in range(7):
-        _pretend_made(settings_file, KEY, n_done)
+        pretend_made(settings_file, KEY, n_done)
         result = _evaluate("materialize_missing", settings_file, instance)
         assert isinstance(result, dg.SensorResult)
         assert result.run_requests is not None
@@ -117,12 +116,12 @@ def test_the_next_missing_step_is_launched(
 
 
 def test_only_what_lacks_is_made(settings_file: Path) -> None:
-    _pretend_made(settings_file, KEY, 3)
+    pretend_made(settings_file, KEY, 3)
     platform = Platform(settings_file=str(settings_file))
     for nodes in ((0, 1, 2), (8, 9, 10, 11)):
         platform.catalog.replace(
             Made("seqlets", "run", "1", "v", Path("x")),
-            Scope(hyperparameters=KEY, nodes=nodes),
+            Scope(sae_key=KEY, nodes=nodes),
             {"seqlet": _no_rows(platform, "seqlet")},
         )
     settings = platform.settings
@@ -131,17 +130,17 @@ def test_only_what_lacks_is_made(settings_file: Path) -> None:
     assert step.assets == ("seqlets", "meme_motifs", "tomtom_matches")
     platform.catalog.replace(
         Made("seqlets", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY, nodes=tuple(range(N_NODES))),
+        Scope(sae_key=KEY, nodes=tuple(range(N_NODES))),
         {},
     )
     platform.catalog.replace(
         Made("meme_motifs", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
+        Scope(sae_key=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
         {},
     )
     platform.catalog.replace(
         Made("tomtom_matches", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
+        Scope(sae_key=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
         {},
     )
     step = next_step(settings, platform.catalog, settings.parse_key(KEY))
@@ -163,7 +162,9 @@ def test_no_more_saes_at_once_than_set(settings_file: Path, instance: dg.Dagster
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SkipReason)
     assert "1 SAEs are in flight" in str(result.skip_message)
-    settings_file.write_text(settings_file.read_text() + "\n[automation]\nmax_saes_in_flight = 2\n")
+    settings_file.write_text(
+        settings_file.read_text() + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\n"
+    )
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
 
@@ -173,7 +174,7 @@ def test_a_step_that_keeps_failing_is_left_and_stops_no_other(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
     for key in (KEY, OTHER):
-        _pretend_made(settings_file, key, 1)
+        pretend_made(settings_file, key, 1)
     _run(instance, f"{KEY}:training", DagsterRunStatus.FAILURE)
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
@@ -194,17 +195,17 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
     for key in (KEY, OTHER):
-        _pretend_made(settings_file, key, 1)
+        pretend_made(settings_file, key, 1)
     platform = Platform(settings_file=str(settings_file))
     row = dict.fromkeys(platform.catalog.rows("sae", KEY).columns)
     platform.catalog.replace(
         Made("trained_sae", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY),
+        Scope(sae_key=KEY),
         {"sae": pd.DataFrame([{**row, "layer": "conv", "training_s": 7200.0}])},
     )
     settings_file.write_text(
         settings_file.read_text()
-        + "\n[automation]\nmax_saes_in_flight = 2\ngpu_hours_per_day = 1.5\n"
+        + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\ngpu_hours_per_day = 1.5\n"
     )
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
@@ -212,7 +213,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
     assert request.partition_key == KEY
     assert request.asset_selection == [dg.AssetKey("top_activations")]
     moment = datetime.now(UTC)
-    assert platform.catalog.training_hours_since(moment) == 0.0
+    assert training_hours_since(platform.catalog, moment) == 0.0
 
 
 def test_hours(settings_file: Path, instance: dg.DagsterInstance) -> None:

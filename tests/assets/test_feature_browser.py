@@ -63,15 +63,14 @@ def platform(tmp_path: Path) -> Platform:
         "umap_embedding": ("node_embedding", "embedding_cluster"),
         "annotation_overlaps": ("annotation_overlap",),
         "jaccard_matrix": ("node_jaccard",),
+        "node_effects": ("node_effect",),
         "seqlets": ("node_selection", "seqlet"),
         "meme_motifs": ("motif",),
         "tomtom_matches": ("motif_match",),
     }
     by_node = ("seqlets", "meme_motifs", "tomtom_matches")
     for asset, names in groups.items():
-        scope = Scope(
-            hyperparameters=KEY, nodes=tuple(range(N_NODES)) if asset in by_node else None
-        )
+        scope = Scope(sae_key=KEY, nodes=tuple(range(N_NODES)) if asset in by_node else None)
         tables = {name: made.tables[name].reindex(columns=columns_of(name)) for name in names}
         platform.catalog.replace(Made(asset, "run", "1", "v", tmp_path), scope, tables)
     return platform
