@@ -70,6 +70,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         top = frame.sort_values("z_shuffled", ascending=False).groupby("annotation_class").head(3)
         return dg.MaterializeResult(
             metadata={
+                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
                 "n_nodes": int(frame["node"].nunique()),
                 "n_classes": int(frame["annotation_class"].nunique()),
                 "top_nodes_by_class": table(
@@ -78,7 +79,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     ].sort_values("annotation_class", kind="stable"),
                     30,
                 ),
-                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),

@@ -39,11 +39,11 @@ def _counted(catalog: Catalog, n_nonzero: Sequence[int], n_strong: Sequence[int]
     empty = pd.Series([[]] * len(count), dtype=object)
     frame = pd.DataFrame({**node, "frequency": count / N_POSITIONS, **none})
     frame = frame.assign(histogram_edges=empty, histogram_counts=empty)
-    catalog.replace(made, Scope(hyperparameters=KEY), {"node": frame})
+    catalog.replace(made, Scope(sae_key=KEY), {"node": frame})
     if n_strong:
         selection = {"node": range(len(count)), "selected": False, "reason": "", "n_dropped": 0}
         frame = pd.DataFrame({**selection, "n_seqlets": 1, "n_strong": n_strong})
-        scope = Scope(hyperparameters=KEY, nodes=tuple(range(len(count))))
+        scope = Scope(sae_key=KEY, nodes=tuple(range(len(count))))
         catalog.replace(made._replace(asset="seqlets"), scope, {"node_selection": frame})
 
 
@@ -93,7 +93,7 @@ def test_fvu_above_one(
         "validation_fvu": 1.2, "l0": 1.0, "dead_fraction": 0.0, "training_s": 1.0, "artifact": "a",
     }  # fmt: skip
     made = Made("trained_sae", "run", "1", "v", catalog.path.parent)
-    catalog.replace(made, Scope(hyperparameters=KEY), {"sae": pd.DataFrame([row])})
+    catalog.replace(made, Scope(sae_key=KEY), {"sae": pd.DataFrame([row])})
     (said,) = _after(settings, catalog)
     assert said.startswith("FVU 1.2: its reconstruction is worse than the mean")
     assert ("channel maxima" in said) == is_imported
