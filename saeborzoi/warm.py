@@ -86,12 +86,19 @@ def _tell_ended() -> None:
 
 def _start(request: dict[str, Any], own: list[int]) -> int:
     """A copy of this process that runs a worker; its process id."""
+    ready, is_ready = os.pipe()
     pid = os.fork()
     if pid:
+        # it has a session of its own, by which it can be ended, before anybody knows of it
+        os.close(is_ready)
+        os.read(ready, 1)
+        os.close(ready)
         return pid
     code = worker.EXIT_ERROR
     try:
         os.setsid()
+        os.close(ready)
+        os.close(is_ready)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)

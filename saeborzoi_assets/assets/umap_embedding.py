@@ -54,11 +54,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_named_clusters": len(named),
                 "n_clusters": len(clusters),
                 "n_nodes": n_nodes,
-                **(
-                    {"named_clusters": table(named.sort_values("p_value"), 25)}
-                    if len(named)
-                    else {}
-                ),
+                **shown,
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),

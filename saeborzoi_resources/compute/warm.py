@@ -102,9 +102,12 @@ class WarmWorkers:
         """End the process; workers that still run go on."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        with self._lock:
+            self._process.stdin.close()
+            self._process.wait()
+            self._read(wait=False)
+            self._process.stdout.close()
+            self._is_gone = True
 
     def _read(self, *, wait: bool) -> None:
         """Take in what was answered."""
