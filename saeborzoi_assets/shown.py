@@ -28,8 +28,10 @@ def image(figure: Any) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(as_markdown_image(figure))
 
 
-def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue:
-    """The first rows of a table for the UI's metadata."""
+def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue | None:
+    """The first rows of a table for the UI's metadata; None, which is left out, without rows."""
+    if not len(frame):
+        return None
     return markdown.table(
         frame.columns,
         ((_cell(cell) for cell in row) for row in frame.head(n).itertuples(index=False)),
