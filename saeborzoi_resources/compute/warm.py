@@ -1,5 +1,5 @@
-"""This process's door to `saeborzoi.warm`: workers of several local jobs without the start of an
-interpreter for each."""
+"""Workers of several local jobs without the start of an interpreter for each: this process's door
+to `warm_server.py`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from saeborzoi import warm
 from saeborzoi.worker import thread_variables
+from saeborzoi_resources.compute import warm_server
 
 _LOOK_S = 0.1
 _current: WarmWorkers | None = None
@@ -64,7 +64,7 @@ class WarmWorkers:
         self._is_gone = False
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            warm.command(sys.executable, stages),
+            warm_server.command(sys.executable, stages),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -1,9 +1,9 @@
 """Workers that start at once: a process with the libraries loaded makes a copy of itself for each
 job.
 
-``python -m saeborzoi.warm <module> ...`` imports the modules, and reads requests from its standard
-input, a JSON object a line: `arguments` of `saeborzoi.worker`, `log` to write to, `environment`. It
-answers each with the copy's `pid`, and later, in any order, with `pid` and exit `code`. A request
+``python -m saeborzoi_resources.compute.warm_server <module> ...`` imports the modules, and reads
+requests from its standard input, a JSON object a line: `arguments` of `saeborzoi.worker`, `log` to
+write to, `environment`. It answers each with the copy's `pid`, and later, in any order, with `pid` and exit `code`. A request
 is looked for after every import, so that an early job does not wait for libraries that only later
 ones need. It ends with its input; copies that still run go on.
 
@@ -38,7 +38,7 @@ def command(python: str, stages: Sequence[str]) -> list[str]:
     modules: list[str] = []
     for stage in stages:
         modules += (f"saeborzoi.stages.{stage}", *_MODULES.get(stage, ()))
-    return [python, "-m", "saeborzoi.warm", *modules]
+    return [python, "-m", "saeborzoi_resources.compute.warm_server", *modules]
 
 
 def serve(modules: list[str]) -> None:
