@@ -3,9 +3,9 @@ job.
 
 ``python -m saeborzoi_resources.compute.warm_server <module> ...`` imports the modules, and reads
 requests from its standard input, a JSON object a line: `arguments` of `saeborzoi.worker`, `log` to
-write to, `environment`. It answers each with the copy's `pid`, and later, in any order, with `pid` and exit `code`. A request
-is looked for after every import, so that an early job does not wait for libraries that only later
-ones need. It ends with its input; copies that still run go on.
+write to, `environment`. It answers each with the copy's `pid`, and later, in any order, with `pid`
+and exit `code`. A request is looked for after every import, so that an early job does not wait for
+libraries that only later ones need. It ends with its input; copies that still run go on.
 
 Interpreter and imports take 1 to 4 s of each job. What a job computes is the same: nothing is
 computed before the copy is made.
