@@ -84,6 +84,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         top = frame.sort_values("z_shuffled", ascending=False).groupby("annotation_class").head(3)
         return dg.MaterializeResult(
             metadata={
+                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
                 "n_nodes": int(frame["node"].nunique()),
                 "n_classes": int(frame["annotation_class"].nunique()),
                 "top_nodes_by_class": table(
@@ -93,7 +94,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     30,
                 ),
                 **({"repeats": table(repeats, 20)} if len(repeats) else {}),
-                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),

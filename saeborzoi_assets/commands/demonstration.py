@@ -42,8 +42,9 @@ def demonstrate(folder: Path) -> int:
     settings_file = make_demo(folder, Reporter())
     settings = load_settings(settings_file)
     wanted = settings.wanted()
-    print(plan(settings_file, wanted, Range()).text(), flush=True)
-    outcome = run(settings_file, settings, wanted)
+    planned = plan(settings_file, wanted, Range())
+    print(planned.text(), flush=True)
+    outcome = run(settings_file, settings, wanted, planned=planned)
     for line in outcome.lines():
         print(line, flush=True)
     if outcome.failures or outcome.is_stopped:
