@@ -22,7 +22,8 @@ from saeborzoi.browser.encoding import number, pack_matrix, script
 from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_decoder
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
-from saeborzoi.files import write_file, write_folder
+from saeborzoi.files import write_file
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.motifs.background import letter_shares
 from saeborzoi.motifs.properties import as_matrix
 
@@ -71,6 +72,7 @@ def write_site(
     start_page: str | None = None,
     background: Sequence[float] | None = None,
     both_strands: bool = False,
+    data_version: str = "",
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
 
@@ -97,6 +99,8 @@ def write_site(
         those of all seqlets.
     both_strands
         Whether a motif's sites may lie on either strand.
+    data_version
+        Version of what the site was made from, for `provenance.json`.
 
     Raises
     ------
@@ -130,7 +134,7 @@ def write_site(
     # JSON has no dates or paths: what provenance brings is turned into text once, here
     manifest = json.loads(json.dumps(manifest, default=str))
     nearest = _nearest(sae, sae_artifact, motif_of)
-    with write_folder(folder) as temporary:
+    with write_artifact(folder, data_version, {"job": None}) as temporary:
         data = temporary / "data"
         data.mkdir()
         document = {"manifest": manifest, **overview(sae, states, motif_of, names)}
@@ -142,8 +146,8 @@ def write_site(
         _write(temporary / "index.html", _static("index.html"))
         _write(temporary / "browser.js", _joined(SCRIPTS))
         _write(temporary / "browser.css", _static("browser.css"))
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        n_bytes = sum(path.stat().st_size for path in files)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    n_bytes = sum(path.stat().st_size for path in files)
     return SiteFigures(sae.n_nodes, len(files), n_bytes, counts, folder / "index.html")
 
 

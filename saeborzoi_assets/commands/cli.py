@@ -41,8 +41,8 @@ for commands in (
     commands.register(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked: bool) -> None:
+    if is_asked:
         print(__version__)
         raise typer.Exit
 
