@@ -21,14 +21,8 @@ LAYER = KEY.partition("_x")[0]
 def test_a_job_file_by_hand(tmp_path: Path) -> None:
     """No Dagster and no catalogue."""
     settings = make_small_project(tmp_path / "project")
-    program = [
-        sys.executable,
-        WORKFLOWS / "make_job.py",
-        settings,
-        "normalization_constants",
-        LAYER,
-    ]
-    options = ["--folder", "job", "--output", "constants"]
+    program = [sys.executable, str(WORKFLOWS / "make_job.py"), str(settings)]
+    options = ["normalization_constants", LAYER, "--folder", "job", "--output", "constants"]
     subprocess.run([*program, *options], cwd=tmp_path, check=True)
     assert work([str(tmp_path / "job" / "job.json")]) == 0
     assert json.loads((tmp_path / "job" / "result.json").read_text())["status"] == "success"
@@ -41,7 +35,7 @@ def test_a_job_file_by_hand(tmp_path: Path) -> None:
 def test_the_snakefile_makes_an_sae(tmp_path: Path) -> None:
     settings = make_small_project(tmp_path / "project")
     command = [
-        "snakemake", "--snakefile", WORKFLOWS / "Snakefile", "--cores", "2", "--config",
+        "snakemake", "--snakefile", str(WORKFLOWS / "Snakefile"), "--cores", "2", "--config",
         f"settings={settings}", f"layer={LAYER}", f"saes=[{KEY}]",
     ]  # fmt: skip
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
