@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from saeborzoi.browser import node_pages
 from saeborzoi.browser.encoding import number, pack_matrix, script
-from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_decoder
+from saeborzoi.browser.neighbours import (
+    by_coactivation,
+    by_decoder,
+    by_jaccard,
+    by_motif,
+    read_decoder,
+)
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
 from saeborzoi.files import write_file
@@ -35,6 +41,7 @@ FORMAT_VERSION = 1
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
     "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
+    "concept_panel.js",
     "seqlet_panel.js", "about.js", "app.js",
 )  # fmt: skip
 """Sources of the one script of a site, in the order in which they are joined."""
@@ -73,6 +80,7 @@ def write_site(
     background: Sequence[float] | None = None,
     both_strands: bool = False,
     data_version: str = "",
+    coactivation: Path | None = None,
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
 
@@ -101,6 +109,8 @@ def write_site(
         Whether a motif's sites may lie on either strand.
     data_version
         Version of what the site was made from, for `provenance.json`.
+    coactivation
+        `coactivation.npz` of `top_activations`, for the nodes that fire together; None without.
 
     Raises
     ------
@@ -134,6 +144,8 @@ def write_site(
     # JSON has no dates or paths: what provenance brings is turned into text once, here
     manifest = json.loads(json.dumps(manifest, default=str))
     nearest = _nearest(sae, sae_artifact, motif_of)
+    if coactivation is not None:
+        nearest["together"] = by_coactivation(coactivation, sae["node"])
     with write_artifact(folder, data_version, {"job": None}) as temporary:
         data = temporary / "data"
         data.mkdir()

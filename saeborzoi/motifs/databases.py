@@ -37,6 +37,9 @@ class Target(NamedTuple):
         (width, 4) float64, rows sum to 1.
     n_sites
         Sites that it was made from.
+    archetype
+        Cluster of like motifs that the database itself puts it into; None where it says none, see
+        `archetypes.archetypes`.
     """
 
     identifier: str
@@ -45,6 +48,7 @@ class Target(NamedTuple):
     structural_class: str | None
     matrix: NDArray[np.float64]
     n_sites: float
+    archetype: str | None = None
 
 
 class Database(NamedTuple):
@@ -113,8 +117,11 @@ def _from_file(source: str) -> list[Target]:
         if archetype:
             identifier, name, family = archetype.groups()
         targets.append(
-            Target(identifier, name, family, structural_class, motif.matrix, motif.n_sites)
-        )
+            Target(
+                identifier, name, family, structural_class, motif.matrix, motif.n_sites,
+                name if archetype else None,
+            )
+        )  # fmt: skip
     return targets
 
 

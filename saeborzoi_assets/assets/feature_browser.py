@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import COACTIVATION
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.queries import only_supported
@@ -65,6 +66,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 else None,
                 both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
                 data_version=version.digest,
+                coactivation=_coactivation(platform, sae.key),
             )
             platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
@@ -90,6 +92,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         )
 
     return feature_browser
+
+
+def _coactivation(platform: Platform, key: str) -> Path | None:
+    """Counts of nodes that fire together, where the SAE is not too wide for them."""
+    file = platform.store.sae_artifact(key, "top_activations") / COACTIVATION
+    return file if file.is_file() else None
 
 
 def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
