@@ -31,7 +31,7 @@ def report(
     context: typer.Context,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(help="SAEs to show one by one; left out, those with most named nodes."),
+        typer.Argument(help="SAEs to show one by one; left out, those with most archetypes."),
     ] = None,
     output: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
 ) -> None:
