@@ -70,7 +70,7 @@ def put_sae(project: Project) -> None:
     sae.decoder_weight.data.copy_(directions)
     trained = platform.store.sae_artifact(KEY, "trained_sae")
     with write_artifact(trained, "v", {}) as folder:
-        save_checkpoint(sae, folder, platform.settings.parse_key(KEY), {})
+        save_checkpoint(sae, folder, hyperparameters=KEY)
     rows = {"node": range(N_NODES), "selected": True, "n_seqlets": 1, "n_strong": 1, "n_dropped": 0}
     selection = pd.DataFrame({**rows, "reason": None})
     one = {"layer": "conv", "n_channels": 4, "n_nodes": N_NODES, "k": 2}
@@ -84,7 +84,7 @@ def put_sae(project: Project) -> None:
             )
             for name, frame in tables.items()
         }
-        scope = Scope(hyperparameters=KEY, nodes=nodes)
+        scope = Scope(sae_key=KEY, nodes=nodes)
         platform.catalog.replace(Made(asset, "run", "1", "v", trained), scope, frames)
 
 
