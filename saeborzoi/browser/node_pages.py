@@ -138,7 +138,7 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "suspect": text(row["suspect"]),
             "n_effective": number(row["n_effective_sites"]),
             "odds": numbers(
-                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes")
+                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes", "_genome")
             ),
             "enrichment_p": number(row["enrichment_p_value"]),
             "fdr": number(row["fdr"]),

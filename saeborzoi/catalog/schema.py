@@ -178,7 +178,8 @@ TABLES = (
         _NODE,
         _MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
-        ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
+        ("odds_ratio_genome", "DOUBLE", "occurrence against places anywhere of the same G + C"),
+        ("fdr", "DOUBLE", "false discovery rate of the enrichment over the control that has most"),
         ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
         ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
         (

@@ -14,6 +14,7 @@ from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands import (
     catalogue_commands,
     data_commands,
+    export_commands,
     model_commands,
     project_commands,
     result_commands,
@@ -35,6 +36,7 @@ for commands in (
     data_commands,
     catalogue_commands,
     model_commands,
+    export_commands,
 ):
     commands.register(app)
 
