@@ -28,7 +28,8 @@ from saeborzoi.browser.neighbours import (
 )
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
-from saeborzoi.files import write_file, write_folder
+from saeborzoi.files import write_file
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.motifs.background import letter_shares
 from saeborzoi.motifs.properties import as_matrix
 
@@ -78,6 +79,7 @@ def write_site(
     start_page: str | None = None,
     background: Sequence[float] | None = None,
     both_strands: bool = False,
+    data_version: str = "",
     coactivation: Path | None = None,
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
@@ -105,6 +107,8 @@ def write_site(
         those of all seqlets.
     both_strands
         Whether a motif's sites may lie on either strand.
+    data_version
+        Version of what the site was made from, for `provenance.json`.
     coactivation
         `coactivation.npz` of `top_activations`, for the nodes that fire together; None without.
 
@@ -142,7 +146,7 @@ def write_site(
     nearest = _nearest(sae, sae_artifact, motif_of)
     if coactivation is not None:
         nearest["together"] = by_coactivation(coactivation, sae["node"])
-    with write_folder(folder) as temporary:
+    with write_artifact(folder, data_version, {"job": None}) as temporary:
         data = temporary / "data"
         data.mkdir()
         document = {"manifest": manifest, **overview(sae, states, motif_of, names)}
@@ -154,8 +158,8 @@ def write_site(
         _write(temporary / "index.html", _static("index.html"))
         _write(temporary / "browser.js", _joined(SCRIPTS))
         _write(temporary / "browser.css", _static("browser.css"))
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        n_bytes = sum(path.stat().st_size for path in files)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    n_bytes = sum(path.stat().st_size for path in files)
     return SiteFigures(sae.n_nodes, len(files), n_bytes, counts, folder / "index.html")
 
 

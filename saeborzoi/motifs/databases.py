@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
+from saeborzoi.extras import extra
 from saeborzoi.motifs.meme_format import read_meme
 
 _JASPAR_ID = re.compile(r"(?:MA|UN)[0-9]{4}\.[0-9]+")
@@ -125,7 +126,8 @@ def _from_file(source: str) -> list[Target]:
 
 
 def _from_jaspar(in_words: str, source: str) -> list[Target]:
-    from pyjaspar import jaspar_releases
+    with extra("jaspar"):
+        from pyjaspar import jaspar_releases
 
     parts = source.split(":")
     if len(parts) != 4:
@@ -195,7 +197,8 @@ def _jaspar_annotation(
     """Family and class of JASPAR matrices that came in a file, from the newest release."""
     if not identifiers:
         return {}
-    from pyjaspar import JASPAR_LATEST_RELEASE
+    with extra("jaspar"):
+        from pyjaspar import JASPAR_LATEST_RELEASE
 
     with _jaspar(JASPAR_LATEST_RELEASE) as database, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not every identifier must be known
@@ -207,7 +210,8 @@ class _jaspar:
     """A JASPAR database, closed after use."""
 
     def __init__(self, release: str) -> None:
-        from pyjaspar import jaspardb
+        with extra("jaspar"):
+            from pyjaspar import jaspardb
 
         self.database = jaspardb(release=release)
 

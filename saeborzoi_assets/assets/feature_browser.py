@@ -43,7 +43,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             trained = platform.artifact("trained_sae", sae.key)
-            platform.catalog.require_made("trained_sae", sae.key)
             version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key
             say(context, f"pages of {sae.n_nodes} nodes")
@@ -66,6 +65,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 if settings.motifs.background == "genome"
                 else None,
                 both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
+                data_version=version.digest,
                 coactivation=_coactivation(platform, sae.key),
             )
             platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})

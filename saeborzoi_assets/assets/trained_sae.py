@@ -132,7 +132,7 @@ def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) ->
     }
 
 
-def _checks(figures: Mapping[str, Figures], wanted: Checks) -> list[dg.AssetCheckResult]:
+def _checks(figures: Mapping[str, Figures], limits: Checks) -> list[dg.AssetCheckResult]:
     """The worst SAE of the run decides; nobody asks a baseline to explain anything."""
     figures = {
         key: own for key, own in figures.items() if not Hyperparameters.from_key(key).is_baseline
@@ -150,16 +150,16 @@ def _checks(figures: Mapping[str, Figures], wanted: Checks) -> list[dg.AssetChec
     return [
         check(
             "fvu_below_threshold",
-            math.isfinite(fvu) and fvu <= wanted.max_fvu,
+            math.isfinite(fvu) and fvu <= limits.max_fvu,
             fvu=float(fvu),
-            max_fvu=wanted.max_fvu,
+            max_fvu=limits.max_fvu,
             sae=worst_fvu,
         ),
         check(
             "dead_fraction_below_threshold",
-            dead <= wanted.max_dead_fraction,
+            dead <= limits.max_dead_fraction,
             dead_fraction=float(dead),
-            max_dead_fraction=wanted.max_dead_fraction,
+            max_dead_fraction=limits.max_dead_fraction,
             sae=worst_dead,
         ),
     ]

@@ -221,11 +221,11 @@ def _summary() -> pd.DataFrame:
             "l0": [5.0, 5.0, 5.0, 4.0],
             "dead_fraction": [0.0, 0.1, 0.3, 0.0],
             "n_archetypes": 3,
-            "recovered_mean": None,
-            "fidelity_r_log": None,
             "n_nodes_with_motif": 9,
             **dict.fromkeys(["n_nodes", "n_nodes_done", "n_selected", "training_s"], 1),
             "mean_log10_q": None,
+            "fidelity_r_log": [0.9, 0.95, 0.8, np.nan],
+            "recovered_mean": [0.92, 0.97, 0.85, np.nan],
         }
     )
 
@@ -326,6 +326,7 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     table = comparison.comparison_table(_summary(), _archetypes(), pairs)
     plots = {
         "reconstruction": comparison_plots.reconstruction(table),
+        "fidelity": comparison_plots.fidelity(table),
         "findings": comparison_plots.findings(table),
         "stability": comparison_plots.stability(table, pairs),
     }
@@ -339,14 +340,18 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     page = comparison_page(
         "test & co", table, beside_baselines(table), pairs, only, concepts, plots, pages
     )
-    assert page.count("<img") == 3
+    assert page.count("<img") == 4
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
     assert f'<a href="../{KEYS[2]}/index.html">{KEYS[2]}</a>' in page
     assert page.index(">exon<") < page.index(">Alu<")
     assert KEYS[2] in page
+    assert "recovered mean" in page
     lonely = comparison.comparison_table(_summary().iloc[:1], _archetypes(), pairs.iloc[:0])
     comparison_plots.stability(lonely, pairs.iloc[:0])
-    assert ">none<" in comparison_page(
+    lonely[comparison.OF_MODEL] = np.nan  # as without a model
+    page = comparison_page(
         "one", lonely, beside_baselines(lonely), pairs.iloc[:0], only.iloc[:0], concepts, {}, {}
     )
+    assert ">none<" in page
+    assert "recovered mean" not in page
