@@ -105,7 +105,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "beside_baselines": table(beside, 100),
                 "concepts_found": table(concepts, 40),
                 "archetypes_of_settings": table(only, 40),
-                "page": path(output / PAGE),
+                "comparison_page": path(output / PAGE),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),
