@@ -183,6 +183,24 @@ class Genome:
                 letters[block] = _UPPER[self._bytes[base]]
         return letters
 
+    def padded(self, chrom: ArrayLike, start_bp: ArrayLike, n_bp: int) -> NDArray[np.uint8]:
+        """As `fetch_bytes`, N before a chromosome's start and beyond its end."""
+        names, start = np.asarray(chrom, object), np.asarray(start_bp, np.int64)
+        is_inside = self.inside(names, start, start + n_bp)
+        letters = np.full((len(start), n_bp), ord("N"), np.uint8)
+        letters[is_inside] = self.fetch_bytes(names[is_inside], start[is_inside], n_bp)
+        for i in np.flatnonzero(~is_inside):
+            size = self.chrom_sizes.get(names[i])
+            if size is None:
+                self.fetch_bytes(names[i : i + 1], [0], 1)  # refuses it in words
+                raise AssertionError
+            first = int(start[i])
+            low, high = (min(max(at, 0), size) for at in (first, first + n_bp))
+            if low < high:
+                there = self.fetch_bytes(names[i : i + 1], [low], high - low)[0]
+                letters[i, low - first : high - first] = there
+        return letters
+
 
 def _decompress(path: Path, target: Path) -> None:
     size = path.stat().st_size
