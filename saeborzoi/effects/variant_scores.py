@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from saeborzoi.effects.track_scores import TrackScore, score_of
+from saeborzoi.effects.variant_layer import same_size
 from saeborzoi.errors import InputError
 from saeborzoi.genome.fasta import Genome
 from saeborzoi.genome.variants import allele_letters
@@ -133,7 +133,9 @@ def scores(
     for low in range(0, len(letters), batch_size):
         some = letters[low : low + batch_size]
         with torch.no_grad():
-            found.append(score(model.predict(padded(one_hot(some), batch_size)))[: len(some)].cpu())
+            found.append(
+                score(model.predict(same_size(one_hot(some), batch_size)))[: len(some)].cpu()
+            )
     whole = torch.cat(found).numpy()
     if not np.isfinite(whole).all():
         raise InputError(
@@ -141,12 +143,6 @@ def scores(
             'dtype = "float32" in [model], or fix the model'
         )
     return whole
-
-
-def padded(batch: Tensor, n: int) -> Tensor:
-    """A batch of always the same size: the first sequence repeated."""
-    lack = n - len(batch)
-    return torch.cat([batch, batch[:1].expand(lack, *batch.shape[1:])]) if lack > 0 else batch
 
 
 def _ref_scores(
