@@ -29,6 +29,11 @@ Group = Literal[
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
 
 
+Need = Literal["model"]
+"""What the settings must have for an artifact to exist; what has it stands in
+`settings/artifacts.py`."""
+
+
 class Reads(NamedTuple):
     """A group of the user's files that an artifact is made from.
 
@@ -54,8 +59,11 @@ class Artifact(NamedTuple):
     step
         Step of `saeborzoi run` and the automation that makes it; artifacts of a step follow each
         other here and have one grain.
+    needs
+        What the settings must have for it to exist, for one of its layers at least; without that
+        it is not there: no asset, no step, no input of another. See `settings.artifacts_of`.
     inputs
-        Artifacts that it is made from.
+        Artifacts that it is made from, as far as they exist.
     reads
         Groups of the user's files that it is made from.
     settings
@@ -75,6 +83,7 @@ class Artifact(NamedTuple):
     code_version: str
     grain: Grain
     step: str
+    needs: tuple[Need, ...] = ()
     inputs: tuple[str, ...] = ()
     reads: tuple[Reads, ...] = ()
     settings: Mapping[str, str] = MappingProxyType({})
@@ -238,7 +247,8 @@ ARTIFACTS = (
         group="comparison",
     ),
 )
-"""Every artifact, in the order in which they are made."""
+"""Every artifact that there can be, in the order in which they are made; which of them a project
+has, `saeborzoi.settings.artifacts.artifacts_of` says."""
 
 ARTIFACT = {artifact.name: artifact for artifact in ARTIFACTS}
 

@@ -19,6 +19,7 @@ from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import provenance
 from saeborzoi.pipeline import ARTIFACT, Artifact
+from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
@@ -54,7 +55,10 @@ def artifact(
             name=declared.name,
             partitions_def=partitions.of_grain(declared.grain),
             deps=[
-                *(_input(declared, ARTIFACT[name]) for name in declared.inputs),
+                *(
+                    _input(declared, ARTIFACT[name])
+                    for name in inputs_of(declared, partitions.settings)
+                ),
                 *depends_on_files(declared, partitions),
             ],
             backfill_policy=backfill_policy or of_nodes,

@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from saeborzoi.pipeline import ARTIFACTS
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import find_settings_file, load_settings
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.partitions import Partitions
@@ -62,7 +62,7 @@ def build_definitions(
             input_files.build(partitions),
             *(
                 import_module(f"saeborzoi_assets.assets.{artifact.name}").build(partitions)
-                for artifact in ARTIFACTS
+                for artifact in artifacts_of(settings)
             ),
         ],
         resources={"platform": Platform(settings_file=str(settings_file)), **(overrides or {})},

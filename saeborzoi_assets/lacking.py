@@ -8,6 +8,7 @@ from typing import NamedTuple
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import CatalogError, SettingsError
 from saeborzoi.pipeline import ARTIFACTS, Artifact
+from saeborzoi.settings.artifacts import NEED, artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi_assets.plan import Step
 from saeborzoi_resources.platform import Platform
@@ -30,26 +31,38 @@ class Range(NamedTuple):
         select: Collection[str] = (),
         to: str | None = None,
         nodes: Iterable[int] | None = None,
+        artifacts: Sequence[Artifact] = ARTIFACTS,
     ) -> Range:
         """Artifacts by their names or their steps'; with `to`, those up to that one.
+
+        Parameters
+        ----------
+        artifacts
+            Those that the project has.
 
         Raises
         ------
         SettingsError
-            Where there is no such artifact or step; lists them.
+            Where there is no such artifact or step; lists them, or says what it needs.
         """
-        names = {artifact.name for artifact in ARTIFACTS} | {a.step for a in ARTIFACTS}
+        names = {artifact.name for artifact in artifacts} | {a.step for a in artifacts}
         for name in [*select, *([to] if to else [])]:
+            needs = [need for a in ARTIFACTS if name in (a.name, a.step) for need in a.needs]
+            if name not in names and needs:
+                raise SettingsError(
+                    f"{name} needs {' and '.join(NEED[need] for need in dict.fromkeys(needs))}, "
+                    "which the settings do not have; add it, or leave this stage out"
+                )
             if name not in names:
-                stages = dict.fromkeys(a.step for a in ARTIFACTS)
+                stages = dict.fromkeys(a.step for a in artifacts)
                 raise SettingsError(
                     f"there is no stage {name!r}; stages are {', '.join(stages)}, or by asset "
-                    f"{', '.join(a.name for a in ARTIFACTS)}"
+                    f"{', '.join(a.name for a in artifacts)}"
                 )
-        chosen = [a for a in ARTIFACTS if not select or a.name in select or a.step in select]
+        chosen = [a for a in artifacts if not select or a.name in select or a.step in select]
         if to is not None:
-            last = max(i for i, a in enumerate(ARTIFACTS) if to in (a.name, a.step))
-            chosen = [a for a in chosen if ARTIFACTS.index(a) <= last]
+            last = max(i for i, a in enumerate(artifacts) if to in (a.name, a.step))
+            chosen = [a for a in chosen if a in artifacts[: last + 1]]
         return cls(tuple(chosen), None if nodes is None else tuple(sorted(set(nodes))))
 
 
@@ -87,7 +100,8 @@ def work_of(
 ) -> list[Work]:
     """The steps of an SAE that were asked for, in order, each with what of it is to be made.
 
-    What is made from something that is to be made is to be made, too.
+    What is made from something that is to be made is to be made, too. What its layer does not have
+    is left out.
 
     Parameters
     ----------
@@ -109,9 +123,12 @@ def work_of(
     links = _links(platform, sae.key)
     lacking: dict[str, set[PartitionKey]] = {}
     reasons: dict[str, list[str]] = {}
-    for artifact in wanted.artifacts:
-        if artifact.grain not in keys:
-            continue
+    artifacts = [
+        artifact
+        for artifact in artifacts_of(platform.settings, sae.layer)
+        if artifact in wanted.artifacts and artifact.grain in keys
+    ]
+    for artifact in artifacts:
         asked = keys[artifact.grain]
         missing, why = _missing(asked, links.get(artifact.name, []))
         if again:
@@ -125,7 +142,7 @@ def work_of(
         lacking[artifact.name], reasons[artifact.name] = missing, why
     return [
         work
-        for step in dict.fromkeys(a.step for a in wanted.artifacts if a.grain in keys)
+        for step in dict.fromkeys(a.step for a in artifacts)
         for work in _works(sae.key, step, keys, lacking, reasons)
     ]
 
@@ -202,8 +219,8 @@ def project_work(
     With `is_changing` an SAE is about to be made anew, and so are they.
     """
     work = []
-    for artifact in wanted.artifacts:
-        if artifact.grain != "project":
+    for artifact in artifacts_of(platform.settings):
+        if artifact.grain != "project" or artifact not in wanted.artifacts:
             continue
         key = PartitionKey(PROJECT)
         try:

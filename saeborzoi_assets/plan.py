@@ -1,11 +1,13 @@
 """What one SAE takes, in order, and what of it is missing."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
-from saeborzoi.pipeline import ARTIFACTS, Grain
+from saeborzoi.pipeline import Artifact, Grain
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
 
@@ -60,24 +62,26 @@ def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
     }
     return [
         Step(name, assets, *partitions[grain])
-        for name, grain, assets in _assets_by_step()
+        for name, grain, assets in _assets_by_step(artifacts_of(settings, layer))
         if grain in partitions
     ]
 
 
-def project_steps() -> list[Step]:
+def project_steps(settings: Settings) -> list[Step]:
     """Steps that are about all SAEs, in order."""
     whole = PartitionKey(PROJECT)
     return [
         Step(name, assets, whole, whole)
-        for name, grain, assets in _assets_by_step()
+        for name, grain, assets in _assets_by_step(artifacts_of(settings))
         if grain == "project"
     ]
 
 
-def _assets_by_step() -> list[tuple[str, Grain, tuple[str, ...]]]:
+def _assets_by_step(
+    artifacts: Sequence[Artifact],
+) -> list[tuple[str, Grain, tuple[str, ...]]]:
     """Name, grain and artifacts of each step, in order."""
-    grouped = groupby(ARTIFACTS, lambda artifact: (artifact.step, artifact.grain))
+    grouped = groupby(artifacts, lambda artifact: (artifact.step, artifact.grain))
     return [(*of_step, tuple(each.name for each in each_of)) for of_step, each_of in grouped]
 
 

@@ -23,6 +23,7 @@ from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT, Artifact
+from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
@@ -157,7 +158,7 @@ class Platform(dg.ConfigurableResource):
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
             "inputs": {
                 each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
-                for each in artifact.inputs
+                for each in inputs_of(artifact, self.settings, layer)
             },
         }
         return Version(name, fingerprint_of(made_from), made_from, tuple(files))

@@ -104,6 +104,10 @@ class SequencesOfWindows:
             some = self._starts[low : low + self._batch_size]
             yield Batch(torch.stack([one_hot(self._letters(*start)) for start in some]))
 
+    def one_hot(self, sequence: int) -> Tensor:
+        """(1, 4, input_bp) of one sequence."""
+        return one_hot(self._letters(*self._starts[sequence]))[None]
+
     def _letters(self, row: int, first_bp: int) -> np.ndarray:
         return self._places.letters(self._genome, row, first_bp, self._input_bp)
 

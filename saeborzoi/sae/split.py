@@ -92,6 +92,42 @@ def with_nodes_changed(
     return _in_blocks(changed, x)[0]
 
 
+class Activity(NamedTuple):
+    """Which nodes are active where, and what one of them adds to the layer's output.
+
+    Attributes
+    ----------
+    value, node
+        (n_positions, k) activations, 0 where there is none, and their nodes.
+    std
+        (n_positions, 1): what layer norm took out of each position.
+    """
+
+    value: Tensor
+    node: Tensor
+    std: Tensor
+
+    def of(self, node: int) -> tuple[Tensor, Tensor]:
+        """Positions where a node is active, and its activation there."""
+        value = torch.where(self.node == node, self.value, 0).sum(1)
+        positions = torch.nonzero(value)[:, 0]
+        return positions, value[positions]
+
+
+def activity(sae: SparseAutoencoder, x: Tensor) -> Activity:
+    """Active nodes of positions (n_positions, n_channels)."""
+    blocks = []
+    for rows in x.split(_BLOCK):
+        normalized = sae.normalize(rows)
+        blocks.append((*sae.keep(sae.pre_activations(normalized.y)), normalized.std))
+    return Activity(*(torch.cat(part) for part in zip(*blocks, strict=True)))
+
+
+def direction(sae: SparseAutoencoder, node: int) -> Tensor:
+    """(n_channels,): what a node adds to the layer's output per unit of activation and std."""
+    return sae.decoder_weight[node] * sae.channel_max
+
+
 def without_channel_max(sae: SparseAutoencoder, x: Tensor) -> Tensor:
     """The reconstruction as sae-borzoi's `sae_hooks_pearson.py` splices it in.
 

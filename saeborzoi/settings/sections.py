@@ -148,7 +148,7 @@ class ShardSet(Section):
 class Model(Section):
     """`[model]`: the sequence model, for layers without shards."""
 
-    without_effect: ClassVar[frozenset[str]] = frozenset({"device", "tile_positions"})
+    without_effect: ClassVar[frozenset[str]] = frozenset({"device", "tile_positions", "predicts"})
 
     loader: str
     """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
@@ -166,6 +166,8 @@ class Model(Section):
     """Positions that are computed at once: bounds the memory."""
     stored_as: Literal["float16", "float32"] = "float16"
     """How activations are kept in memory and in a cache; shards usually are float16."""
+    predicts: bool = True
+    """false: activations alone are wanted of it, and nothing is made of its predictions."""
 
     @field_validator("loader")
     @classmethod
@@ -176,6 +178,11 @@ class Model(Section):
         code, _, function = loader.rpartition(":")
         is_file = code.endswith(".py")
         return f"{from_folder(Path(code), info)}:{function}" if is_file else loader
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether its predictions can be asked for; Keras files hold the first layers alone."""
+        return self.predicts and not self.loader.startswith("keras-h5:")
 
     @property
     def files(self) -> list[Path]:
@@ -194,7 +201,9 @@ class Layer(Section):
 
     name: str = Field(pattern=rf"^{LAYER_NAME}$", max_length=100)
     module: str | None = None
-    """Module of `[model]` whose output the layer is; left out, the one known by its name."""
+    """Module of `[model]` whose output the layer is; left out, the one known by its name. A layer
+    of shards that names it says that they were made with this model, and gets what is made of its
+    predictions."""
     n_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
     """Of Borzoi's layers known by their name; of others as `saeborzoi model` shows it."""
     bp_per_position: Annotated[int, Field(ge=1, le=10**6)]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from saeborzoi.catalog.store import Store
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.terminal import (
     EXIT_FAILED,
@@ -102,7 +103,9 @@ def run(
     settings = load_settings(settings_file)
     wanted = [settings.parse_key(text) for text in key or ()] or settings.wanted()
     chosen = [name for text in select or () for name in text.split(",")]
-    parts = Range.of(chosen, to, None if nodes is None else parse_nodes(nodes))
+    parts = Range.of(
+        chosen, to, None if nodes is None else parse_nodes(nodes), artifacts_of(settings)
+    )
     quiet = terminal.quiet or as_json
     if dry_run or not quiet:
         plan = runner.plan(settings_file, wanted, parts, again=again)

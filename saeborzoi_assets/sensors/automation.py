@@ -171,7 +171,7 @@ def _due_project_step(platform: Platform) -> Step | None:
     assets of which that is so; None where there is none."""
     if not platform.catalog.path.exists():
         return None
-    for step in project_steps():
+    for step in project_steps(platform.settings):
         due = []
         for asset in step.assets:
             version = platform.version_of(asset, PROJECT)

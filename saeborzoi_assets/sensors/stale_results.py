@@ -13,7 +13,8 @@ import dagster as dg
 
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, within
-from saeborzoi.pipeline import ARTIFACTS, Artifact
+from saeborzoi.pipeline import Artifact
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi_assets.assets import input_files
 from saeborzoi_resources.platform import Platform
 
@@ -32,7 +33,7 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
         standing = platform.catalog.files_made_from()
-        for asset in ARTIFACTS:
+        for asset in artifacts_of(platform.settings):
             now: dict[object, str | None] = {}
             own = standing[standing["asset"] == asset.name]
             for owner, files, n in own[["owner", "files", "n_partitions"]].itertuples(index=False):

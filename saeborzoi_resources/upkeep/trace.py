@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import InputError, StoreError
 from saeborzoi.jobs.provenance import PROVENANCE, require_whole
-from saeborzoi.pipeline import ARTIFACTS, Artifact
+from saeborzoi.pipeline import Artifact
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi_resources.platform import Platform
 
@@ -102,17 +103,18 @@ def trace(platform: Platform, key: str) -> Trace:
     settings = platform.settings
     if key in [layer.name for layer in settings.layer]:
         hyperparameters, owners = None, {"layer": key}
+        layer = settings.layer_named(key)
         node = None
     else:
         sae_key, node = PartitionKey.parse(key)
         sae = platform.sae(sae_key)
         if node is not None:
             sae.require_nodes([node])
-        hyperparameters = sae.hyperparameters
+        hyperparameters, layer = sae.hyperparameters, sae.layer
         owners = {"layer": sae.layer.name, "sae": sae_key, "node": sae_key, "project": PROJECT}
     links: list[Link] = []
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
-        for asset in ARTIFACTS:
+        for asset in artifacts_of(settings, layer):
             if asset.grain in owners:
                 own_node = node if asset.grain == "node" else None
                 links += _links(platform, asset, owners[asset.grain], own_node, links)
