@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saeborzoi.effects.attribution import Change
+from saeborzoi.genome.alleles import Letters, allele_letters, length_changes
 from saeborzoi.genome.fasta import Genome
-from saeborzoi.genome.variants import Letters, allele_letters, length_changes
 from saeborzoi.models.layer import LayerGeometry, Tiling, one_hot, run_to
 from saeborzoi.models.model import SequenceModel
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saeborzoi.genome.alleles import allele_letters
 from saeborzoi.genome.fasta import Genome
-from saeborzoi.genome.variants import allele_letters
 from saeborzoi.motifs.evidence import log_odds
 
 _CODE = np.full(256, 4, np.uint8)

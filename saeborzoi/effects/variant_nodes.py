@@ -28,8 +28,8 @@ from saeborzoi.effects.attribution import (
 from saeborzoi.effects.track_scores import TrackScore
 from saeborzoi.effects.variant_layer import NearLayer, cut_positions, joined, same_size
 from saeborzoi.errors import InputError
+from saeborzoi.genome.alleles import allele_letters, length_changes
 from saeborzoi.genome.fasta import Genome
-from saeborzoi.genome.variants import allele_letters, length_changes
 from saeborzoi.models.layer import LayerGeometry, one_hot
 from saeborzoi.models.model import SequenceModel
 from saeborzoi.models.splice import Splice

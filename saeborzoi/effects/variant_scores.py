@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from saeborzoi.effects.track_scores import TrackScore, score_of
 from saeborzoi.effects.variant_layer import same_size
 from saeborzoi.errors import InputError
+from saeborzoi.genome.alleles import allele_letters
 from saeborzoi.genome.fasta import Genome
-from saeborzoi.genome.variants import allele_letters
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.models.layer import one_hot
 from saeborzoi.models.model import SequenceModel

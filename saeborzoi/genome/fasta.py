@@ -189,7 +189,10 @@ class Genome:
         is_inside = self.inside(names, start, start + n_bp)
         letters = np.full((len(start), n_bp), ord("N"), np.uint8)
         letters[is_inside] = self.fetch_bytes(names[is_inside], start[is_inside], n_bp)
-        for i in np.flatnonzero(~is_inside):
+        beyond = np.flatnonzero(~is_inside)
+        code, _ = pd.factorize(pd.MultiIndex.from_arrays([names[beyond], start[beyond]]))
+        first_of = beyond[np.unique(code, return_index=True)[1]]
+        for i in first_of:
             size = self.chrom_sizes.get(names[i])
             if size is None:
                 self.fetch_bytes(names[i : i + 1], [0], 1)  # refuses it in words
@@ -199,6 +202,7 @@ class Genome:
             if low < high:
                 there = self.fetch_bytes(names[i : i + 1], [low], high - low)[0]
                 letters[i, low - first : high - first] = there
+        letters[beyond] = letters[first_of[code]]
         return letters
 
 

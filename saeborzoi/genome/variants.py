@@ -1,7 +1,6 @@
-"""Variants on the genome: checked against it, one form each, and the letters of both alleles.
+"""Variants on the genome: checked against it, one form each.
 
-Reading files is in `variant_files.py`; what a variant does to a model is the business of
-`saeborzoi.effects`.
+Reading files is in `variant_files.py`, the letters of both alleles in `alleles.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ _LETTERS = frozenset("ACGT")
 _MITOCHONDRIA = ("M", "MT")
 _MANY = 0.05
 """Where more of the reference alleles differ, it is another assembly rather than a slip."""
+_BLOCK_BP = 1024
 COLUMNS = (
     "variant", "name", "chrom", "start_bp", "end_bp", "ref", "alt", "kind", "given", "line",
     "is_swapped",
@@ -75,7 +75,7 @@ def read_variants(
     """
     path = Path(path)
     rows = read_rows(path)
-    rows["given"] = _keys(rows["chrom"], rows["pos"], rows["ref"], rows["alt"])
+    rows["given"] = keys_of(rows["chrom"], rows["pos"], rows["ref"], rows["alt"])
     rows["reason"] = ""
     names, note = _reconciled(path, rows["chrom"].unique().tolist(), genome)
     rows["chrom"] = rows["chrom"].map(names)
@@ -83,18 +83,8 @@ def read_variants(
     _skip(rows, rows["chrom"].isna(), "its chromosome is not in the genome")
     _skip_unfit_alleles(rows, max_allele_bp)
     used = rows[rows["reason"] == ""].copy()
-    used["start_bp"] = used["pos"].astype(np.int64) - 1
-    used, in_n = _checked(path, used, genome, allow_swapped)
-    _skip(rows, rows.index.isin(in_n), "the genome holds N there")
-    _normalize(used, genome)
-    repeated = used.duplicated("variant")
-    if repeated.any():
-        first = used.drop_duplicates("variant").set_index("variant")["line"]
-        for i, variant in used.loc[repeated, "variant"].items():
-            rows.loc[i, "reason"] = f"the same variant as in line {first[variant]}"
-        used = used[~repeated]
-    order = {chrom: i for i, chrom in enumerate(genome.chrom_sizes)}
-    used = used.iloc[np.lexsort((used["start_bp"], used["chrom"].map(order)))]
+    if len(used):
+        used = _used(path, rows, used, genome, allow_swapped)
     skipped = rows.loc[rows["reason"] != "", ["line", "name", "given", "reason"]]
     if used.empty:
         some = skipped["reason"].value_counts()
@@ -112,6 +102,28 @@ def read_variants(
     return Variants(
         used[list(COLUMNS)].reset_index(drop=True), skipped.reset_index(drop=True), tuple(notes)
     )
+
+
+def _used(
+    path: Path, rows: pd.DataFrame, used: pd.DataFrame, genome: Genome, allow_swapped: bool
+) -> pd.DataFrame:
+    """Those that fit the genome, once each, in its order; `rows` gets the others' reasons."""
+    used["start_bp"] = used["pos"].astype(np.int64) - 1
+    used, in_n = _checked(path, used, genome, allow_swapped)
+    _skip(rows, rows.index.isin(in_n), "the genome holds N there")
+    if used.empty:
+        return used
+    _normalize(used, genome)
+    repeated = used.duplicated("variant")
+    if repeated.any():
+        first = used.drop_duplicates("variant").set_index("variant")["line"]
+        rows.loc[used.index[repeated], "reason"] = [
+            f"the same variant as in line {first[variant]}"
+            for variant in used.loc[repeated, "variant"]
+        ]
+        used = used[~repeated]
+    order = {chrom: i for i, chrom in enumerate(genome.chrom_sizes)}
+    return used.iloc[np.lexsort((used["start_bp"], used["chrom"].map(order)))]
 
 
 def parse_variant(text: str, genome: Genome) -> str:
@@ -145,127 +157,8 @@ def parse_variant(text: str, genome: Genome) -> str:
     return str(rows["variant"].iloc[0])
 
 
-class Letters(NamedTuple):
-    """Both alleles of variants in windows, (n, n_bp) uint8 ASCII; N beyond the chromosome's ends.
-
-    Attributes
-    ----------
-    ref
-        The genome.
-    alt
-        With the alternative allele; what follows is moved, the window's start stays.
-    alt_right
-        The same with what comes before moved, so that the window's end stays; `alt` itself where
-        no allele changes the length.
-    """
-
-    ref: NDArray[np.uint8]
-    alt: NDArray[np.uint8]
-    alt_right: NDArray[np.uint8]
-
-
-def allele_letters(
-    genome: Genome, variants: pd.DataFrame, start_bp: NDArray[np.int64], n_bp: int
-) -> Letters:
-    """Letters of both alleles in windows of `n_bp` that begin at `start_bp` (n,).
-
-    Windows must hold the variant's reference allele.
-    """
-    refs, alts = variants["ref"].tolist(), variants["alt"].tolist()
-    longest = max((abs(len(a) - len(r)) for r, a in zip(refs, alts, strict=True)), default=0)
-    wide = genome.padded(variants["chrom"].to_numpy(object), start_bp - longest, n_bp + 2 * longest)
-    ref = wide[:, longest : longest + n_bp]
-    alt = ref.copy()
-    right = ref.copy() if longest else alt
-    at = variants["start_bp"].to_numpy(np.int64) - start_bp
-    is_single = np.array([len(r) == len(a) == 1 for r, a in zip(refs, alts, strict=True)], bool)
-    rows = np.flatnonzero(is_single)
-    letters = np.array([ord(alts[i]) for i in rows], np.uint8)
-    alt[rows, at[rows]] = letters
-    if right is not alt:
-        right[rows, at[rows]] = letters
-    for i in np.flatnonzero(~is_single):
-        low = int(at[i]) + longest
-        new = np.frombuffer(alts[i].encode(), np.uint8)
-        whole = np.concatenate([wide[i, :low], new, wide[i, low + len(refs[i]) :]])
-        alt[i] = whole[longest : longest + n_bp]
-        if right is not alt:
-            right[i] = whole[len(whole) - longest - n_bp : len(whole) - longest]
-    return Letters(ref, alt, right)
-
-
-def length_changes(variants: pd.DataFrame) -> NDArray[np.int64]:
-    """(n,) base pairs that each alternative allele is longer than the reference allele."""
-    return (variants["alt"].str.len() - variants["ref"].str.len()).to_numpy(np.int64)
-
-
-def neutral_changes(
-    genome: Genome, variants: pd.DataFrame, n_each: int, near_bp: int, far_bp: int, seed: int
-) -> pd.DataFrame:
-    """Changes of the same kind at random places near each variant: what any change would do.
-
-    Of an SNP the same letters where the neighbourhood has that letter; of what is longer the same
-    number of base pairs, inserted letters in random order. Places hold A, C, G and T alone.
-
-    Parameters
-    ----------
-    n_each
-        Changes a variant.
-    near_bp, far_bp
-        Least and largest distance from the variant.
-    seed
-        Together with each variant's key decides its changes: they do not depend on the others.
-
-    Returns
-    -------
-    DataFrame
-        As `Variants.table`, with `control_of`, the variant; fewer rows where a neighbourhood has
-        no place.
-    """
-    rows = []
-    for row in variants.itertuples(index=False):
-        rng = np.random.default_rng([seed, *row.variant.encode()])
-        ref, alt = str(row.ref), str(row.alt)
-        first = int(row.start_bp) - far_bp
-        letters = genome.padded([row.chrom], np.array([first]), 2 * far_bp + len(ref))[0]
-        text = letters.tobytes().decode()
-        starts = [
-            i
-            for i in range(len(text) - len(ref) + 1)
-            if near_bp <= abs(i - far_bp) and not set(text[i : i + len(ref)]) - _LETTERS
-        ]
-        alike = [i for i in starts if text[i : i + len(ref)] == ref]
-        chosen = alike if len(ref) == 1 and len(alike) >= n_each else starts
-        for i in rng.permutation(len(chosen))[:n_each].tolist():
-            there = text[chosen[i] : chosen[i] + len(ref)]
-            changed = _like(there, ref, alt, rng)
-            rows.append(
-                (row.chrom, first + chosen[i], there, changed, row.kind, row.variant, row.line)
-            )
-    table = pd.DataFrame(
-        rows, columns=["chrom", "start_bp", "ref", "alt", "kind", "control_of", "line"]
-    )
-    table["start_bp"] = table["start_bp"].astype(np.int64)
-    table["end_bp"] = table["start_bp"] + table["ref"].str.len().astype(np.int64)
-    table["variant"] = _keys(table["chrom"], table["start_bp"] + 1, table["ref"], table["alt"])
-    return table.assign(name="", given="", is_swapped=False)
-
-
-def _like(there: str, ref: str, alt: str, rng: np.random.Generator) -> str:
-    """A change of `there` like that of ref to alt."""
-    if len(ref) == len(alt):
-        if there == ref:
-            return alt
-        return "".join(
-            a if a != t else rng.choice(sorted(_LETTERS - {t}))
-            for t, a in zip(there, alt, strict=True)
-        )
-    if len(alt) < len(ref):
-        return there[: len(alt)]
-    return there + "".join(rng.permutation(list(alt[len(ref) :])))
-
-
-def _keys(chrom: pd.Series, pos: pd.Series, ref: pd.Series, alt: pd.Series) -> pd.Series:
+def keys_of(chrom: pd.Series, pos: pd.Series, ref: pd.Series, alt: pd.Series) -> pd.Series:
+    """Keys of variants, `chrom:pos:ref:alt`; pos counts from 1."""
     return chrom.astype(str) + ":" + pos.astype(str) + ":" + ref.astype(str) + ":" + alt.astype(str)
 
 
@@ -285,11 +178,12 @@ def _skip_unfit_alleles(rows: pd.DataFrame, max_allele_bp: int) -> None:
             ~allele.str.fullmatch("[ACGT]+"),
             f"its {name} allele has other letters than A, C, G, T",
         )
-        for i in rows.index[(allele.str.len() > max_allele_bp) & (rows["reason"] == "")]:
-            rows.loc[i, "reason"] = (
-                f"its {name} allele has {len(allele[i]):,} bp, more than the {max_allele_bp:,} "
-                "of max_allele_bp"
-            )
+        too_long = (allele.str.len() > max_allele_bp) & (rows["reason"] == "")
+        rows.loc[too_long, "reason"] = [
+            f"its {name} allele has {len(text):,} bp, more than the {max_allele_bp:,} of "
+            "max_allele_bp"
+            for text in allele[too_long]
+        ]
     _skip(rows, ref == alt, "both alleles are the same")
 
 
@@ -376,18 +270,35 @@ def _normalize(used: pd.DataFrame, genome: Genome) -> None:
     """Adds `kind`, `end_bp` and `variant`; alleles become left-aligned and as short as can be."""
     single = (used["ref"].str.len() == 1) & (used["alt"].str.len() == 1)
     used["kind"] = np.where(single, "SNP", "")
-    for i in used.index[~single]:
-        chrom, start = used.at[i, "chrom"], int(used.at[i, "start_bp"])
-
-        def before(at: int, chrom: str = chrom) -> str:
-            return genome.fetch([chrom], [at], [at + 1])[0]
-
-        used.loc[i, ["start_bp", "ref", "alt", "kind"]] = normalized(
-            start, used.at[i, "ref"], used.at[i, "alt"], before
-        )
+    longer = used.loc[~single, ["chrom", "start_bp", "ref", "alt"]]
+    before: dict[tuple[str, int], str] = {}
+    forms = [
+        normalized(int(start), ref, alt, _LettersBefore(genome, chrom, before))
+        for chrom, start, ref, alt in longer.itertuples(index=False)
+    ]
+    for name, values in zip(
+        ("start_bp", "ref", "alt", "kind"), zip(*forms, strict=True), strict=False
+    ):
+        used.loc[~single, name] = list(values)
     used["start_bp"] = used["start_bp"].astype(np.int64)
     used["end_bp"] = used["start_bp"] + used["ref"].str.len().astype(np.int64)
-    used["variant"] = _keys(used["chrom"], used["start_bp"] + 1, used["ref"], used["alt"])
+    used["variant"] = keys_of(used["chrom"], used["start_bp"] + 1, used["ref"], used["alt"])
+
+
+class _LettersBefore:
+    """Single letters of a chromosome, each block of it read once."""
+
+    def __init__(self, genome: Genome, chrom: str, blocks: dict[tuple[str, int], str]) -> None:
+        self._genome, self._chrom, self._blocks = genome, chrom, blocks
+
+    def __call__(self, at_bp: int) -> str:
+        block, offset = divmod(at_bp, _BLOCK_BP)
+        key = (self._chrom, block)
+        if key not in self._blocks:
+            first = np.array([block * _BLOCK_BP])
+            letters = self._genome.padded([self._chrom], first, _BLOCK_BP)[0]
+            self._blocks[key] = letters.tobytes().decode()
+        return self._blocks[key][offset]
 
 
 def normalized(
