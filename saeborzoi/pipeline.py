@@ -20,9 +20,11 @@ Group = Literal[
     "normalization",
     "activations",
     "windows",
+    "held_out",
     "validation",
     "checkpoint",
     "genome",
+    "model",
     "annotation",
     "motif_database",
 ]
@@ -93,6 +95,14 @@ class Artifact(NamedTuple):
     group: str = "default"
     kinds: tuple[str, ...] = ("python", "parquet")
 
+
+_MODEL_SETTINGS = {
+    "model": "model",
+    "module": "layer.module",
+    "pad_bp": "layer.pad_bp",
+    "window_bp": "layer.held_out_window_bp",
+}
+"""Settings that predictions depend on."""
 
 ARTIFACTS = (
     Artifact(
@@ -216,6 +226,39 @@ ARTIFACTS = (
         group="comparison",
     ),
     Artifact(
+        "fidelity",
+        code_version="1",
+        grain="sae",
+        step="effects",
+        needs=("model",),
+        inputs=("trained_sae",),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        settings={
+            "n_sequences": "effects.n_sequences",
+            "tracks": "effects.tracks",
+            **_MODEL_SETTINGS,
+        },
+        tables=("fidelity", "fidelity_track"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
+        "node_effects",
+        code_version="1",
+        grain="sae",
+        step="effects",
+        needs=("model",),
+        # which nodes were selected stands beside the seqlets
+        inputs=("trained_sae", "seqlets"),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        settings={"effects": "effects", **_MODEL_SETTINGS},
+        tables=("node_effect", "node_effect_summary"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "feature_browser",
         code_version="3",
         grain="sae",
@@ -230,6 +273,8 @@ ARTIFACTS = (
             "umap_embedding",
             "annotation_overlaps",
             "jaccard_matrix",
+            "fidelity",
+            "node_effects",
         ),
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
@@ -241,7 +286,14 @@ ARTIFACTS = (
         code_version="1",
         grain="project",
         step="comparison",
-        inputs=("trained_sae", "top_activations", "seqlets", "meme_motifs", "tomtom_matches"),
+        inputs=(
+            "trained_sae",
+            "top_activations",
+            "seqlets",
+            "meme_motifs",
+            "tomtom_matches",
+            "fidelity",
+        ),
         settings={"comparison": "comparison"},
         tables=("sae_comparison", "sae_stability", "node_recurrence"),
         group="comparison",

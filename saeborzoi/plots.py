@@ -64,6 +64,59 @@ def activation_frequency(node: pd.DataFrame) -> Plot:
     return finished(figure)
 
 
+def recovered_by_track(fidelity_track: pd.DataFrame, n: int = 24) -> Plot:
+    """r on the log scale and loss recovered of the tracks that the SAE keeps worst.
+
+    Parameters
+    ----------
+    fidelity_track
+        Table `fidelity_track`.
+    """
+    rows = fidelity_track[fidelity_track["splice"] == "sae"]
+    rows = rows.sort_values("recovered_mean", na_position="last").head(n)[::-1]
+    figure, axes = new_figure(7.2, 1.0 + 0.22 * max(len(rows), 1), columns=2)
+    place = np.arange(len(rows))
+    for axis, column, title, colour in (
+        (axes[0], "recovered_mean", "loss recovered against mean ablation", PALETTE[0]),
+        (axes[1], "r_log", "r, log scale", PALETTE[2]),
+    ):
+        axis.barh(place, rows[column], color=colour, height=0.7)
+        axis.set(title=title)
+        axis.set_yticks(place, rows["track"] if axis is axes[0] else [""] * len(rows))
+        axis.tick_params(axis="y", labelsize=6)
+    return finished(figure)
+
+
+def effects_on_tracks(node_effect: pd.DataFrame, n: int = 24) -> Plot:
+    """Of each track the node whose ablation moves it most, and what the controls there do.
+
+    Parameters
+    ----------
+    node_effect
+        Table `node_effect`; the tracks of the largest effects are shown.
+    """
+    rows = node_effect[(node_effect["loci"] == "activation") & (node_effect["node_rank"] == 1)]
+    rows = rows.reindex(rows["ablated"].abs().sort_values(ascending=False).index).head(n)[::-1]
+    figure, (axis,) = new_figure(6.2, 1.0 + 0.22 * max(len(rows), 1))
+    place = np.arange(len(rows))
+    beyond = rows["is_significant"].astype(bool).to_numpy()
+    axis.barh(
+        place, rows["ablated"], height=0.7,
+        color=[PALETTE[0] if significant else GREY for significant in beyond],
+    )  # fmt: skip
+    axis.errorbar(
+        rows["control"], place, xerr=rows["control_std"].fillna(0), fmt="o", color=INK, ms=3, lw=1,
+        label="other nodes there, standard deviation",
+    )  # fmt: skip
+    axis.set_yticks(
+        place, [f"{t}, node {m}" for t, m in zip(rows["track"], rows["node"], strict=True)]
+    )
+    axis.tick_params(axis="y", labelsize=6)
+    axis.set(title="change with the node ablated, log scale; grey: within controls")
+    axis.legend(frameon=False, fontsize=6)
+    return finished(figure)
+
+
 def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> Plot:
     """UMAP of the nodes, coloured by the family of their best significant match.
 

@@ -39,7 +39,9 @@ class _Here:
         return figures
 
 
-class _PlatformHere(Platform):
+class PlatformHere(Platform):
+    """A platform whose stages run in this process."""
+
     @cached_property
     def compute(self) -> Any:
         return _Here()
@@ -50,7 +52,7 @@ def make(folder: Path) -> Path:
     settings_file = make_small_project(folder)
     text = settings_file.read_text()
     settings_file.write_text(text.replace("topk = 0.25\n", "topk = 0.25\nseed = [0, 1]\n"))
-    here = _PlatformHere(settings_file=str(settings_file))
+    here = PlatformHere(settings_file=str(settings_file))
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(settings_file, instance)
         project.definitions = build_definitions(settings_file, {"platform": here})

@@ -20,7 +20,8 @@ from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.model import SequenceModel, same_weights
 from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Layer, Model
+from saeborzoi.settings.model_sections import Model
+from saeborzoi.settings.sections import Layer
 
 
 def layer_region(

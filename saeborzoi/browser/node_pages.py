@@ -21,6 +21,8 @@ NODES_PER_SHARD = 100
 SEQLETS_PER_BAND = 50
 """Seqlets of each band of activation that a site carries: the strongest."""
 MATCHES_PER_MOTIF = 8
+EFFECTS_PER_NODE = 8
+"""Tracks of a node, for each way of choosing loci."""
 BANDS = (0.75, 0.5, 0.25, 0.0)
 """Lower ends of the bands of activation, as fractions of the node's maximum."""
 
@@ -45,6 +47,7 @@ def shards(
     motifs = _grouped(tables["motif"].sort_values(["node", "motif"]))
     matches = _grouped(_strongest_matches(tables["motif_match"]))
     overlaps = _grouped(tables["annotation_overlap"].sort_values(["node", "z_shuffled"]))
+    effects = _grouped(_strongest_effects(tables["node_effect"]))
     seqlets = _Seqlets(tables)
     done = {name: tables.computed_nodes(name) for name in ("motif", "seqlet")}
     done["motif_match"] = tables.computed_nodes("motif_match")
@@ -62,6 +65,7 @@ def shards(
                 if node in done["motif_match"]
                 else None,
                 "overlaps": _overlaps(overlaps[node], names) if node in overlaps else None,
+                "effects": _effects(effects[node]) if node in effects else None,
                 "near": {
                     kind: [found.node[node], numbers(found.similarity[node], 3)]
                     for kind, found in nearest.items()
@@ -177,6 +181,30 @@ def _overlaps(rows: list[dict[str, Any]], names: Dictionaries) -> list[list[Any]
         ]
         for row in reversed(rows)
     ]  # fmt: skip
+
+
+def _strongest_effects(frame: pd.DataFrame) -> pd.DataFrame:
+    """The tracks that each node moves most, for each way of choosing loci."""
+    ordered = frame.sort_values(["node", "loci", "track_rank"])
+    return ordered.groupby(["node", "loci"], sort=False).head(EFFECTS_PER_NODE)
+
+
+def _effects(rows: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
+    """Of each way of choosing loci: track, loci, level, ablated and its spread, doubled and its
+    spread, controls and their spread, shuffled, z, q, significant."""
+    found: dict[str, list[list[Any]]] = {}
+    for row in rows:
+        figures = numbers(
+            row[name]
+            for name in (
+                "level", "ablated", "ablated_std", "doubled", "doubled_std", "control",
+                "control_std", "shuffled", "z", "q_value",
+            )
+        )  # fmt: skip
+        found.setdefault(str(row["loci"]), []).append(
+            [text(row["track"]), integer(row["n_loci"]), *figures, int(bool(row["is_significant"]))]
+        )
+    return found
 
 
 class _Seqlets:

@@ -56,6 +56,11 @@ REQUIRED = {
         "node", "annotation", "annotation_class", "n_seqlets", "n_overlapping", "n_expected",
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
     ),
+    "node_effect": (
+        "node", "loci", "track", "n_loci", "level", "ablated", "ablated_std", "doubled",
+        "doubled_std", "control", "control_std", "shuffled", "z", "q_value", "is_significant",
+        "track_rank",
+    ),
     "node_jaccard": ("node_a", "node_b", "n_overlapping", "jaccard"),
     "materialization": ("asset", "node"),
 }  # fmt: skip

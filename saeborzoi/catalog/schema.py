@@ -7,39 +7,21 @@ writes rows is in `catalog.py`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from saeborzoi.catalog.columns import HYPERPARAMETERS as _HYPERPARAMETERS
+from saeborzoi.catalog.columns import NODE as _NODE
+from saeborzoi.catalog.columns import Column, Table
+from saeborzoi.catalog.columns import table as _table
+from saeborzoi.catalog.effect_tables import EFFECT_TABLES
 from saeborzoi.settings.hyperparameters import Hyperparameters
+
+__all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
 
 SCHEMA_VERSION = 4
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
 
-class Column(NamedTuple):
-    """One column: SQL type and what it means, with its unit."""
-
-    name: str
-    type: str
-    comment: str
-
-
-class Table(NamedTuple):
-    """One table: its grain, in words, and its columns; `key` is unique."""
-
-    name: str
-    grain: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
-
-
-_HYPERPARAMETERS = Column("hyperparameters", "VARCHAR", "partition key of the SAE")
-_NODE = Column("node", "INTEGER", "node of the SAE, 0 ... n_nodes-1")
 _MOTIF = Column("motif", "INTEGER", "motif of the node, 1 is the first that was found")
-
-
-def _table(name: str, grain: str, key: str, *columns: Column | tuple[str, str, str]) -> Table:
-    return Table(name, grain, tuple(key.split()), tuple(Column(*column) for column in columns))
 
 
 _SQL_TYPE: dict[object, str] = {int: "INTEGER", float: "DOUBLE"}
@@ -64,6 +46,9 @@ _SUMMARY = (
     ("n_factors", "BIGINT", "distinct names among the significant matches"),
     ("n_best_factors", "BIGINT", "distinct names among the nodes' best matches"),
     ("mean_log10_q", "DOUBLE", "mean over nodes with a match of -log10 q of the best, at most 300"),
+    ("fidelity_r_log", "DOUBLE", "r of the model's outputs with the SAE in it, log scale"),
+    ("recovered_mean", "DOUBLE", "loss recovered with the SAE in the model, against mean ablation"),
+    ("recovered_zero", "DOUBLE", "the same against zero ablation"),
 )
 
 TABLES = (
@@ -275,6 +260,7 @@ TABLES = (
         ("jaccard", "DOUBLE", "overlapping base pairs / base pairs covered by either"),
         ("same_family", "BOOLEAN", "whether their first supported motifs are of one family"),
     ),
+    *EFFECT_TABLES,
     _table(
         "sae_comparison",
         "one row a trained SAE, among the others of its layer when last compared",

@@ -80,6 +80,12 @@ VIEWS = {
         )
         GROUP BY hyperparameters, database, target_name
     """,
+    "track_driver": """
+        SELECT e.hyperparameters, e.track, e.loci, e.node_rank, e.node, t.target_name,
+               e.ablated, e.ablated_std, e.doubled, e.level, e.control, e.control_std, e.z,
+               e.q_value, e.is_significant, e.n_loci
+        FROM node_effect e LEFT JOIN best_match t USING (hyperparameters, node)
+    """,
     "sae_summary": f"""
         SELECT s.hyperparameters, {_SETTINGS}, s.fvu, s.validation_fvu, s.l0,
                s.dead_fraction, s.training_s,
@@ -88,7 +94,8 @@ VIEWS = {
                coalesce(m.n_nodes_with_motif, 0) AS n_nodes_with_motif,
                coalesce(b.n_nodes_with_match, 0) AS n_nodes_with_match,
                coalesce(f.n_factors, 0) AS n_factors,
-               coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q
+               coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q,
+               l.r_log AS fidelity_r_log, l.recovered_mean, l.recovered_zero
         FROM sae s
         LEFT JOIN (
             SELECT owner AS hyperparameters, count(*) AS n_nodes_done
@@ -112,6 +119,10 @@ VIEWS = {
                    avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
             FROM best_match GROUP BY ALL
         ) b USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters, r_log, recovered_mean, recovered_zero
+            FROM fidelity WHERE splice = 'sae'
+        ) l USING (hyperparameters)
     """,
     "factor_by_sae": f"""
         WITH found AS (
@@ -144,6 +155,8 @@ VIEW_COMMENTS = {
     "significant match), and the settings that all of them share though the layer has others",
     "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
     "best match, place in the embedding, annotation most enriched",
+    "track_driver": "which nodes drive a track: one row a node kept of it, node_rank 1 moves it "
+    "most when ablated, with the factor that names the node",
     "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
     "those of which it is the best match",
 }

@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from saeborzoi.comparison.table import SHOWN
+from saeborzoi.comparison.table import shown
 from saeborzoi.figures import png_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MAX_FACTORS = 200
 _HEADINGS = {
     "reconstruction": "Reconstruction against sparsity",
+    "fidelity": "What the model keeps",
     "findings": "What the nodes found",
     "stability": "Nodes that recur",
 }
@@ -71,7 +72,7 @@ def comparison_page(
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(project)}: {len(comparison)} SAEs compared</h1>",
         f"<p>{_EXPLANATION}</p>",
-        _table(comparison[SHOWN]),
+        _table(shown(comparison)),
     ]
     for name, figure in plots.items():
         heading = _HEADINGS[name]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saeborzoi.comparison.table import fvu_column
+from saeborzoi.comparison.table import fvu_column, pareto_front
 from saeborzoi.figures import Plot, finished, new_figure
 from saeborzoi.plots import PALETTE
 
@@ -67,6 +67,37 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
         axis.margins(0.25, 0.15)
     if points is not None:
         figure.colorbar(points, ax=axes, label="share of dead nodes", shrink=0.9)
+    return finished(figure)
+
+
+def fidelity(comparison: pd.DataFrame) -> Plot:
+    """Loss recovered against L0 of each layer's SAEs in their model, the Pareto front as a line.
+
+    Parameters
+    ----------
+    comparison
+        Table `sae_comparison`; SAEs without a fidelity are left out.
+    """
+    measured = comparison[comparison["recovered_mean"].notna()]
+    figure, (axis,) = new_figure(5.2, 2.9)
+    for (layer, rows), colour in zip(measured.groupby("layer"), PALETTE, strict=False):
+        best = rows[pareto_front(rows[["l0"]].assign(lost=-rows["recovered_mean"]))]
+        best = best.sort_values("l0")
+        axis.plot(best["l0"], best["recovered_mean"], color=colour, lw=1)
+        axis.scatter(rows["l0"], rows["recovered_mean"], s=24, color=colour, label=layer)
+        for row in best.head(_MAX_LABELS).to_dict("records"):
+            axis.annotate(
+                short_label(row["hyperparameters"], layer), (row["l0"], row["recovered_mean"]),
+                xytext=(0, -9), textcoords="offset points", fontsize=6.5, ha="center",
+            )  # fmt: skip
+    axis.set(
+        xlabel="L0 (nodes a position)",
+        ylabel="loss recovered against mean ablation",
+        title=f"{len(measured)} SAEs in their model",
+    )
+    axis.margins(0.25, 0.15)
+    if len(measured):
+        axis.legend(frameon=False)
     return finished(figure)
 
 

@@ -16,6 +16,14 @@ SHOWN = [
     "recurrence_seeds", "recurrence_settings", "n_factors_only_here", "training_s",
 ]  # fmt: skip
 """Columns of `sae_comparison` that people read first; the key holds the hyperparameters."""
+OF_MODEL = ["recovered_mean", "fidelity_r_log"]
+"""Those that only SAEs have that were tried in their model."""
+
+
+def shown(comparison: pd.DataFrame) -> pd.DataFrame:
+    """What people read first of table `sae_comparison`."""
+    of_model = OF_MODEL if comparison[OF_MODEL].notna().any(axis=None) else []
+    return comparison[[*SHOWN, *of_model]]
 
 
 def pareto_front(costs: ArrayLike) -> NDArray[np.bool_]:

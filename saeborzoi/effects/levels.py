@@ -79,9 +79,10 @@ def level(y: Tensor, loss: Loss) -> Tensor:
     """
     found = loss.log(y.double().mean(2, keepdim=True)).double()[:, :, 0]
     if not torch.isfinite(found).all():
+        lowest = float(y.detach().double().mean(2).min())
         raise InputError(
             f"an output has no level on the scale {loss.log_scale!r}: its mean over bins is "
-            f"{float(y.detach().double().mean(2).min()):.3g} at the lowest; name the outputs' true `scale` "
+            f"{lowest:.3g} at the lowest; name the outputs' true `scale` "
             'in the loader, as "log" where they may be negative'
         )
     return found

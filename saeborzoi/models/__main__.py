@@ -16,7 +16,8 @@ from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.models.measure import describe_modules, table
 from saeborzoi.models.model import SequenceModel
 from saeborzoi.models.of_settings import load_settings_model, settings_geometry
-from saeborzoi.settings.sections import Layer, Model
+from saeborzoi.settings.model_sections import Model
+from saeborzoi.settings.sections import Layer
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from saeborzoi import errors
-from saeborzoi.settings.sections import Layer, Model
+from saeborzoi.settings.model_sections import Model
+from saeborzoi.settings.sections import Layer
 
 
 def ask_model(model: Model, layers: Sequence[Layer] = (), modules: bool = False) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import nn
 
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.models.model import Dtype, LoadedModel, SequenceModel, fingerprint_of_tensors
-from saeborzoi.settings.sections import PATH_LOADERS
+from saeborzoi.settings.model_sections import PATH_LOADERS
 
 
 def load_model(

@@ -7,7 +7,8 @@ from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.loaders import load_model
 from saeborzoi.models.measure import layer_geometry
 from saeborzoi.models.model import SequenceModel
-from saeborzoi.settings.sections import Layer, Model
+from saeborzoi.settings.model_sections import Model
+from saeborzoi.settings.sections import Layer
 
 
 def load_settings_model(settings: Model) -> SequenceModel:

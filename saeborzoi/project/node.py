@@ -144,6 +144,14 @@ class Node:
         rows = self._rows("annotation_overlap", "annotation_overlaps", by_node=False)
         return rows.sort_values("z_shuffled", ascending=False, ignore_index=True)
 
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """What the model's outputs do when the node is ablated or doubled, the tracks that it moves
+        most first: table `node_effect`. Where `is_significant` is false, other nodes at the same
+        positions do as much."""
+        rows = self._rows("node_effect", "node_effects", by_node=False)
+        return rows.sort_values(["loci", "track_rank"], ignore_index=True)
+
     def logo(self) -> Plot:
         """Logo of the motif that names it: the first that has a match, else the first significant.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import operator
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS, Store
-from saeborzoi.errors import PartitionKeyError
+from saeborzoi.errors import InputError, PartitionKeyError
 from saeborzoi.project.node import Node
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
@@ -71,6 +72,34 @@ class Sae:
         """What each node is called: see `Node.name`; the index is the node."""
         rows = self.table("node_summary").set_index("node")
         return rows["target_name"].fillna(rows["consensus"]).rename("name")
+
+    @property
+    def fidelity(self) -> pd.DataFrame:
+        """How far the model's outputs stay as they are with the SAE in it: table `fidelity`, the
+        index is what was spliced in (`sae`, `zero`, ...); each track is in `fidelity_track`."""
+        self.catalog.require_made("fidelity", self.key)
+        return self.table("fidelity").drop(columns="hyperparameters").set_index("splice")
+
+    def drivers(self, track: str) -> pd.DataFrame:
+        """Which nodes drive a track of the model, the one that moves it most first: view
+        `track_driver`.
+
+        Raises
+        ------
+        InputError
+            Where there is no such track; names the nearest.
+        """
+        self.catalog.require_made("node_effects", self.key)
+        rows = self.table("track_driver")
+        if track not in set(rows["track"]):
+            known = sorted(set(rows["track"]))
+            near = difflib.get_close_matches(track, known, 5, cutoff=0)
+            raise InputError(
+                f"no node's effect on track {track!r} is known; of {len(known):,} tracks the "
+                f"nearest are {', '.join(near) or 'none'}"
+            )
+        rows = rows[rows["track"] == track].drop(columns=["hyperparameters", "track"])
+        return rows.sort_values(["loci", "node_rank"], ignore_index=True)
 
     def table(self, name: str) -> pd.DataFrame:
         """This SAE's rows of a table or view of the catalogue."""

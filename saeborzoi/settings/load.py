@@ -20,6 +20,7 @@ from saeborzoi.errors import InputError, PartitionKeyError, SettingsError
 from saeborzoi.reading import read_text, shown
 from saeborzoi.settings.compute_sections import Automation, Compute, Profile
 from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.model_sections import Effects, Model
 from saeborzoi.settings.sae_sections import SaeGrid, Training
 from saeborzoi.settings.section import MAX_NODES, Section, expanded
 from saeborzoi.settings.sections import (
@@ -32,7 +33,6 @@ from saeborzoi.settings.sections import (
     Embedding,
     Layer,
     Matching,
-    Model,
     MotifDatabase,
     Motifs,
     Overlaps,
@@ -53,6 +53,7 @@ __all__ = [
     "Comparison",
     "Compute",
     "Data",
+    "Effects",
     "Embedding",
     "Layer",
     "Matching",
@@ -94,6 +95,7 @@ class Settings(Section):
     matching: Matching = Matching()
     embedding: Embedding = Embedding()
     overlaps: Overlaps = Overlaps()
+    effects: Effects = Effects()
     comparison: Comparison = Comparison()
     checks: Checks = Checks()
     compute: Compute = Compute()

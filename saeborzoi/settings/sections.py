@@ -1,14 +1,14 @@
 """The sections of `dagster_project.toml` as small typed models: data, layers and their analysis.
 
-Only what a user may set belongs here; defaults are the published ones of sae-borzoi. SAEs and
-their training are in `sae_sections.py`, where stages run is in `compute_sections.py`; how the file
-is found, read and made into one `Settings` is in `load.py`.
+Only what a user may set belongs here; defaults are the published ones of sae-borzoi. The model is
+in `model_sections.py`, SAEs and their training are in `sae_sections.py`, where stages run is in
+`compute_sections.py`; how the file is found, read and made into one `Settings` is in `load.py`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -33,9 +33,6 @@ RECEPTIVE_FIELDS = {"conv1d_1": 24, "conv1d_2": 42, "conv1d_3": 78, "conv1d_4": 
 
 SHAPES = {"conv1d_1": (608, 2), "conv1d_2": (736, 4), "conv1d_3": (896, 8), "conv1d_4": (1056, 16)}
 """Channels, and bp of a position, of each Borzoi layer."""
-
-PATH_LOADERS = ("borzoi-pytorch", "keras-h5")
-"""Loaders that are given a path: `"<loader>:<path>"`."""
 
 
 class Project(Section):
@@ -145,57 +142,6 @@ class ShardSet(Section):
         return [windows] if windows else []
 
 
-class Model(Section):
-    """`[model]`: the sequence model, for layers without shards."""
-
-    without_effect: ClassVar[frozenset[str]] = frozenset({"device", "tile_positions", "predicts"})
-
-    loader: str
-    """"borzoi-pytorch:<folder>", "keras-h5:<file>", "package.module:function" or
-    "file.py:function"."""
-    weights: UserPath | None = None
-    """File or folder that the function gets as `weights`."""
-    arguments: dict[str, Any] = {}
-    """Further arguments of the loader, by name."""
-    input_bp: PositiveInt | None = None
-    """Base pairs that the model takes at once, where its loader does not say."""
-    dtype: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
-    device: str = "auto"
-    """"auto": a GPU where the stage's job has one; "cpu", "cuda" or "cuda:1"."""
-    tile_positions: PositiveInt = 2048
-    """Positions that are computed at once: bounds the memory."""
-    stored_as: Literal["float16", "float32"] = "float16"
-    """How activations are kept in memory and in a cache; shards usually are float16."""
-    predicts: bool = True
-    """false: activations alone are wanted of it, and nothing is made of its predictions."""
-
-    @field_validator("loader")
-    @classmethod
-    def _from_folder(cls, loader: str, info: ValidationInfo) -> str:
-        kind, _, path = loader.partition(":")
-        if kind in PATH_LOADERS and path:
-            return f"{kind}:{from_folder(Path(path), info)}"
-        code, _, function = loader.rpartition(":")
-        is_file = code.endswith(".py")
-        return f"{from_folder(Path(code), info)}:{function}" if is_file else loader
-
-    @property
-    def has_outputs(self) -> bool:
-        """Whether its predictions can be asked for; Keras files hold the first layers alone."""
-        return self.predicts and not self.loader.startswith("keras-h5:")
-
-    @property
-    def files(self) -> list[Path]:
-        """Files that the loader reads, as far as the settings say."""
-        place = self.loader.partition(":")[2]
-        kind = self.loader.partition(":")[0]
-        if kind in PATH_LOADERS:
-            return [Path(place)]
-        code = self.loader.rpartition(":")[0]
-        found = [Path(code)] if code.endswith(".py") else []
-        return [*found, *([self.weights] if self.weights else [])]
-
-
 class Layer(Section):
     """`[[layer]]`: one layer of the sequence model and its activations."""
 
@@ -250,6 +196,16 @@ class Layer(Section):
     def sets(self) -> list[ShardSet]:
         """Training data, and validation data where there is some."""
         return [self.train, *([self.validation] if self.validation else [])]
+
+    @property
+    def held_out(self) -> ShardSet:
+        """Where the model is asked for predictions: validation data, else that of training."""
+        return self.sets[-1]
+
+    @property
+    def held_out_window_bp(self) -> int | None:
+        """Of those windows where they are cut from the genome, else None."""
+        return self.held_out.window_bp if self.held_out.windows == "genome" else None
 
     @property
     def is_live(self) -> bool:
@@ -385,3 +341,5 @@ class Checks(Section):
 
     max_fvu: Annotated[float, Field(gt=0)] = 0.5
     max_dead_fraction: Fraction = 0.2
+    min_recovered: Annotated[float, Field(le=1)] = 0.8
+    """Loss recovered against mean ablation, with the SAE in the model."""

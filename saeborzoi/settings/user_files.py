@@ -91,6 +91,7 @@ def _plain(value: Any) -> Any:
 
 
 _OF_PROJECT: dict[Group, Callable[[Settings], list[Path]]] = {
+    "model": lambda settings: settings.model.files if settings.model else [],
     "genome": lambda settings: [settings.data.genome],
     "annotation": lambda settings: [annotation.path for annotation in settings.data.annotation],
     "motif_database": lambda settings: [
@@ -112,6 +113,7 @@ def _of_layer(
         "activations": settings.activation_files([layer.train]),
         "windows": layer.train.window_files,
         "validation": settings.activation_files(layer.sets[1:]),
+        "held_out": layer.held_out.window_files,
     }[group]
 
 
@@ -139,7 +141,11 @@ def observed_groups(settings: Settings) -> dict[str, list[Path]]:
     """
     checkpoints = [grid.checkpoint for grid in settings.sae if grid.checkpoint is not None]
     return {
-        **{group: files(settings) for group, files in _OF_PROJECT.items()},
+        **{
+            group: files(settings)
+            for group, files in _OF_PROJECT.items()
+            if group != "model" or settings.model is not None
+        },
         **{
             activations(layer.name): [
                 *settings.activation_files(layer.sets),

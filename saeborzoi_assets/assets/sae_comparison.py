@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
+import pandas as pd
 
 from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS
@@ -19,6 +21,9 @@ from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, say, table
 from saeborzoi_resources.platform import Platform, Version, write_tables
+
+if TYPE_CHECKING:  # imports Matplotlib
+    from saeborzoi.figures import Plot
 
 PAGE = "comparison.html"
 
@@ -60,6 +65,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             }
             plots = {
                 "reconstruction": comparison_plots.reconstruction(compared),
+                **_of_fidelity(compared),
                 "findings": comparison_plots.findings(compared),
                 "stability": comparison_plots.stability(compared, pairs),
             }
@@ -75,7 +81,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_saes": len(compared),
                 "n_pairs": len(pairs),
                 "n_pareto": int(compared["is_pareto"].sum()),
-                "saes": table(compared[comparison.SHOWN], 100),
+                "saes": table(comparison.shown(compared), 100),
                 **{name: image(figure) for name, figure in plots.items()},
                 "factors_of_settings": table(only, 40),
                 "page": path(output / PAGE),
@@ -94,6 +100,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         )
 
     return sae_comparison
+
+
+def _of_fidelity(compared: pd.DataFrame) -> "dict[str, Plot]":
+    """The plot, where an SAE was tried in its model."""
+    from saeborzoi.comparison import plots
+
+    return (
+        {"fidelity": plots.fidelity(compared)} if compared["recovered_mean"].notna().any() else {}
+    )
 
 
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:

@@ -26,13 +26,20 @@ from saeborzoi_resources.platform import Platform
 
 FIXED_S = {
     "normalization": 3.5, "training": 4.0, "inference": 4.0, "nodes": 10.0, "fan-in": 12.0,
-    "pages": 1.5, "comparison": 2.0,
+    "effects": 8.0, "pages": 1.5, "comparison": 2.0,
 }  # fmt: skip
 """Seconds of a step however small it is: interpreters, libraries, the catalogue. Two cores of a
 current server processor."""
 
 _NODE_S = {"nodes": 0.12, "fan-in": 0.04, "pages": 0.01}
 """Seconds for each node, on the same machine."""
+_BP_S, _BORZOI_BP_S = 4e-6, 1.1e-4
+"""Seconds of a prediction for each base pair of its input: of a small model, and of Borzoi."""
+_SMALL_BP, _BORZOI_BP = 10_000, 524_288
+"""Base pairs that a model takes, where the settings do not say."""
+_OF_FIDELITY, _OF_LOCI, _OF_NODE = 7, 9, 5
+"""Predictions of a sequence with each splice, and for its gradients (each as much as two); and of
+a node at a locus, beside the controls."""
 _NODE_BYTES = 90_000
 """Top positions, seqlets, motifs, rows and page of a node that has all of them."""
 _BASE_BYTES = 6e8
@@ -101,7 +108,7 @@ class Costs:
         if name == "normalization":
             layer = self.platform.settings.layer_named(work.step.first.owner)
             return 2e-9 * n_positions(layer) * layer.n_channels
-        if name not in ("training", "inference", *_NODE_S):
+        if name not in ("training", "inference", "effects", *_NODE_S):
             return 0.0
         h = self.platform.settings.parse_key(work.owner)
         layer = self.platform.settings.layer_named(h.layer)
@@ -112,10 +119,25 @@ class Costs:
             return total * (3e-6 + 1.3e-11 * weights)
         if name == "inference":
             return n_positions(layer) * (2e-6 + 1.1e-11 * weights)
+        if name == "effects":
+            return self._effects_s(work, h.n_nodes(layer.n_channels))
         n_nodes = (
             work.n_lacking if work.step.first.node is not None else h.n_nodes(layer.n_channels)
         )
         return _NODE_S[name] * n_nodes
+
+    def _effects_s(self, work: Work, n_nodes: int) -> float:
+        """Of predictions, with every node at as many loci as the settings want."""
+        model, effects = self.platform.settings.model, self.platform.settings.effects
+        assert model is not None, "a step that needs a model"
+        is_borzoi = model.loader.startswith("borzoi-pytorch:")
+        input_bp = model.input_bp or (_BORZOI_BP if is_borzoi else _SMALL_BP)
+        n_sequences = effects.n_sequences_of(input_bp)
+        n = n_sequences * _OF_FIDELITY if "fidelity" in work.step.assets else 0
+        if "node_effects" in work.step.assets:
+            n_loci = min(2 * effects.n_loci, n_sequences)
+            n += n_sequences * _OF_LOCI + n_nodes * n_loci * (_OF_NODE + effects.n_controls)
+        return n * input_bp * (_BORZOI_BP_S if is_borzoi else _BP_S)
 
     def _disk(self, work: Work) -> float:
         if work.step.name == "training":

@@ -11,7 +11,7 @@ import typer
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import SaeBorzoiError, SettingsError
 from saeborzoi.settings.load import load_settings
-from saeborzoi.settings.sections import Model
+from saeborzoi.settings.model_sections import Model
 from saeborzoi_assets.commands.terminal import AsJson, print_json, terminal_of
 
 

@@ -11,7 +11,8 @@ from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
-from saeborzoi.settings.sections import Annotation, Layer, Model, MotifDatabase, ShardSet
+from saeborzoi.settings.model_sections import Model
+from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
 from saeborzoi_resources.finding import Finding
 
 

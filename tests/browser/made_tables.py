@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saeborzoi.browser.tables import REQUIRED
+
 KEY = "conv1d_1_x4_k0.05_lr0.003_s0"
 HOSTILE_CHROM = 'chr1<img src=x onerror="window.hacked=1">'
 HOSTILE_NAME = "</script><script>window.hacked=1</script>"
@@ -55,6 +57,20 @@ class MadeSite(NamedTuple):
     database: dict[tuple[str, str], NDArray[np.float64]]
     planted: dict[int, str]
     """Factor of each node that was given one."""
+
+
+def _effects(nodes: NDArray[np.int64]) -> pd.DataFrame:
+    """Each matched node moves "liver" beyond its controls, and "brain" no more than they do."""
+    rows = [
+        (node, loci, track, 12, 1.5, size, 0.1, -size, 0.2, -0.05, 0.02, 0.3, z,
+         q if loci == "activation" else None, significant and loci == "activation", rank)
+        for node in nodes
+        for loci in ("activation", "gradient")
+        for track, size, z, q, significant, rank in (
+            ("liver", -0.75, 5.5, 1e-6, True, 1), ("brain", 0.01, 0.2, 0.9, False, 2),
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
 
 
 def motif_matrix(consensus: str, sharpness: float = 0.88) -> NDArray[np.float64]:
@@ -110,6 +126,7 @@ def make(
         "node_embedding": _embedding(rng, with_seqlets, factor),
         "annotation_overlap": _overlaps(rng, with_seqlets, n_seqlets),
         "node_jaccard": _jaccard(rng, with_seqlets, factor),
+        "node_effect": _effects(matched),
     }
     clusters = tables["node_embedding"].groupby("cluster").size()
     tables["embedding_cluster"] = pd.DataFrame(

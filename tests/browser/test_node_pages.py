@@ -54,6 +54,20 @@ def test_motif_is_drawn_in_bits_on_both_strands(opened, site):
     assert box == pytest.approx(bits.max() / 2 * 96, abs=1.5)
 
 
+def test_what_the_node_does_to_the_model_stands_beside_what_others_do(opened, site):
+    page = opened(f"node={a_matched_node(site)}")
+    text = panel(page, "effects").inner_text()
+    assert "12 loci where the node is strongest" in text
+    rows = panel(page, "effects").locator("tbody tr")
+    liver, brain = rows.nth(0).inner_text(), rows.nth(1).inner_text()
+    assert "beyond controls" in liver
+    assert "-0.75" in liver.replace("−", "-")
+    assert "within controls" in brain
+    # an unmatched node has none in this catalogue, as a project without a model
+    opened(f"node={BY_STATE['unmatched']}")
+    assert panel(page, "effects").count() == 0
+
+
 def test_known_motif_stands_under_the_query_with_its_numbers(opened, site):
     node = a_matched_node(site, "GATA1")
     page = opened(f"node={node}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,3 +61,36 @@ def random_sequences(n: int, n_bp: int = INPUT_BP, seed: int = 0) -> Tensor:
     letters = torch.tensor(list(b"ACGT"), dtype=torch.uint8)
     codes = torch.randint(4, (n, n_bp), generator=generator)
     return torch.stack([one_hot(row.numpy()) for row in letters[codes]])
+
+
+SMALL_TRACKS = ("first", "second", "both")
+
+
+class Small(nn.Module):
+    """Two channels see a word each and two the composition, four base pairs a position; a track
+    reads each word and one reads both."""
+
+    def __init__(self, words: list[str]) -> None:
+        super().__init__()
+        self.scan = nn.Conv1d(4, 4, len(words[0]), padding="same", bias=False)
+        weight = torch.zeros(4, 4, len(words[0]))
+        for i, word in enumerate(words):
+            weight[i] = one_hot(np.frombuffer(word.encode(), np.uint8))
+        weight[2, 1:3], weight[3, ::3] = 0.2, 0.2
+        self.scan.weight.data = weight
+        self.floor = nn.Parameter(torch.tensor([8.0, 8.0, 0.0, 0.0])[:, None])
+        self.pool = nn.MaxPool1d(4)
+        self.read = nn.Conv1d(4, 3, 1, bias=False)
+        self.read.weight.data = torch.tensor(
+            [[1.0, 0, 0, 0], [0, 1.0, 0, 0], [1.0, 1.0, 0, 0]]
+        )[:, :, None]  # fmt: skip
+        self.bins = nn.AvgPool1d(65)
+
+    def forward(self, x: Tensor) -> Tensor:
+        layer = self.pool(torch.relu(self.scan(x) - self.floor))
+        return self.bins(self.read(layer))
+
+
+def small(words: list[str]) -> LoadedModel:
+    """Of 2,080 bp: 8 bins of 260 bp."""
+    return LoadedModel(Small(words), 2080, Outputs(SMALL_TRACKS, 8, 260, scale="log"))

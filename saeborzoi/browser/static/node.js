@@ -240,7 +240,7 @@ function drawNode(box, node, page, targets) {
   const right = isQuiet ? [] : figures;
   if (isSelected) {
     left.unshift(motifPanel(page), matchPanel(page, targets));
-    right.push(overlapPanel(page));
+    right.push(effectPanel(page), overlapPanel(page));
   }
   right.push(nearPanel(node, page), notePanel(node));
   parts.push(

@@ -1,0 +1,46 @@
+"""Stage `fidelity`: does the model still work with the SAE in the place of its layer?"""
+
+from __future__ import annotations
+
+from saeborzoi.effects.fidelity import fidelity
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
+from saeborzoi.jobs.provenance import provenance, write_artifact
+from saeborzoi.stages.in_model import in_model
+
+FILES = ("fidelity.parquet", "fidelity_track.parquet")
+"""One for each table."""
+
+
+def run(job: Job, progress: Progress = silent) -> Figures:
+    """Measure on the held-out sequences; writes `FILES`.
+
+    Returns
+    -------
+    dict
+        n_sequences, n_tracks, n_left_out (sequences with N), and of the SAE r, r_log, r_published,
+        recovered_mean, recovered_zero.
+    """
+    with in_model(job) as (model, geometry, sae, sequences, _):
+        found = fidelity(model, geometry, sae, sequences, progress=progress)
+        n_left_out = sequences.n_left_out
+    assert model.outputs is not None
+    n_tracks = len(model.outputs.tracks)
+    over_all = found.over_all.assign(
+        n_sequences=found.n_sequences,
+        n_tracks=n_tracks,
+        loss_name=found.loss,
+        log_scale=found.log_scale,
+    )
+    with write_artifact(job.output, job.data_version, provenance(job)) as output:
+        for name, frame in zip(FILES, (over_all, found.per_track), strict=True):
+            frame.to_parquet(output / name, index=False)
+    of_sae = over_all.set_index("splice").loc["sae"]
+    return {
+        "n_sequences": found.n_sequences,
+        "n_tracks": n_tracks,
+        "n_left_out": n_left_out,
+        **{
+            name: float(of_sae[name])
+            for name in ("r", "r_log", "r_published", "recovered_mean", "recovered_zero")
+        },
+    }

@@ -1,0 +1,77 @@
+"""How far the model's outputs stay as they are with the SAE in it."""
+
+from functools import partial
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi.catalog.scope import Scope
+from saeborzoi.jobs.job import Figures
+from saeborzoi.jobs.provenance import require_whole
+from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.shown import check, image, path, say, table
+from saeborzoi_resources.platform import Platform
+
+_SHOWN = ["splice", "r", "r_log", "r_published", "loss", "recovered_mean", "recovered_zero"]
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset, one partition an SAE."""
+
+    @artifact(
+        partitions,
+        recovered="loss recovered against mean ablation is at least [checks] min_recovered",
+        error_completes="with its error added, the SAE is the model but for rounding",
+    )
+    def fidelity(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        """The model's outputs on held-out windows with the SAE spliced in: Pearson r, and loss
+        recovered against zero and mean ablation, for each track and over all."""
+        with explained():
+            sae = platform.sae(context.partition_key)
+            platform.store.require_writable()
+            version = platform.version_of("fidelity", sae.key)
+            output = platform.store.sae_artifact(sae.key, "fidelity")
+            job = platform.job(
+                version,
+                context.run.run_id,
+                output=output,
+                layer=sae.layer,
+                sae=sae,
+                inputs={"trained_sae": platform.artifact("trained_sae", sae.key)},
+            )
+            tables: dict[str, pd.DataFrame] = {}
+
+            def catalogue(_: list[Figures]) -> None:
+                whole = require_whole(output, version.digest)
+                for name in ("fidelity", "fidelity_track"):
+                    tables[name] = pd.read_parquet(whole / f"{name}.parquet")
+                platform.record(
+                    made_by(context, version, output),
+                    Scope(hyperparameters=sae.key),
+                    tables,
+                    partial(say, context),
+                )
+
+            figures = platform.compute.run(context, [job], catalogue)[0]
+        from saeborzoi.plots import recovered_by_track
+
+        recovered = figures["recovered_mean"]
+        complete = tables["fidelity"].set_index("splice").loc["sae_with_error", "r"]
+        least = platform.settings.checks.min_recovered
+        return dg.MaterializeResult(
+            metadata={
+                **{k: v for k, v in figures.items() if v is not None and v == v},
+                "splices": table(tables["fidelity"][_SHOWN]),
+                "tracks": image(recovered_by_track(tables["fidelity_track"])),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version.digest),
+            check_results=[
+                # NaN, where an ablation costs nothing, is no pass: the layer hardly matters
+                check("recovered", recovered >= least, recovered=recovered, min_recovered=least),
+                check("error_completes", complete != complete or complete > 0.999, r=complete),
+            ],
+        )
+
+    return fidelity

@@ -1,0 +1,145 @@
+"""Fidelity and effects of nodes through Dagster, on a small network whose tracks read its words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_assets.definitions import build_definitions
+from saeborzoi_assets.lacking import work_of
+from saeborzoi_assets.plan import steps
+from saeborzoi_resources.upkeep.trace import trace
+from tests.assets.small_project import KEY, MOTIFS, make_small_project
+from tests.assets.test_pipeline import Project, failure_of
+from tests.made_project import PlatformHere
+
+pytestmark = pytest.mark.slow
+
+_MODEL = f"""
+[model]
+loader = "tests.effects.nets:small"
+arguments = {{ words = {list(MOTIFS)} }}
+[effects]
+n_loci = 6
+n_controls = 2
+[compute.profile.node_effects]
+nodes_per_job = 4
+"""
+_MODULE = 'seqlet_width_bp = 16\nmodule = "pool"'
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    settings_file = make_small_project(tmp_path_factory.mktemp("effects"))
+    text = settings_file.read_text().replace("seqlet_width_bp = 16", _MODULE)
+    settings_file.write_text(text.replace('shards = "train", ', "") + _MODEL)
+    with dg.DagsterInstance.ephemeral() as instance:
+        project = Project(settings_file, instance)
+        here = PlatformHere(settings_file=str(settings_file))
+        project.definitions = build_definitions(settings_file, {"platform": here})
+        for step in steps(project.platform.settings, project.platform.settings.wanted()[0]):
+            if step.name in ("normalization", "training", "inference", "nodes"):
+                result = project.materialize(step)
+                assert result.success, failure_of(result)
+        yield project
+
+
+@pytest.fixture(scope="module")
+def made(project: Project) -> dg.ExecuteInProcessResult:
+    result = project.make("fidelity,node_effects", KEY)
+    assert result.success, failure_of(result)
+    return result
+
+
+def test_the_sae_in_the_model_is_measured_and_checked(
+    project: Project, made: dg.ExecuteInProcessResult
+) -> None:
+    catalog = project.platform.catalog
+    over_all = catalog.rows("fidelity", KEY).set_index("splice")
+    assert over_all.loc["model", "recovered_mean"] == 1
+    assert over_all.loc["mean", "recovered_mean"] == 0
+    assert 0.8 < over_all.loc["sae", "recovered_mean"] < 1
+    assert set(catalog.rows("fidelity_track", KEY)["track"]) == {"first", "second", "both"}
+    (summary,) = catalog.frame("SELECT * FROM sae_summary").to_dict("records")
+    assert summary["recovered_mean"] == over_all.loc["sae", "recovered_mean"]
+    checks = {e.check_name: e.passed for e in made.get_asset_check_evaluations()}
+    assert checks["recovered"]
+    shown = made.asset_materializations_for_node("fidelity")[0].metadata
+    assert "data:image/png" in str(shown["tracks"].value)
+
+
+def test_the_node_of_a_word_drives_the_track_that_reads_it(
+    project: Project, made: dg.ExecuteInProcessResult
+) -> None:
+    catalog = project.platform.catalog
+    drivers = catalog.frame(
+        "SELECT * FROM track_driver WHERE loci = 'activation' AND node_rank = 1 ORDER BY track"
+    ).set_index("track")
+    seqlets = catalog.rows("seqlet", KEY)
+    for track, word in zip(("first", "second"), MOTIFS, strict=True):
+        own = seqlets[seqlets["node"] == drivers.loc[track, "node"]]
+        assert own["sequence"].str.contains(word[3:-3]).mean() > 0.8
+        assert drivers.loc[track, "ablated"] < 0 < drivers.loc[track, "doubled"]
+        assert drivers.loc[track, "is_significant"]
+    # a node within what its controls do is there, and shown as that
+    effects = catalog.rows("node_effect", KEY)
+    assert not effects["is_significant"].all()
+    by_gradient = effects[effects["loci"] == "gradient"]
+    assert len(by_gradient)
+    assert by_gradient["p_value"].isna().all()
+    assert not by_gradient["is_significant"].any()
+    summary = catalog.rows("node_effect_summary", KEY)
+    assert summary.groupby("node").size().max() == 2
+
+
+def test_it_is_planned_traced_and_stale_when_its_settings_change(
+    project: Project, made: dg.ExecuteInProcessResult
+) -> None:
+    platform = project.platform
+    links = {link.asset: link.state for link in trace(platform, KEY).links}
+    assert links["fidelity"] == links["node_effects"] == "current"
+    text = project.settings_file.read_text()
+    project.settings_file.write_text(text.replace("n_loci = 6", "n_loci = 7"))
+    try:
+        changed = type(platform)(settings_file=str(project.settings_file))
+        work = {w.step.name: w.step.assets for w in work_of(changed, changed.settings.wanted()[0])}
+        assert work["effects"] == ("node_effects",)
+    finally:
+        project.settings_file.write_text(text)
+
+
+def test_effects_are_the_same_in_one_job_as_in_several(
+    project: Project, made: dg.ExecuteInProcessResult
+) -> None:
+    catalog, file = project.platform.catalog, project.settings_file
+    before = catalog.rows("node_effect", KEY)
+    text = file.read_text()
+    file.write_text(text.replace("nodes_per_job = 4", "nodes_per_job = 99"))
+    try:
+        whole = Project(file, project.instance)
+        here = PlatformHere(settings_file=str(file))
+        whole.definitions = build_definitions(file, {"platform": here})
+        result = whole.make("node_effects", str(PartitionKey(KEY)))
+        assert result.success, failure_of(result)
+    finally:
+        file.write_text(text)
+    assert catalog.rows("node_effect", KEY).equals(before)
+
+
+def test_shards_of_another_model_are_refused(tmp_path: Path) -> None:
+    settings_file = make_small_project(tmp_path)
+    text = settings_file.read_text().replace("seqlet_width_bp = 16", _MODULE)
+    settings_file.write_text(text + _MODEL)  # the shards hold what no module computes
+    with dg.DagsterInstance.ephemeral() as instance:
+        project = Project(settings_file, instance)
+        here = PlatformHere(settings_file=str(settings_file))
+        project.definitions = build_definitions(settings_file, {"platform": here})
+        for asset, key in (("normalization_constants", "conv"), ("trained_sae", KEY)):
+            assert project.make(asset, key).success
+        message = failure_of(project.make("fidelity", KEY))
+    assert "holds other activations than module pool of [model] computes there" in message
+    assert "remove `module`" in message
