@@ -71,7 +71,7 @@ class Parts(NamedTuple):
 
 
 class NodeShares(NamedTuple):
-    """What each node carries, one entry a pair and node that is active in either sequence.
+    """What each node carries, one entry a pair and node that changes.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ def integrate(
     batch_size
         Sequences at once.
     """
-    on = torch.as_tensor(track, device=layer.device)
+    on = torch.from_numpy(np.array(track, np.int64)).to(layer.device)
     ends = torch.tensor([[0.0], [1.0]], device=layer.device)
 
     def at(pairs: Tensor, t: Tensor, is_wanted: bool) -> tuple[Tensor, Tensor | None]:
@@ -271,6 +271,9 @@ def _grouped(
         at = np.searchsorted(there, key[used])
         change[at] += (2 * side - 1) * carried[side].ravel()[used]
         activation[side, at] = value[side].ravel()[used]
+    # positions beside the change, where both are the same
+    moved = change != 0
+    there, change, activation = there[moved], change[moved], activation[:, moved]
     where, of_node = np.divmod(there, n_nodes)
     pair, position = np.divmod(where, width)
     if without_sign:

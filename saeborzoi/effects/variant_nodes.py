@@ -7,13 +7,14 @@ what cannot be aligned, and the gap; they sum to the effect. How one is computed
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor
 
@@ -82,7 +83,7 @@ class VariantNodes:
     model, geometry
         The model, and the SAE's layer as measured.
     sae
-        On the model's device, its parameters frozen.
+        Any device; is copied.
     genome
         The reference.
     score
@@ -121,7 +122,8 @@ class VariantNodes:
                 f"an SAE on {sae.n_channels} channels, but layer {geometry.module} has "
                 f"{geometry.n_channels}; take the SAE of this layer"
             )
-        self._model, self._geometry, self._sae = model, geometry, sae
+        self._model, self._geometry = model, geometry
+        self._sae = copy.deepcopy(sae).to(model.device).requires_grad_(False)
         self._genome, self._score = genome, score
         self._splice = Splice(model, geometry)
         self._near = NearLayer(model, geometry, genome, longest_bp, batch_size)
@@ -170,7 +172,7 @@ class VariantNodes:
         layer, y_ref = self._layer(ref)
         layer_alt, y_alt = self._layer(self._one_hot(letters.alt))
         rows = torch.arange(n)
-        track = torch.as_tensor(pairs.track)
+        track = _tensor(pairs.track)
         with torch.no_grad():
             low, high = (score(y).cpu()[rows, track].numpy() for y in (y_ref, y_alt))
             # what the whole layer carries; the rest goes past it
@@ -178,8 +180,8 @@ class VariantNodes:
         aligned = layer_alt
         if length_changes(pairs.variants).any():
             right, _ = self._layer(self._one_hot(letters.alt_right))
-            cut = cut_positions(pairs.variants, pairs.start_bp, self._geometry)
-            aligned = joined(layer_alt, right, torch.as_tensor(cut, device=layer.device))
+            cut = _tensor(cut_positions(pairs.variants, pairs.start_bp, self._geometry))
+            aligned = joined(layer_alt, right, cut.to(layer.device))
         change = changed(layer, aligned)
         done = integrate(
             self._splice, score, ref, layer, change, pairs.track,
@@ -243,11 +245,10 @@ class VariantNodes:
         for i in range(n_turns):
             here = wanted[wanted["turn"] == i]
             one = here.drop_duplicates()
-            total = found[one["window"].to_numpy(), one["track"].to_numpy()].sum()
+            total = found[_tensor(one["window"]), _tensor(one["track"])].sum()
             (g,) = torch.autograd.grad(total, leaf[0], retain_graph=i + 1 < n_turns)
-            rows = torch.as_tensor(here.index.to_numpy(), device=g.device)
-            of_window = torch.as_tensor(here["window"].to_numpy(), device=g.device)
-            result[rows] = g[of_window].gather(1, index[rows])
+            rows = _tensor(here.index)
+            result[rows] = g[_tensor(here["window"])].gather(1, index[rows])
         return result
 
     def _rows(
@@ -359,6 +360,11 @@ def empirical_p(seen: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray
     """
     at_least = len(null) - np.searchsorted(np.sort(null), seen, side="left")
     return (1 + at_least) / (1 + len(null))
+
+
+def _tensor(values: ArrayLike) -> Tensor:
+    """A copy: pandas hands out what must not be written into."""
+    return torch.from_numpy(np.array(values, np.int64))
 
 
 def _split(pairs: Pairs, size: int) -> Iterator[Pairs]:
