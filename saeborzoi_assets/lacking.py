@@ -228,7 +228,8 @@ def project_work(
             standing = platform.catalog.data_versions(artifact.name, PROJECT)
         except CatalogError:
             continue
-        is_lacking = again or is_changing or version.digest not in standing
+        changes = is_changing and bool(artifact.inputs)
+        is_lacking = again or changes or version.digest not in standing
         names = (artifact.name,) if is_lacking else ()
         why = _AGAIN if again else _NEW_INPUTS if standing else "not made"
         reasons = (why,) if is_lacking else ()

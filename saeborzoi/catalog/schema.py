@@ -12,6 +12,7 @@ from saeborzoi.catalog.columns import NODE as _NODE
 from saeborzoi.catalog.columns import Column, Table
 from saeborzoi.catalog.columns import table as _table
 from saeborzoi.catalog.effect_tables import EFFECT_TABLES
+from saeborzoi.catalog.variant_tables import VARIANT_TABLES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 __all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
@@ -261,6 +262,7 @@ TABLES = (
         ("same_family", "BOOLEAN", "whether their first supported motifs are of one family"),
     ),
     *EFFECT_TABLES,
+    *VARIANT_TABLES,
     _table(
         "sae_comparison",
         "one row a trained SAE, among the others of its layer when last compared",

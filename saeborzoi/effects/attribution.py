@@ -45,7 +45,7 @@ class Change(NamedTuple):
     alt: Tensor
 
     @property
-    def index(self) -> Tensor:
+    def positions(self) -> Tensor:
         """(n, n_positions) int64, the positions."""
         step = torch.arange(self.ref.shape[1], device=self.first.device)
         return self.first[:, None] + step
@@ -162,7 +162,7 @@ def integrate(
         some = Change(change.first[pairs], change.ref[pairs], change.alt[pairs])
         values = some.ref + t[:, None, None] * (some.alt - some.ref)
         values.requires_grad_(is_wanted)
-        index = some.index[:, :, None].expand_as(values)
+        index = some.positions[:, :, None].expand_as(values)
         base = layer[pairs]
         with torch.set_grad_enabled(is_wanted):
             y = splice.predict(one_hot[pairs], lambda _: base.scatter(1, index, values))
@@ -246,7 +246,9 @@ def node_shares(sae: SparseAutoencoder, change: Change, gradient: Tensor | None)
         node.append(active.node.cpu().numpy())
         value.append(active.value.cpu().numpy())
         carried.append(strength.double().cpu().numpy())
-    return _grouped(node, value, carried, change.index.cpu().numpy(), sae.n_nodes, gradient is None)
+    return _grouped(
+        node, value, carried, change.positions.cpu().numpy(), sae.n_nodes, gradient is None
+    )
 
 
 def _grouped(

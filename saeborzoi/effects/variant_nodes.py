@@ -236,7 +236,7 @@ class VariantNodes:
         with torch.enable_grad():
             found = score(self._splice.predict(self._one_hot(letters), keep))
         result = torch.zeros_like(change.ref)
-        index = change.index[:, :, None].expand_as(change.ref)
+        index = change.positions[:, :, None].expand_as(change.ref)
         # windows do not see each other: one track of each goes back in one pass
         wanted = pd.DataFrame({"window": window, "track": pairs.track})
         turn = wanted.drop_duplicates().groupby("window").cumcount().rename("turn")

@@ -23,8 +23,7 @@ from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.models.layer import one_hot
 from saeborzoi.models.model import SequenceModel
 
-CHUNK = 512
-"""Variants of one part of the result."""
+_CHUNK_BP, _MAX_CHUNK = 1 << 25, 512
 _N = ord("N")
 
 
@@ -44,6 +43,11 @@ class VariantScores(NamedTuple):
 
     variants: pd.DataFrame
     tracks: pd.DataFrame
+
+
+def chunk_of(input_bp: int) -> int:
+    """Variants of one part of the result: as many as have windows of 32 Mb, at most 512."""
+    return max(1, min(_MAX_CHUNK, _CHUNK_BP // input_bp))
 
 
 def window_starts(variants: pd.DataFrame, input_bp: int, step_bp: int = 1) -> NDArray[np.int64]:
@@ -67,7 +71,7 @@ def variant_scores(
     batch_size: int = 16,
     progress: Progress = silent,
 ) -> Iterator[VariantScores]:
-    """Effects of variants, in parts of `CHUNK`.
+    """Effects of variants, in parts of `chunk_of`.
 
     Parameters
     ----------
@@ -90,14 +94,15 @@ def variant_scores(
     require_fits(variants, model.input_bp, step_bp)
     assert model.outputs is not None
     names = np.array(model.outputs.tracks, object)
-    for low in range(0, len(variants), CHUNK):
-        part = variants.iloc[low : low + CHUNK]
+    size = chunk_of(model.input_bp)
+    for low in range(0, len(variants), size):
+        part = variants.iloc[low : low + size]
         start = window_starts(part, model.input_bp, step_bp)
         letters = allele_letters(genome, part, start, model.input_bp)
         ref = _ref_scores(model, score, part, start, letters.ref, batch_size)
         alt = scores(model, score, letters.alt, batch_size)
         yield _strongest(part, start, letters.ref, ref, alt, names, n_tracks)
-        progress("variants", min(low + CHUNK, len(variants)), len(variants))
+        progress("variants", min(low + size, len(variants)), len(variants))
 
 
 def require_fits(variants: pd.DataFrame, input_bp: int, step_bp: int) -> None:

@@ -179,12 +179,12 @@ def test_near_the_variant_the_layer_is_that_of_the_whole_window(genome: Genome) 
     ref, left, right = (splice.layer(one_hot(given))[0] for given in letters)
     alt = joined(left, right, torch.tensor(cut_positions(table, start, geometry)))
     for seen, given in ((near.change.ref, ref), (near.change.alt, alt)):
-        index = near.change.index[:, :, None].expand(-1, -1, given.shape[2])
+        index = near.change.positions[:, :, None].expand(-1, -1, given.shape[2])
         torch.testing.assert_close(seen, given.gather(1, index))
     # nothing that sees the change is left out
     differs = (ref != alt).any(2)
     assert differs.any(1).all()
-    assert not differs.scatter(1, near.change.index, torch.zeros_like(differs)).any()
+    assert not differs.scatter(1, near.change.positions, torch.zeros_like(differs)).any()
 
 
 def test_a_stem_says_what_its_nodes_do_and_nothing_of_outputs(genome: Genome) -> None:
