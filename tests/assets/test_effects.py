@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_assets.commands.costs import Costs
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.lacking import work_of
 from saeborzoi_assets.plan import steps
@@ -108,6 +109,13 @@ def test_it_is_planned_traced_and_stale_when_its_settings_change(
         changed = type(platform)(settings_file=str(project.settings_file))
         work = {w.step.name: w.step.assets for w in work_of(changed, changed.settings.wanted()[0])}
         assert work["effects"] == ("node_effects",)
+        (lacking,) = [
+            w for w in work_of(changed, changed.settings.wanted()[0]) if w.step.name == "effects"
+        ]
+        n_sequences = 1_000_000 // 10_000  # the settings do not say how long the model's input is
+        predictions = n_sequences * 9 + 12 * 14 * 7
+        estimate = Costs(changed, project.settings_file, {}).estimate(lacking)
+        assert estimate.seconds == pytest.approx(8 + predictions * 10_000 * 4e-6)
     finally:
         project.settings_file.write_text(text)
 

@@ -70,7 +70,8 @@ def _effects(nodes: NDArray[np.int64]) -> pd.DataFrame:
             ("liver", -0.75, 5.5, 1e-6, True, 1), ("brain", 0.01, 0.2, 0.9, False, 2),
         )
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
+    table = pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
+    return table.assign(node_rank=table.groupby(["track", "loci"]).cumcount() + 1)
 
 
 def motif_matrix(consensus: str, sharpness: float = 0.88) -> NDArray[np.float64]:

@@ -220,6 +220,27 @@ def test_an_sae_s_summary_counts_what_its_nodes_found(catalogue: Catalogue) -> N
     assert found.loc[KEY, "fvu"] == 0.25
 
 
+def test_what_drives_a_track_is_named_and_stands_beside_its_controls(catalogue: Catalogue) -> None:
+    catalogue.add(
+        "node_effect",
+        {"node": 0, "loci": "activation", "track": "MAX", "node_rank": 1, "ablated": -2.0,
+         "control": -0.1, "is_significant": True},
+        {"node": 3, "loci": "activation", "track": "MAX", "node_rank": 2, "ablated": -0.2,
+         "control": -0.2, "is_significant": False},
+    )  # fmt: skip
+    columns = "track, node_rank, node, target_name, ablated, control, is_significant"
+    found = catalogue.view("track_driver", columns)
+    assert found.fillna("").values.tolist() == [
+        ["MAX", 1, 0, "CTCFL", -2.0, -0.1, True], ["MAX", 2, 3, "", -0.2, -0.2, False],
+    ]  # fmt: skip
+    # and what the model keeps with the SAE in it stands in its summary
+    catalogue.add("sae", _sae(4))
+    for splice, recovered in (("sae", 0.9), ("zero", 0.1)):
+        catalogue.add("fidelity", {"splice": splice, "recovered_mean": recovered, "r_log": 0.8})
+    (row,) = catalogue.view("sae_summary").to_dict("records")
+    assert (row["recovered_mean"], row["fidelity_r_log"]) == (0.9, 0.8)
+
+
 def test_a_factor_that_one_setting_alone_finds_says_which(catalogue: Catalogue) -> None:
     catalogue.add("sae", _sae(4))
     catalogue.add("sae", _sae(8), key=OTHER)

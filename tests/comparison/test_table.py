@@ -220,6 +220,8 @@ def _summary() -> pd.DataFrame:
             "n_nodes_with_motif": 9,
             **dict.fromkeys(["n_nodes", "n_nodes_done", "n_selected", "training_s"], 1),
             "mean_log10_q": None,
+            "fidelity_r_log": [0.9, 0.95, 0.8, np.nan],
+            "recovered_mean": [0.92, 0.97, 0.85, np.nan],
         }
     )
 
@@ -273,6 +275,7 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     table = comparison.comparison_table(_summary(), _factors(), pairs)
     plots = {
         "reconstruction": comparison_plots.reconstruction(table),
+        "fidelity": comparison_plots.fidelity(table),
         "findings": comparison_plots.findings(table),
         "stability": comparison_plots.stability(table, pairs),
     }
@@ -282,10 +285,14 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         assert len(png) < MAX_BYTES
     only = comparison.factors_by_settings(_factors()).assign(target_family="<script>")
     page = comparison_page("test & co", table, pairs, only, plots)
-    assert page.count("<img") == 3
+    assert page.count("<img") == 4
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert KEYS[2] in page
+    assert "recovered mean" in page
     lonely = comparison.comparison_table(_summary().iloc[:1], _factors(), pairs.iloc[:0])
     comparison_plots.stability(lonely, pairs.iloc[:0])
-    assert ">none<" in comparison_page("one", lonely, pairs.iloc[:0], only.iloc[:0], {})
+    lonely[comparison.OF_MODEL] = np.nan  # as without a model
+    page = comparison_page("one", lonely, pairs.iloc[:0], only.iloc[:0], {})
+    assert ">none<" in page
+    assert "recovered mean" not in page

@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from saeborzoi.demo import DATA, read_planted, recovery_table
+from saeborzoi.demo.network import one_thread
 from saeborzoi.demo.recovery import seqlets_on_instances
+from saeborzoi.effects.fidelity import fidelity
+from saeborzoi.effects.inputs import SequencesOfWindows
+from saeborzoi.effects.loci import find_loci
+from saeborzoi.effects.node_effects import node_effects
 from saeborzoi.genome.coordinates import Genome, read_bed, read_windows
 from saeborzoi.jobs.job import Job
+from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.nodes.overlaps import annotation_overlaps
 from saeborzoi.nodes.seqlets import make_seqlets
+from saeborzoi.sae.checkpoint import load_sae
+from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.load import Settings
 from saeborzoi.stages import (
     meme_motifs,
@@ -124,3 +133,56 @@ def test_tastes_for_annotation_are_found(
             right.append(best.loc[node, "odds_ratio_low"] < 1.5)
     assert len(right) >= 28
     assert np.mean(right) >= 0.9
+
+
+def moves_its_factor_most(
+    settings: Settings, sae: SparseAutoencoder, node_of: dict[str, int]
+) -> tuple[float, float]:
+    """Share of factors whose node, ablated, moves the factor's output more than any other output;
+    and loss recovered with the SAE in the model, against mean ablation."""
+    layer = settings.layer[0]
+    assert settings.model is not None
+    with one_thread(), Genome(settings.data.genome) as genome:
+        model = load_settings_model(settings.model)
+        geometry = settings_geometry(model, layer)
+        windows = read_windows(layer.held_out.folder_and_windows[1])
+        sequences = SequencesOfWindows(
+            windows, genome, model.input_bp, pad_bp=layer.pad_bp, batch_size=8, at_most=24
+        )
+        loci = find_loci(model, geometry, sae, sequences, sorted(set(node_of.values())), 2)
+        effects = node_effects(
+            model, geometry, sae, sequences, loci, n_controls=1, batch_size=8
+        )  # fmt: skip
+        kept = fidelity(model, geometry, sae, sequences).over_all.set_index("splice")
+    by_activation = effects[effects["loci"] == "activation"]
+    moved = by_activation.pivot(index="node", columns="track", values="ablated").abs()
+    most = moved.idxmax(axis=1)
+    right = [most.get(node) == factor for factor, node in node_of.items()]
+    return float(np.mean(right)), float(kept.loc["sae", "recovered_mean"])
+
+
+def test_ablating_the_node_of_a_factor_moves_its_output_most(
+    demo: Path, work: Path, settings: Settings, seqlets: pd.DataFrame
+) -> None:
+    planted, instances = read_planted(demo / DATA)
+    purest = seqlets_on_instances(planted, instances, seqlets).idxmax()
+    node_of = dict(zip(planted["name"], purest[planted["motif_id"]].astype(int), strict=True))
+    trained = load_sae(work / "trained_sae")
+    share, recovered = moves_its_factor_most(settings, trained, node_of)
+    assert share >= 0.9
+    assert recovered >= settings.checks.min_recovered
+    # the same gates without training, with the node that points most to each factor's output
+    untrained = SparseAutoencoder(trained.n_channels, trained.n_nodes, trained.k)
+    untrained.channel_max.copy_(trained.channel_max)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(untrained.encoder_weight)
+    directions = torch.nn.functional.normalize(untrained.encoder_weight.data)
+    untrained.encoder_weight.data.copy_(directions)
+    untrained.decoder_weight.data.copy_(directions)
+    assert settings.model is not None
+    read = load_settings_model(settings.model).module.outputs.weight[:, :, 0]
+    closest = (directions @ (read * trained.channel_max).T).argmax(0).tolist()
+    node_of = dict(zip(planted["name"], closest, strict=True))
+    share, recovered = moves_its_factor_most(settings, untrained, node_of)
+    assert share < 0.8
+    assert recovered < settings.checks.min_recovered

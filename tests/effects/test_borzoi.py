@@ -10,11 +10,15 @@ import torch
 
 from saeborzoi.effects.fidelity import fidelity
 from saeborzoi.effects.inputs import Batch
+from saeborzoi.effects.levels import with_tracks
+from saeborzoi.effects.loci import find_loci
+from saeborzoi.effects.node_effects import node_effects
 from saeborzoi.models.loaders import load_model
 from saeborzoi.models.measure import layer_geometry
 from saeborzoi.models.splice import Splice, bypass
 from saeborzoi.sae.model import SparseAutoencoder
 from tests.effects.nets import random_sequences
+from tests.effects.test_node_effects import Sequences
 from tests.models.test_borzoi import INPUT_BP, borzoi_folder  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -48,3 +52,14 @@ def test_chosen_tracks_of_both_heads(
     np.testing.assert_allclose(rows.loc["sae_with_error", "r_published"], 1, atol=1e-3)
     np.testing.assert_allclose(rows.loc["sae_with_error", "recovered_mean"], 1, atol=1e-3)
     assert (rows.loc["sae", "r_log"] < 0.99).all()
+    # a node alone, on the tracks of a pattern
+    assert model.outputs is not None
+    some = with_tracks(model, [model.outputs.tracks[1], f"*{model.outputs.tracks[2][-3:]}"])
+    sequences = Sequences(torch.cat([one, other]))
+    loci = find_loci(some, geometry, sae, sequences, [3, 4], 1)  # type: ignore[arg-type]
+    assert {locus.node for locus in loci} == {3, 4}
+    effects = node_effects(some, geometry, sae, sequences, loci[:1], n_controls=1)  # type: ignore[arg-type]
+    assert effects["track"].unique().tolist() == list(model.outputs.tracks[1:])
+    figures = effects[["level", "ablated", "doubled", "control", "shuffled", "z"]]
+    assert np.isfinite(figures.to_numpy(float)).all()
+    assert (effects["ablated"] != 0).all()
