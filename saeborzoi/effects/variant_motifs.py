@@ -68,3 +68,32 @@ def motif_bits(
                     best = np.where(offset < n_places, np.maximum(best, score), best)
             found[here, side] = best
     return pd.DataFrame(found, columns=["motif_ref_bits", "motif_alt_bits"], index=variants.index)
+
+
+def best_place(
+    text: str, matrix: NDArray[np.float64], low: int, high: int, both_strands: bool
+) -> tuple[int, bool, float] | None:
+    """Where a motif scores best on a text, holding one of its letters `low ... high`.
+
+    Returns
+    -------
+    tuple or None
+        Offset, whether it lies on the reverse strand, and the score in bits; None where the text is
+        too short.
+
+    Examples
+    --------
+    >>> word = np.eye(4)[[0, 1, 2, 3]]
+    >>> best_place("TTACGTTT", word, 3, 4, False)[:2]
+    (2, False)
+    """
+    scores = np.vstack([(log_odds(matrix, _UNIFORM) / np.log(2)).T, np.zeros(len(matrix))]).T
+    codes = _CODE[np.frombuffer(text.encode(), np.uint8)]
+    width = len(scores)
+    turned = np.hstack([scores[::-1, 3::-1], np.zeros((width, 1))])
+    places = [
+        (offset, is_reverse, float(table[np.arange(width), codes[offset : offset + width]].sum()))
+        for is_reverse, table in ((False, scores), *([(True, turned)] if both_strands else []))
+        for offset in range(max(0, low - width + 1), min(high, len(text) - width + 1))
+    ]
+    return max(places, key=lambda place: place[2]) if places else None

@@ -11,18 +11,12 @@ from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import require_whole
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.queries import MOTIF_SHOWN
 from saeborzoi_assets.shown import check, path, say, table
 from saeborzoi_resources.platform import Platform
 
 _SHOWN = ["variant_set", "variant", "track", "effect", "node", "share", "state", "p_value"]
 _MAX_GAP = 0.1
-_MOTIFS = """
-    SELECT m.node, m.matrix FROM motif m
-    JOIN node_summary n USING (hyperparameters, node, motif)
-    WHERE hyperparameters = ?
-    ORDER BY node
-"""
-"""The motif that the pages show of a node."""
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -60,7 +54,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             def lay_out() -> None:
                 motifs.parent.mkdir(parents=True, exist_ok=True)
                 with write_file(motifs) as temporary:
-                    frame = platform.catalog.frame(_MOTIFS, [sae.key])
+                    frame = platform.catalog.frame(MOTIF_SHOWN, [sae.key])
                     frame.to_parquet(temporary, index=False)
 
             def catalogue(_: list[Figures]) -> None:
