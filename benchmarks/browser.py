@@ -137,8 +137,8 @@ def _read(address: str, n_nodes: int) -> None:
         _tell("colour", *timed("colour", ("q", "frequency", "annotation", "cluster", "family")))
         _tell("scroll by 100 rows", *timed("scroll", range(0, 46 * 2000, 4600)))
         apart = range(60, n_nodes, n_nodes // 11)
-        _tell("node page, its shard not yet read", *timed("node", map(str, apart)))
-        _tell("node page, its shard read before", *timed("node", [str(n + 1) for n in apart]))
+        _tell("node page, its file not yet read", *timed("node", map(str, apart)))
+        _tell("node page, its file read before", *timed("node", [str(n + 1) for n in apart]))
         browser.close()
 
 

@@ -51,7 +51,7 @@ def _make_sae(
     save_file({"W_dec": np.vstack([shared, own]).astype(np.float32)}, weights)
     node = np.repeat(np.arange(n_nodes, dtype=np.int32), n_top)
     position = rng.permuted(np.arange(n_nodes * n_top, dtype=np.int32))
-    pd.DataFrame({"node": node, "sequence": position % 6000, "position": position}).to_parquet(top)
+    pd.DataFrame({"node": node, "window": position % 6000, "position": position}).to_parquet(top)
     return weights, top
 
 

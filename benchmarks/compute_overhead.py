@@ -27,7 +27,7 @@ os.environ["PYTHONPATH"] = str(ROOT)
 import dagster as dg  # noqa: E402
 
 from saeborzoi.jobs.job import Job  # noqa: E402
-from saeborzoi_resources.compute import Compute  # noqa: E402
+from saeborzoi_resources.compute import ComputeBackend  # noqa: E402
 from saeborzoi_resources.compute.local import LocalCompute  # noqa: E402
 from saeborzoi_resources.compute.slurm import SlurmCompute  # noqa: E402
 from tests.compute.compute_helpers import in_run, tiny_settings  # noqa: E402
@@ -73,11 +73,11 @@ def single_jobs(ways: dict[str, Callable[[str], Any]]) -> None:
         print(f"{name} | {min(seconds):.2f} | {min(seconds) / base:.1f}")
 
 
-def array(folder: Path, compute: Compute, nodes_per_job: int) -> None:
+def array(folder: Path, compute: ComputeBackend, sae_nodes_per_job: int) -> None:
     """All nodes through one array."""
-    starts = range(0, N_NODES, nodes_per_job)
+    starts = range(0, N_NODES, sae_nodes_per_job)
     jobs = [
-        job(folder, f"array{nodes_per_job}_{start}", range(start, start + nodes_per_job))
+        job(folder, f"array{sae_nodes_per_job}_{start}", range(start, start + sae_nodes_per_job))
         for start in starts
     ]
     with dg.DagsterInstance.ephemeral() as instance:
@@ -88,7 +88,7 @@ def array(folder: Path, compute: Compute, nodes_per_job: int) -> None:
         1 for one in jobs for path in (folder / "jobs" / one.job_id).iterdir() if path.is_file()
     )
     print(
-        f"{nodes_per_job} | {len(jobs)} | {wall:.1f} | {1000 * wall / len(jobs):.0f} | "
+        f"{sae_nodes_per_job} | {len(jobs)} | {wall:.1f} | {1000 * wall / len(jobs):.0f} | "
         f"{1000 * cpu / N_NODES:.2f} | {n_events / N_NODES:.3f} | {n_files / N_NODES:.2f}",
         flush=True,
     )
@@ -130,7 +130,7 @@ def main() -> None:
             command = ["sbatch", "--wait", "--output=/dev/null", "--wrap", " ".join(worker)]
             subprocess.run(command, check=True, capture_output=True)
 
-        def of(compute: Compute, name: str) -> Callable[[str], None]:
+        def of(compute: ComputeBackend, name: str) -> Callable[[str], None]:
             def run(number: str) -> None:
                 in_run(instance, compute, [job(folder, f"{name}{number}")], run_config=QUIET)
 
@@ -151,8 +151,8 @@ def main() -> None:
             "nodes a job | tasks | wall s | wall ms a task | client CPU ms a node | "
             "events a node | files a node\n---|---|---|---|---|---|---"
         )
-        for nodes_per_job in (256, 64):
-            array(folder, slurm, nodes_per_job)
+        for sae_nodes_per_job in (256, 64):
+            array(folder, slurm, sae_nodes_per_job)
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.motifs.discovery import discover
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.properties import aligned_correlation, as_matrix
-from saeborzoi.settings.sections import Motifs
 
 LOG10_E = np.log10(0.05)
 NODES = (2432, 4224)
@@ -172,7 +172,7 @@ def search(texts: list[str]) -> pd.DataFrame:
             "sequence": texts,
         }
     )
-    return discover(seqlets, Motifs())
+    return discover(seqlets, DiscoveryOptions())
 
 
 def same(a: pd.DataFrame, b: pd.DataFrame) -> bool:
@@ -209,7 +209,7 @@ def scaling(case: Path, n_nodes: int) -> None:
 
 
 def find(seqlets: pd.DataFrame, threads: int) -> None:
-    discover(seqlets, Motifs(), threads=threads)
+    discover(seqlets, DiscoveryOptions(), threads=threads)
 
 
 def find_apart(pool: ProcessPoolExecutor, halves: list[pd.DataFrame]) -> None:

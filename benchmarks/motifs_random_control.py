@@ -19,10 +19,11 @@ import pandas as pd
 
 from saeborzoi.genome.coordinates import Genome
 from saeborzoi.motifs.databases import load_databases
-from saeborzoi.motifs.discovery import discover, scans_both_strands
+from saeborzoi.motifs.discovery import discover
 from saeborzoi.motifs.fan_in import MAX_FDR, MIN_ODDS_RATIO, fan_in_evidence
 from saeborzoi.motifs.matching import match
-from saeborzoi.settings.sections import Data, Motifs
+from saeborzoi.motifs.options import DiscoveryOptions
+from saeborzoi.settings.sections import Data
 
 
 def main() -> None:
@@ -36,21 +37,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     seqlets = random_seqlets(arguments)
-    settings = Motifs(strands=arguments.strands)
+    options = DiscoveryOptions(strands=arguments.strands)
     begun = time.process_time()
-    motifs = discover(seqlets, settings, threads=arguments.threads)
+    motifs = discover(seqlets, options, threads=arguments.threads)
     seconds = (time.process_time() - begun) / arguments.nodes
     databases = load_databases(Data(genome=arguments.fasta).motif_sources)
     matches = match(motifs, databases, threads=arguments.threads)
-    fan_in = fan_in_evidence(motifs, seqlets, "random", both_strands=scans_both_strands(settings))
-    low_e = motifs["log10_e_value"] < np.log10(settings.max_e_value)
+    fan_in = fan_in_evidence(motifs, seqlets, "random", both_strands=options.both_strands)
+    low_e = motifs["log10_e_value"] < np.log10(options.max_e_value)
     known = matches[matches["is_significant"]][["node", "motif"]].drop_duplicates()
     supported = fan_in[fan_in["is_supported"]][["node", "motif"]]
     print(
         f"{arguments.nodes} nodes of {arguments.seqlets} seqlets of {arguments.width} bp at random "
         f"places, {len(motifs)} motifs, {seconds:.2f} CPU s a node\n\n"
         "| step | motifs left |\n|---|---|\n"
-        f"| E < {settings.max_e_value} | {low_e.sum()} |\n"
+        f"| E < {options.max_e_value} | {low_e.sum()} |\n"
         f"| and not suspect (repeat, low complexity, ...) | {motifs['is_significant'].sum()} |\n"
         f"| and a known motif matches | {len(known)} |\n"
         f"| enriched {MIN_ODDS_RATIO:g}-fold over both controls, {MAX_FDR:.0%} FDR "

@@ -69,7 +69,7 @@ def make_project(folder: Path) -> str:
         {
             "node": node,
             "rank": np.tile(np.arange(3, dtype=np.int32), N_NODES),
-            "sequence": rng.integers(0, 9, len(node)),
+            "window": rng.integers(0, 9, len(node)),
             "position": rng.integers(10, 6000, len(node)),
             "activation": rng.random(len(node), np.float32) + 0.1,
         }
@@ -78,7 +78,7 @@ def make_project(folder: Path) -> str:
         output / "node_statistics.parquet"
     )
     made = Made("top_activations", "benchmark", "1", "v1", output)
-    platform.record(made, Scope(hyperparameters=key), {})
+    platform.record(made, Scope(sae_key=key), {})
     return key
 
 

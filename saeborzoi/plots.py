@@ -128,7 +128,7 @@ def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> Plot:
         Table `motif_match`; the eight families with most nodes get a colour.
     """
     figure, (axis,) = new_figure(7.2, 4.4)
-    families = best_matches(matches).set_index("node")["target_family"]
+    families = best_matches(matches).set_index("node")["factor_family"]
     family = node_embedding["node"].map(families).fillna("")
     named = family[family != ""].value_counts().index[: len(PALETTE)]
     x, y = node_embedding["umap_1"].to_numpy(), node_embedding["umap_2"].to_numpy()

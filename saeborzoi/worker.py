@@ -316,7 +316,8 @@ def run(path: Path, stage_name: str = "") -> int:
         }
         result = path.with_name(RESULT)
         is_failure = end["status"] == "failure"
-        # what one of them failed of first is why the others do
+        # When one process fails, the others fail because of it: the first failure is the cause,
+        # and a later one must not overwrite it.
         is_consequence = is_failure and n_together > 1 and result.exists()
         if (is_first or is_failure) and not is_consequence:
             write_json(result, document)

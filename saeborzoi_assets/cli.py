@@ -1,4 +1,5 @@
-"""Entry point of the command `saeborzoi`; the commands are in `saeborzoi_assets.commands`."""
+"""Entry point of the command `saeborzoi` alone, whose name installations keep: the commands are in
+`saeborzoi_assets.commands`, put together in `commands/cli.py`."""
 
 from saeborzoi_assets.commands.cli import main
 

@@ -23,6 +23,7 @@ from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
+from saeborzoi_assets.plan import RANGE_TAGS
 from saeborzoi_assets.shown import say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
@@ -113,7 +114,7 @@ def _column_schema(tables: Sequence[str]) -> dict[str, dg.TableSchema]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """An error that a user can mend becomes a Failure that says how, and is not retried."""
+    """An error that a user can fix becomes a Failure that says how, and is not retried."""
     try:
         yield
     except SaeBorzoiError as error:
@@ -132,9 +133,7 @@ def require_partitions(context: dg.AssetExecutionContext) -> list[str]:
     """
     keys = [str(key) for key in context.partition_keys]
     if not keys:
-        first, last = (
-            context.run.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end")
-        )
+        first, last = (context.run.tags.get(tag) for tag in RANGE_TAGS)
         raise PartitionKeyError(
             f"the range {first}...{last} is empty: {first} comes after {last}; write the earlier "
             "one first"
@@ -191,7 +190,7 @@ def run_node_stage(
         Catalogue table that the stage's rows are for; its columns where there are no nodes.
     """
     stage = version.asset
-    size = platform.settings.compute.profile_of(stage).nodes_per_job or max(1, len(active))
+    size = platform.settings.compute.profile_of(stage).sae_nodes_per_job or max(1, len(active))
     chunks = [active[i : i + size] for i in range(0, len(active), size)]
     folder = platform.store.batch(sae.key, stage, nodes, version.digest, context.run.run_id)
     work = platform.store.work(sae.key, stage)
@@ -224,7 +223,7 @@ def run_node_stage(
         documents = [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]
         write_tables(folder, {result: frame}, version, {"jobs": documents})
         made = made_by(context, version, folder)
-        scope = Scope(hyperparameters=sae.key, nodes=nodes)
+        scope = Scope(sae_key=sae.key, nodes=nodes)
         platform.record(made, scope, {result: frame}, partial(say, context))
         for job in jobs:
             shutil.rmtree(job.work, ignore_errors=True)
@@ -298,7 +297,7 @@ def keep(
     )
     write_tables(output, tables, version, provenance(job), more)
     made = made_by(context, version, output)
-    scope = Scope(hyperparameters=sae.key, nodes=nodes)
+    scope = Scope(sae_key=sae.key, nodes=nodes)
     platform.record(made, scope, tables, partial(say, context))
     return output
 

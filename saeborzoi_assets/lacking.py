@@ -10,7 +10,7 @@ from saeborzoi.errors import CatalogError, SettingsError
 from saeborzoi.pipeline import ARTIFACTS, Artifact
 from saeborzoi.settings.artifacts import NEED, artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
-from saeborzoi_assets.plan import Step
+from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.trace import Link, trace
 
@@ -85,7 +85,7 @@ class Work(NamedTuple):
     """
 
     owner: str
-    step: Step
+    step: PipelineStep
     n_asked: int
     n_lacking: int
     reasons: tuple[str, ...]
@@ -162,7 +162,7 @@ def _works(
     names = tuple(a.name for a in artifacts if lacking[a.name])
     why = tuple(dict.fromkeys(text for name in names for text in reasons[name]))
     if not made:
-        return [Work(owner, Step(step, (), asked[0], asked[-1]), len(asked), 0, ())]
+        return [Work(owner, PipelineStep(step, (), asked[0], asked[-1]), len(asked), 0, ())]
     stretches: list[list[PartitionKey]] = []
     for key in made:
         if stretches and _follows(stretches[-1][-1], key):
@@ -172,7 +172,7 @@ def _works(
     if len(stretches) > _MOST_STRETCHES:
         stretches = [made]
     return [
-        Work(owner, Step(step, names, keys[0], keys[-1]), len(asked), len(keys), why)
+        Work(owner, PipelineStep(step, names, keys[0], keys[-1]), len(asked), len(keys), why)
         for keys in stretches
     ]
 
@@ -234,6 +234,6 @@ def project_work(
         why = _AGAIN if again else _NEW_INPUTS if standing else "not made"
         reasons = (why,) if is_lacking else ()
         work.append(
-            Work(PROJECT, Step(artifact.step, names, key, key), 1, int(is_lacking), reasons)
+            Work(PROJECT, PipelineStep(artifact.step, names, key, key), 1, int(is_lacking), reasons)
         )
     return work

@@ -15,7 +15,7 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 """Dagster's tags of a run over a range of partitions: the first and the last."""
 
 
-class Step(NamedTuple):
+class PipelineStep(NamedTuple):
     """Assets that share a partition space, and the partition or range of it to materialize."""
 
     name: str
@@ -41,7 +41,7 @@ class Step(NamedTuple):
         return partition_keys(self.first.owner, range(self.first.node, self.last.node + 1))
 
 
-def command_of(step: Step) -> list[str]:
+def command_of(step: PipelineStep) -> list[str]:
     """Dagster's own command for a step, as a person types it."""
     option = "--partition" if step.first == step.last else "--partition-range"
     return [
@@ -50,7 +50,7 @@ def command_of(step: Step) -> list[str]:
     ]  # fmt: skip
 
 
-def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
+def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[PipelineStep]:
     """Every step of one SAE, in order."""
     layer = settings.layer_named(hyperparameters.layer)
     of_layer, of_sae = PartitionKey(layer.name), PartitionKey(hyperparameters.key)
@@ -61,17 +61,17 @@ def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[Step]:
         "node": (of_sae._replace(node=0), of_sae._replace(node=last)),
     }
     return [
-        Step(name, assets, *partitions[grain])
+        PipelineStep(name, assets, *partitions[grain])
         for name, grain, assets in _assets_by_step(artifacts_of(settings, layer))
         if grain in partitions
     ]
 
 
-def project_steps(settings: Settings) -> list[Step]:
+def project_steps(settings: Settings) -> list[PipelineStep]:
     """Steps that are about all SAEs, in order."""
     whole = PartitionKey(PROJECT)
     return [
-        Step(name, assets, whole, whole)
+        PipelineStep(name, assets, whole, whole)
         for name, grain, assets in _assets_by_step(artifacts_of(settings))
         if grain == "project"
     ]
@@ -87,7 +87,7 @@ def _assets_by_step(
 
 def next_step(
     settings: Settings, catalog: Catalog, hyperparameters: Hyperparameters
-) -> Step | None:
+) -> PipelineStep | None:
     """The first step that is not whole, cut to what it lacks; None where the SAE is complete."""
     for step in steps(settings, hyperparameters):
         wanted = step.partitions

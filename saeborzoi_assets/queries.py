@@ -38,9 +38,9 @@ def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
         Where the SAE's motif evidence is not made yet.
     """
     platform.catalog.require_made("motif_evidence", sae.key)
-    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, family_id")
-    first = evidence.dropna(subset="family_id").drop_duplicates("node")
-    return first.set_index("node")["family_id"].astype("Int32")
+    evidence = platform.catalog.rows("motif_evidence", sae.key, "node, motif, motif_family")
+    first = evidence.dropna(subset="motif_family").drop_duplicates("node")
+    return first.set_index("node")["motif_family"].astype("Int32")
 
 
 def only_supported(platform: Platform, sae: Sae, table: str) -> pd.DataFrame:

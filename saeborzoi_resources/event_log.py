@@ -123,7 +123,8 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
 
     def _store_at_once(self, run_id: str, events: Sequence[EventLogEntry]) -> None:
         insert = self.prepare_insert_event_batch(events)
-        # the index last: should it fail, what Dagster then stores one by one stands there once
+        # The index is written last. If that fails, Dagster stores the events again one by one, and
+        # as none is in the index yet, each stands there once.
         with self.run_connection(run_id) as connection:
             connection.execute(insert)
         with self.index_transaction() as connection:

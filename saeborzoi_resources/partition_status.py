@@ -1,8 +1,8 @@
 """Which partitions are made, as Dagster's web server and daemon ask the event log for it.
 
 Dagster keeps, for each asset, the list of the partitions made up to some event: 16 MB of JSON
-for 422,400 nodes. Here what stands is not written out again only to find that nothing has changed,
-and single partitions can be taken out of the list. What the answers are is Dagster's.
+for 422,400 nodes. This module answers without writing that list out again where nothing has
+changed, and takes single partitions out of it. The answers are the same as Dagster's own.
 """
 
 from __future__ import annotations

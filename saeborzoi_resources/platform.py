@@ -16,6 +16,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.questions import versions_by_owner
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
@@ -28,7 +29,7 @@ from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, no
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi.settings.user_files import files_of, settings_of
-from saeborzoi_resources.compute import Compute, make_compute
+from saeborzoi_resources.compute import ComputeBackend, make_compute
 from saeborzoi_resources.dead_runs import hold_mark
 
 
@@ -118,7 +119,7 @@ class Platform(dg.ConfigurableResource):
         return Catalog(self.store.catalog)
 
     @cached_property
-    def compute(self) -> Compute:
+    def compute(self) -> ComputeBackend:
         """Where heavy stages run."""
         return make_compute(self.settings, self.store.jobs)
 
@@ -194,7 +195,7 @@ class Platform(dg.ConfigurableResource):
         """Distinct data versions of an artifact's standing partitions, of the SAE or its layer; of
         the whole project, by SAE and with the number of partitions."""
         if layer is None:
-            return self.catalog.versions_by_owner(artifact.name)
+            return versions_by_owner(self.catalog, artifact.name)
         standing_of = layer.name if artifact.grain == "layer" else owner
         return self.catalog.data_versions(artifact.name, standing_of, nodes)
 

@@ -15,12 +15,32 @@ ROOT = Path(__file__).parents[1]
 CHOSEN_BY_USERS = {"borzoi_pytorch"}
 """What a user's `[model] loader` names; where it is not installed, an error says so."""
 PACKAGE = Path(saeborzoi.__file__).parent
+MAX_LINES = 400
 
 
 def test_at_most_ten_files_lie_at_the_top_of_the_package() -> None:
     """A newcomer tells science from plumbing by the rooms; a file belongs into one of them."""
     files = sorted(path.name for path in PACKAGE.glob("*.py"))
     assert len(files) <= 10, files
+
+
+def test_no_file_is_longer_than_people_read() -> None:
+    """A file of more holds several things; each has a name by which it is found."""
+    long = {
+        str(file.relative_to(ROOT)): n
+        for folder in (
+            "saeborzoi",
+            "saeborzoi_resources",
+            "saeborzoi_assets",
+            "tests",
+            "benchmarks",
+        )
+        for ending in ("py", "js", "css", "html")
+        for file in (ROOT / folder).rglob(f"*.{ending}")
+        if "node_modules" not in file.parts
+        and (n := len(file.read_text().splitlines())) > MAX_LINES
+    }
+    assert not long
 
 
 def test_every_import_is_declared() -> None:

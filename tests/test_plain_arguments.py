@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from saeborzoi.motifs.matching import match
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.nodes.embedding import embed_nodes
 from saeborzoi.nodes.overlaps import annotation_overlaps
 from saeborzoi.nodes.seqlets import make_seqlets
 from saeborzoi.sae.schedule import Schedule
 from saeborzoi.settings.sae_sections import Training
-from saeborzoi.settings.sections import Embedding, Matching, Overlaps, Section, Selection
+from saeborzoi.settings.sections import Embedding, Matching, Motifs, Overlaps, Section, Selection
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ from saeborzoi.settings.sections import Embedding, Matching, Overlaps, Section, 
         (annotation_overlaps, Overlaps),
         (make_seqlets, Selection),
         (match, Matching),
+        (DiscoveryOptions, Motifs),
     ],
 )
 def test_defaults_are_those_of_the_settings(

@@ -34,12 +34,12 @@ class Slab(NamedTuple):
     ----------
     activation
         (n, n_channels), as stored.
-    sequence, position
+    window, position
         (n,) int64, row of the windows and index along the shard's second axis.
     """
 
     activation: Raw
-    sequence: NDArray[np.int64]
+    window: NDArray[np.int64]
     position: NDArray[np.int64]
 
 
@@ -136,7 +136,8 @@ class TrainingStream:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="slab")
         row_bytes = plan.source.n_channels * plan.source.dtype.itemsize
         self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
-        # beside what is kept there are the pool in use and the one being made
+        # Memory holds three parts: the slabs that are kept, the pool in use, the pool that is
+        # being filled.
         self._keeps = 3 * plan.n_positions <= 2 * self._capacity
         self._kept: dict[int, Raw] = {}
         largest = int(plan.sizes.max())
@@ -179,7 +180,7 @@ class TrainingStream:
                 if wanted == 0:
                     yield _joined(parts)
                     parts, wanted = [], batch_size
-            # the next pool but one takes this one's memory
+            # Two buffers take turns, so the pool after the next one overwrites this one: copy.
             parts = [part.copy() for part in parts]
 
     def _pools(self, first_row: int) -> Iterator[Raw]:

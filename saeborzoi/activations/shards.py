@@ -1,7 +1,7 @@
 """Shards as sae-borzoi publishes them: a folder of HDF5 files `activations_<i>.h5`.
 
-What is in such a folder, whether it is usable, and how a hyperslab of it is read. In which order
-positions are taken belongs to `loader.py`; which positions count belongs to `saeborzoi.genome`.
+What is in such a folder, whether it is usable, and where in it the positions that count lie. Which
+ones count belongs to `saeborzoi.genome`, reading them to `reader.py`, their order to `loader.py`.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def kept_pieces(
     -------
     ndarray
         (n_ranges, 5) int64: place in `folder.shards`, row in it, first position, last position
-        (exclusive), sequence (row of the windows).
+        (exclusive), row of the windows.
 
     Raises
     ------
@@ -275,10 +275,10 @@ def kept_pieces(
             f"{windows}: no position is left inside the windows; fix "
             "bp_per_position or pad_bp of the layer"
         )
-    sequence = ranges[:, 0]
-    return np.column_stack(
-        [place[sequence], row[sequence], ranges[:, 1], ranges[:, 2], sequence]
-    ).astype(np.int64)
+    window = ranges[:, 0]
+    return np.column_stack([place[window], row[window], ranges[:, 1], ranges[:, 2], window]).astype(
+        np.int64
+    )
 
 
 def _describe(path: Path, index: int) -> tuple[Shard, tuple[int, int, int]]:

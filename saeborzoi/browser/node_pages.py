@@ -17,7 +17,7 @@ from saeborzoi.motifs.properties import as_matrix
 if TYPE_CHECKING:
     import pandas as pd
 
-NODES_PER_SHARD = 100
+NODES_PER_FILE = 100
 SEQLETS_PER_BAND = 50
 """Seqlets of each band of activation that a site carries: the strongest."""
 MATCHES_PER_MOTIF = 8
@@ -27,10 +27,10 @@ BANDS = (0.75, 0.5, 0.25, 0.0)
 """Lower ends of the bands of activation, as fractions of the node's maximum."""
 
 
-def shards(
+def page_files(
     tables: SaeTables, names: Dictionaries, nearest: dict[str, Nearest]
 ) -> Iterator[dict[str, Any]]:
-    """Documents of `NODES_PER_SHARD` nodes each, in order of node.
+    """Documents of `NODES_PER_FILE` nodes each, in order of node.
 
     Parameters
     ----------
@@ -52,10 +52,10 @@ def shards(
     done = {name: tables.computed_nodes(name) for name in ("motif", "seqlet")}
     done["motif_match"] = tables.computed_nodes("motif_match")
 
-    for first in range(0, tables.n_nodes, NODES_PER_SHARD):
+    for first in range(0, tables.n_nodes, NODES_PER_FILE):
         chroms: dict[str, int] = {}
         pages = []
-        for node in range(first, min(first + NODES_PER_SHARD, tables.n_nodes)):
+        for node in range(first, min(first + NODES_PER_FILE, tables.n_nodes)):
             page = {
                 "activation": _activation(activation.get(node)),
                 "selection": _selection(selection.get(node)),

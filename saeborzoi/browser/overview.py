@@ -40,7 +40,7 @@ def dictionaries(tables: SaeTables) -> Dictionaries:
         "database": match["database"].tolist(),
         "id": match["target_id"].tolist(),
         "name": [text(value) for value in match["target_name"]],
-        "family": [text(value) for value in match["target_family"]],
+        "family": [text(value) for value in match["factor_family"]],
         "class": [text(value) for value in match["target_class"]],
     }
     target = {key: i for i, key in enumerate(zip(columns["database"], columns["id"], strict=True))}
@@ -86,7 +86,7 @@ def overview(
             {
                 "cluster": integer(row["cluster"]),
                 "n_nodes": integer(row["n_nodes"]),
-                "family": text(row["family"]),
+                "family": text(row["factor_family"]),
                 "n_family_nodes": integer(row["n_family_nodes"]),
                 "p_value": number(row["p_value"]),
             }

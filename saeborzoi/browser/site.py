@@ -120,7 +120,7 @@ def write_site(
         "hyperparameters": sae.key,
         "n_nodes": sae.n_nodes,
         "nodes_by_state": counts,
-        "nodes_per_shard": node_pages.NODES_PER_SHARD,
+        "nodes_per_file": node_pages.NODES_PER_FILE,
         "seqlets_per_band": node_pages.SEQLETS_PER_BAND,
         "bands": list(node_pages.BANDS),
         "matches_per_motif": node_pages.MATCHES_PER_MOTIF,
@@ -141,8 +141,8 @@ def write_site(
         document = {"manifest": manifest, **overview(sae, states, motif_of, names)}
         _write(data / "overview.js", script("overview", document))
         _write(data / "targets.js", script("targets", _packed(names.target, known_motifs or {})))
-        for number_, shard in enumerate(node_pages.shards(sae, names, nearest)):
-            _write(data / f"nodes-{number_:04d}.js", script(f"nodes-{number_:04d}", shard))
+        for i, page_file in enumerate(node_pages.page_files(sae, names, nearest)):
+            _write(data / f"nodes-{i:04d}.js", script(f"nodes-{i:04d}", page_file))
         _write(temporary / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         _write(temporary / "index.html", _static("index.html"))
         if variants is not None:

@@ -46,12 +46,12 @@ REQUIRED = {
         "enrichment_p_value", "odds_ratio_other_nodes", "fdr", "activation_spearman",
     ),
     "motif_match": (
-        "node", "motif", "database", "target_id", "target_name", "target_family", "target_class",
+        "node", "motif", "database", "target_id", "target_name", "factor_family", "target_class",
         "p_value", "q_value", "e_value", "offset_bp", "overlap_bp", "orientation",
         "similarity", "is_significant",
     ),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
-    "embedding_cluster": ("cluster", "n_nodes", "family", "n_family_nodes", "p_value"),
+    "embedding_cluster": ("cluster", "n_nodes", "factor_family", "n_family_nodes", "p_value"),
     "annotation_overlap": (
         "node", "annotation", "annotation_class", "n_seqlets", "n_overlapping", "n_expected",
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",

@@ -1,4 +1,7 @@
-"""The catalogue: every result table in one DuckDB file. SQL is here, in `views.py`, `tables.py`.
+"""The catalogue: every result table in one DuckDB file.
+
+SQL that reads is here, in `questions.py` and `views.py`; SQL that writes is in `rows.py`,
+`scope.py` and `tables.py`.
 
 How its file is opened and who waits for whom is in `access.py`. The catalogue lies at the store's
 root and names artifacts relative to it, so that a store can be moved, copied, mounted elsewhere.
@@ -7,7 +10,7 @@ root and names artifacts relative to it, so that a store can be moved, copied, m
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,6 @@ from saeborzoi.catalog.rows import (
 )
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
 from saeborzoi.catalog.scope import (
-    PROJECT,
     Made,
     Scope,
     belonging_to,
@@ -33,10 +35,15 @@ from saeborzoi.catalog.scope import (
     where_of,
 )
 from saeborzoi.catalog.store import relative_to_store
-from saeborzoi.catalog.tables import make_tables, missing_parts, require_columns, require_table
+from saeborzoi.catalog.tables import (
+    make_tables,
+    missing_parts,
+    renamed,
+    require_columns,
+    require_table,
+)
 from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError, StoreError
-from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -87,14 +94,20 @@ class Catalog:
             yield connection
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
-        """Result of a query."""
+        """Result of a query; an error about a column that was renamed has the new name as note."""
+        import duckdb
+
         with self.read() as connection:
-            return connection.sql(sql, params=list(parameters)).to_arrow_table().to_pandas()
+            try:
+                return connection.sql(sql, params=list(parameters)).to_arrow_table().to_pandas()
+            except duckdb.BinderException as error:
+                error.add_note(renamed(str(error)).lstrip("; "))
+                raise
 
     def rows(
         self,
         table: str,
-        hyperparameters: str,
+        sae_key: str,
         columns: str = "*",
         nodes: Sequence[int] | None = None,
     ) -> pd.DataFrame:
@@ -115,7 +128,7 @@ class Catalog:
         require_columns(table, there, ["hyperparameters", *([] if nodes is None else ["node"])])
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
-            Scope(hyperparameters=hyperparameters, nodes=None if nodes is None else tuple(nodes))
+            Scope(sae_key=sae_key, nodes=None if nodes is None else tuple(nodes))
         )
         return self.frame(
             f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
@@ -163,31 +176,15 @@ class Catalog:
         )
         return self._with_paths(found).astype({"first_node": "Int64"})
 
-    def batches(self, hyperparameters: str) -> pd.DataFrame:
+    def batches(self, sae_key: str) -> pd.DataFrame:
         """Every artifact that rows of an SAE's nodes stand on: asset, artifact, nodes."""
         found = self.frame(
             "SELECT asset, artifact, list(node ORDER BY node) AS nodes "
             "FROM materialization WHERE owner = ? AND node IS NOT NULL "
             "GROUP BY asset, artifact ORDER BY asset, artifact",
-            [hyperparameters],
+            [sae_key],
         )
         return self._with_paths(found)
-
-    def resting_on(self, assets: Iterable[str], hyperparameters: str) -> list[str]:
-        """Results of an SAE or the whole project that were made from some assets' partitions of
-        it, directly or not."""
-        found = self.frame(
-            "SELECT asset, json_keys(made_from, '$.inputs') AS inputs FROM materialization "
-            "WHERE list_contains(?, owner) AND node IS NULL",
-            [[hyperparameters, PROJECT]],
-        )
-        inputs = {
-            row.asset: set(() if row.inputs is None else row.inputs) for row in found.itertuples()
-        }
-        touched = set(assets)
-        while more := {name for name, own in inputs.items() if own & touched} - touched:
-            touched |= more
-        return sorted(touched & set(inputs))
 
     def partitions_made(self, asset: str, owner: str) -> set[PartitionKey]:
         """Partitions of one layer or SAE whose rows stand in the catalogue."""
@@ -213,42 +210,6 @@ class Catalog:
             [asset, owner, nodes is None, list(map(int, nodes or ()))],
         )
         return list(found["data_version"])
-
-    def training_hours_since(self, moment: datetime) -> float:
-        """Hours that the trainings took that were catalogued since a moment."""
-        if not self.path.exists():
-            return 0.0
-        found = self.frame(
-            "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
-            "JOIN materialization ON asset = ? AND owner = hyperparameters "
-            "WHERE made_at >= ?",
-            [MAKER["sae"], moment],
-        )
-        return float(found["hours"].iloc[0])
-
-    def versions_by_owner(self, asset: str) -> dict[str, dict[str, int]]:
-        """Layer or SAE to the data versions of an asset's standing rows, and how many partitions
-        have each."""
-        if not self.path.exists():
-            return {}
-        found = self.frame(
-            "SELECT owner, data_version, count(*) AS n "
-            "FROM materialization WHERE asset = ? GROUP BY ALL ORDER BY ALL",
-            [asset],
-        )
-        versions: dict[str, dict[str, int]] = {}
-        for owner, version, n in found.itertuples(index=False):
-            versions.setdefault(owner, {})[version] = int(n)
-        return versions
-
-    def files_made_from(self) -> pd.DataFrame:
-        """Fingerprint of the user's files that standing rows were made from, where they were: a
-        row for each asset, owner and fingerprint, with n_partitions."""
-        return self.frame(
-            "SELECT asset, owner, files, sum(n)::BIGINT AS n_partitions FROM (SELECT asset, "
-            "owner, count(*) AS n, any_value(made_from)->>'$.files' AS files FROM materialization "
-            "GROUP BY asset, owner, data_version) WHERE files IS NOT NULL GROUP BY ALL ORDER BY ALL"
-        )
 
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
         """What made an asset's standing rows of one layer or SAE: a row for each run and version.

@@ -92,9 +92,20 @@ def _suspect_motifs(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE motif RENAME COLUMN artefact TO suspect")
 
 
+def _families(connection: duckdb.DuckDBPyConnection) -> None:
+    """4 to 5: a family says of what it is, of factors or of motifs."""
+    for table, before, now in (
+        ("motif_evidence", "family_id", "motif_family"),
+        ("motif_match", "target_family", "factor_family"),
+        ("embedding_cluster", "family", "factor_family"),
+    ):
+        connection.execute(f"ALTER TABLE {table} RENAME COLUMN {before} TO {now}")
+
+
 STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {
     1: _owner_and_node,
     2: _relative_artifacts,
     3: _suspect_motifs,
+    4: _families,
 }
 """Version to the step that leads to the next one."""

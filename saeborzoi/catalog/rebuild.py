@@ -73,8 +73,8 @@ def rebuild(catalog: Catalog) -> Rebuilt:
 
 def _own(record: Record) -> list[str]:
     """Columns that the scope fills in."""
-    names = ("layer", "hyperparameters")
-    return [name for name in names if getattr(record.scope, name) is not None]
+    columns = {"layer": record.scope.layer, "hyperparameters": record.scope.sae_key}
+    return [column for column, value in columns.items() if value is not None]
 
 
 def _records(root: Path) -> tuple[list[Record], list[str]]:

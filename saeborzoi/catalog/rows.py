@@ -177,6 +177,13 @@ def reseal(folder: Path) -> None:
                 write_sealed(temporary, document)
 
 
+def _scope_of(written: Mapping[str, Any]) -> Scope:
+    """The scope of a record; earlier releases called the SAE's key `hyperparameters`."""
+    key = written["sae_key"] if "sae_key" in written else written["hyperparameters"]
+    nodes = written["nodes"]
+    return Scope(written["layer"], key, None if nodes is None else tuple(nodes))
+
+
 class Record(NamedTuple):
     """What a record says, with its rows."""
 
@@ -199,9 +206,7 @@ def read_record(folder: Path, root: Path) -> Record:
     import pandas as pd
 
     document = read_sealed(folder / RECORD)
-    scope = Scope(**document["scope"])
-    if scope.nodes is not None:
-        scope = scope._replace(nodes=tuple(scope.nodes))
+    scope = _scope_of(document["scope"])
     tables = {}
     for name, written in document["files"].items():
         file = folder / written["file"]

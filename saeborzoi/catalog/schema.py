@@ -2,7 +2,7 @@
 
 Written once here: the DDL, the comments in the database and the column schemas that the assets
 show all come from these definitions. Views are in `views.py`; SQL that reads or
-writes rows is in `catalog.py`.
+writes rows is in `catalog.py`, `rows.py` and `scope.py`; `tables.py` makes them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from saeborzoi.settings.hyperparameters import Hyperparameters
 
 __all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
@@ -177,10 +177,14 @@ TABLES = (
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
         ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
         ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
-        ("family_id", "INTEGER", "family of like motifs, 0 is the largest; NULL if not supported"),
-        ("n_family_motifs", "INTEGER", "motifs in the family"),
-        ("n_family_nodes", "INTEGER", "nodes with a motif in the family"),
-        ("founder_node", "INTEGER", "node of the family's most significant motif"),
+        (
+            "motif_family",
+            "INTEGER",
+            "family of like motifs, 0 is the largest; NULL if not supported",
+        ),
+        ("n_family_motifs", "INTEGER", "motifs in the motif family"),
+        ("n_family_nodes", "INTEGER", "nodes with a motif in the motif family"),
+        ("founder_node", "INTEGER", "node of the motif family's most significant motif"),
         ("founder_motif", "INTEGER", "that motif"),
         ("orientation", "VARCHAR", "+ or -, against the founder"),
         ("offset_bp", "INTEGER", "start of the motif minus start of the founder"),
@@ -196,7 +200,7 @@ TABLES = (
         ("database", "VARCHAR", "name of the database in the settings"),
         ("target_id", "VARCHAR", "identifier there, e.g. MA0139.1"),
         ("target_name", "VARCHAR", "name there, e.g. CTCF"),
-        ("target_family", "VARCHAR", "family of the factor, where known"),
+        ("factor_family", "VARCHAR", "JASPAR's family of the factor, where known"),
         ("target_class", "VARCHAR", "structural class of the factor, where known"),
         ("p_value", "DOUBLE", "p-value of the best alignment"),
         ("q_value", "DOUBLE", "Benjamini-Hochberg over the targets of the database"),
@@ -220,7 +224,7 @@ TABLES = (
         ("umap_1", "DOUBLE", "first UMAP coordinate"),
         ("umap_2", "DOUBLE", "second UMAP coordinate"),
         ("cluster", "INTEGER", "cluster on the embedding"),
-        ("motif_family", "INTEGER", "family_id of its first supported motif"),
+        ("motif_family", "INTEGER", "motif family of its first supported motif"),
     ),
     _table(
         "embedding_cluster",
@@ -229,9 +233,9 @@ TABLES = (
         _HYPERPARAMETERS,
         ("cluster", "INTEGER", "cluster on the embedding"),
         ("n_nodes", "INTEGER", "nodes in it"),
-        ("family", "VARCHAR", "family most enriched in it, NULL where none is"),
-        ("n_family_nodes", "INTEGER", "nodes of that family in it"),
-        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x families tried"),
+        ("factor_family", "VARCHAR", "factor family most enriched in it, NULL where none is"),
+        ("n_family_nodes", "INTEGER", "nodes of that factor family in it"),
+        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x families and clusters tried"),
     ),
     _table(
         "annotation_overlap",
@@ -259,7 +263,7 @@ TABLES = (
         ("node_b", "INTEGER", "second node"),
         ("n_overlapping", "INTEGER", "loci of a that overlap a locus of b"),
         ("jaccard", "DOUBLE", "overlapping base pairs / base pairs covered by either"),
-        ("same_family", "BOOLEAN", "whether their first supported motifs are of one family"),
+        ("same_family", "BOOLEAN", "whether their first supported motifs are of one motif family"),
     ),
     *EFFECT_TABLES,
     *VARIANT_TABLES,
@@ -273,9 +277,17 @@ TABLES = (
         ("is_pareto_with_dead", "BOOLEAN", "the same with the share of dead nodes as third cost"),
         ("n_factors_only_here", "INTEGER", "factors that no other SAE of the layer found"),
         ("n_seeds", "INTEGER", "SAEs that differ in the seed only"),
-        ("recurrence_seeds", "DOUBLE", "share of its firing nodes that recur in one of them, mean"),
+        (
+            "recurrence_seeds",
+            "DOUBLE",
+            "mean over those SAEs of the share of its firing nodes that recur",
+        ),
         ("n_settings", "INTEGER", "other SAEs of the layer"),
-        ("recurrence_settings", "DOUBLE", "share of its firing nodes that recur in one, mean"),
+        (
+            "recurrence_settings",
+            "DOUBLE",
+            "mean over those SAEs of the share of its firing nodes that recur",
+        ),
     ),
     _table(
         "sae_stability",
@@ -329,3 +341,11 @@ TABLES = (
 )
 
 TABLE = {table.name: table for table in TABLES}
+
+FORMER_NAMES = {
+    "motif": {"artefact": "suspect"},
+    "motif_evidence": {"family_id": "motif_family"},
+    "motif_match": {"target_family": "factor_family"},
+    "embedding_cluster": {"family": "factor_family"},
+}
+"""Table to names that its columns had in earlier releases, and what they are called now."""

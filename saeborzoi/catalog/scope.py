@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from saeborzoi.catalog.schema import TABLE, TABLES
+from saeborzoi.catalog.schema import FORMER_NAMES, TABLE, TABLES
 from saeborzoi.errors import CatalogError
 from saeborzoi.pipeline import NODE_TABLES
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
@@ -23,13 +23,13 @@ class Scope(NamedTuple):
     nothing is given, whole tables."""
 
     layer: str | None = None
-    hyperparameters: str | None = None
+    sae_key: str | None = None
     nodes: tuple[int, ...] | None = None
 
     @property
     def owner(self) -> str:
         """The layer or SAE, as in a partition key; `PROJECT` for whole tables."""
-        return self.hyperparameters or self.layer or PROJECT
+        return self.sae_key or self.layer or PROJECT
 
     @property
     def partition_keys(self) -> list[PartitionKey]:
@@ -49,9 +49,10 @@ class Made(NamedTuple):
 
 
 def fitted(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
-    """The frame with the scope's own column, refused where it does not fit the table."""
-    own = {"layer": scope.layer, "hyperparameters": scope.hyperparameters}
-    whole = frame.assign(**{column: value for column, value in own.items() if value is not None})
+    """The frame with the scope's own column and today's names, refused where it does not fit."""
+    own = {"layer": scope.layer, "hyperparameters": scope.sae_key}
+    whole = frame.rename(columns=FORMER_NAMES.get(name, {}))
+    whole = whole.assign(**{column: value for column, value in own.items() if value is not None})
     expected = [column.name for column in TABLE[name].columns]
     missing = sorted(set(expected) - set(whole.columns))
     unknown = sorted(set(whole.columns) - set(expected))
@@ -73,13 +74,13 @@ def fitted(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
 
 def where_of(scope: Scope) -> tuple[str, list[Any]]:
     """SQL condition and parameters for the rows of a scope."""
-    if scope.hyperparameters is None:
+    if scope.sae_key is None:
         return ("TRUE", []) if scope.layer is None else ("layer = ?", [scope.layer])
     if scope.nodes is None:
-        return "hyperparameters = ?", [scope.hyperparameters]
+        return "hyperparameters = ?", [scope.sae_key]
     return (
         "hyperparameters = ? AND list_contains(?, node)",
-        [scope.hyperparameters, list(scope.nodes)],
+        [scope.sae_key, list(scope.nodes)],
     )
 
 
@@ -112,13 +113,13 @@ def belonging_to(scopes: Iterable[Scope]) -> dict[str, tuple[str, list[Any]]]:
 
 def _belonging_to(scope: Scope) -> Iterator[tuple[str, str, list[Any]]]:
     made = "materialization"
-    if scope.hyperparameters is None:
+    if scope.sae_key is None:
         yield made, "owner = ?", [scope.layer]
         for table in TABLES:
             if table.key[0] == "layer":
                 yield table.name, "layer = ?", [scope.layer]
     elif scope.nodes is None:
-        key = scope.hyperparameters
+        key = scope.sae_key
         yield made, "owner = ?", [key]
         for table in TABLES:
             for column in table.key:

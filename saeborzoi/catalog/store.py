@@ -1,4 +1,4 @@
-"""Where artifact files lie under `[project] store`. How they are written is `artifacts.py`."""
+"""Where artifact files lie under `[project] store`; `jobs/provenance.py` writes them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Store:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(
-                f"store {self.root} cannot be written ({error.strerror}); mend its rights, free "
+                f"store {self.root} cannot be written ({error.strerror}); fix its rights, free "
                 "room there, or set another [project] store"
             ) from error
 

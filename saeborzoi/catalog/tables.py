@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from saeborzoi.catalog.migrations import migrate
-from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
+from saeborzoi.catalog.schema import FORMER_NAMES, SCHEMA_VERSION, TABLES
 from saeborzoi.catalog.views import VIEW_COMMENTS, VIEWS
 from saeborzoi.errors import CatalogError
 
@@ -108,6 +109,17 @@ def require_columns(table: str, there: Collection[str], wanted: Iterable[str]) -
                 f"{table} has no column {column!r}, so rows of it cannot be chosen by that; take "
                 f"all of them: whole({table!r})"
             )
+
+
+def renamed(message: str) -> str:
+    """What a column that a statement asks for in vain is called now; empty where none is."""
+    asked = re.search(r'column (?:named )?"(?:\w+\.)?(\w+)"', message)
+    name = asked[1] if asked else ""
+    return "".join(
+        f"; {name} of {table} is called {names[name]} now"
+        for table, names in FORMER_NAMES.items()
+        if name in names
+    )
 
 
 def _quoted(text: str) -> str:

@@ -41,11 +41,13 @@ VIEWS = {
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
-               m.n_effective_sites, m.suspect, m.suspect AS artefact,
-               v.is_supported, v.fdr, v.family_id,
-               t.database, t.target_id, t.target_name, t.target_family, t.q_value,
+               m.n_effective_sites, m.suspect,
+               v.is_supported, v.fdr, v.motif_family,
+               t.database, t.target_id, t.target_name, t.factor_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
-               o.annotation, o.annotation_class, o.odds_ratio
+               o.annotation, o.annotation_class, o.odds_ratio,
+               m.suspect AS artefact, v.motif_family AS family_id,
+               t.factor_family AS target_family
         FROM node n
         LEFT JOIN node_selection s USING (hyperparameters, node)
         LEFT JOIN best_match t USING (hyperparameters, node)
@@ -68,11 +70,12 @@ VIEWS = {
     """,
     "transcription_factor": """
         SELECT hyperparameters, database, target_name,
-               any_value(target_family) AS target_family,
+               any_value(factor_family) AS factor_family,
                count(DISTINCT node) AS n_nodes,
                list(DISTINCT node ORDER BY node) AS nodes,
                list(DISTINCT node ORDER BY node) FILTER (is_best) AS best_of_nodes,
-               min(q_value) AS best_q_value
+               min(q_value) AS best_q_value,
+               any_value(factor_family) AS target_family
         FROM (
             SELECT m.*, b.target_id IS NOT NULL AS is_best
             FROM supported_match m
@@ -148,15 +151,18 @@ VIEWS = {
                    {", ".join(f"count(DISTINCT {name}) AS n_{name}" for name in _COMPARED)}
             FROM found GROUP BY layer
         )
-        SELECT layer, database, target_name, any_value(target_family) AS target_family,
+        SELECT layer, database, target_name, any_value(factor_family) AS factor_family,
                count(*) AS n_saes, any_value(n_saes_of_layer) AS n_saes_of_layer,
                list(hyperparameters ORDER BY hyperparameters) AS saes,
                sum(n_nodes)::BIGINT AS n_nodes, min(best_q_value) AS best_q_value,
-               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with
+               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with,
+               any_value(factor_family) AS target_family
         FROM found JOIN layers USING (layer)
         GROUP BY layer, database, target_name
     """,
 }
+"""Columns at the end that repeat another one (`artefact`, `family_id`, `target_family`) are for
+queries that were written for earlier releases."""
 
 VIEW_COMMENTS = {
     "supported_motif": "one row a significant motif that its evidence supports, or whose evidence "

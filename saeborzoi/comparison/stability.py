@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
+from saeborzoi.nodes.top_positions import read_top_positions
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 Float32s = NDArray[np.float32]
@@ -83,7 +84,7 @@ def read_dictionary(weights: Path | str, top_activations: Path | str) -> Diction
     weights
         `sae.safetensors`, of which only `W_dec` (n_nodes, n_channels) is read.
     top_activations
-        `top_activations.parquet`: node, sequence, position.
+        `top_activations.parquet`.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def read_dictionary(weights: Path | str, top_activations: Path | str) -> Diction
     try:
         with safe_open(weights, framework="np") as file:
             decoder = np.asarray(file.get_tensor("W_dec"), dtype=np.float32)
-        top = pd.read_parquet(top_activations, columns=["node", "sequence", "position"])
+        top = read_top_positions(Path(top_activations), ("node", "window", "position"))
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{weights} or {top_activations}: cannot be read ({error}); materialize trained_sae "
@@ -109,7 +110,7 @@ def read_dictionary(weights: Path | str, top_activations: Path | str) -> Diction
             f"{top_activations}: node {node[-1]}, but {weights} has {len(decoder)} nodes; "
             "materialize top_activations of that SAE again"
         )
-    locus = top["sequence"].to_numpy(np.int64) << 32 | top["position"].to_numpy(np.int64)
+    locus = top["window"].to_numpy(np.int64) << 32 | top["position"].to_numpy(np.int64)
     order = np.argsort(of_node, kind="stable")  # quick: the file is in this order
     of_node, locus = of_node[order], locus[order]
     first = np.cumsum(counts) - counts

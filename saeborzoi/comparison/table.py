@@ -112,7 +112,7 @@ def factors_by_settings(factors: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        layer, target_name, target_family, only_with, n_saes, n_saes_of_layer, n_nodes,
+        layer, target_name, factor_family, only_with, n_saes, n_saes_of_layer, n_nodes,
         best_q_value. A factor that every SAE of the layer found is not there.
     """
     some = factors[(factors["only_with"] != "") & (factors["n_saes"] < factors["n_saes_of_layer"])]
@@ -120,6 +120,6 @@ def factors_by_settings(factors: pd.DataFrame) -> pd.DataFrame:
         ["n_saes", "n_nodes", "best_q_value", "target_name"], ascending=[False, False, True, True]
     )
     return some[
-        ["layer", "target_name", "target_family", "only_with", "n_saes", "n_saes_of_layer",
+        ["layer", "target_name", "factor_family", "only_with", "n_saes", "n_saes_of_layer",
          "n_nodes", "best_q_value"]
     ].reset_index(drop=True)  # fmt: skip

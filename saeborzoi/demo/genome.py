@@ -142,7 +142,8 @@ def _plant(
         n_preferred = int(_IN_CLASS * N_INSTANCES) if motif.annotation else 0
         chosen = rng.choice(np.flatnonzero(is_free & preferred), n_preferred, replace=False)
         is_free[chosen] = False
-        # the rest anywhere that no other motif is fond of
+        # The other instances lie outside of every annotation, so that no motif that prefers a
+        # class meets them there.
         anywhere = is_free & (slots["annotation"] == "").to_numpy()
         others = rng.choice(np.flatnonzero(anywhere), N_INSTANCES - n_preferred, replace=False)
         is_free[others] = False

@@ -60,7 +60,7 @@ def recovery_table(
     motifs
         node, motif, consensus, is_significant.
     matches
-        node, motif, database, target_id, target_name, target_family, p_value, q_value,
+        node, motif, database, target_id, target_name, factor_family, p_value, q_value,
         is_significant.
 
     Returns
@@ -87,7 +87,7 @@ def recovery_table(
                 "consensus": None if found is None else found["consensus"],
                 "found_id": None if found is None else found["target_id"],
                 "found_name": None if found is None else found["target_name"],
-                "found_family": None if found is None else found["target_family"],
+                "found_family": None if found is None else found["factor_family"],
                 "q_value": np.nan if found is None else found["q_value"],
                 "is_right": found is not None and _same(found, name, family),
             }
@@ -137,7 +137,7 @@ def seqlets_on_instances(
 
 def _same(found: pd.Series, name: str, family: str) -> bool:
     is_factor = str(found["target_name"]).upper() == name.upper()
-    return is_factor or family in str(found["target_family"]).split("::")
+    return is_factor or family in str(found["factor_family"]).split("::")
 
 
 def _or_dash(value: object) -> str:

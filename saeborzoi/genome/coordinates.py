@@ -45,24 +45,24 @@ _STRANDS = ("+", "-", ".")
 
 @dataclass(frozen=True)
 class Windows:
-    """Sequences that the model saw, in the order of the file; one entry a sequence.
+    """Windows that the model saw, in the order of the file; one entry a window.
 
     Attributes
     ----------
     path
         The file that they were read from.
     chrom
-        (n_sequences,) object, chromosome names.
+        (n_windows,) object, chromosome names.
     start_bp, end_bp
-        (n_sequences,) int64, the window *without* the padding on either side.
+        (n_windows,) int64, the window *without* the padding on either side.
     shard, row
-        (n_sequences,) int64, the shard and the row in it that hold the sequence's activations.
+        (n_windows,) int64, the shard and the row in it that hold the window's activations.
         Where the file does not say, shard is -1 and row is i: the i-th row over all shards in
         numeric order.
     line
-        (n_sequences,) int64, 1-based line of the file, for messages.
+        (n_windows,) int64, 1-based line of the file, for messages.
     is_reverse
-        (n_sequences,) bool, windows that the model reads on the reverse strand: position 0 is
+        (n_windows,) bool, windows that the model reads on the reverse strand: position 0 is
         their right end. None where all are read forward.
     """
 
@@ -78,9 +78,9 @@ class Windows:
     def __len__(self) -> int:
         return len(self.start_bp)
 
-    def reverse(self, sequence: ArrayLike) -> NDArray[np.bool_]:
+    def reverse(self, window: ArrayLike) -> NDArray[np.bool_]:
         """Whether each of some windows is read on the reverse strand: (n,) bool."""
-        rows = np.asarray(sequence, np.int64)
+        rows = np.asarray(window, np.int64)
         return np.zeros(rows.shape, bool) if self.is_reverse is None else self.is_reverse[rows]
 
     def only(self, row: ArrayLike) -> Windows:
@@ -249,9 +249,9 @@ def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad
     Parameters
     ----------
     windows
-        The sequences.
+        The windows.
     n_positions
-        Positions of each sequence in the shards.
+        Positions of each window in the shards.
     bp_per_position
         Base pairs that one position covers.
     pad_bp
@@ -260,8 +260,8 @@ def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad
     Returns
     -------
     ndarray
-        (n_ranges, 3) int64: sequence, first position, last position (exclusive), in ascending
-        order; a sequence has none, one or several ranges.
+        (n_ranges, 3) int64: window, first position, last position (exclusive), in ascending
+        order; a window has none, one or several ranges.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def kept_positions(windows: Windows, n_positions: int, bp_per_position: int, pad
 
 def position_intervals(
     windows: Windows,
-    sequence: ArrayLike,
+    window: ArrayLike,
     position: ArrayLike,
     width_bp: int,
     bp_per_position: int,
@@ -326,8 +326,8 @@ def position_intervals(
     Parameters
     ----------
     windows
-        The sequences.
-    sequence, position
+        The windows.
+    window, position
         (n,) int, row of `windows` and index along the shard's position axis.
     width_bp
         Width of every interval.
@@ -340,15 +340,15 @@ def position_intervals(
         chrom (n,) object, start_bp (n,) int64, end_bp (n,) int64. May reach beyond the
         chromosome's ends.
     """
-    sequence = np.asarray(sequence, np.int64)
+    window = np.asarray(window, np.int64)
     centre = np.asarray(position, np.int64) * bp_per_position + bp_per_position // 2
     before_bp = centre - width_bp // 2 - pad_bp
     start_bp = np.where(
-        windows.reverse(sequence),
-        windows.end_bp[sequence] - before_bp - width_bp,
-        windows.start_bp[sequence] + before_bp,
+        windows.reverse(window),
+        windows.end_bp[window] - before_bp - width_bp,
+        windows.start_bp[window] + before_bp,
     )
-    return windows.chrom[sequence], start_bp, start_bp + width_bp
+    return windows.chrom[window], start_bp, start_bp + width_bp
 
 
 def _claim(covered: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

@@ -1,5 +1,5 @@
 """The reference: a FASTA with quick access to many short intervals. No coordinate is converted
-here; which intervals are asked for is decided in `genome.py`."""
+here; which intervals are asked for is decided in `coordinates.py`."""
 
 from __future__ import annotations
 

@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import interval_columns, read_table, skip_remarks
 from saeborzoi.genome.coordinates import Genome, Windows, read_windows, require_inside
-from saeborzoi.settings.sections import ShardSet
 
 
-def windows_of(shard_set: ShardSet, genome: Genome | Path) -> Windows:
-    """The windows of a set of activations.
+def windows_of(
+    windows: Path | Literal["genome"],
+    genome: Genome | Path,
+    window_bp: int = 131_072,
+    mask: Path | None = None,
+) -> Windows:
+    """The windows of a BED file, or of the whole genome.
 
     Parameters
     ----------
-    shard_set
-        The layer's training or validation data.
+    windows
+        BED, or "genome": every chromosome, cut into windows.
     genome
-        The reference, or its path; looked at only for `windows = "genome"`.
+        The reference, or its path; looked at only for "genome".
+    window_bp, mask
+        Of "genome", see `genome_windows`.
 
     Raises
     ------
     InputError
         As `read_windows` and `genome_windows`.
     """
-    if shard_set.windows != "genome":
-        return read_windows(shard_set.windows)
+    if windows != "genome":
+        return read_windows(windows)
     if isinstance(genome, Path):
         with Genome(genome) as opened:
-            return windows_of(shard_set, opened)
-    return genome_windows(genome, shard_set.window_bp, shard_set.mask)
+            return genome_windows(opened, window_bp, mask)
+    return genome_windows(genome, window_bp, mask)
 
 
 def genome_windows(genome: Genome, window_bp: int, mask: Path | None = None) -> Windows:

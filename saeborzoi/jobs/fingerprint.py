@@ -173,7 +173,7 @@ class _State(NamedTuple):
     inode: int
     size: int
     modified_ns: int
-    # a file that was written to has another change time, whatever else was kept
+    # Writing to a file changes this time even where a tool restored size and modification time.
     changed_ns: int
 
     @property

@@ -57,9 +57,9 @@ def _frequencies(path: Path) -> tuple[float, ...]:
                         heading = not newline
                     counts += np.bincount(np.frombuffer(piece, np.uint8), minlength=256)
     except (OSError, EOFError) as error:
-        raise InputError(f"genome {path}: cannot be read ({error}); mend [data] genome") from None
+        raise InputError(f"genome {path}: cannot be read ({error}); fix [data] genome") from None
     letters = np.array([counts[ord(c)] + counts[ord(c.lower())] for c in "ACGT"], float)
     if letters.sum() == 0:
-        raise InputError(f"genome {path}: holds no A, C, G or T; mend [data] genome")
+        raise InputError(f"genome {path}: holds no A, C, G or T; fix [data] genome")
     letters = letters + letters[::-1]
     return tuple((letters / letters.sum()).tolist())

@@ -1,6 +1,6 @@
 """Motif discovery over nodes: which engine, on threads.
 
-A node's motifs depend on its own seqlets and the settings; never on a seed, the order of the
+A node's motifs depend on its own seqlets and the options; never on a seed, the order of the
 seqlets' sequences, the other nodes of the batch or the number of threads.
 """
 
@@ -23,14 +23,14 @@ from saeborzoi.motifs import properties
 from saeborzoi.motifs.engine.copies import copy_weights
 from saeborzoi.motifs.evidence import NodeEvidence, independent_sites, node_evidence
 from saeborzoi.motifs.meme import run_program
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.programs import find_program, program_version
 from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
-from saeborzoi.settings.sections import Motifs
 
 MIN_ODDS_RATIO_LOW = 1.5
 """Odds against shuffled seqlets, lower end of the interval, that clear a motif of few letters."""
 MAX_WIDTH = 50
-"""Widest motif where the settings leave it out, MEME's default."""
+"""Widest motif where nothing else is asked for, MEME's default."""
 
 MOTIF_COLUMNS: dict[str, str] = {
     "node": "int32",
@@ -72,7 +72,7 @@ class NodeMotifs(NamedTuple):
     seconds: float
 
 
-def check_engine(settings: Motifs) -> str:
+def check_discovery_engine(options: DiscoveryOptions) -> str:
     """Engine with its version, as column `engine` says it.
 
     Raises
@@ -80,22 +80,17 @@ def check_engine(settings: Motifs) -> str:
     MissingProgramError
         Where an external engine is asked for and cannot be run.
     """
-    if settings.engine == "builtin":
+    if options.engine == "builtin":
         from saeborzoi.motifs.engine.builtin import VERSION
 
         return f"builtin {VERSION}"
-    program = find_program(settings.engine, settings.executable, "[motifs]", "builtin")
-    return f"{settings.engine} {program_version(program)}"
-
-
-def scans_both_strands(settings: Motifs) -> bool:
-    """Whether a site may lie on either strand; STREME always scans both."""
-    return settings.strands == "both" or settings.engine == "streme"
+    program = find_program(options.engine, options.executable, "[motifs]", "builtin")
+    return f"{options.engine} {program_version(program)}"
 
 
 def discover(
     seqlets: pd.DataFrame,
-    settings: Motifs,
+    options: DiscoveryOptions = DiscoveryOptions(),  # noqa: B008  (immutable)
     genome: Path | None = None,
     threads: int = 1,
     progress: Progress = silent,
@@ -106,8 +101,8 @@ def discover(
     ----------
     seqlets
         Columns node, rank, activation, sequence (and more, unused), any order of rows.
-    settings
-        Engine and its options.
+    options
+        Engine and what it is told.
     genome
         FASTA for `background = "genome"`.
     threads
@@ -127,7 +122,7 @@ def discover(
     """
     n_nodes = seqlets["node"].nunique()
     found = []
-    for done, node in enumerate(discover_nodes(seqlets, settings, genome, threads), 1):
+    for done, node in enumerate(discover_nodes(seqlets, options, genome, threads), 1):
         found.append(node)
         progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
     return motif_frame(found)
@@ -135,24 +130,24 @@ def discover(
 
 def discover_nodes(
     seqlets: pd.DataFrame,
-    settings: Motifs,
+    options: DiscoveryOptions = DiscoveryOptions(),  # noqa: B008  (immutable)
     genome: Path | None = None,
     threads: int = 1,
     stop: threading.Event | None = None,
 ) -> Iterator[NodeMotifs]:
     """As `discover`, node by node as they are done (in any order); ends early where `stop` is
     set."""
-    engine = check_engine(settings)
+    engine = check_discovery_engine(options)
     background = None
-    if settings.background == "genome":
+    if options.background == "genome":
         if genome is None:
             raise ValueError("a background from the genome needs the genome")
         from saeborzoi.motifs.background import genome_frequencies
 
         background = genome_frequencies(genome)
-    wall = settings.engine != "builtin"
+    wall = options.engine != "builtin"
     tasks = (
-        partial(_timed, node, rows, settings, background, engine, wall)
+        partial(_timed, node, rows, options, background, engine, wall)
         for node, rows in seqlets.groupby("node", sort=True)
     )
     # the engine's heavy loops release the interpreter's lock (or run in another process)
@@ -166,8 +161,11 @@ def _in_parallel(
     n_ahead: int,
     stop: threading.Event | None,
 ) -> Iterator[NodeMotifs]:
-    """Nodes of tasks as they are done; at most `n_ahead` more are begun than have to be waited
-    for, and none once `stop` is set."""
+    """Results of tasks in the order in which they finish.
+
+    At most `n_ahead` tasks run or wait in the pool beside the one that is waited for; once `stop`
+    is set no further task is started.
+    """
     running: set[Future[NodeMotifs]] = set()
     for task in tasks:
         if stop is not None and stop.is_set():
@@ -191,37 +189,37 @@ def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
 def _timed(
     node: Any,
     rows: pd.DataFrame,
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64] | None,
     engine: str,
     wall: bool,
 ) -> NodeMotifs:
     clock = time.perf_counter if wall else time.thread_time
     begun = clock()
-    motifs = _node_motifs(node, rows, settings, background, engine)
+    motifs = _node_motifs(node, rows, options, background, engine)
     return NodeMotifs(int(node), motifs, clock() - begun)
 
 
 def _node_motifs(
     node: Any,
     rows: pd.DataFrame,
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64] | None,
     engine: str,
 ) -> list[dict[str, Any]]:
     """One node from its seqlets to the rows of its motifs."""
     rows = rows.sort_values("rank")
     sequences = encode(rows["sequence"].tolist())
-    both = scans_both_strands(settings)
+    both = options.both_strands
     if background is None:
         background = letter_frequencies(sequences, both)
     weights = np.ones(sequences.lengths.size)
-    if settings.near_identical == "once":
+    if options.near_identical == "once":
         weights = copy_weights(sequences, both)
-    if settings.engine == "builtin":
-        motifs = _builtin(sequences, settings, background, weights)
+    if options.engine == "builtin":
+        motifs = _builtin(sequences, options, background, weights)
     else:
-        motifs = run_program(rows["sequence"].tolist(), settings, background)
+        motifs = run_program(rows["sequence"].tolist(), options, background)
     result = []
     activation = rows["activation"].to_numpy(float)
     for number, motif in enumerate(motifs, 1):
@@ -235,7 +233,7 @@ def _node_motifs(
             motif.matrix, motif.n_sites, sequences, activation, background, both, counted
         )
         suspect = motif.suspect or _suspect(
-            motif, n_effective, sequences, settings, number, evidence
+            motif, n_effective, sequences, options, number, evidence
         )
         result.append(
             {
@@ -248,7 +246,7 @@ def _node_motifs(
                 "llr": motif.llr,
                 "log10_e_value": motif.log10_e_value,
                 "is_significant": bool(
-                    suspect is None and motif.log10_e_value < np.log10(settings.max_e_value)
+                    suspect is None and motif.log10_e_value < np.log10(options.max_e_value)
                 ),
                 "matrix": motif.matrix.tolist(),
                 "engine": engine,
@@ -263,27 +261,27 @@ def _node_motifs(
 
 def _builtin(
     sequences: Sequences,
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64],
     weights: NDArray[np.float64],
 ) -> list[Found]:
     from saeborzoi.motifs.engine.builtin import find_motifs
 
     longest = int(sequences.lengths.max())
-    widest = min(settings.max_width or MAX_WIDTH, longest)
-    if longest < settings.min_width or sequences.lengths.size < 2:
+    widest = min(options.max_width or MAX_WIDTH, longest)
+    if longest < options.min_width or sequences.lengths.size < 2:
         return []
     motifs = find_motifs(
         sequences,
         background,
-        n_motifs=settings.n_motifs,
-        min_width=settings.min_width,
-        max_width=max(widest, settings.min_width),
-        both_strands=settings.strands == "both",
-        max_e_value=settings.max_e_value,
-        min_sites=settings.min_sites,
+        n_motifs=options.n_motifs,
+        min_width=options.min_width,
+        max_width=max(widest, options.min_width),
+        both_strands=options.strands == "both",
+        max_e_value=options.max_e_value,
+        min_sites=options.min_sites,
         weights=weights,
-        keep_table=settings.background == "genome",
+        keep_table=options.background == "genome",
     )
     return [
         Found(
@@ -298,7 +296,7 @@ def _suspect(
     motif: Found,
     n_effective_sites: float,
     sequences: Sequences,
-    settings: Motifs,
+    options: DiscoveryOptions,
     number: int,
     evidence: NodeEvidence,
 ) -> str | None:
@@ -308,12 +306,12 @@ def _suspect(
     is not the first: its sites are erased ones. Low complexity is no fault where the motif is
     clearly more frequent than in shuffled seqlets, which are as rich in its letters.
     """
-    if motif.log10_e_value >= np.log10(settings.max_e_value):
+    if motif.log10_e_value >= np.log10(options.max_e_value):
         return None
     lengths = sequences.lengths
     if number > 1 and properties.is_full_width(motif.matrix, motif.n_sites, lengths):
         return "composition"
-    least = settings.min_sites or properties.least_sites(lengths.size)
+    least = options.min_sites or properties.least_sites(lengths.size)
     suspect = properties.suspect(
         motif.matrix, motif.n_sites, n_effective_sites, lengths, least
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Compiled loops of the evidence for motifs: scores of sequences, and shuffling that keeps
 dinucleotides.
 
-Arrays in, arrays out. All functions release the GIL. `codes4` is as in `kernels.py`.
+Arrays in, arrays out. All functions release the GIL. `codes4` is as in `engine/kernels.py`.
 """
 
 from __future__ import annotations

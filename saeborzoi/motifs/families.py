@@ -34,12 +34,12 @@ def motif_families(
 
     Returns
     -------
-    node, motif, family_id (0 is the largest family), n_family_motifs, n_family_nodes,
+    node, motif, motif_family (0 is the largest family), n_family_motifs, n_family_nodes,
     founder_node, founder_motif, orientation (+ or -, against the founder), offset_bp (start of
     the motif minus start of the founder) and q_value of the match with the founder.
     """
     columns = [
-        "node", "motif", "family_id", "n_family_motifs", "n_family_nodes", "founder_node",
+        "node", "motif", "motif_family", "n_family_motifs", "n_family_nodes", "founder_node",
         "founder_motif", "orientation", "offset_bp", "q_value",
     ]  # fmt: skip
     if motifs.empty:
@@ -87,8 +87,8 @@ def motif_families(
         ["n_family_nodes", "n_family_motifs", "founder"], ascending=[False, False, True]
     )
     rank = pd.Series(np.arange(len(order)), index=order["founder"])
-    result["family_id"] = result["founder"].map(rank)
-    return result[columns].sort_values(["family_id", "node", "motif"], ignore_index=True)
+    result["motif_family"] = result["founder"].map(rank)
+    return result[columns].sort_values(["motif_family", "node", "motif"], ignore_index=True)
 
 
 def node_families(matches: pd.DataFrame) -> pd.Series:
@@ -97,15 +97,15 @@ def node_families(matches: pd.DataFrame) -> pd.Series:
     Parameters
     ----------
     matches
-        Columns node, motif, database, target_id, target_family, p_value, is_significant of table
+        Columns node, motif, database, target_id, factor_family, p_value, is_significant of table
         `motif_match`.
 
     Returns
     -------
     Family, indexed by node.
     """
-    best = best_matches(matches[matches["target_family"].notna()])
-    return best.set_index("node")["target_family"].sort_index()
+    best = best_matches(matches[matches["factor_family"].notna()])
+    return best.set_index("node")["factor_family"].sort_index()
 
 
 def cluster_families(embedding: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
@@ -128,14 +128,14 @@ def cluster_families(embedding: pd.DataFrame, matches: pd.DataFrame) -> pd.DataF
     Columns of table `embedding_cluster` but the key of the SAE.
     """
     family_of = node_families(matches)
-    nodes = embedding[["node", "cluster"]].assign(family=embedding["node"].map(family_of))
+    nodes = embedding[["node", "cluster"]].assign(factor_family=embedding["node"].map(family_of))
     n_nodes = len(nodes)
     sizes = nodes["cluster"].value_counts()
-    family_sizes = nodes["family"].value_counts()
+    family_sizes = nodes["factor_family"].value_counts()
     n_tested = max(1, len(family_sizes) * len(sizes))
     rows = []
     for cluster in sorted(sizes.index):
-        own = nodes.loc[nodes["cluster"] == cluster, "family"].value_counts()
+        own = nodes.loc[nodes["cluster"] == cluster, "factor_family"].value_counts()
         best: tuple[float, str, int] | None = None
         for family, n_own in sorted(own.items(), key=lambda item: str(item[0])):
             p = stats.hypergeom.sf(n_own - 1, n_nodes, family_sizes[family], sizes[cluster])
@@ -146,9 +146,9 @@ def cluster_families(embedding: pd.DataFrame, matches: pd.DataFrame) -> pd.DataF
             {
                 "cluster": int(cluster),
                 "n_nodes": int(sizes[cluster]),
-                "family": best[1] if best else None,
+                "factor_family": best[1] if best else None,
                 "n_family_nodes": best[2] if best else 0,
                 "p_value": best[0] if best else np.nan,
             }
         )
-    return pd.DataFrame(rows).astype({"family": "str"})
+    return pd.DataFrame(rows).astype({"factor_family": "str"})

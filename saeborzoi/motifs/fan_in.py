@@ -46,7 +46,7 @@ def fan_in_evidence(
     -------
     One row a motif: node, motif, odds_ratio_other_nodes and fdr of `across_nodes`,
     is_supported (significant, and enriched at least twofold over both controls at 5 % FDR; where
-    there is no other node, over the shuffled seqlets alone), family_id,
+    there is no other node, over the shuffled seqlets alone), motif_family,
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """

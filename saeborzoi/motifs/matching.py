@@ -40,7 +40,7 @@ MATCH_COLUMNS = (
     "database",
     "target_id",
     "target_name",
-    "target_family",
+    "factor_family",
     "target_class",
     "p_value",
     "q_value",
@@ -85,7 +85,7 @@ class Alignments(NamedTuple):
     is_reverse: NDArray[np.bool_]
 
 
-def check_engine(engine: Engine = "memelite", executable: Path | str | None = None) -> str:
+def check_matching_engine(engine: Engine = "memelite", executable: Path | str | None = None) -> str:
     """Engine with its version.
 
     Parameters
@@ -142,7 +142,7 @@ def match(
     significant where it passes, its aligned columns are similar, and the motif itself is
     significant.
     """
-    check_engine(engine, executable)
+    check_matching_engine(engine, executable)
     thresholds = Thresholds(max_p_value, max_q_value, max_e_value)
     parts = []
     matrices = [
@@ -287,7 +287,7 @@ def _reported(
             "database": database.name,
             "target_id": [t.identifier for t in target],
             "target_name": [t.name for t in target],
-            "target_family": [t.family for t in target],
+            "factor_family": [t.family for t in target],
             "target_class": [t.structural_class for t in target],
             "p_value": p[i, j],
             "q_value": q[i, j],
@@ -325,7 +325,7 @@ def _tomtom(
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MissingProgramError(
-            f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; mend that, or "
+            f"{program} ended with {done.returncode}: {done.stderr.strip()[-500:]}; fix that, or "
             'set [matching] engine = "memelite"'
         )
     return _parsed_tomtom(done.stdout, rows, database, thresholds)
@@ -348,7 +348,7 @@ def _parsed_tomtom(
                 "database": database.name,
                 "target_id": target.identifier,
                 "target_name": target.name,
-                "target_family": target.family,
+                "factor_family": target.family,
                 "target_class": target.structural_class,
                 "p_value": float(row["p-value"]),
                 "q_value": float(row["q-value"]),

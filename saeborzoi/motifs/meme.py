@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import MissingProgramError
 from saeborzoi.motifs.meme_format import parse_meme
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.programs import find_program
 from saeborzoi.motifs.sequences import Found
-from saeborzoi.settings.sections import Motifs
 
 _SEED = "0"
 """Of the programs that want one: a node's motifs depend on nothing drawn at random."""
@@ -26,17 +26,17 @@ _SEED = "0"
 
 def run_program(
     sequences: Sequence[str],
-    settings: Motifs,
+    options: DiscoveryOptions,
     background: NDArray[np.float64],
 ) -> list[Found]:
-    """Motifs of one node by `settings.engine`, `meme` or `streme`.
+    """Motifs of one node by `options.engine`, `meme` or `streme`.
 
     Parameters
     ----------
     sequences
         Seqlets of the node, A C G T.
     background
-        (4,) float64; handed to the program where the settings ask for the genome's, otherwise
+        (4,) float64; handed to the program where the options ask for the genome's, otherwise
         the program takes it from the sequences, as it does by itself.
 
     Returns
@@ -51,17 +51,17 @@ def run_program(
     InputError
         Where its output cannot be parsed.
     """
-    program = find_program(settings.engine, settings.executable, "[motifs]", "builtin")
+    program = find_program(options.engine, options.executable, "[motifs]", "builtin")
     with tempfile.TemporaryDirectory(prefix="saeborzoi-motifs-") as folder:
         fasta = Path(folder, "seqlets.fa")
         fasta.write_text("".join(f">s{i}\n{s}\n" for i, s in enumerate(sequences)))
-        command = _command(str(program), fasta, settings)
-        if settings.background == "genome":
+        command = _command(str(program), fasta, options)
+        if options.background == "genome":
             frequencies = Path(folder, "background.txt")
             frequencies.write_text(
                 "".join(f"{a} {p:.6f}\n" for a, p in zip("ACGT", background, strict=True))
             )
-            command += ["-bfile" if settings.engine == "meme" else "--bfile", str(frequencies)]
+            command += ["-bfile" if options.engine == "meme" else "--bfile", str(frequencies)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         except OSError as error:
@@ -83,13 +83,13 @@ def run_program(
     ]
 
 
-def _command(program: str, fasta: Path, settings: Motifs) -> list[str]:
-    if settings.engine == "meme":
+def _command(program: str, fasta: Path, options: DiscoveryOptions) -> list[str]:
+    if options.engine == "meme":
         command = [program, str(fasta), "-dna", "-text", "-nostatus", "-seed", _SEED]
-        command += ["-nmotifs", str(settings.n_motifs), "-minw", str(settings.min_width)]
-        if settings.max_width:
-            command += ["-maxw", str(settings.max_width)]
-        return [*command, "-revcomp"] if settings.strands == "both" else command
+        command += ["-nmotifs", str(options.n_motifs), "-minw", str(options.min_width)]
+        if options.max_width:
+            command += ["-maxw", str(options.max_width)]
+        return [*command, "-revcomp"] if options.strands == "both" else command
     command = [program, "--p", str(fasta), "--dna", "--text", "--seed", _SEED]
-    command += ["--nmotifs", str(settings.n_motifs), "--minw", str(settings.min_width)]
-    return [*command, "--maxw", str(settings.max_width)] if settings.max_width else command
+    command += ["--nmotifs", str(options.n_motifs), "--minw", str(options.min_width)]
+    return [*command, "--maxw", str(options.max_width)] if options.max_width else command

@@ -41,7 +41,7 @@ def annotation_overlaps(
     annotations
         Name to table with chrom, start_bp, end_bp, annotation_class.
     windows
-        The sequences that were scanned.
+        The windows that were scanned.
     width_bp
         Width of the seqlets.
     bp_per_position, pad_bp

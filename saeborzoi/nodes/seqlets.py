@@ -1,5 +1,5 @@
 """Seqlets: the sequence around each node's strongest positions, and which nodes are worth a
-motif. Where a position lies in the genome is `genome.py`'s business."""
+motif. Where a position lies in the genome is decided in `saeborzoi.genome`."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def make_seqlets(
     Parameters
     ----------
     top_activations
-        node, rank, sequence, position, activation: the strongest positions of each node, each
+        node, rank, window, position, activation: the strongest positions of each node, each
         locus once; rows of other nodes are passed over.
     n_nonzero
         Positions of all the data where a node fires; the index says which nodes to make.
     windows
-        The sequences that `sequence` counts.
+        The windows that `window` counts.
     genome
         The reference.
     width_bp
@@ -99,7 +99,7 @@ def make_seqlets(
     top = top[top["rank"] < n_top]
     chrom, start_bp, end_bp = position_intervals(
         windows,
-        top["sequence"].to_numpy(),
+        top["window"].to_numpy(),
         top["position"].to_numpy(),
         width_bp,
         bp_per_position,
@@ -110,7 +110,7 @@ def make_seqlets(
     is_sequence = _IS_BASE[letters].all(axis=1)
     usable, letters = usable[is_sequence], letters[is_sequence]
     kept = top.iloc[usable]
-    is_reverse = windows.reverse(kept["sequence"])
+    is_reverse = windows.reverse(kept["window"])
     letters[is_reverse] = reverse_complement(letters[is_reverse])
     seqlets = pd.DataFrame(
         {

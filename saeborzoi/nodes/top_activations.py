@@ -40,7 +40,7 @@ class NodeActivations(NamedTuple):
     Attributes
     ----------
     top
-        One row a kept position: node, rank (0 is the strongest), sequence, position (int32),
+        One row a kept position: node, rank (0 is the strongest), window, position (int32),
         activation (float32). Of equal activations the earlier position comes first.
     statistics
         One row a node; columns of table `node` but the key.
@@ -101,7 +101,7 @@ def top_activations(
     with _Spill(work) as spill:
         for slab in plan.in_order():
             value, node, count = active(slab.activation)
-            identity = slab.sequence * plan.source.n_positions + slab.position
+            identity = slab.window * plan.source.n_positions + slab.position
             start, row, column = by_node(node, count, sae.n_nodes)
             entries = (start, row, column, *_ascending(start, row, node.shape))
             active.selector.over(
@@ -242,12 +242,12 @@ class _Statistics:
         node, rank = np.nonzero(filled)  # the sorted rows are filled as far as the heaps
         place = order[node, rank]
         value, identity = self._heap_value[node, place], self._heap_id[node, place]
-        sequence, position = np.divmod(identity, self._n_positions)
+        window, position = np.divmod(identity, self._n_positions)
         return pd.DataFrame(
             {
                 "node": node.astype(np.int32),
                 "rank": rank.astype(np.int32),
-                "sequence": sequence.astype(np.int32),
+                "window": window.astype(np.int32),
                 "position": position.astype(np.int32),
                 "activation": value,
             }

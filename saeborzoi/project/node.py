@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = (
     "frequency", "activation_max", "reason", "n_seqlets", "consensus", "n_sites", "log10_e_value",
-    "target_name", "target_family", "q_value", "annotation_class", "odds_ratio",
+    "target_name", "factor_family", "q_value", "annotation_class", "odds_ratio",
 )  # fmt: skip
 
 

@@ -165,10 +165,10 @@ class Sae:
             Where the region is malformed, or no window of the layer's shards covers all of it and
             the settings have no model to compute it with.
         """
-        from saeborzoi.activations.locus import layer_region
         from saeborzoi.genome.regions import parse_region
         from saeborzoi.project.region import node_region
         from saeborzoi.sae.data_fit import model_of
+        from saeborzoi.sources.regions import layer_region
 
         layer = self.settings.layer_named(self.hyperparameters.layer)
         where = parse_region(region)

@@ -203,8 +203,10 @@ def select(
                     candidate[kept] = j
                     kept += 1
             n = _drop_smallest(score, candidate, kept, keep)
-            # what was passed over is below bound, give or take the error that the candidates
-            # show (relative to their size, and besides); it must be below the last that is kept
+            # Every node that was passed over has an approximate value below `bound`. Its exact
+            # value may be larger by the approximation's error: a part relative to its size, and
+            # `error`, the largest that the candidates show beyond that part. Only if even that
+            # stays below the smallest value that is kept are the kept nodes the right ones.
             last_kept = floor
             if n == keep:
                 last_kept = score[0]

@@ -1,7 +1,8 @@
 """The sparse autoencoder (SAE) of one layer: its parameters and what they compute.
 
 The plain definition, dense and on any device: what every faster path must agree with. How the
-parameters are found belongs to `training.py`, how they are kept to `checkpoint.py`.
+parameters are found belongs to `training.py` and `trainer.py`, how they start to `recipe.py`, how
+they are kept to `checkpoint.py`.
 """
 
 from __future__ import annotations

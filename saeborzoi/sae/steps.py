@@ -2,7 +2,7 @@
 
 `SparseStep` (CPU) touches only the nodes that are kept; `DenseStep` (any device) is plain
 PyTorch with automatic differentiation. Both leave derivatives in the parameters' `.grad`; what
-is done with those belongs to `training.py`.
+is done with those belongs to `trainer.py`.
 """
 
 from __future__ import annotations

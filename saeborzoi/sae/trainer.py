@@ -150,8 +150,9 @@ class Trainer:
             h = torch.nn.functional.linear(centred, encoder, bias).relu()
             value, node = torch.topk(h, min(len(dead), max(1, sae.n_channels // 2)), dim=-1)
             z = torch.zeros_like(h).scatter(-1, node, value)
-            # of the size of the main loss, whatever the residual's: Adam's second moment of a
-            # node must not change by orders of magnitude when the node comes to life
+            # The loss is scaled to the size of the main loss, however small the residual is:
+            # otherwise Adam's second moment of a node would change by orders of magnitude when
+            # the node comes to life.
             variance = self._group.mean(residual.square().mean()).clamp_min(1e-12)
             unexplained = (z @ decoder - residual).square().mean() / variance
             loss = unexplained * (self.recipe.aux_weight * self._variance / sae.n_channels)

@@ -1,7 +1,8 @@
 """Training: one pass over shuffled positions moves one or several SAEs.
 
-The loop, its metrics, early stopping and resuming. What a step computes is in `steps.py`, how
-an SAE is initialized and constrained in `recipe.py`.
+The loop over data and when it ends. One SAE's optimizer, metrics and early stopping are in
+`trainer.py`, the state on disk in `resume.py`, what a step computes in `steps.py`, how an SAE is
+initialized and constrained in `recipe.py`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Nothing here changes a result.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+import warnings
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,11 +35,25 @@ class Profile(Section):
     """Worker's interpreter; left out: the one that runs Dagster (or `python` after `activate`)."""
     processes: PositiveInt = 1
     """`trained_sae` only: processes that train one SAE together, a GPU each (torchrun)."""
-    nodes_per_job: PositiveInt | None = None
+    sae_nodes_per_job: PositiveInt | None = None
     """SAE nodes in one task of a job array; left out: all in one job."""
     max_parallel: PositiveInt | None = None
     """Tasks of an array that run at once."""
     max_attempts: PositiveInt = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, values: Any) -> Any:
+        before, now = "nodes_per_job", "sae_nodes_per_job"
+        if not isinstance(values, dict) or before not in values or now in values:
+            return values
+        warnings.warn(
+            f"[compute.profile] {before} is called {now} now, as SLURM's nodes are others; rename "
+            "it in the settings",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return {now if name == before else name: value for name, value in values.items()}
 
     @property
     def n_gpus(self) -> int:

@@ -123,8 +123,9 @@ class Hyperparameters(BaseModel):
         return self.expansion * n_channels
 
     def k(self, n_channels: int) -> int:
-        """Active nodes a position: ``int(topk * n_channels)``, as in sae-borzoi (0 is refused
-        by the settings)."""
+        """Active nodes a position: ``topk * n_channels`` without its fraction (the settings refuse
+        0). sae-borzoi's ``int(topk * n_channels)`` is one less where the product of floats falls
+        short of a whole number, as for 0.29 of 100 channels; never on Borzoi's widths."""
         return int(self.topk * n_channels + 1e-9)
 
     @classmethod

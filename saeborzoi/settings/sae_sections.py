@@ -70,8 +70,8 @@ class Training(Section):
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 300
     saes_per_pass: PositiveInt = 1
     """SAEs of one layer and seed that a run over several partitions trains together, reading the
-    data once: worth it where reading is slower than training, as on a GPU. None comes out
-    otherwise than it would alone."""
+    data once: worth it where reading is slower than training, as on a GPU. Each
+    SAE is the same as if it were trained alone."""
 
     @property
     def schedule(self) -> dict[str, Any]:

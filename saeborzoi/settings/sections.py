@@ -124,6 +124,11 @@ class ShardSet(Section):
         return self.shards is None
 
     @property
+    def where(self) -> dict[str, Any]:
+        """Where windows lie, by the names that the science takes."""
+        return self.model_dump(include={"windows", "window_bp", "mask"})
+
+    @property
     def folder_and_windows(self) -> tuple[Path, Path]:
         """The shards' folder and their BED; of a set that is not live."""
         assert self.shards is not None, "of shards only"

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from saeborzoi.activations.live import LiveSource, Places
-from saeborzoi.activations.locus import live_layer
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.catalog.store import Store
 from saeborzoi.effects.inputs import SequencesOfWindows
@@ -26,8 +25,9 @@ from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.sections import Layer
+from saeborzoi.sources.regions import live_layer
 
-_BATCH_BP, _MAX_BATCH = 131_072, 64
+_BATCH_BP, _MAX_BATCH = 131_072, 16
 """Sequences at once: as many as have so many base pairs."""
 _COMPARED, _COMPARED_POSITIONS = 3, 128
 _MAX_ERROR = 0.05
@@ -64,7 +64,7 @@ def in_model(job: Job) -> Iterator[InModel]:
     sae = load_checkpoint(trained, layer.n_channels)
     cache = Store(settings.project.store).genome_cache
     with Genome(settings.data.genome, cache=cache) as genome:
-        windows = windows_of(layer.held_out, genome)
+        windows = windows_of(genome=genome, **layer.held_out.where)
         _require_same(model, geometry, layer, windows, genome)
         batch_size = max(1, min(_MAX_BATCH, _BATCH_BP // model.input_bp))
         sequences = SequencesOfWindows(
@@ -89,7 +89,8 @@ def require_same_activations(
         Says by how much they differ.
     """
     layer = job.layer_settings
-    _require_same(model, geometry, layer, windows_of(layer.held_out, genome), genome)
+    windows = windows_of(genome=genome, **layer.held_out.where)
+    _require_same(model, geometry, layer, windows, genome)
 
 
 def _require_same(

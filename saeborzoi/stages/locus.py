@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from saeborzoi.activations.locus import fasta_regions, layer_region
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError
 from saeborzoi.files import write_folder
@@ -16,6 +15,7 @@ from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.project.region import NodeRegion, node_region
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
+from saeborzoi.sources.regions import fasta_regions, layer_region
 
 TABLE = "locus.parquet"
 

@@ -12,7 +12,13 @@ import pandas as pd
 from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
 from saeborzoi.jobs.job import Figures, Job, Progress, StageInterrupted, silent, stop_requested
-from saeborzoi.motifs.discovery import NodeMotifs, check_engine, discover_nodes, motif_frame
+from saeborzoi.motifs.discovery import (
+    NodeMotifs,
+    check_discovery_engine,
+    discover_nodes,
+    motif_frame,
+)
+from saeborzoi.motifs.options import DiscoveryOptions
 
 _DONE = "motifs.jsonl"
 
@@ -35,7 +41,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         Where the stage was asked to stop; what is done is kept.
     """
     settings = job.settings.motifs
-    engine = check_engine(settings)
+    options = DiscoveryOptions(**settings.model_dump())
+    engine = check_discovery_engine(options)
     seqlets = pd.read_parquet(
         job.inputs["seqlet"], columns=["node", "rank", "activation", "sequence"]
     )
@@ -56,7 +63,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         for node in done:
             lines.write(_line(node, what))
         for node in discover_nodes(
-            todo, settings, job.settings.data.genome, job.threads, stop_requested
+            todo, options, job.settings.data.genome, job.threads, stop_requested
         ):
             done.append(node)
             lines.write(_line(node, what))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from saeborzoi.activations.normalization import channel_max, read_channel_max
-from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import CHANNEL_NORMALIZATION, Store
 from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, write_artifact
+from saeborzoi.sources.positions import plans_of
 
 FILE = "channel_max.json"
 

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from saeborzoi.activations.locus import live_layer
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.catalog.store import Store
 from saeborzoi.effects.levels import with_tracks
@@ -34,6 +33,7 @@ from saeborzoi.jobs.job import Job, Progress, StageInterrupted, stop_requested
 from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.model import SequenceModel
 from saeborzoi.settings.load import Settings, VariantSet
+from saeborzoi.sources.regions import live_layer
 
 _SEED = 0
 _KEPT = "variant_effects"

@@ -7,7 +7,7 @@ import pandas as pd
 from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.motifs.databases import load_databases
-from saeborzoi.motifs.matching import check_engine, match
+from saeborzoi.motifs.matching import check_matching_engine, match
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
@@ -26,7 +26,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         Where tomtom is asked for and cannot be run.
     """
     wanted = job.settings.matching
-    engine = check_engine(wanted.engine, wanted.executable)
+    engine = check_matching_engine(wanted.engine, wanted.executable)
     databases = load_databases(job.settings.data.motif_sources)
     columns = ["node", "motif", "matrix", "n_sites", "is_significant"]
     motifs = pd.read_parquet(job.inputs["motif"], columns=columns)

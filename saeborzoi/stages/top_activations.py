@@ -6,13 +6,13 @@ import scipy.sparse
 import torch
 
 from saeborzoi.activations.normalization import read_channel_max
-from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS, Store
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.top_activations import top_activations
 from saeborzoi.sae.checkpoint import load_checkpoint, require_fits
 from saeborzoi.sae.data_fit import require_trained_on
+from saeborzoi.sources.positions import plans_of
 from saeborzoi.stages.normalization_constants import FILE
 
 

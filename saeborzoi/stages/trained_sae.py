@@ -14,7 +14,6 @@ import torch
 
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.normalization import read_channel_max
-from saeborzoi.activations.plan import plans_of
 from saeborzoi.catalog.store import TRAINING_LOG, Store
 from saeborzoi.files import write_json
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
@@ -33,6 +32,7 @@ from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import Trained, TrainingData, TrainingLoop, in_batches
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.sections import Layer
+from saeborzoi.sources.positions import plans_of
 from saeborzoi.stages.normalization_constants import FILE
 
 LOG_COLUMNS = {

@@ -15,7 +15,7 @@ from saeborzoi.genome.fasta import Genome
 from saeborzoi.jobs.job import Figures, Job, Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.models.model import SequenceModel
-from saeborzoi.motifs.discovery import scans_both_strands
+from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
@@ -53,7 +53,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         )  # fmt: skip
         for each in sets:
             rows = _rows(job, model, genome, nodes, each, progress)
-            both = scans_both_strands(settings.motifs)
+            both = DiscoveryOptions(**settings.motifs.model_dump()).both_strands
             rows = _with_motifs(rows, each, matrices, genome, both)
             frames.append(rows.assign(variant_set=each.section.name))
     whole = pd.concat(frames, ignore_index=True)

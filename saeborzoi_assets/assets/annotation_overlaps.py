@@ -41,7 +41,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
             annotations = {a.name: read_bed(a.path, a.class_column) for a in wanted}
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
-                windows = windows_of(sae.layer.train, genome)
+                windows = windows_of(genome=genome, **sae.layer.train.where)
                 for a in wanted:
                     n_elsewhere = require_annotation_fits(
                         a.path, annotations[a.name], genome.chrom_sizes

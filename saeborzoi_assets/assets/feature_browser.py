@@ -35,7 +35,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         not yet computed shows as that: materialize it and then these pages again."""
         from saeborzoi.browser import assembly_of, write_site
         from saeborzoi.motifs.background import genome_frequencies
-        from saeborzoi.motifs.discovery import scans_both_strands
+        from saeborzoi.motifs.options import DiscoveryOptions
 
         settings = platform.settings
         with explained():
@@ -64,12 +64,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 background=genome_frequencies(settings.data.genome).tolist()
                 if settings.motifs.background == "genome"
                 else None,
-                both_strands=scans_both_strands(settings.motifs),
+                both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
                 variants=page_of_variants(platform, sae.key),
             )
-            platform.record(
-                made_by(context, version, output), Scope(hyperparameters=sae.key), tables={}
-            )
+            platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
         megabytes = site.n_bytes / 1e6
         return dg.MaterializeResult(
@@ -100,7 +98,7 @@ def page_of_variants(platform: Platform, key: str) -> str | None:
     from saeborzoi.browser import assembly_of
     from saeborzoi.browser.variant_page import variant_page
     from saeborzoi.genome.fasta import Genome
-    from saeborzoi.motifs.discovery import scans_both_strands
+    from saeborzoi.motifs.options import DiscoveryOptions
     from saeborzoi.motifs.properties import as_matrix
 
     explained = platform.catalog.rows("variant_explained", key)
@@ -115,7 +113,7 @@ def page_of_variants(platform: Platform, key: str) -> str | None:
             explained,
             genome,
             {int(row.node): as_matrix(row.matrix) for row in shown.itertuples()},
-            both_strands=scans_both_strands(settings.motifs),
+            both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
             assembly=assembly_of(settings.data.genome),
         )
 

@@ -48,7 +48,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     tables[name] = pd.read_parquet(whole / f"{name}.parquet")
                 platform.record(
                     made_by(context, version, output),
-                    Scope(hyperparameters=sae.key),
+                    Scope(sae_key=sae.key),
                     tables,
                     partial(say, context),
                 )

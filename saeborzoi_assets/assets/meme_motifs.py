@@ -24,11 +24,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         settings = platform.settings
         versions, frames, figures, outputs = [], [], {}, []
         with explained():
-            from saeborzoi.motifs.discovery import check_engine
+            from saeborzoi.motifs.discovery import check_discovery_engine
+            from saeborzoi.motifs.options import DiscoveryOptions
 
             batches = node_batches(context, platform)
             platform.store.require_writable()
-            check_engine(settings.motifs)
+            check_discovery_engine(DiscoveryOptions(**settings.motifs.model_dump()))
             for sae, nodes in batches:
                 platform.catalog.require_made("seqlets", sae.key, nodes)
                 selection = platform.catalog.rows("node_selection", sae.key, nodes=nodes)

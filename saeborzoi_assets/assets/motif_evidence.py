@@ -25,8 +25,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Each motif against the seqlets of other nodes, its false discovery rate over all motifs,
         families of motifs that are alike, and all significant motifs as a MEME-format database."""
-        from saeborzoi.motifs.discovery import scans_both_strands
         from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
+        from saeborzoi.motifs.options import DiscoveryOptions
 
         with explained():
             sae = platform.sae(context.partition_key)
@@ -40,7 +40,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 motifs,
                 seqlets,
                 sae.key,
-                both_strands=scans_both_strands(platform.settings.motifs),
+                both_strands=DiscoveryOptions(**platform.settings.motifs.model_dump()).both_strands,
                 threads=platform.threads(version.asset),
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}
@@ -53,7 +53,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_motifs": len(frame),
                 "n_supported": len(supported),
                 "n_nodes_supported": int(supported["node"].nunique()),
-                "n_families": int(supported["family_id"].nunique()),
+                "n_families": int(supported["motif_family"].nunique()),
                 "largest_families": table(_largest(supported, motifs), 15),
                 "motifs_file": path(output / MOTIFS_FILE),
                 "files": path(output),
@@ -76,11 +76,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 def _largest(supported: pd.DataFrame, motifs: pd.DataFrame) -> pd.DataFrame:
     """Families by their founders' consensus, those of most nodes first."""
-    founders = supported.drop_duplicates("family_id").merge(
+    founders = supported.drop_duplicates("motif_family").merge(
         motifs[["node", "motif", "consensus"]],
         left_on=["founder_node", "founder_motif"],
         right_on=["node", "motif"],
         suffixes=("", "_of_founder"),
     )
-    columns = ["family_id", "n_family_nodes", "n_family_motifs", "founder_node", "consensus"]
-    return founders.sort_values("family_id")[columns]
+    columns = ["motif_family", "n_family_nodes", "n_family_motifs", "founder_node", "consensus"]
+    return founders.sort_values("motif_family")[columns]

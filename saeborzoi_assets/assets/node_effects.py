@@ -18,7 +18,7 @@ from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
     """The asset, one partition an SAE: what is significant is so among all of its nodes. Its jobs
-    take `nodes_per_job` nodes each."""
+    take `sae_nodes_per_job` nodes each."""
 
     @artifact(
         partitions,
@@ -58,7 +58,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 documents = [provenance(j, figures=f) for j, f in zip(jobs, figures, strict=True)]
                 write_tables(output, tables, version, {"jobs": documents})
                 made = made_by(context, version, output)
-                scope = Scope(hyperparameters=sae.key)
+                scope = Scope(sae_key=sae.key)
                 platform.record(made, scope, tables, partial(say, context))
                 for job in jobs:
                     shutil.rmtree(job.work, ignore_errors=True)
@@ -113,8 +113,10 @@ def _jobs(
     version: Version,
     nodes: list[int],
 ) -> list[Job]:
-    """A job for each `nodes_per_job` of the nodes."""
-    size = platform.settings.compute.profile_of("node_effects").nodes_per_job or max(1, len(nodes))
+    """A job for each `sae_nodes_per_job` of the nodes."""
+    size = platform.settings.compute.profile_of("node_effects").sae_nodes_per_job or max(
+        1, len(nodes)
+    )
     work = platform.store.work(sae.key, "node_effects")
     trained = platform.artifact("trained_sae", sae.key)
     return [

@@ -30,6 +30,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from saeborzoi.genome.coordinates import Genome
         from saeborzoi.genome.windows import windows_of
         from saeborzoi.nodes.seqlets import make_seqlets
+        from saeborzoi.nodes.top_positions import read_top_positions
 
         settings = platform.settings
         versions, made, figures = [], [], {}
@@ -40,16 +41,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 for sae, nodes in batches:
                     top = platform.artifact("top_activations", sae.key)
                     version = platform.version_of("seqlets", sae.key)
-                    activations = pd.read_parquet(
-                        top / TOP_ACTIVATIONS, filters=[("node", "in", list(nodes))]
-                    )
+                    activations = read_top_positions(top / TOP_ACTIVATIONS, nodes=nodes)
                     statistics = pd.read_parquet(
                         top / NODE_STATISTICS, filters=[("node", "in", list(nodes))]
                     )
                     rows, selection = make_seqlets(
                         activations,
                         statistics.set_index("node")["n_nonzero"],
-                        windows_of(sae.layer.train, genome),
+                        windows_of(genome=genome, **sae.layer.train.where),
                         genome,
                         width_bp=sae.layer.seqlet_width,
                         **sae.layer.geometry,

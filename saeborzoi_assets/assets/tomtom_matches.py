@@ -26,11 +26,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         settings = platform.settings
         versions, frames, figures, outputs = [], [], {}, []
         with explained():
-            from saeborzoi.motifs.matching import check_engine
+            from saeborzoi.motifs.matching import check_matching_engine
 
             batches = node_batches(context, platform)
             platform.store.require_writable()
-            check_engine(settings.matching.engine, settings.matching.executable)
+            check_matching_engine(settings.matching.engine, settings.matching.executable)
             for sae, nodes in batches:
                 platform.catalog.require_made("meme_motifs", sae.key, nodes)
                 motifs = platform.catalog.rows("motif", sae.key, "node", nodes=nodes)

@@ -53,7 +53,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 whole = require_whole(output, version.digest)
                 platform.record(
                     made_by(context, version, output),
-                    Scope(hyperparameters=sae.key),
+                    Scope(sae_key=sae.key),
                     {"node": pd.read_parquet(whole / NODE_STATISTICS)},
                     partial(say, context),
                 )

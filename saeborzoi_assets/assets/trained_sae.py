@@ -109,7 +109,7 @@ def _catalogue(
     }
     platform.record(
         made_by(context, version, output),
-        Scope(hyperparameters=sae.key),
+        Scope(sae_key=sae.key),
         {"sae": pd.DataFrame([row]), "training_log": log},
         partial(say, context),
     )

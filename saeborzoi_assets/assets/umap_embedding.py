@@ -50,7 +50,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             metadata={
                 "n_nodes": n_nodes,
                 "n_clusters": len(clusters),
-                "n_named_clusters": int(clusters["family"].notna().sum()),
+                "n_named_clusters": int(clusters["factor_family"].notna().sum()),
                 "umap": image(umap_by_family(embedding, matches)),
                 "clusters": table(clusters.sort_values("p_value"), 25),
                 "files": path(output),

@@ -62,7 +62,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 tables["variant_node"] = pd.read_parquet(whole / "variant_node.parquet")
                 platform.record(
                     made_by(context, version, output),
-                    Scope(hyperparameters=sae.key),
+                    Scope(sae_key=sae.key),
                     tables,
                     partial(say, context),
                 )

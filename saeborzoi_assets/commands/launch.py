@@ -12,7 +12,7 @@ import dagster as dg
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi_assets.definitions import build_definitions
-from saeborzoi_assets.plan import Step
+from saeborzoi_assets.plan import PipelineStep
 
 _CONFIG = {
     # the stages tell their progress themselves and failures are told at the end; Dagster's own
@@ -67,7 +67,7 @@ class Launcher:
         self._is_stopped = False
         self._lock = threading.Lock()
 
-    def run(self, step: Step) -> Ended:
+    def run(self, step: PipelineStep) -> Ended:
         """Materialize a step's assets for its partitions, and wait for the end."""
         assets = [dg.AssetKey(name) for name in step.assets]
         job = self._repository.get_implicit_job_def_for_assets(assets)

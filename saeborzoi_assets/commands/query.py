@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.tables import renamed
 from saeborzoi.errors import CatalogError
 from saeborzoi.files import write_file
 from saeborzoi_assets.commands.terminal import plain
@@ -66,7 +67,7 @@ def write_result(catalog: Catalog, sql: str, format: Format, output: Path | None
             with write_file(output) as temporary:
                 _write(relation, format, temporary)
         except duckdb.Error as error:
-            raise CatalogError(f"query: {_one_line(error)}") from None
+            raise CatalogError(f"query: {_one_line(error)}{renamed(str(error))}") from None
         except UnicodeEncodeError as error:
             raise CatalogError(
                 f"query: the terminal's encoding {error.encoding} cannot show the result; set "

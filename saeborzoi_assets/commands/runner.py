@@ -28,7 +28,7 @@ from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import Step
+from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
 
 _MOST_LANES = 32
@@ -244,7 +244,7 @@ class _Lanes:
     def _bring(self, hyperparameters: Hyperparameters) -> None:
         """One SAE through its steps; what it lacks is looked at before each."""
         for name in dict.fromkeys(artifact.step for artifact in self._parts.artifacts):
-            done: set[Step] = set()
+            done: set[PipelineStep] = set()
             while (first := self._next(hyperparameters, name, done)) is not None:
                 with self._owner(first.step.first.owner):
                     # another lane may have made it while this one waited
@@ -255,7 +255,9 @@ class _Lanes:
                         return
                     done.add(work.step)
 
-    def _next(self, hyperparameters: Hyperparameters, name: str, done: set[Step]) -> Work | None:
+    def _next(
+        self, hyperparameters: Hyperparameters, name: str, done: set[PipelineStep]
+    ) -> Work | None:
         """The next work of a step; what was made once in this run is not made again."""
         again = self._again and not done
         for work in work_of(self._platform, hyperparameters, self._parts, again=again):

@@ -127,7 +127,8 @@ def _dagster_dev(host: str, port: int, token: str) -> None:
     from saeborzoi_assets.commands import guarded_web
     from saeborzoi_resources.dagster_inside import run_dagster_dev
 
-    # a script's shell lets what it starts with & ignore this signal, by which Dagster ends its own
+    # Dagster ends its processes with SIGINT. A shell script that starts this command with `&` makes
+    # it ignore SIGINT, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run_dagster_dev(
         ["-m", "saeborzoi_assets.definitions", "--host", host, "--port", str(port)],

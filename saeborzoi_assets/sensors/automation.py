@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.load import Settings
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
-from saeborzoi_assets.plan import Step, next_step, project_steps
+from saeborzoi_assets.plan import PipelineStep, next_step, project_steps
 from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.runs import UNFINISHED
@@ -122,12 +123,14 @@ def in_hours(hours: str | None, now: datetime) -> bool:
     return start <= clock < end if start <= end else clock >= start or clock < end
 
 
-def _history(instance: dg.DagsterInstance, key: str, step: Step) -> Sequence[dg.DagsterRun]:
+def _history(instance: dg.DagsterInstance, key: str, step: PipelineStep) -> Sequence[dg.DagsterRun]:
     """Runs that were launched for a step, newest first."""
     return instance.get_runs(dg.RunsFilter(tags={TAG: f"{key}:{step.name}"}), limit=50)
 
 
-def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: Step) -> str | None:
+def _why_not(
+    instance: dg.DagsterInstance, platform: Platform, key: str, step: PipelineStep
+) -> str | None:
     """Why a step is not launched now, if it is not."""
     automation = platform.settings.automation
     failures = killed = 0
@@ -146,11 +149,11 @@ def _why_not(instance: dg.DagsterInstance, platform: Platform, key: str, step: S
     if failures >= automation.max_attempts:
         return (
             f"{key}: {step.name} failed {failures} times and is left; the reason stands in its "
-            "last run. Mend it and materialize that step, the rest follows"
+            "last run. Fix it and materialize that step, the rest follows"
         )
     budget = automation.gpu_hours_per_day
     if TRAINING in step.assets and budget is not None:
-        used = platform.catalog.training_hours_since(_midnight()) * n_gpus(platform.settings)
+        used = training_hours_since(platform.catalog, _midnight()) * n_gpus(platform.settings)
         if used >= budget:
             return f"{used:.1f} GPU hours of today's {budget:g} are used; {key} waits"
     return None
@@ -166,7 +169,7 @@ def n_gpus(settings: Settings) -> int:
     return settings.compute.profile_of(TRAINING).n_gpus
 
 
-def _due_project_step(platform: Platform) -> Step | None:
+def _due_project_step(platform: Platform) -> PipelineStep | None:
     """The first step about all SAEs whose standing result does not know some results, cut to the
     assets of which that is so; None where there is none."""
     if not platform.catalog.path.exists():
@@ -189,7 +192,7 @@ def _midnight() -> datetime:
     return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 
 
-def _request(instance: dg.DagsterInstance, key: str, step: Step) -> dg.RunRequest:
+def _request(instance: dg.DagsterInstance, key: str, step: PipelineStep) -> dg.RunRequest:
     tags = {TAG: f"{key}:{step.name}"}
     attempt = len(_history(instance, key, step))
     run_key = f"{key}:{step.name}:{attempt}"

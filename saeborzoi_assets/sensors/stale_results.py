@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from saeborzoi.catalog.questions import files_made_from
 from saeborzoi.errors import InputError, SaeBorzoiError
 from saeborzoi.jobs.fingerprint import SENSOR_S, StillReading, within
 from saeborzoi.pipeline import Artifact
@@ -26,13 +27,14 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
     """Asset to its layers or SAEs whose results were made from other files than there are now,
     and the number of their partitions.
 
-    What rests on them, as it was made from results, is not named again.
+    Only assets that read files are named. Assets that were made from their results are stale too,
+    but are not listed again.
     """
     if not platform.catalog.path.exists():
         return {}
     found: dict[str, dict[str, int]] = {}
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
-        standing = platform.catalog.files_made_from()
+        standing = files_made_from(platform.catalog)
         for asset in artifacts_of(platform.settings):
             now: dict[object, str | None] = {}
             own = standing[standing["asset"] == asset.name]

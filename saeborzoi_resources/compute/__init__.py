@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from saeborzoi_resources.compute.follow import Context
 
 
-class Compute(Protocol):
+class ComputeBackend(Protocol):
     """Runs jobs and says how they ended."""
 
     def run(
@@ -56,7 +56,7 @@ class Compute(Protocol):
         ...
 
 
-def make_compute(settings: Settings, jobs_folder: Path) -> Compute:
+def make_compute(settings: Settings, jobs_folder: Path) -> ComputeBackend:
     """The compute backend that the settings name.
 
     Parameters

@@ -58,7 +58,7 @@ class LocalCompute:
         catalogue: Catalogue | None = None,
         lay_out: Callable[[], None] | None = None,
     ) -> list[Figures]:
-        """See `Compute.run`; jobs run one after another, each with its own threads."""
+        """See `ComputeBackend.run`; jobs run one after another, each with its own threads."""
         run = DagsterRun(context)
         folders = [JobFolder(self._jobs_folder, job) for job in jobs]
         figures = []

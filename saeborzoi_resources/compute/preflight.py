@@ -22,7 +22,7 @@ from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.compute_sections import Profile
 from saeborzoi.settings.load import Settings
 from saeborzoi.stages.preflight import versions
-from saeborzoi_resources.compute import Compute
+from saeborzoi_resources.compute import ComputeBackend
 from saeborzoi_resources.compute.local import LocalCompute
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from saeborzoi_resources.compute.slurm_commands import Slurm
@@ -102,7 +102,7 @@ def _check_profile(
 
 
 def _try(
-    compute: Compute,
+    compute: ComputeBackend,
     settings: Settings,
     jobs_folder: Path,
     label: str,
@@ -153,7 +153,7 @@ def _try(
     return findings
 
 
-def _run(compute: Compute, job: Job, wait_s: float) -> Figures:
+def _run(compute: ComputeBackend, job: Job, wait_s: float) -> Figures:
     got: list[Figures] = []
 
     @dg.asset

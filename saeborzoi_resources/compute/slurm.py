@@ -70,8 +70,8 @@ class SlurmCompute:
         catalogue: Catalogue | None = None,
         lay_out: Callable[[], None] | None = None,
     ) -> list[Figures]:
-        """See `Compute.run`; a job that can be retried is submitted again, from its last state,
-        up to the profile's `max_attempts`."""
+        """See `ComputeBackend.run`; a job that can be retried is submitted again, from its last
+        state, up to the profile's `max_attempts`."""
         run = DagsterRun(context)
         profile = self._settings.profile_of(jobs[0].stage if jobs else "default")
         submitter = Submitter(

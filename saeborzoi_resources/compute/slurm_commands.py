@@ -3,7 +3,7 @@
 Needs no accounting: `squeue` and `scontrol` know a job until SLURM's MinJobAge has passed,
 `sacct` is asked after that. Every question about a job names the job's own name beside its id,
 since a controller that lost its state gives an id again. How answers are read stands in
-`slurm_answers.py`, what they mean for a job in `slurm.py`.
+`slurm_answers.py`, what they mean for a job in `slurm_ends.py` and `slurm_task.py`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ IMPOSSIBLE = frozenset(
 
 SUBMIT_LIMIT_REMEDY = (
     "SLURM takes more when some of your jobs have ended; fewer, longer jobs need less room: raise "
-    "`nodes_per_job`."
+    "`sae_nodes_per_job`."
 )
 
 _REFUSALS = tuple(
@@ -71,7 +71,7 @@ _REFUSALS = tuple(
         (
             r"job submit limit",
             "Lower `time`, `cpus`, `mem` or `gres` to what your account and QOS allow, or have "
-            "fewer jobs (raise `nodes_per_job`); `sacctmgr show qos` lists the bounds.",
+            "fewer jobs (raise `sae_nodes_per_job`); `sacctmgr show qos` lists the bounds.",
         ),
         (
             r"partition.*not available|inactive or drain",
@@ -94,7 +94,7 @@ _REFUSALS = tuple(
         (r"feature", "Fix `constraint`; `sinfo -o '%P %f'` lists what there is."),
         (r"gres", "Fix `gres`; `sinfo -o '%P %G'` lists what there is."),
         (r"option", "Fix `options`; each must be one that `sbatch --help` lists."),
-        (r"array", "Raise `nodes_per_job`, so that the array has fewer tasks."),
+        (r"array", "Raise `sae_nodes_per_job`, so that the array has fewer tasks."),
         (r"job id is found", "Nothing is known to run; `squeue` shows whether that is so."),
         (
             r"limit",
@@ -145,7 +145,7 @@ def end_of_state(
         return End(
             state,
             "the time limit passed before the stage saved any state",
-            f"Raise `time` in {section}, lower nodes_per_job, or save more often "
+            f"Raise `time` in {section}, lower sae_nodes_per_job, or save more often "
             "([training] checkpoint_every_s).",
         )
     if state == "OUT_OF_MEMORY":

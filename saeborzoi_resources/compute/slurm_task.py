@@ -37,7 +37,7 @@ class Task:
     submission
         Name of its submission, which its SLURM job carries.
     failed_attempts
-        Ended attempts that brought it no further.
+        Attempts that ended without new progress of the job.
     result
         The worker's result document, once it has succeeded.
     end

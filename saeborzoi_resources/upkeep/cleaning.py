@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
+from saeborzoi.catalog.questions import resting_on
 from saeborzoi.catalog.rows import reseal
 from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import Store
@@ -75,7 +76,7 @@ class Removal(NamedTuple):
     @property
     def saes(self) -> list[str]:
         """Partition keys of the SAEs that go as a whole."""
-        return [s.hyperparameters for s in self.scopes if s.hyperparameters and s.nodes is None]
+        return [s.sae_key for s in self.scopes if s.sae_key and s.nodes is None]
 
     @property
     def owners(self) -> set[str]:
@@ -146,7 +147,7 @@ def plan_removal(
     saes = (
         [target] if target in layer_of else sorted(k for k, of in layer_of.items() if of == target)
     )
-    scopes = [Scope(hyperparameters=key) for key in saes]
+    scopes = [Scope(sae_key=key) for key in saes]
     if target in layers:
         scopes.append(Scope(layer=target))
     owners = {scope.owner for scope in scopes}
@@ -199,11 +200,11 @@ def _plan_nodes(
             folders.append(folder)
     return _planned(
         key,
-        [Scope(hyperparameters=key, nodes=nodes)],
+        [Scope(sae_key=key, nodes=nodes)],
         catalog,
         [folder for folder in folders if folder.is_symlink() or folder.exists()],
         cut=cut,
-        resting_on=[n for n in catalog.resting_on(assets, key) if n not in assets],
+        resting_on=[n for n in resting_on(catalog, assets, key) if n not in assets],
     )
 
 

@@ -105,7 +105,8 @@ def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Pa
 
     if shard_set.windows == "genome":
         with Genome(genome, cache=cache) as opened:
-            return f"{len(windows_of(shard_set, opened)):,} windows of {shard_set.window_bp:,} bp"
+            windows = windows_of(genome=opened, **shard_set.where)
+            return f"{len(windows):,} windows of {shard_set.window_bp:,} bp"
     path = shard_set.windows
     windows = read_windows(path)
     if sizes:
@@ -173,9 +174,10 @@ def _database(database: MotifDatabase) -> str:
 
 
 def _engines(settings: Settings) -> str:
-    from saeborzoi.motifs.discovery import check_engine
-    from saeborzoi.motifs.matching import check_engine as check_matching
+    from saeborzoi.motifs.discovery import check_discovery_engine
+    from saeborzoi.motifs.matching import check_matching_engine
+    from saeborzoi.motifs.options import DiscoveryOptions
 
-    check_engine(settings.motifs)
-    check_matching(settings.matching.engine, settings.matching.executable)
+    check_discovery_engine(DiscoveryOptions(**settings.motifs.model_dump()))
+    check_matching_engine(settings.matching.engine, settings.matching.executable)
     return f"discovery {settings.motifs.engine}, matching {settings.matching.engine}"

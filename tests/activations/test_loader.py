@@ -49,7 +49,7 @@ def test_a_pass_in_order_has_every_kept_position_once(numbered: ShardFolder) -> 
     slabs = list(plan.in_order())
     for slab in slabs:
         assert labels(slab.activation) == list(
-            zip(slab.sequence.tolist(), slab.position.tolist(), strict=True)
+            zip(slab.window.tolist(), slab.position.tolist(), strict=True)
         )
     assert sorted(label for slab in slabs for label in labels(slab.activation)) == EXPECTED
     assert plan.n_positions == len(EXPECTED)

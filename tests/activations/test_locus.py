@@ -60,7 +60,7 @@ def sae(tmp_path: Path) -> Sae:
     with write_artifact(folder, "v", {}) as temporary:
         save_checkpoint(network, temporary)
     made = Made("trained_sae", "run", "1", "v", folder)
-    sae.catalog.replace(made, Scope(hyperparameters=sae.key), {})
+    sae.catalog.replace(made, Scope(sae_key=sae.key), {})
     return sae
 
 

@@ -59,7 +59,7 @@ artifact = platform.store.sae_artifact(sae.key, "seqlets")
 artifact.mkdir(parents=True)
 platform.catalog.replace(
     Made("seqlets", "run", "1", "v", artifact),
-    Scope(hyperparameters=sae.key, nodes=(0, 1)),
+    Scope(sae_key=sae.key, nodes=(0, 1)),
     {
         name: frame.reindex(
             columns=[c.name for c in TABLE[name].columns if c.name != "hyperparameters"]
@@ -86,7 +86,7 @@ print(json.dumps({
     "checks": [e.passed for e in result.get_asset_check_evaluations()],
     "rows": platform.catalog.rows("node_composition", sae.key).values.tolist(),
     "state": link.state,
-    "removed": platform.catalog.count(Scope(hyperparameters=sae.key)).get("node_composition"),
+    "removed": platform.catalog.count(Scope(sae_key=sae.key)).get("node_composition"),
 }))
 """
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from dagster import DagsterRunStatus
 
+from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
@@ -55,9 +56,7 @@ def _pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
     for step in steps(settings, settings.parse_key(key))[:n_steps]:
         nodes = tuple(range(N_NODES)) if step.first != step.last else None
         scope = (
-            Scope(layer="conv")
-            if step.name == "normalization"
-            else Scope(hyperparameters=key, nodes=nodes)
+            Scope(layer="conv") if step.name == "normalization" else Scope(sae_key=key, nodes=nodes)
         )
         for asset in step.assets:
             platform.catalog.replace(Made(asset, "run", "1", "v", Path("x")), scope, {})
@@ -122,7 +121,7 @@ def test_only_what_lacks_is_made(settings_file: Path) -> None:
     for nodes in ((0, 1, 2), (8, 9, 10, 11)):
         platform.catalog.replace(
             Made("seqlets", "run", "1", "v", Path("x")),
-            Scope(hyperparameters=KEY, nodes=nodes),
+            Scope(sae_key=KEY, nodes=nodes),
             {"seqlet": _no_rows(platform, "seqlet")},
         )
     settings = platform.settings
@@ -131,17 +130,17 @@ def test_only_what_lacks_is_made(settings_file: Path) -> None:
     assert step.assets == ("seqlets", "meme_motifs", "tomtom_matches")
     platform.catalog.replace(
         Made("seqlets", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY, nodes=tuple(range(N_NODES))),
+        Scope(sae_key=KEY, nodes=tuple(range(N_NODES))),
         {},
     )
     platform.catalog.replace(
         Made("meme_motifs", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
+        Scope(sae_key=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
         {},
     )
     platform.catalog.replace(
         Made("tomtom_matches", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
+        Scope(sae_key=KEY, nodes=(0, 1, 2, 8, 9, 10, 11)),
         {},
     )
     step = next_step(settings, platform.catalog, settings.parse_key(KEY))
@@ -199,7 +198,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
     row = dict.fromkeys(platform.catalog.rows("sae", KEY).columns)
     platform.catalog.replace(
         Made("trained_sae", "run", "1", "v", Path("x")),
-        Scope(hyperparameters=KEY),
+        Scope(sae_key=KEY),
         {"sae": pd.DataFrame([{**row, "layer": "conv", "training_s": 7200.0}])},
     )
     settings_file.write_text(
@@ -212,7 +211,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
     assert request.partition_key == KEY
     assert request.asset_selection == [dg.AssetKey("top_activations")]
     moment = datetime.now(UTC)
-    assert platform.catalog.training_hours_since(moment) == 0.0
+    assert training_hours_since(platform.catalog, moment) == 0.0
 
 
 def test_hours(settings_file: Path, instance: dg.DagsterInstance) -> None:

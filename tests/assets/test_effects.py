@@ -28,7 +28,7 @@ arguments = {{ words = {list(MOTIFS)} }}
 n_loci = 6
 n_controls = 2
 [compute.profile.node_effects]
-nodes_per_job = 4
+sae_nodes_per_job = 4
 """
 _MODULE = 'seqlet_width_bp = 16\nmodule = "pool"'
 
@@ -62,6 +62,7 @@ def test_the_sae_in_the_model_is_measured_and_checked(
     catalog = project.platform.catalog
     over_all = catalog.rows("fidelity", KEY).set_index("splice")
     assert over_all.loc["model", "recovered_mean"] == 1
+    assert (over_all["bypass"] == 0).all()
     assert over_all.loc["mean", "recovered_mean"] == 0
     assert 0.8 < over_all.loc["sae", "recovered_mean"] < 1
     assert set(catalog.rows("fidelity_track", KEY)["track"]) == {"first", "second", "both"}
@@ -126,7 +127,7 @@ def test_effects_are_the_same_in_one_job_as_in_several(
     catalog, file = project.platform.catalog, project.settings_file
     before = catalog.rows("node_effect", KEY)
     text = file.read_text()
-    file.write_text(text.replace("nodes_per_job = 4", "nodes_per_job = 99"))
+    file.write_text(text.replace("sae_nodes_per_job = 4", "sae_nodes_per_job = 99"))
     try:
         whole = Project(file, project.instance)
         here = PlatformHere(settings_file=str(file))

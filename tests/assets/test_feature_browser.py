@@ -70,9 +70,7 @@ def platform(tmp_path: Path) -> Platform:
     }
     by_node = ("seqlets", "meme_motifs", "tomtom_matches")
     for asset, names in groups.items():
-        scope = Scope(
-            hyperparameters=KEY, nodes=tuple(range(N_NODES)) if asset in by_node else None
-        )
+        scope = Scope(sae_key=KEY, nodes=tuple(range(N_NODES)) if asset in by_node else None)
         tables = {name: made.tables[name].reindex(columns=columns_of(name)) for name in names}
         platform.catalog.replace(Made(asset, "run", "1", "v", tmp_path), scope, tables)
     return platform

@@ -18,7 +18,7 @@ from saeborzoi.catalog.schema import TABLES
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import Step, next_step, steps
+from saeborzoi_assets.plan import PipelineStep, next_step, steps
 from saeborzoi_resources.platform import Platform
 from tests.assets.small_project import KEY, MOTIFS, N_NODES, make_small_project
 
@@ -33,7 +33,7 @@ class Project:
         self.platform = Platform(settings_file=str(settings_file))
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
 
-    def materialize(self, step: Step) -> dg.ExecuteInProcessResult:
+    def materialize(self, step: PipelineStep) -> dg.ExecuteInProcessResult:
         graph = self.definitions.resolve_asset_graph()
         tags = (
             {}
@@ -58,7 +58,7 @@ class Project:
 
     def make(self, assets: str, first: str, last: str | None = None) -> dg.ExecuteInProcessResult:
         keys = [PartitionKey.parse(key) for key in (first, last or first)]
-        return self.materialize(Step("", tuple(assets.split(",")), *keys))
+        return self.materialize(PipelineStep("", tuple(assets.split(",")), *keys))
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:

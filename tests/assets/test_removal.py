@@ -14,7 +14,7 @@ from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.commands import removal
 from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import Step, next_step, steps
+from saeborzoi_assets.plan import PipelineStep, next_step, steps
 from tests.assets.small_project import KEY, N_NODES, make_small_project
 from tests.assets.test_pipeline import Project, failure_of
 
@@ -44,17 +44,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
         yield project
 
 
-def _steps(project: Project) -> list[Step]:
+def _steps(project: Project) -> list[PipelineStep]:
     settings = project.platform.settings
     return steps(settings, settings.wanted()[0])
 
 
-def _make(project: Project, step: Step) -> None:
+def _make(project: Project, step: PipelineStep) -> None:
     result = project.materialize(step)
     assert result.success, failure_of(result)
 
 
-def _lacking(project: Project) -> Step | None:
+def _lacking(project: Project) -> PipelineStep | None:
     settings = project.platform.settings
     return next_step(settings, project.platform.catalog, settings.wanted()[0])
 

@@ -76,7 +76,7 @@ def _make_sae(platform: Platform, key: str, fvu: float, version: str = "v1") -> 
     with write_artifact(weights, version, {}) as folder:
         save_file({"W_dec": decoder}, folder / "sae.safetensors")
     node = np.repeat(np.arange(h.n_nodes(N_CHANNELS)), 5)
-    positions = pd.DataFrame({"node": node, "sequence": 0, "position": np.arange(len(node))})
+    positions = pd.DataFrame({"node": node, "window": 0, "position": np.arange(len(node))})
     with write_artifact(top, version, {}) as folder:
         positions.to_parquet(folder / "top_activations.parquet")
     row = {column.name: None for column in TABLE["sae"].columns if column.name != "hyperparameters"}
@@ -85,7 +85,7 @@ def _make_sae(platform: Platform, key: str, fvu: float, version: str = "v1") -> 
         "fvu": fvu, "validation_fvu": fvu, "l0": 4.0, "dead_fraction": 0.0, "training_s": 3.0,
         "artifact": str(weights),
     }  # fmt: skip
-    scope = Scope(hyperparameters=key)
+    scope = Scope(sae_key=key)
     platform.catalog.replace(
         _made(platform, "trained_sae", weights, version), scope, {"sae": pd.DataFrame([row])}
     )
@@ -95,7 +95,7 @@ def _make_sae(platform: Platform, key: str, fvu: float, version: str = "v1") -> 
 def _make_nodes(platform: Platform, key: str, names: list[str]) -> None:
     """One significant motif and match a node, and one more that is neither."""
     nodes = tuple(range(len(names) + 1))
-    scope = Scope(hyperparameters=key, nodes=nodes)
+    scope = Scope(sae_key=key, nodes=nodes)
     motif = pd.DataFrame(
         {column.name: [None] * len(nodes) for column in TABLE["motif"].columns[1:]}
     ).assign(node=nodes, motif=1, is_significant=[True] * len(names) + [False])
@@ -197,11 +197,11 @@ def test_the_version_changes_with_what_is_compared(platform: Platform) -> None:
 
 
 def test_an_sae_without_positions_has_its_row_but_no_pairs(platform: Platform) -> None:
-    platform.catalog.remove(Scope(hyperparameters=KEYS[3]))
+    platform.catalog.remove(Scope(sae_key=KEYS[3]))
     row = platform.catalog.whole("sae").iloc[[0]].drop(columns="hyperparameters")
     platform.catalog.replace(
         _made(platform, "trained_sae", Path("weights")),
-        Scope(hyperparameters=KEYS[3]),
+        Scope(sae_key=KEYS[3]),
         {"sae": row},
     )
     _materialize(platform)
@@ -212,7 +212,7 @@ def test_an_sae_without_positions_has_its_row_but_no_pairs(platform: Platform) -
 
 def test_removing_an_sae_removes_it_from_the_comparison(platform: Platform) -> None:
     _materialize(platform)
-    platform.catalog.remove(Scope(hyperparameters=KEYS[0]))
+    platform.catalog.remove(Scope(sae_key=KEYS[0]))
     assert len(platform.catalog.whole("sae_comparison")) == 3
     assert len(platform.catalog.whole("sae_stability")) == 3
     assert platform.catalog.rows("node_recurrence", KEYS[0]).empty

@@ -30,8 +30,8 @@ def _record(settings_file: Path, nodes: range) -> None:
     platform = _platform(settings_file)
     for name, owner, scope in (
         ("normalization_constants", "conv", Scope(layer="conv")),
-        ("trained_sae", KEY, Scope(hyperparameters=KEY)),
-        ("seqlets", KEY, Scope(hyperparameters=KEY, nodes=tuple(nodes))),
+        ("trained_sae", KEY, Scope(sae_key=KEY)),
+        ("seqlets", KEY, Scope(sae_key=KEY, nodes=tuple(nodes))),
     ):
         version = platform.version_of(name, owner)
         made = Made(

@@ -14,39 +14,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saeborzoi.browser.tables import REQUIRED
+from tests.browser.made_names import (
+    BASES,
+    FACTORS,
+    HOSTILE_CHROM,
+    motif_matrix,
+)
+from tests.browser.made_results import (
+    made_embedding,
+    made_jaccard,
+    made_matches,
+    made_motifs,
+    made_overlaps,
+)
 
 KEY = "conv1d_1_x4_k0.05_lr0.003_s0"
-HOSTILE_CHROM = 'chr1<img src=x onerror="window.hacked=1">'
-HOSTILE_NAME = "</script><script>window.hacked=1</script>"
-HOSTILE_CLASS = "Alu\"'><b>\u2028"
-
-FACTORS = (
-    ("CTCF", "MA0139.1", "TGGCCACCAGGGGGCGCTA", "More than 3 adjacent zinc fingers"),
-    ("JUND", "MA0491.2", "TGACTCA", "Jun-related"),
-    ("MAX", "MA0058.3", "CCACGTGG", "bHLH-ZIP"),
-    ("FOXA1", "MA0148.4", "TGTTTACTTA", "FOX"),
-    ("GATA1", "MA0035.4", "AGATAAGA", "C4-GATA-related"),
-    ("SP1", "MA0079.5", "GGGGCGGGG", "Three-zinc finger Kruppel-related"),
-    ("NRF1", "MA0506.2", "GCGCATGCGCA", "NRF"),
-    ("YY1", "MA0095.3", "CAAGATGGCGGC", "More than 3 adjacent zinc fingers"),
-    ("HNF4A", "MA0114.4", "CAAAGTCCA", "RXR-related receptors (NR2)"),
-    ("ELK4", "MA0076.2", "CCGGAAGTG", "Ets-related"),
-    ("CEBPA", "MA0102.4", "ATTGCACAAT", "CEBP-related"),
-    ("RUNX1", "MA0002.2", "TCTGTGGTTT", "Runt-related"),
-    ("TEAD1", "MA0090.3", "ACATTCCA", "TEF-1-related"),
-    ("MEF2A", "MA0052.4", "CTAAAAATAG", "Regulators of differentiation"),
-    ("POU2F2", "MA0507.2", "ATGCAAATGA", "POU domain"),
-    ("SOX2", "MA0143.4", "CATTGTTATG", "SOX-related"),
-    ("TP53", "MA0106.3", "ACATGTCCGGACATGT", "p53-related"),
-    ("STAT3", "MA0144.2", "TTCCGGGAA", "STAT"),
-    ("IRF1", "MA0050.2", "TTTCACTTTC", "Interferon-regulatory"),
-    ("REST", "MA0138.2", "TTCAGCACCATGGACAG", "Factors with multiple dispersed zinc fingers"),
-)
-ANNOTATION_CLASSES = (
-    ("ccre_exon_intron", ("PLS", "pELS", "dELS", "CTCF-only", "DNase-H3K4me3", "exon", "intron")),
-    ("repeatmasker", ("SINE/Alu", "LINE/L1", "LTR/ERV1", "Simple_repeat", HOSTILE_CLASS)),
-)
-_BASES = np.frombuffer(b"ACGT", dtype=np.uint8)
 
 
 class MadeSite(NamedTuple):
@@ -72,13 +54,6 @@ def _effects(nodes: NDArray[np.int64]) -> pd.DataFrame:
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
     return table.assign(node_rank=table.groupby(["track", "loci"]).cumcount() + 1)
-
-
-def motif_matrix(consensus: str, sharpness: float = 0.88) -> NDArray[np.float64]:
-    """Position probability matrix of a consensus, (width, 4)."""
-    matrix = np.full((len(consensus), 4), (1 - sharpness) / 3)
-    matrix[np.arange(len(consensus)), ["ACGT".index(base) for base in consensus]] = sharpness
-    return matrix
 
 
 def states(n_nodes: int) -> NDArray[np.str_]:
@@ -122,11 +97,11 @@ def make(
         "node": _node(rng, state, activation_max),
         "node_selection": _selection(nodes[state != "pending"], state, n_seqlets),
         "seqlet": _seqlets(rng, with_seqlets, n_seqlets, width, factor, activation_max),
-        "motif": _motifs(rng, with_motif, state, factor, width),
-        "motif_match": _matches(rng, matched, factor),
-        "node_embedding": _embedding(rng, with_seqlets, factor),
-        "annotation_overlap": _overlaps(rng, with_seqlets, n_seqlets),
-        "node_jaccard": _jaccard(rng, with_seqlets, factor),
+        "motif": made_motifs(rng, with_motif, state, factor, width),
+        "motif_match": made_matches(rng, matched, factor),
+        "node_embedding": made_embedding(rng, with_seqlets, factor),
+        "annotation_overlap": made_overlaps(rng, with_seqlets, n_seqlets),
+        "node_jaccard": made_jaccard(rng, with_seqlets, factor),
         "node_effect": _effects(matched),
     }
     clusters = tables["node_embedding"].groupby("cluster").size()
@@ -134,7 +109,7 @@ def make(
         {
             "cluster": clusters.index,
             "n_nodes": clusters.to_numpy(),
-            "family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
+            "factor_family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
             "n_family_nodes": clusters.to_numpy() // 2,
             "p_value": 1e-9,
         }
@@ -271,7 +246,7 @@ def _seqlets(
         slack = width - len(consensus)
         start = slack // 2
         codes[row, :, start : start + len(consensus)] = np.minimum(planted, 3)
-    text = np.ascontiguousarray(_BASES[codes]).reshape(-1, width)
+    text = np.ascontiguousarray(BASES[codes]).reshape(-1, width)
     decay = np.linspace(1, 0.12, n_seqlets) ** 1.3
     activation = (activation_max[nodes][:, None] * decay).astype(np.float32)
     chroms = np.array([f"chr{i}" for i in [*range(1, 23), "X"]] + [HOSTILE_CHROM], dtype=object)
@@ -287,141 +262,6 @@ def _seqlets(
             "sequence": pd.Series(text.view(f"S{width}").ravel().astype("U"), dtype="str"),
         }
     )
-
-
-def _motifs(
-    rng: np.random.Generator,
-    nodes: NDArray[np.int64],
-    state: NDArray[np.str_],
-    factor: NDArray[np.int64],
-    width: int,
-) -> pd.DataFrame:
-    rows = []
-    for node in nodes:
-        for number in (1, 2):
-            consensus = FACTORS[factor[node]][2][:width]
-            if number == 2 or state[node] == "no_motif":
-                consensus = "".join(rng.choice(list("ACGT"), min(8, width)))
-            if state[node] == "suspect":
-                consensus = "CGCGCGCG"
-            matrix = motif_matrix(consensus, rng.uniform(0.7, 0.95))
-            matrix += rng.uniform(0, 0.03, matrix.shape)
-            matrix /= matrix.sum(axis=1, keepdims=True)
-            significant = number == 1 and state[node] in ("matched", "unmatched")
-            bits = float((2 + (matrix * np.log2(matrix)).sum(axis=1)).sum())
-            rows.append(
-                {
-                    "node": node,
-                    "motif": number,
-                    "consensus": consensus,
-                    "width_bp": len(consensus),
-                    "n_sites": (n_sites := int(rng.integers(50, 1000))),
-                    "n_effective_sites": float(n_sites - 7 * (number == 2)),
-                    "llr": bits * 100,
-                    "log10_e_value": -float(rng.uniform(5, 400)) if significant else 1.3,
-                    "is_significant": significant,
-                    "matrix": [row.tolist() for row in matrix],
-                    "engine": "builtin 0.1.0",
-                    "information_content_bits": bits,
-                    "is_palindrome": consensus == "CCACGTGG",
-                    "suspect": "cpg" if state[node] == "suspect" else None,
-                    "odds_ratio": float(rng.lognormal(2, 0.5)) if number == 1 else np.nan,
-                    "odds_ratio_low": 2.0,
-                    "odds_ratio_high": 30.0,
-                    "enrichment_p_value": 1e-6,
-                    "odds_ratio_other_nodes": 3.0,
-                    "fdr": 1e-4,
-                    "activation_spearman": float(rng.uniform(0, 0.6)),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _matches(
-    rng: np.random.Generator, nodes: NDArray[np.int64], factor: NDArray[np.int64]
-) -> pd.DataFrame:
-    rows = []
-    for node in nodes:
-        others = rng.choice(len(FACTORS), 3, replace=False)
-        for place, which in enumerate([factor[node], *(o for o in others if o != factor[node])]):
-            name, target_id, consensus, family = FACTORS[which]
-            p = 10 ** -rng.uniform(8, 20) if place == 0 else 10 ** -rng.uniform(3, 5)
-            rows.append(
-                {
-                    "node": node,
-                    "motif": 1,
-                    "database": "JASPAR2024",
-                    "target_id": target_id,
-                    "target_name": HOSTILE_NAME if place == 2 and node % 10 == 0 else name,
-                    "target_family": family,
-                    "target_class": "Zinc finger",
-                    "p_value": p,
-                    "q_value": p * 50,
-                    "e_value": p * 800,
-                    "offset_bp": 0 if place == 0 else int(rng.integers(-3, 4)),
-                    "overlap_bp": len(consensus),
-                    "orientation": "+" if place == 0 or rng.random() < 0.5 else "-",
-                    "similarity": 0.98 if place == 0 else 0.8,
-                    "is_significant": True,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _embedding(
-    rng: np.random.Generator, nodes: NDArray[np.int64], factor: NDArray[np.int64]
-) -> pd.DataFrame:
-    angle = factor[nodes] * 2.399963
-    radius = 2 * np.sqrt(factor[nodes] + 1)
-    return pd.DataFrame(
-        {
-            "node": nodes,
-            "umap_1": radius * np.cos(angle) + rng.normal(0, 0.55, len(nodes)),
-            "umap_2": radius * np.sin(angle) + rng.normal(0, 0.55, len(nodes)),
-            "cluster": factor[nodes],
-        }
-    )
-
-
-def _overlaps(rng: np.random.Generator, nodes: NDArray[np.int64], n_seqlets: int) -> pd.DataFrame:
-    frames = []
-    for annotation, classes in ANNOTATION_CLASSES:
-        for name in classes:
-            seen = rng.integers(0, n_seqlets + 1, len(nodes))
-            expected = rng.uniform(0.1, 0.5) * n_seqlets * np.ones(len(nodes))
-            odds = (seen + 0.5) * (n_seqlets - expected + 0.5)
-            odds /= (n_seqlets - seen + 0.5) * (expected + 0.5)
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "node": nodes,
-                        "annotation": annotation,
-                        "annotation_class": name,
-                        "n_seqlets": n_seqlets,
-                        "n_overlapping": seen,
-                        "n_expected": expected,
-                        "z_score": rng.normal(0, 1, len(nodes)),
-                        "z_shuffled": (seen - expected) / np.sqrt(expected + 1),
-                        "odds_ratio": odds,
-                        "odds_ratio_low": odds * 0.7,
-                        "odds_ratio_high": odds / 0.7,
-                    }
-                )
-            )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _jaccard(
-    rng: np.random.Generator, nodes: NDArray[np.int64], factor: NDArray[np.int64]
-) -> pd.DataFrame:
-    pairs = rng.choice(nodes, (len(nodes) * 6, 2))
-    same = factor[pairs[:, 0]] == factor[pairs[:, 1]]
-    keep = same | (rng.random(len(pairs)) < 0.3)
-    pairs = np.sort(pairs[keep & (pairs[:, 0] != pairs[:, 1])], axis=1)
-    frame = pd.DataFrame(pairs, columns=["node_a", "node_b"]).drop_duplicates()
-    frame["n_overlapping"] = rng.integers(1, 300, len(frame))
-    frame["jaccard"] = frame["n_overlapping"] / 1000
-    return frame.reset_index(drop=True)
 
 
 def _decoder(

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from saeborzoi.browser.neighbours import N_NEAREST, by_decoder, by_jaccard, by_motif, read_decoder
 from saeborzoi.errors import InputError
-from tests.browser.made_tables import motif_matrix
+from tests.browser.made_names import motif_matrix
 
 
 def test_decoder_neighbours_are_those_of_brute_force():

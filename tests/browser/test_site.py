@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from saeborzoi.browser import assembly_of, write_site, write_start_page
-from saeborzoi.browser.node_pages import BANDS, NODES_PER_SHARD, SEQLETS_PER_BAND
+from saeborzoi.browser.node_pages import BANDS, NODES_PER_FILE, SEQLETS_PER_BAND
 from saeborzoi.errors import InputError
 from tests.browser.made_tables import KEY, make, states
 
@@ -71,9 +71,9 @@ def test_manifest_says_what_and_how(site):
 
 
 def test_seqlets_of_each_band_are_its_strongest(made, site):
-    node = int(next(n for n in made.planted if n > NODES_PER_SHARD))
-    shard = read(site[0] / f"data/nodes-{node // NODES_PER_SHARD:04d}.js")
-    page = shard["nodes"][node - shard["first"]]["seqlets"]
+    node = int(next(n for n in made.planted if n > NODES_PER_FILE))
+    page_file = read(site[0] / f"data/nodes-{node // NODES_PER_FILE:04d}.js")
+    page = page_file["nodes"][node - page_file["first"]]["seqlets"]
     rows = made.tables["seqlet"].query("node == @node").sort_values("rank")
     fraction = rows["activation"] / rows["activation"].max()
     expected = []

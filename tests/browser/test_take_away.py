@@ -15,7 +15,8 @@ import pytest
 
 from saeborzoi.browser import write_site
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme, read_meme
-from tests.browser.made_tables import HOSTILE_CHROM, KEY
+from tests.browser.made_names import HOSTILE_CHROM
+from tests.browser.made_tables import KEY
 
 pytestmark = pytest.mark.browser
 
@@ -36,7 +37,7 @@ def node_and_rank(name: str) -> tuple[int, int]:
 
 @pytest.fixture
 def nodes(site):
-    """Three nodes with a matched motif, from two shards."""
+    """Three nodes with a matched motif, from two page files."""
     planted = sorted(site.made.planted)
     return [planted[0], planted[1], next(n for n in planted if n > 100)]
 
@@ -154,7 +155,7 @@ def test_cells_that_look_like_formulas_are_text(opened, nodes):
     assert rows[0]["note"] == '\'=HYPERLINK("x")'
 
 
-def test_a_shard_that_cannot_be_read_is_told_and_nothing_saved(opened, site, tmp_path):
+def test_a_page_file_that_cannot_be_read_is_told_and_nothing_saved(opened, site, tmp_path):
     folder = shutil.copytree(site.folder, tmp_path / "site")
     (folder / "data/nodes-0000.js").unlink()
     page = opened("selected=1", address=(folder / "index.html").as_uri())

@@ -34,11 +34,11 @@ def _embedding(nodes: list[int], value: float = 0.0) -> pd.DataFrame:
 
 def test_replacing_some_nodes_leaves_the_others(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
-    everything = Scope(hyperparameters=KEY, nodes=(0, 1, 2))
+    everything = Scope(sae_key=KEY, nodes=(0, 1, 2))
     catalog.replace(_made(), everything, {"node_embedding": _embedding([0, 1, 2])})
     catalog.replace(
         _made(run="run-2"),
-        Scope(hyperparameters=KEY, nodes=(1,)),
+        Scope(sae_key=KEY, nodes=(1,)),
         {"node_embedding": _embedding([1], 9.0)},
     )
     assert catalog.rows("node_embedding", KEY)["umap_1"].tolist() == [0.0, 9.0, 0.0]
@@ -49,7 +49,7 @@ def test_replacing_some_nodes_leaves_the_others(tmp_path: Path) -> None:
 def test_rerunning_gives_the_same_catalogue(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
     for _ in range(3):
-        catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0, 1])})
+        catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0, 1])})
     assert len(catalog.rows("node_embedding", KEY)) == 2
     assert len(catalog.frame("SELECT * FROM materialization")) == 1
 
@@ -67,7 +67,7 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_lost(
     tmp_path: Path, frame: pd.DataFrame, message: str
 ) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
-    scope = Scope(hyperparameters=KEY, nodes=(0, 1))
+    scope = Scope(sae_key=KEY, nodes=(0, 1))
     catalog.replace(_made(), scope, {"node_embedding": _embedding([0, 1])})
     with pytest.raises(CatalogError, match=message):
         catalog.replace(_made(), scope, {"node_embedding": frame})
@@ -76,15 +76,15 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_lost(
 
 def test_an_error_in_the_second_table_undoes_the_first(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
-    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0, 1])})
+    catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0, 1])})
     clusters = pd.DataFrame(
-        {"cluster": ["not a number"], "n_nodes": 1, "family": "x", "n_family_nodes": 1,
+        {"cluster": ["not a number"], "n_nodes": 1, "factor_family": "x", "n_family_nodes": 1,
          "p_value": 0.1}
     )  # fmt: skip
     with pytest.raises(duckdb.Error):
         catalog.replace(
             _made(),
-            Scope(hyperparameters=KEY),
+            Scope(sae_key=KEY),
             {"node_embedding": _embedding([5]), "embedding_cluster": clusters},
         )
     assert catalog.rows("node_embedding", KEY)["node"].tolist() == [0, 1]
@@ -92,7 +92,7 @@ def test_an_error_in_the_second_table_undoes_the_first(tmp_path: Path) -> None:
 
 def test_every_table_and_column_is_documented(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
-    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0])})
     columns = catalog.frame("SELECT table_name, column_name, comment FROM duckdb_columns()")
     ours = columns[columns["table_name"].isin([table.name for table in TABLES])]
     assert len(ours) == sum(len(table.columns) for table in TABLES)
@@ -103,8 +103,8 @@ def test_removing_an_sae_leaves_the_others(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
     other = KEY.replace("s0", "s1")
     for key in (KEY, other):
-        catalog.replace(_made(), Scope(hyperparameters=key), {"node_embedding": _embedding([0])})
-    assert catalog.remove(Scope(hyperparameters=KEY)) == 2
+        catalog.replace(_made(), Scope(sae_key=key), {"node_embedding": _embedding([0])})
+    assert catalog.remove(Scope(sae_key=KEY)) == 2
     assert catalog.rows("node_embedding", KEY).empty
     assert len(catalog.rows("node_embedding", other)) == 1
 
@@ -126,7 +126,7 @@ def test_a_result_waits_for_a_reader_that_stays_and_tells_who_it_is(
 ) -> None:
     """A forgotten shell must not cost a finished training; what can be asked again gives up."""
     catalog = Catalog(tmp_path / "catalog.duckdb")
-    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0])})
     started = multiprocessing.get_context("spawn").Event()
     reader = multiprocessing.get_context("spawn").Process(
         target=_hold_open, args=(str(catalog.path), started), daemon=True
@@ -144,9 +144,9 @@ def test_a_result_waits_for_a_reader_that_stays_and_tells_who_it_is(
         monkeypatch.setattr(access, "WRITER_PATIENCE_S", 0.3)
         monkeypatch.setattr(access, "TELL_S", 0.2)
         with pytest.raises(CatalogError, match=rf"PID {reader.pid}.*nothing was written"):
-            catalog.remove(Scope(hyperparameters=KEY))
+            catalog.remove(Scope(sae_key=KEY))
         rows = {"node_embedding": _embedding([1])}
-        catalog.replace(_made(), Scope(hyperparameters=KEY), rows, tell)
+        catalog.replace(_made(), Scope(sae_key=KEY), rows, tell)
     finally:
         reader.kill()
         reader.join()
@@ -195,7 +195,7 @@ def _write_many(path: str, writer: int, times: int) -> None:
     for time_ in range(times):
         catalog.replace(
             _made(run=f"run-{writer}-{time_}"),
-            Scope(hyperparameters=f"{KEY}{writer}"),
+            Scope(sae_key=f"{KEY}{writer}"),
             {"node_embedding": _embedding(list(range(200)), float(time_))},
         )
 
@@ -203,14 +203,14 @@ def _write_many(path: str, writer: int, times: int) -> None:
 def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = Catalog(path)
-    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0])})
     with duckdb.connect(str(path)) as connection:
         connection.execute("ALTER TABLE materialization DROP COLUMN made_from")
         connection.execute("DROP TABLE node_jaccard")
         connection.execute("DROP VIEW transcription_factor")
     other = KEY.replace("s0", "s1")
     made = _made()._replace(made_from={"code": "1"})
-    catalog.replace(made, Scope(hyperparameters=other), {"node_embedding": _embedding([0])})
+    catalog.replace(made, Scope(sae_key=other), {"node_embedding": _embedding([0])})
     found = catalog.frame("SELECT made_from FROM materialization ORDER BY owner")
     assert found["made_from"].isna().tolist() == [True, False]
     assert catalog.rows("node_jaccard", KEY).empty
@@ -221,17 +221,17 @@ def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path)
 def test_reading_a_catalogue_of_an_earlier_release_makes_what_it_lacks(tmp_path: Path) -> None:
     path = tmp_path / "catalog.duckdb"
     catalog = Catalog(path)
-    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0])})
     with duckdb.connect(str(path)) as connection:
         connection.execute("DROP TABLE sae_comparison")
         connection.execute("DROP VIEW sae_summary")
-    assert catalog.count(Scope(hyperparameters=KEY)) == {"node_embedding": 1, "materialization": 1}
+    assert catalog.count(Scope(sae_key=KEY)) == {"node_embedding": 1, "materialization": 1}
     assert catalog.whole("sae_summary").empty
 
 
 def test_a_scope_of_nothing_is_the_whole_table_and_no_other(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "catalog.duckdb")
-    catalog.replace(_made(), Scope(hyperparameters=KEY), {"node_embedding": _embedding([0])})
+    catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0])})
     for value in (1.0, 2.0):
         normalization = pd.DataFrame(
             {"layer": ["a", "b"], "channel": 0, "activation_max": value, "activation_max_seen": 1.0}

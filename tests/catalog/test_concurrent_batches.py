@@ -28,7 +28,7 @@ def _work(root: str, number: int, rounds: int) -> None:
                 with write_artifact(folder, "v", {"job": None}) as new:
                     pd.DataFrame({"node": nodes}).to_parquet(new / "rows.parquet")
                 made = Made(asset, "run", "1", "v", folder)
-                catalog.replace(made, Scope(hyperparameters=KEY, nodes=nodes), {})
+                catalog.replace(made, Scope(sae_key=KEY, nodes=nodes), {})
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.migrations import STEPS
+from saeborzoi.catalog.questions import files_made_from
 from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLES
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.views import VIEWS
@@ -68,7 +69,7 @@ def test_what_made_the_rows_is_kept(old: Catalog) -> None:
     assert row["made_at"] == pd.Timestamp("2026-01-02T03:04:05Z")
     assert row["made_from"] == '{"files": "f2", "inputs": {"top_activations": ["v1"]}}'
     assert old.data_versions("seqlets", LONGER, [7]) == ["v2"]
-    assert old.files_made_from()[["asset", "owner", "n_partitions"]].values.tolist() == [
+    assert files_made_from(old)[["asset", "owner", "n_partitions"]].values.tolist() == [
         ["normalization_constants", "conv1d_1", 1], ["seqlets", KEY, 3]
     ]  # fmt: skip
 
@@ -85,7 +86,7 @@ def test_views_tables_and_comments_are_those_of_this_release(old: Catalog) -> No
 
 
 def test_a_writer_migrates_and_replaces_just_its_partitions(old: Catalog) -> None:
-    scope = Scope(hyperparameters=KEY, nodes=(1,))
+    scope = Scope(sae_key=KEY, nodes=(1,))
     none = {name: old_rows(name) for name in ("seqlet", "node_selection")}
     old.replace(Made("seqlets", "run-9", "1", "v9", Path("/data/new")), scope, none)
     made = old.frame("SELECT owner, node, run_id FROM materialization WHERE asset = 'seqlets'")
@@ -103,10 +104,37 @@ def old_rows(table: str) -> pd.DataFrame:
     return pd.DataFrame({c.name: [] for c in columns if c.name != "hyperparameters"})
 
 
+def test_families_say_of_what_they_are(old: Catalog) -> None:
+    """Columns of 0.1.0 have their rows under the new names; views keep the old ones too."""
+    with duckdb.connect(str(old.path)) as connection:
+        for row in (
+            "motif_match (hyperparameters, node, motif, target_family) VALUES (?, 0, 1, 'Ets')",
+            "motif_evidence (hyperparameters, node, motif, family_id) VALUES (?, 0, 1, 7)",
+            "embedding_cluster (hyperparameters, cluster, family) VALUES (?, 2, 'GATA')",
+            "motif (hyperparameters, node, motif, artefact) VALUES (?, 0, 1, 'cpg')",
+        ):
+            connection.execute(f"INSERT INTO {row}", [KEY])
+    assert "Ets" in old.rows("motif_match", KEY)["factor_family"].tolist()
+    assert 7 in old.rows("motif_evidence", KEY)["motif_family"].tolist()
+    assert "GATA" in old.rows("embedding_cluster", KEY)["factor_family"].tolist()
+    assert "cpg" in old.rows("motif", KEY)["suspect"].tolist()
+    views = old.frame("FROM node_summary LIMIT 0"), old.frame("FROM transcription_factor LIMIT 0")
+    assert {"artefact", "suspect", "family_id", "motif_family"} <= set(views[0])
+    assert {"target_family", "factor_family"} <= set(views[1])
+
+
+@pytest.mark.parametrize("sql", ["SELECT target_family FROM motif_match",
+                                 "SELECT m.target_family FROM motif_match m"])  # fmt: skip
+def test_a_query_for_a_former_name_is_told_the_new_one(old: Catalog, sql: str) -> None:
+    with pytest.raises(duckdb.BinderException) as told:
+        old.frame(sql)
+    assert told.value.__notes__ == ["target_family of motif_match is called factor_family now"]
+
+
 def test_removing_an_sae_after_the_migration_leaves_the_one_whose_key_it_begins(
     old: Catalog,
 ) -> None:
-    old.remove(Scope(hyperparameters=KEY))
+    old.remove(Scope(sae_key=KEY))
     owners = old.frame("SELECT DISTINCT owner FROM materialization ORDER BY owner")["owner"]
     assert owners.tolist() == ["conv1d_1", LONGER, "project"]
 
@@ -160,7 +188,7 @@ def test_a_catalogue_of_a_later_release_is_refused_and_kept(old: Catalog) -> Non
     with pytest.raises(CatalogError, match=message):
         old.frame("SELECT 1")
     with pytest.raises(CatalogError, match=message):
-        old.remove(Scope(hyperparameters=KEY))
+        old.remove(Scope(sae_key=KEY))
     assert _rows(old.path)["materialization"] > 0
 
 
@@ -219,7 +247,7 @@ def test_only_what_the_transaction_replaced_is_removed(tmp_path: Path) -> None:
 
     def record(name: str, nodes: tuple[int, ...]) -> None:
         made = Made("seqlets", "run", "1", "v", batches[name])
-        catalog.replace(made, Scope(hyperparameters=KEY, nodes=nodes), {})
+        catalog.replace(made, Scope(sae_key=KEY, nodes=nodes), {})
 
     record("n0-1_a", (0, 1))
     record("n0_b", (0,))

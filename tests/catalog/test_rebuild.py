@@ -12,11 +12,13 @@ import pytest
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.rebuild import backup, rebuild, restore
+from saeborzoi.catalog.rows import RECORD
 from saeborzoi.catalog.schema import TABLES
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import CatalogError
-from saeborzoi.jobs.provenance import write_artifact
+from saeborzoi.jobs.fingerprint import digest_of
+from saeborzoi.jobs.provenance import read_sealed, write_artifact, write_sealed
 
 KEY = "conv_x3_k0.25_lr0.003_s0"
 OTHER = "conv_x3_k0.25_lr0.003_s1"
@@ -76,17 +78,17 @@ def catalog(tmp_path: Path) -> Catalog:
     name = "channel_normalization"
     record(layer, "normalization_constants", Scope(layer="conv"), [name], [name])
     for key in (KEY, OTHER):
-        of_sae = Scope(hyperparameters=key)
+        of_sae = Scope(sae_key=key)
         trained = store.sae_artifact(key, "trained_sae")
         record(trained, "trained_sae", of_sae, ["training_log"], ["training_log"])
         top = store.sae_artifact(key, "top_activations")
         record(top, "top_activations", of_sae, [], ["node"])
         record(store.browser / key, "feature_browser", of_sae, [], [])
     for nodes, run in (((0, 1, 2), "a"), ((1,), "b"), ((5, 6), "c")):
-        scope = Scope(hyperparameters=KEY, nodes=nodes)
+        scope = Scope(sae_key=KEY, nodes=nodes)
         folder = store.batch(KEY, "meme_motifs", nodes, "v", run)
         record(folder, "meme_motifs", scope, ["motif"], ["motif"])
-    catalog.remove(Scope(hyperparameters=KEY, nodes=(5,)))
+    catalog.remove(Scope(sae_key=KEY, nodes=(5,)))
     project = store.project_artifact("sae_comparison")
     record(project, "sae_comparison", Scope(), ["sae_stability"], ["sae_stability"])
     return catalog
@@ -116,6 +118,22 @@ def test_a_rebuilt_catalogue_equals_what_it_was(catalog: Catalog) -> None:
     assert rebuilt.problems == ()
     assert rebuilt.former is not None
     assert rebuilt.former.read_bytes() == content
+    _require_equal(before, _everything(catalog))
+
+
+def test_records_of_an_earlier_release_are_read(catalog: Catalog) -> None:
+    """They call the SAE's key and some columns by other names."""
+    before = _everything(catalog)
+    for record in catalog.path.parent.rglob(RECORD):
+        document = read_sealed(record)
+        document["scope"]["hyperparameters"] = document["scope"].pop("sae_key")
+        motifs = record.with_name("motif.parquet")
+        if motifs.exists():
+            frame = pd.read_parquet(motifs).rename(columns={"suspect": "artefact"})
+            frame.to_parquet(motifs, index=False)
+            document["files"]["motif"]["xxh3"] = digest_of(motifs)
+        write_sealed(record, document)
+    assert rebuild(catalog).problems == ()
     _require_equal(before, _everything(catalog))
 
 
@@ -151,7 +169,7 @@ def test_a_copy_is_brought_back_with_its_last_write(catalog: Catalog, tmp_path: 
     before = _everything(catalog)
     copy = tmp_path / "copies" / "monday.duckdb"
     backup(catalog, copy)
-    catalog.remove(Scope(hyperparameters=KEY))
+    catalog.remove(Scope(sae_key=KEY))
     former = restore(catalog, copy)
     assert former is not None
     _require_equal(before, _everything(catalog))

@@ -60,7 +60,7 @@ def match(
     """A row of `motif_match`."""
     return {
         "node": node, "motif": number, "database": database, "target_id": f"id_{factor}",
-        "target_name": factor, "target_family": f"family of {factor}", "p_value": p,
+        "target_name": factor, "factor_family": f"family of {factor}", "p_value": p,
         "q_value": 10 * p, "is_significant": significant,
     }  # fmt: skip
 
@@ -100,11 +100,11 @@ def catalogue() -> Iterator[Catalogue]:
     )  # fmt: skip
     made.add(
         "motif_evidence",
-        {"node": 0, "motif": 1, "is_supported": True, "family_id": 1},
-        {"node": 0, "motif": 2, "is_supported": True, "family_id": 7, "fdr": 0.01},
+        {"node": 0, "motif": 1, "is_supported": True, "motif_family": 1},
+        {"node": 0, "motif": 2, "is_supported": True, "motif_family": 7, "fdr": 0.01},
         {"node": 1, "motif": 1, "is_supported": False, "fdr": 0.9},
-        {"node": 1, "motif": 2, "is_supported": True, "family_id": 7, "fdr": 0.02},
-        {"node": 2, "motif": 2, "is_supported": True, "family_id": 3},
+        {"node": 1, "motif": 2, "is_supported": True, "motif_family": 7, "fdr": 0.02},
+        {"node": 2, "motif": 2, "is_supported": True, "motif_family": 3},
     )
     made.add("node_embedding", {"node": 0, "umap_1": 1.5, "umap_2": -2.0, "cluster": 4})
     made.add(
@@ -169,7 +169,7 @@ def test_a_node_s_summary_has_one_row_whatever_is_known_of_it(catalogue: Catalog
     names = ["CTCFL", "CTCF", "", "", "FOS", ""]
     assert mine["target_name"].fillna("").tolist() == names
     first = mine.loc[0]
-    assert (first["width_bp"], first["log10_e_value"], first["family_id"]) == (10, -7.0, 7)
+    assert (first["width_bp"], first["log10_e_value"], first["motif_family"]) == (10, -7.0, 7)
     assert (first["umap_1"], first["umap_2"], first["cluster"]) == (1.5, -2.0, 4)
     # the class without an overlap has the largest z
     assert (first["annotation_class"], first["odds_ratio"]) == ("pELS", 4.5)
@@ -191,7 +191,7 @@ def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
     assert list(ctcf["nodes"]) == [0, 1]
     assert list(ctcf["best_of_nodes"]) == [1]
     assert ctcf["best_q_value"] == pytest.approx(1e-5)
-    assert ctcf["target_family"] == "family of CTCF"
+    assert ctcf["factor_family"] == "family of CTCF"
     assert list(found.loc[(KEY, "J", "CTCFL"), "best_of_nodes"]) == [0]
     assert pd.isna(found.loc[(KEY, "J", "JUN"), "best_of_nodes"])
     assert list(found.loc[(KEY, "other", "CTCF"), "nodes"]) == [7]

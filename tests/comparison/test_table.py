@@ -127,7 +127,7 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
     weights, top = tmp_path / "sae.safetensors", tmp_path / "top.parquet"
     save_file({"W_dec": np.diag([1.0, 2.0, 3.0]).astype(np.float32)}, weights)
     frame = pd.DataFrame(
-        {"node": [2, 2, 0], "rank": [0, 1, 0], "sequence": [5, 1, 1], "position": [7, 9, 9]}
+        {"node": [2, 2, 0], "rank": [0, 1, 0], "window": [5, 1, 1], "position": [7, 9, 9]}
     )
     frame.to_parquet(top)
     found = stability.read_dictionary(weights, top)
@@ -231,7 +231,7 @@ def _factors() -> pd.DataFrame:
         {
             "layer": "conv",
             "target_name": ["CTCF", "SP1", "GATA1"],
-            "target_family": "C2H2",
+            "factor_family": "C2H2",
             "only_with": ["", "expansion 8", "expansion 4"],
             "n_saes": [4, 1, 2],
             "n_saes_of_layer": 4,
@@ -283,7 +283,7 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         png = png_of(figure)
         assert png.startswith(b"\x89PNG")
         assert len(png) < MAX_BYTES
-    only = comparison.factors_by_settings(_factors()).assign(target_family="<script>")
+    only = comparison.factors_by_settings(_factors()).assign(factor_family="<script>")
     page = comparison_page("test & co", table, pairs, only, plots)
     assert page.count("<img") == 4
     assert "<script>" not in page

@@ -1,4 +1,4 @@
-"""What the tests of both backends share: settings, and a Dagster run around `Compute.run`.
+"""What the tests of both backends share: settings, and a Dagster run around `ComputeBackend.run`.
 
 Without postponed annotations, which Dagster cannot read.
 """
@@ -14,7 +14,7 @@ import pytest
 
 from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
-from saeborzoi_resources.compute import Compute
+from saeborzoi_resources.compute import ComputeBackend
 
 HERE = Path(__file__).parent
 
@@ -40,12 +40,12 @@ def tiny_settings(**compute: Any) -> Settings:
 
 def in_run(
     instance: dg.DagsterInstance,
-    compute: Compute,
+    compute: ComputeBackend,
     jobs: Sequence[Job],
     catalogue: Catalogue | None = None,
     **arguments: Any,
 ) -> list[Figures]:
-    """Run jobs as an asset does; what `Compute.run` raised is raised here."""
+    """Run jobs as an asset does; what `ComputeBackend.run` raised is raised here."""
     got: list[Figures] = []
 
     @dg.asset
@@ -56,7 +56,9 @@ def in_run(
     return got
 
 
-def failure_of(instance: dg.DagsterInstance, compute: Compute, jobs: Sequence[Job]) -> dg.Failure:
+def failure_of(
+    instance: dg.DagsterInstance, compute: ComputeBackend, jobs: Sequence[Job]
+) -> dg.Failure:
     """The failure that running these jobs ends in."""
     with pytest.raises(dg.Failure) as caught:
         in_run(instance, compute, jobs)
@@ -102,3 +104,8 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> 
             return value
         time.sleep(0.05)
     raise AssertionError(f"not within {timeout_s} s: {what}")
+
+
+def calls(state: Path, program: str) -> list[str]:
+    """Calls of one of the stand-ins."""
+    return [one for one in (state / "calls").read_text().splitlines() if one.startswith(program)]

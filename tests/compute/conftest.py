@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 from saeborzoi.jobs.job import Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import slurm_task
+from saeborzoi_resources.compute.slurm import SlurmCompute
 from tests.compute.compute_helpers import HERE, tiny_settings
 from tests.compute.slurm_cluster import Cluster, running_cluster, why_not
 
@@ -167,3 +169,35 @@ def slurm(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         monkeypatch.setenv(name, value)
     yield cluster
     cluster.clear()
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Put the stand-ins first on PATH and say how the site is; the folder of their jobs."""
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    state = tmp_path / "slurm"
+    state.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo"):
+        (programs / name).symlink_to(HERE / "fake_slurm.sh")
+
+    def make(words: str = "", **variables: str) -> Path:
+        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+        for name, value in {"FAKE": words, "FAKE_STATE": str(state), **variables}.items():
+            monkeypatch.setenv(name, value)
+        return state
+
+    return make
+
+
+@pytest.fixture
+def compute(tmp_path: Path) -> Callable[..., SlurmCompute]:
+    """SLURM compute that runs a tiny stage."""
+
+    def make(stage: str = "touch", **profile: Any) -> SlurmCompute:
+        settings = tiny_settings(backend="slurm", profile={"trained_sae": profile})
+        return SlurmCompute(settings, tmp_path / "jobs", f"tiny_stages:{stage}")
+
+    return make

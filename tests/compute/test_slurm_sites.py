@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +15,16 @@ import pytest
 
 from saeborzoi.jobs.job import Job
 from saeborzoi_resources.compute import folder as folder_module
-from saeborzoi_resources.compute import slurm_submit, slurm_task
+from saeborzoi_resources.compute import slurm_task
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.local import LocalCompute
 from saeborzoi_resources.compute.preflight import preflight
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from saeborzoi_resources.compute.slurm_answers import JobState
 from saeborzoi_resources.compute.slurm_commands import Slurm
-from saeborzoi_resources.compute.slurm_ends import end_of_refusal
 from saeborzoi_resources.compute.slurm_task import Task
 from tests.compute.compute_helpers import (
-    HERE,
+    calls,
     event_messages,
     failure_of,
     in_run,
@@ -36,43 +34,6 @@ from tests.compute.compute_helpers import (
 
 MakeJob = Callable[..., Job]
 MakeCompute = Callable[..., SlurmCompute]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Put the stand-ins first on PATH and say how the site is; the folder of their jobs."""
-    if shutil.which("bash") is None:
-        pytest.skip("no bash")
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    state = tmp_path / "slurm"
-    state.mkdir()
-    for name in ("sbatch", "squeue", "scancel", "scontrol", "sacct", "sinfo"):
-        (programs / name).symlink_to(HERE / "fake_slurm.sh")
-
-    def make(words: str = "", **variables: str) -> Path:
-        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-        for name, value in {"FAKE": words, "FAKE_STATE": str(state), **variables}.items():
-            monkeypatch.setenv(name, value)
-        return state
-
-    return make
-
-
-@pytest.fixture
-def compute(tmp_path: Path) -> MakeCompute:
-    """SLURM compute that runs a tiny stage."""
-
-    def make(stage: str = "touch", **profile: Any) -> SlurmCompute:
-        settings = tiny_settings(backend="slurm", profile={"trained_sae": profile})
-        return SlurmCompute(settings, tmp_path / "jobs", f"tiny_stages:{stage}")
-
-    return make
-
-
-def calls(state: Path, program: str) -> list[str]:
-    """Calls of one of the stand-ins."""
-    return [one for one in (state / "calls").read_text().splitlines() if one.startswith(program)]
 
 
 @pytest.mark.parametrize(
@@ -204,88 +165,6 @@ def test_what_an_older_release_noted_is_no_job_of_ours(
     [figures] = in_run(instance, compute(), [job])
     assert figures["compute"]["slurm_job_id"] == "101"
     assert not calls(state, "scancel")
-
-
-LIMITS = [
-    "QOSMaxSubmitJobPerUserLimit\\nsbatch: error: Batch job submission failed: Job violates "
-    "accounting/QOS policy (job submit limit, user's size and/or time limits)",
-    "AssocMaxSubmitJobLimit\\nsbatch: error: Batch job submission failed: Job violates "
-    "accounting/QOS policy (job submit limit, user's size and/or time limits)",
-    "AssocGrpSubmitJobsLimit",
-    "QOSGrpSubmitJobsLimit",
-    "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
-    "size and/or time limits)",
-    "Slurm temporarily unable to accept job, sleeping and retrying\\nsbatch: error: Batch job "
-    "submission failed: Resource temporarily unavailable",
-    "You have too many pending jobs",
-]
-
-
-@pytest.mark.parametrize("refusal", LIMITS)
-def test_a_submit_limit_is_waited_for(
-    instance: dg.DagsterInstance,
-    site: Callable[..., Path],
-    compute: MakeCompute,
-    make_job: MakeJob,
-    monkeypatch: pytest.MonkeyPatch,
-    refusal: str,
-) -> None:
-    monkeypatch.setattr(slurm_submit, "_LIMIT_PAUSE_S", 0.1)
-    state = site(FAKE_REFUSAL=refusal, FAKE_REFUSALS="3")
-    [figures] = in_run(instance, compute(max_attempts=1), [make_job("a", 5)])
-    assert figures["first_node"] == 5
-    assert figures["compute"]["attempts"] == 1
-    assert len(calls(state, "sbatch")) == 4
-    messages = event_messages(instance)
-    assert messages.count("takes no further job now") == 3
-    assert "raise `nodes_per_job`. (in [compute.profile.trained_sae])" in messages
-
-
-def test_arrays_become_as_small_as_a_limit_wants(
-    instance: dg.DagsterInstance, site: Callable[..., Path], compute: MakeCompute, make_job: MakeJob
-) -> None:
-    state = site(FAKE_REFUSAL="QOSMaxSubmitJobPerUserLimit", FAKE_ROOM="2")
-    jobs = [make_job(f"batch{number}", number) for number in range(5)]
-    figures = in_run(instance, compute(), jobs)
-    assert [f["first_node"] for f in figures] == [0, 1, 2, 3, 4]
-    assert len(list(state.glob("*.done"))) == 5
-    # 5 are refused, 2 taken, 3 (all that is left) refused, 1 taken, 2 taken
-    assert len(calls(state, "sbatch")) == 5
-
-
-def test_a_limit_that_may_be_the_jobs_own_size_ends_in_words(
-    instance: dg.DagsterInstance,
-    site: Callable[..., Path],
-    compute: MakeCompute,
-    make_job: MakeJob,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(slurm_submit, "_LIMIT_PAUSE_S", 0.1)
-    monkeypatch.setattr(slurm_submit, "_SUBMIT_TRIES_S", 1.0)
-    site(FAKE_REFUSAL=LIMITS[4])
-    failure = failure_of(instance, compute(), [make_job("a")])
-    assert "Lower `time`, `cpus`, `mem` or `gres`" in str(failure.description)
-    assert "raise `nodes_per_job`" in str(failure.description)
-
-
-@pytest.mark.parametrize(
-    ("message", "remedy"),
-    [
-        ("AssocMaxWallDurationPerJobLimit; Job violates accounting/QOS policy (job submit limit, "
-         "user's size and/or time limits)", "Lower `time`"),
-        ("QOSMaxMemoryPerJob; Job violates accounting/QOS policy (job submit limit, user's size "
-         "and/or time limits)", "Lower `mem`"),
-        ("QOSMaxGRESPerUser; Job violates accounting/QOS policy", "other `cpus` and `gres`"),
-        ("Invalid account or account/partition combination specified", "`partition`"),
-        ("Required partition not available (inactive or drain)", "run again later"),
-        ("User's group not permitted to use this partition", "that you may use"),
-        ("Invalid qos specification", "Fix `qos`"),
-        ("Invalid job array specification", "Raise `nodes_per_job`"),
-        ("CPU count per node can not be satisfied", "Lower `cpus`"),
-    ],
-)  # fmt: skip
-def test_a_refusal_has_its_own_remedy(message: str, remedy: str) -> None:
-    assert remedy in end_of_refusal(message, "[compute.profile.default]").remedy
 
 
 def hide(

@@ -207,7 +207,7 @@ def match(node: int, motif: int, name: str, family: str, p: float, ok: bool = Tr
         "database": "known",
         "target_id": f"id.{name}",
         "target_name": name,
-        "target_family": family,
+        "factor_family": family,
         "p_value": p,
         "q_value": p * 10,
         "is_significant": ok,

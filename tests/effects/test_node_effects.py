@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.measure import layer_geometry
 from saeborzoi.models.model import SequenceModel
 from saeborzoi.models.splice import Splice
+from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.split import with_nodes_changed
 from tests.effects.nets import N_CHANNELS, TRACKS, linear_model, random_sequences, shrinking_sae
 
@@ -108,6 +110,10 @@ def test_loci_are_where_a_node_is_strongest_and_where_it_matters_most(
         assert locus.activation == pytest.approx(float(own.max()))
 
 
+def _without_node(sae: SparseAutoencoder, node: int, x: Tensor) -> Tensor:
+    return with_nodes_changed(sae, x, lambda a: torch.where(a.node == node, 0, a.value))
+
+
 def test_effects_are_those_of_the_node_alone(
     model: SequenceModel,
     geometry: LayerGeometry,
@@ -121,12 +127,7 @@ def test_effects_are_those_of_the_node_alone(
         here = sequences.letters[own]
         with torch.no_grad():
             y = model.predict(here).double().mean(2)
-            changed = splice.predict(
-                here,
-                lambda x, node=node: with_nodes_changed(
-                    sae, x, lambda a: torch.where(a.node == node, 0, a.value)
-                ),
-            )
+            changed = splice.predict(here, partial(_without_node, sae, node))
             moved = (changed.double().mean(2) - y).numpy()
         rows = effects[(effects["node"] == node) & (effects["loci"] == "activation")]
         assert rows["track"].tolist() == list(TRACKS)

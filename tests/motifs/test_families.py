@@ -42,13 +42,13 @@ def test_redundant_nodes_form_one_family() -> None:
     entries += [(4, gata, -200.0), (5, jun, -100.0)]
     entries += [(10 + i, m, -20.0) for i, m in enumerate(others)]
     families = motif_families(motif_rows(entries)).set_index("node")
-    assert families.loc[[1, 2, 3], "family_id"].nunique() == 1
+    assert families.loc[[1, 2, 3], "motif_family"].nunique() == 1
     assert families.loc[1, "n_family_nodes"] >= 3
-    assert families.loc[[1, 4, 5], "family_id"].nunique() == 3
+    assert families.loc[[1, 4, 5], "motif_family"].nunique() == 3
     assert families.loc[[2, 3], "founder_node"].tolist() == [1, 1]
     assert families.loc[[1, 2, 3], "orientation"].tolist() == ["+", "-", "+"]
     assert families.loc[3, "offset_bp"] == 1
-    assert families["family_id"].min() == 0
+    assert families["motif_family"].min() == 0
 
 
 def test_no_motif_no_family() -> None:
@@ -62,7 +62,7 @@ def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
             "motif": 1,
             "database": "known",
             "target_id": "T",
-            "target_family": list(families.values()),
+            "factor_family": list(families.values()),
             "p_value": 1e-9,
             "is_significant": True,
         }
@@ -78,12 +78,12 @@ def test_clusters_are_named_by_what_they_are_rich_in() -> None:
     named = cluster_families(embedding, matches_of(family)).set_index("cluster")
     columns = [c.name for c in TABLE["embedding_cluster"].columns if c.name != "hyperparameters"]
     assert list(named.reset_index().columns) == columns
-    assert named.loc[2, "family"] == "GATA"
+    assert named.loc[2, "factor_family"] == "GATA"
     assert named.loc[2, "n_family_nodes"] == 6
     size = int((embedding["cluster"] == 2).sum())
     exact = stats.hypergeom.sf(5, 80, 6, size) * 2 * 3
     assert named.loc[2, "p_value"] == pytest.approx(exact)
-    assert named.loc[[0, 1], "family"].isna().all()
+    assert named.loc[[0, 1], "factor_family"].isna().all()
     assert named["n_nodes"].sum() == 80
 
 
@@ -94,7 +94,7 @@ def test_family_of_a_node_is_its_best_match_with_one() -> None:
             "motif": 1,
             "database": "known",
             "target_id": list("abcde"),
-            "target_family": ["x", "y", None, "z", "w"],
+            "factor_family": ["x", "y", None, "z", "w"],
             "p_value": [1e-5, 1e-9, 1e-12, 1e-4, 1e-4],
             "is_significant": [True, True, True, False, True],
         }
@@ -105,7 +105,7 @@ def test_family_of_a_node_is_its_best_match_with_one() -> None:
 def test_clusters_without_matches() -> None:
     embedding = pd.DataFrame({"node": [1, 2], "cluster": [0, 1]})
     named = cluster_families(embedding, matches_of({}))
-    assert named["family"].isna().all()
+    assert named["factor_family"].isna().all()
     assert named["n_nodes"].tolist() == [1, 1]
 
 
@@ -123,7 +123,7 @@ def test_fan_in_supports_what_both_controls_lack() -> None:
     )
     found = fan_in_evidence(motifs, seqlets, "sae")
     assert found["is_supported"].tolist() == [True, True, False]
-    assert found["family_id"].notna().tolist() == [True, True, False]
+    assert found["motif_family"].notna().tolist() == [True, True, False]
     assert len(found) == len(motifs)
 
 

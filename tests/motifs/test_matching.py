@@ -17,7 +17,7 @@ from saeborzoi.motifs.matching import (
     MATCH_COLUMNS,
     align,
     aligned_similarity,
-    check_engine,
+    check_matching_engine,
     match,
     with_pseudocount,
 )
@@ -105,7 +105,7 @@ def test_matches_of_two_databases(small: Database, jaspar: Database) -> None:
     best = matches.drop_duplicates(["node", "database"])
     assert best[best["node"] == 2]["target_name"].tolist() == ["CTCF", "CTCF"]
     assert best[best["node"] == 2]["is_significant"].all()
-    assert best[best["node"] == 0]["target_family"].tolist() == ["C4-GATA-related"] * 2
+    assert best[best["node"] == 0]["factor_family"].tolist() == ["C4-GATA-related"] * 2
     # the noise keeps its best match in each database, as not significant
     kept = matches[matches["node"] == 4]
     assert len(kept) == 2
@@ -141,8 +141,8 @@ def test_no_motif_at_all(small: Database) -> None:
 
 def test_missing_tomtom_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(MissingProgramError, match='set \\[matching\\] engine = "memelite"'):
-        check_engine("tomtom", tmp_path / "tomtom")
-    assert check_engine().startswith("memelite ")
+        check_matching_engine("tomtom", tmp_path / "tomtom")
+    assert check_matching_engine().startswith("memelite ")
 
 
 PLAYED = """\
@@ -176,7 +176,7 @@ def player(path: Path, output: str, version: str = "5.5.8", status: int = 0) -> 
 def test_real_tomtom_is_read(tmp_path: Path, small: Database) -> None:
     program = player(tmp_path / "tomtom", PLAYED)
     tomtom: dict[str, Any] = {"engine": "tomtom", "executable": program}
-    assert check_engine(**tomtom) == "tomtom 5.5.8"
+    assert check_matching_engine(**tomtom) == "tomtom 5.5.8"
     matrices = [small.motifs[0].matrix, small.motifs[1].matrix]
     matches = match(motifs_of(*matrices), [small], **tomtom, min_similarity=-1)
     assert matches["target_id"].tolist() == ["MA0139.2", "MA0035.5"]

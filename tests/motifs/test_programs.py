@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from saeborzoi.errors import InputError, MissingProgramError
-from saeborzoi.motifs.discovery import check_engine, discover
+from saeborzoi.motifs.discovery import check_discovery_engine, discover
 from saeborzoi.motifs.meme_format import text_of_log10
-from saeborzoi.settings.sections import Motifs
+from saeborzoi.motifs.options import DiscoveryOptions
 from tests.motifs.test_matching import player
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "meme_parity.json").read_text())
@@ -50,8 +50,8 @@ def seqlets() -> pd.DataFrame:
 
 def test_recorded_meme_output(tmp_path: Path) -> None:
     program = player(tmp_path / "meme", meme_txt(RECORDED[NAME]["motifs"]))
-    settings = Motifs(engine="meme", executable=program)
-    found = discover(seqlets(), settings)
+    options = DiscoveryOptions(engine="meme", executable=program)
+    found = discover(seqlets(), options)
     assert found["engine"].tolist() == ["meme 5.5.8"] * 2
     assert found["width_bp"].tolist() == [11, 11]
     assert found["n_sites"].tolist() == [505, 117]
@@ -72,7 +72,7 @@ def test_e_value_beyond_floats_and_the_artefact(tmp_path: Path) -> None:
         "matrix": rng.dirichlet([9, 7, 7, 9], 14).tolist(),
     }
     program = player(tmp_path / "meme", meme_txt([first, second]))
-    found = discover(seqlets(), Motifs(engine="meme", executable=program))
+    found = discover(seqlets(), DiscoveryOptions(engine="meme", executable=program))
     assert found["log10_e_value"].iloc[0] == pytest.approx(-1833.7, abs=0.05)
     assert found["suspect"].tolist()[1] == "composition"
     assert found["is_significant"].tolist() == [True, False]
@@ -98,8 +98,8 @@ letter-probability matrix: alength= 4 w= 3 nsites= 20 S= 2.7e-5
 
 
 def test_recorded_streme_output(tmp_path: Path) -> None:
-    settings = Motifs(engine="streme", executable=player(tmp_path / "streme", STREME_TXT))
-    found = discover(seqlets(), settings)
+    options = DiscoveryOptions(engine="streme", executable=player(tmp_path / "streme", STREME_TXT))
+    found = discover(seqlets(), options)
     # a motif without an E-value (S: a score on the training sequences) is left out
     assert found["n_sites"].tolist() == [428]
     assert found["log10_e_value"].iloc[0] == pytest.approx(np.log10(1.2e-3))
@@ -108,8 +108,10 @@ def test_recorded_streme_output(tmp_path: Path) -> None:
 
 
 def test_no_motif_found(tmp_path: Path) -> None:
-    settings = Motifs(engine="streme", executable=player(tmp_path / "streme", "MEME version 5\n"))
-    assert discover(seqlets(), settings).empty
+    options = DiscoveryOptions(
+        engine="streme", executable=player(tmp_path / "streme", "MEME version 5\n")
+    )
+    assert discover(seqlets(), options).empty
 
 
 def test_command_line(tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_command_line(tmp_path: Path) -> None:
     genome = tmp_path / "g.fa"
     genome.write_text(">c\nACGT\n")
     for engine in ("meme", "streme"):
-        settings = Motifs(
+        options = DiscoveryOptions(
             engine=engine,
             executable=program,
             strands="both",
@@ -127,7 +129,7 @@ def test_command_line(tmp_path: Path) -> None:
             n_motifs=3,
             background="genome",
         )
-        discover(seqlets(), settings, genome=genome)
+        discover(seqlets(), options, genome=genome)
     calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
     meme, streme = (call for call in calls if "--version" not in call)
     assert {"-dna", "-text", "-revcomp", "-bfile"} < set(meme)
@@ -145,26 +147,28 @@ def test_missing_programs_are_refused_with_a_remedy(
         with pytest.raises(
             MissingProgramError, match=f'{engine} is not on PATH; install.*engine = "builtin"'
         ):
-            check_engine(Motifs(engine=engine))
+            check_discovery_engine(DiscoveryOptions(engine=engine))
     with pytest.raises(MissingProgramError, match="no program at"):
-        check_engine(Motifs(engine="meme", executable=tmp_path / "meme"))
+        check_discovery_engine(DiscoveryOptions(engine="meme", executable=tmp_path / "meme"))
     program = tmp_path / "meme"
     program.write_text("")
     with pytest.raises(MissingProgramError, match="not executable; chmod"):
-        check_engine(Motifs(engine="meme", executable=program))
+        check_discovery_engine(DiscoveryOptions(engine="meme", executable=program))
     program.write_text("#!/bin/false\n")
     program.chmod(0o755)
     with pytest.raises(MissingProgramError, match="--version failed"):
-        check_engine(Motifs(engine="meme"))
-    assert check_engine(Motifs()).startswith("builtin ")
+        check_discovery_engine(DiscoveryOptions(engine="meme"))
+    assert check_discovery_engine(DiscoveryOptions()).startswith("builtin ")
 
 
 def test_program_that_fails_and_unreadable_output(tmp_path: Path) -> None:
-    settings = Motifs(engine="meme", executable=player(tmp_path / "meme", "", status=2))
+    options = DiscoveryOptions(engine="meme", executable=player(tmp_path / "meme", "", status=2))
     with pytest.raises(MissingProgramError, match="ended with 2: out of luck"):
-        discover(seqlets(), settings)
-    settings = Motifs(engine="meme", executable=player(tmp_path / "cut", "MOTIF A MEME-1\n"))
+        discover(seqlets(), options)
+    options = DiscoveryOptions(
+        engine="meme", executable=player(tmp_path / "cut", "MOTIF A MEME-1\n")
+    )
     with pytest.raises(
         InputError, match=r"output of .*cut, line 1: motif 'A' has no letter-probability"
     ):
-        discover(seqlets(), settings)
+        discover(seqlets(), options)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from saeborzoi.motifs.discovery import discover
-from saeborzoi.settings.sections import Motifs
+from saeborzoi.motifs.options import DiscoveryOptions
 
 CTCF = "CCACTAGGGGGCGC"
 
@@ -40,7 +40,7 @@ def copies_beside_sites() -> pd.DataFrame:
 
 
 def test_copies_count_once_and_come_after_the_motif(copies_beside_sites: pd.DataFrame) -> None:
-    motifs = discover(copies_beside_sites, Motifs())
+    motifs = discover(copies_beside_sites, DiscoveryOptions())
     assert motifs["consensus"][0] in CTCF or CTCF in motifs["consensus"][0]
     assert motifs["is_significant"][0]
     repeats = motifs[motifs["suspect"] == "repeat"]
@@ -51,7 +51,7 @@ def test_copies_count_once_and_come_after_the_motif(copies_beside_sites: pd.Data
 
 
 def test_each_copy_counts_where_the_settings_say_so(copies_beside_sites: pd.DataFrame) -> None:
-    motifs = discover(copies_beside_sites, Motifs(near_identical="each"))
+    motifs = discover(copies_beside_sites, DiscoveryOptions(near_identical="each"))
     assert not (motifs["suspect"] == "repeat").any()
     assert (motifs["n_effective_sites"] == motifs["n_sites"]).all()
 
@@ -65,7 +65,7 @@ def test_signals_of_few_letters_are_kept_where_they_are_enriched(
     for i in range(200):
         place = rng.integers(18)
         texts[i] = texts[i][:place] + word + texts[i][place + 6 :]
-    motif = discover(seqlets(texts), Motifs(n_motifs=1)).iloc[0]
+    motif = discover(seqlets(texts), DiscoveryOptions(n_motifs=1)).iloc[0]
     assert word in motif["consensus"]
     assert motif["is_significant"]
     assert pd.isna(motif["suspect"]) == (suspect is None)

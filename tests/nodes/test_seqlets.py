@@ -43,7 +43,7 @@ def layer(width: int) -> dict[str, Any]:
 
 
 def top(*rows: tuple[int, int, int, int, float]) -> pd.DataFrame:
-    columns = ["node", "rank", "sequence", "position", "activation"]
+    columns = ["node", "rank", "window", "position", "activation"]
     return pd.DataFrame(list(rows), columns=columns)
 
 

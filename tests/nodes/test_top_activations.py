@@ -79,7 +79,7 @@ def test_equals_brute_force(
         np.testing.assert_allclose(rows["activation"], values[order], rtol=1e-4)
         assert rows["rank"].tolist() == list(range(len(order)))
         assert (np.diff(rows["activation"]) <= 0).all()
-        seen = rows["sequence"] * N_POSITIONS + rows["position"]
+        seen = rows["window"] * N_POSITIONS + rows["position"]
         assert seen.is_unique
         at = pd_index(identity, seen.to_numpy())
         np.testing.assert_allclose(values[at], rows["activation"], rtol=1e-4)
@@ -121,7 +121,7 @@ def test_of_equal_activations_the_earlier_position_comes_first(tmp_path: Path) -
     plan = SlabPlan(ShardFolder.open(tmp_path), pieces)
     top = top_activations.top_activations(sae, plan, 3500, 0.5).top
     for _, rows in top.groupby("node"):
-        assert rows["sequence"].tolist() == [0] * 3000 + [1] * 500
+        assert rows["window"].tolist() == [0] * 3000 + [1] * 500
         assert rows["position"].tolist() == [*range(3000), *range(500)]
 
 

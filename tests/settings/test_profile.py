@@ -49,3 +49,10 @@ def test_gpus_of_options(options: tuple[str, ...], expected: int) -> None:
 
 def test_gpus_asked_for_twice_are_the_same_ones() -> None:
     assert Profile(gres="gpu:2", options=("--gpus=2",)).n_gpus == 2
+
+
+def test_a_former_name_is_taken_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match="nodes_per_job is called sae_nodes_per_job now"):
+        assert Profile.model_validate({"nodes_per_job": 3}).sae_nodes_per_job == 3
+    with pytest.raises(ValueError, match="nodes_per_job"):
+        Profile.model_validate({"nodes_per_job": 3, "sae_nodes_per_job": 4})

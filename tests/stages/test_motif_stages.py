@@ -96,7 +96,7 @@ def test_both_stages_end_to_end(job: Job, tmp_path: Path) -> None:
     figures = tomtom_matches.run(matching)
     matches = pd.read_parquet(matching.output)
     best = matches[matches["is_significant"]].drop_duplicates("node").set_index("node")
-    assert best.loc[3, "target_family"] == "C4-GATA-related"
+    assert best.loc[3, "factor_family"] == "C4-GATA-related"
     assert best.loc[5, "target_name"] in ("CTCF", "CTCFL")
     assert best.loc[8, "target_class"] == "Basic leucine zipper factors (bZIP)"
     assert figures["n_nodes_with_match"] == 3
@@ -104,8 +104,8 @@ def test_both_stages_end_to_end(job: Job, tmp_path: Path) -> None:
 
 
 def test_nodes_do_not_depend_on_batch_order_or_threads(seqlets: pd.DataFrame) -> None:
-    alone = discover(seqlets[seqlets["node"] == 5], Motifs())
-    together = discover(seqlets.sample(frac=1, random_state=1), Motifs(), threads=3)
+    alone = discover(seqlets[seqlets["node"] == 5])
+    together = discover(seqlets.sample(frac=1, random_state=1), threads=3)
     pd.testing.assert_frame_equal(alone, together[together["node"] == 5].reset_index(drop=True))
     assert together["node"].is_monotonic_increasing
 

@@ -107,7 +107,7 @@ def test_tables_have_the_catalogue_s_columns(
         expected = [name for name in columns_of(table) if name != "layer"]
         assert list(pd.read_parquet(store / path)) == expected, path
     top = pd.read_parquet(store / "top_activations/top_activations.parquet")
-    assert list(top) == ["node", "rank", "sequence", "position", "activation"]
+    assert list(top) == ["node", "rank", "window", "position", "activation"]
     assert (
         top["node"].nunique()
         == made["top_activations"]["n_nodes"] - made["top_activations"]["n_dead"]

@@ -45,7 +45,7 @@ def test_artifacts_without_rows_are_found_whole_or_by_batch(project: Project) ->
     project.put(project.store.layer_artifact("conv1d_9", "normalization_constants") / "x")
     project.put(project.store.project_artifact("sae_comparison") / "x")
     project.catalog.replace(
-        Made("seqlets", "run", "1", "v", batch), Scope(hyperparameters=KEY, nodes=(0, 1)), {}
+        Made("seqlets", "run", "1", "v", batch), Scope(sae_key=KEY, nodes=(0, 1)), {}
     )
     found = {name for name in project.leftovers() if not name.startswith(("jobs", "work", "bro"))}
     assert found == {

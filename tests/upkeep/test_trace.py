@@ -174,7 +174,7 @@ def test_what_is_not_made_or_gone_is_said(project: Path) -> None:
     _make(project, "umap_embedding", None, "run-2")
     shutil.rmtree(project / "store" / "umap_embedding-None-run-2")
     assert _states(project, KEY)["umap_embedding"] == "artifact gone"
-    platform.catalog.remove(Scope(hyperparameters=KEY))
+    platform.catalog.remove(Scope(sae_key=KEY))
     states = _states(project, f"{KEY}|{node_key(3)}")
     assert states["seqlets"] == "not made"
     assert states["normalization_constants"] == "current"

@@ -58,7 +58,7 @@ class Project:
         rows["motif_family"] = None
         self.catalog.replace(
             Made(asset, "run", "1", "v", artifact),
-            Scope(hyperparameters=key),
+            Scope(sae_key=key),
             {"node_embedding": rows} if asset == "umap_embedding" else {},
         )
         return artifact
@@ -87,7 +87,7 @@ class Project:
             frame.to_parquet(folder / f"{table}.parquet", index=False)
         (folder / "provenance.json").write_text("{}")
         made = Made(asset, "run", "1", "v", folder)
-        self.catalog.replace(made, Scope(hyperparameters=key, nodes=tuple(nodes)), {})
+        self.catalog.replace(made, Scope(sae_key=key, nodes=tuple(nodes)), {})
         return folder
 
     def leftovers(self, age_s: float = OLD) -> dict[str, str]:

@@ -48,14 +48,14 @@ async function loadOverview() {
   M = overview.manifest;
 }
 
-const shardName = (node) =>
-  `nodes-${String(Math.floor(node / M.nodes_per_shard)).padStart(4, "0")}`;
+const pageFileName = (node) =>
+  `nodes-${String(Math.floor(node / M.nodes_per_file)).padStart(4, "0")}`;
 
 // One node's page, with its sequences and coordinates unpacked.
 async function loadNode(node) {
-  const shard = await load(shardName(node));
-  const page = shard.nodes[node - shard.first];
-  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, shard.chroms);
+  const file = await load(pageFileName(node));
+  const page = file.nodes[node - file.first];
+  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, file.chroms);
   return page;
 }
 

@@ -36,7 +36,7 @@ function nodesCsv(nodes) {
       "database",
       "target_id",
       "target_name",
-      "target_family",
+      "factor_family",
       "log10_q_value",
       "umap_1",
       "umap_2",

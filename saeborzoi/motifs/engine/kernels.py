@@ -1,7 +1,7 @@
 """Compiled loops of the built-in motif discovery over every window of every seqlet: expectation
 maximization.
 
-Arrays in, arrays out; the order of the search is in `builtin.py`. All functions release the GIL.
+Arrays in, arrays out; the order of the search is in `search.py`. All functions release the GIL.
 
 Shapes: `codes4` is (n_strands, n_sequences, longest) uint8, the 4-mer that starts at each position
 (letters 0..3, first letter in the highest bits, zeros beyond the end); strand 1 is the reverse

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from saeborzoi.motifs import properties
 from saeborzoi.motifs.engine import gap_kernels, kernels, site_kernels
 from saeborzoi.motifs.engine.copies import effective_sites
-from saeborzoi.motifs.engine.search_data import SearchData, Windows
+from saeborzoi.motifs.engine.search_data import MotifWindows, SearchData
 from saeborzoi.motifs.engine.starts import Starts, starting_points
 
 _FIRST_ITERATIONS = 8
@@ -82,7 +82,7 @@ class Motif(NamedTuple):
 class _Start:
     """A matrix on its way: (width, 4) float64, and the fraction of sequences that hold it."""
 
-    windows: Windows
+    windows: MotifWindows
     number: int
     matrix: NDArray[np.float64]
     fraction: float
@@ -141,7 +141,7 @@ class Search:
         """The motif with the smallest E-value in what is free; None where there is none."""
         starts = {}
         for width in self.widths:
-            windows = Windows.of(self.data, width, self.free)
+            windows = MotifWindows.of(self.data, width, self.free)
             found = starting_points(windows)
             if found is not None:
                 starts[width] = windows, found
@@ -175,7 +175,7 @@ class Search:
 
     def _converged(
         self,
-        starts: dict[int, tuple[Windows, Starts]],
+        starts: dict[int, tuple[MotifWindows, Starts]],
         points: Iterable[tuple[int, int, int]],
     ) -> list[_Alignment]:
         """What starting points lead to: width, index of the expected number, rank of the start.

@@ -145,7 +145,7 @@ def canonical_order(sequences: Sequences) -> I8:
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
+class MotifWindows:
     """All windows of one width.
 
     Attributes
@@ -160,7 +160,7 @@ class Windows:
     is_free: U1
 
     @classmethod
-    def of(cls, data: SearchData, width: int, free: U1) -> Windows:
+    def of(cls, data: SearchData, width: int, free: U1) -> MotifWindows:
         """The windows that hold only free positions.
 
         Parameters

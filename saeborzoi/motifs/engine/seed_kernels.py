@@ -40,7 +40,7 @@ def scan_seeds(
     letters
         (n_sequences, longest) uint8, given strand: the subsequences.
     is_letter, mask
-        As of `SearchData` and `Windows`.
+        As of `SearchData` and `MotifWindows`.
     is_seed
         (n_sequences, n_windows) uint8, 1 where a subsequence is to be rated.
     numbers

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs.engine import seed_kernels, site_kernels
-from saeborzoi.motifs.engine.search_data import Windows
+from saeborzoi.motifs.engine.search_data import MotifWindows
 
 SEED_SHARPNESS = 0.5
 """Probability of a subsequence's own letter in a starting matrix; the others share the rest."""
@@ -54,7 +54,7 @@ class Starts(NamedTuple):
         return np.where(np.arange(4) == seed[:, None], SEED_SHARPNESS, other)
 
 
-def starting_points(windows: Windows) -> Starts | None:
+def starting_points(windows: MotifWindows) -> Starts | None:
     """Subsequences to start from; None where fewer than two windows are free."""
     data, width = windows.data, windows.width
     rows = np.flatnonzero(windows.is_free.any(axis=(0, 2)))

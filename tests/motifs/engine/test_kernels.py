@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saeborzoi.motifs.engine import copies, gap_kernels, seed_kernels, significance, site_kernels
-from saeborzoi.motifs.engine.search_data import SearchData, Windows, canonical_order
+from saeborzoi.motifs.engine.search_data import MotifWindows, SearchData, canonical_order
 from saeborzoi.motifs.engine.starts import SEED_SHARPNESS, starting_points
 from saeborzoi.motifs.sequences import encode, letter_frequencies
 
@@ -35,7 +35,7 @@ def test_windows_keep_off_earlier_sites(both: bool) -> None:
     free = np.ones((2, 14), np.uint8)
     row = int(np.flatnonzero(data.lengths == 14)[0])
     free[row, 0] = 0
-    is_free = Windows.of(data, 10, free).is_free
+    is_free = MotifWindows.of(data, 10, free).is_free
     assert is_free[0, row].tolist() == [0, 1, 1, 1, 1]
     assert is_free[0, 1 - row].tolist() == [1, 0, 0, 0, 0]
     if both:  # the first position of the given strand is the last of the other
@@ -47,7 +47,7 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(both: bool) -> None
     data = data_of(texts_of(25, 9, 14, 1), both)
     free = np.ones((25, 14), np.uint8)
     free[:5, 4] = 0
-    windows = Windows.of(data, 8, free)
+    windows = MotifWindows.of(data, 8, free)
     seed = data.letters[0, 7, :8]
     order, start, n_eligible = seed_kernels.align_seed(seed, data.is_letter, windows.mask)
     best: dict[int, tuple[int, int]] = {}
@@ -77,7 +77,7 @@ def test_the_seed_of_a_planted_word_is_ranked_first() -> None:
     texts = texts_of(60, 16, 16, 2)
     for i in range(30):
         texts[i] = texts[i][:3] + "TGATAAGACC" + texts[i][13:]
-    starts = starting_points(Windows.of(data_of(texts), 10, np.ones((60, 16), np.uint8)))
+    starts = starting_points(MotifWindows.of(data_of(texts), 10, np.ones((60, 16), np.uint8)))
     assert starts is not None
     matrix = starts.matrix(4, 0)  # 32 sites expected
     assert "".join("ACGT"[c] for c in matrix.argmax(axis=1)) == "TGATAAGACC"
@@ -87,7 +87,7 @@ def test_the_seed_of_a_planted_word_is_ranked_first() -> None:
 
 def test_no_start_where_nothing_is_free() -> None:
     data = data_of(["ACGTACGTAC"] * 3)
-    assert starting_points(Windows.of(data, 8, np.zeros((3, 10), np.uint8))) is None
+    assert starting_points(MotifWindows.of(data, 8, np.zeros((3, 10), np.uint8))) is None
 
 
 def sites(texts: list[str], width: int) -> tuple[int, int]:
