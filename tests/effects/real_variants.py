@@ -40,10 +40,13 @@ def broken(letters: np.ndarray, track: str, n: int) -> tuple[Tensor, Tensor]:
     pattern = re.compile("|".join(WORDS[track]).encode())
     rows, places = [], []
     for i, row in enumerate(letters):
-        match = pattern.search(row.tobytes())
-        if match is not None:
-            rows.append(i)
-            places.append((match.start() + match.end() - 1) // 2)
+        for match in pattern.finditer(row.tobytes()):
+            middle = (match.start() + match.end() - 1) // 2
+            # each locus once: in the window that has it nearer to its middle
+            if INPUT_BP // 4 <= middle < 3 * INPUT_BP // 4:
+                rows.append(i)
+                places.append(middle)
+                break
     chosen = np.random.default_rng(0).permutation(len(rows))[:n]
     ref = letters[np.array(rows)[chosen]]
     alt = ref.copy()

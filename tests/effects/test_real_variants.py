@@ -22,9 +22,8 @@ from tests.effects.test_real_case import TRACKS, trained_on
 pytestmark = pytest.mark.slow
 
 N = {"JUND": 150, "FOXA1": 150, "MAX": 100}
-MOVES_MOST = {"JUND": 0.93, "FOXA1": 0.95, "MAX": 0.95}
-"""Share of SNPs that move their factor's output most: 142 of 150, 148 of 150 and 98 of 100 in the
-README, on another choice among the same sequences."""
+MOVES_MOST = {"JUND": 142, "FOXA1": 148, "MAX": 98}
+"""SNPs that move their factor's output most, at least: the README's."""
 R_NODES = 0.93
 
 
@@ -74,7 +73,7 @@ def measured(hg38_case: Path, sae: SparseAutoencoder) -> dict[str, Measured]:
 def test_nodes_carry_what_a_broken_word_does(measured: dict[str, Measured], track: str) -> None:
     m = measured[track]
     number = TRACKS.index(track)
-    assert (np.abs(m.delta).argmax(1) == number).mean() >= MOVES_MOST[track]
+    assert (np.abs(m.delta).argmax(1) == number).sum() >= MOVES_MOST[track]
     delta = m.delta[:, number]
     assert np.corrcoef(m.parts.nodes, delta)[0, 1] >= R_NODES
     assert np.corrcoef(m.parts.total, delta)[0, 1] >= 0.999
@@ -104,7 +103,7 @@ def test_top_nodes_see_the_word(
     large = np.flatnonzero(np.abs(m.delta[:, TRACKS.index("MAX")]) > 1)
     values, counts = np.unique(tops(m, large), return_counts=True)
     node = int(values[counts.argmax()])
-    letters = real_variants.sequences(hg38_case)[::4]
+    letters = real_variants.sequences(hg38_case)[::10]
     with torch.no_grad(), one_thread():
         strongest = torch.cat(
             [
@@ -112,7 +111,7 @@ def test_top_nodes_see_the_word(
                 for part in torch.split(real_variants.one_hot(letters), 512)
             ]
         )
-    chosen = strongest.argsort(descending=True)[:100].numpy()
+    chosen = strongest.argsort(descending=True)[:50].numpy()
     holds = np.array([b"CACGTG" in row.tobytes() for row in letters])
     assert holds[chosen].mean() >= 0.6
     assert holds.mean() <= 0.1
