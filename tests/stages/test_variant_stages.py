@@ -52,12 +52,12 @@ control_bp = 100
 """
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def write_inputs(folder: Path) -> None:
+    """Genome, windows, two sets of variants and settings."""
     pytest.importorskip("pysam", reason="needs pysam (saeborzoi[variants]) to read VCF")
     letters = "".join(np.random.default_rng(0).choice(list("ACGT"), 1000))
-    (tmp_path / "g.fa").write_text(f">chr1\n{letters}\n")
-    (tmp_path / "w.bed").write_text("chr1\t0\t1000\n")
+    (folder / "g.fa").write_text(f">chr1\n{letters}\n")
+    (folder / "w.bed").write_text("chr1\t0\t1000\n")
 
     def other(at: int) -> str:
         return {"A": "G", "G": "A", "C": "T", "T": "C"}[letters[at - 1]]
@@ -65,10 +65,15 @@ def settings(tmp_path: Path) -> Settings:
     rows = [f"1\t{at}\trs{at}\t{letters[at - 1]}\t{other(at)}" for at in (300, 400, 500)]
     rows.append(f"1\t600\t.\t{letters[599:603]}\t{letters[599]}")
     rows.append(f"1\t700\t.\t{letters[699]}\t<DEL>")
-    (tmp_path / "traits.vcf").write_text(VCF + "".join(f"{row}\t.\t.\t.\n" for row in rows))
+    (folder / "traits.vcf").write_text(VCF + "".join(f"{row}\t.\t.\t.\n" for row in rows))
     table = [f"rs{at}\tchr1\t{at}\t{letters[at - 1]}\t{other(at)}\n" for at in (350, 450)]
-    (tmp_path / "matched.tsv").write_text("rsid\tchrom\tpos\tref\talt\n" + "".join(table))
-    (tmp_path / "dagster_project.toml").write_text(SETTINGS)
+    (folder / "matched.tsv").write_text("rsid\tchrom\tpos\tref\talt\n" + "".join(table))
+    (folder / "dagster_project.toml").write_text(SETTINGS)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    write_inputs(tmp_path)
     return load_settings(tmp_path)
 
 
