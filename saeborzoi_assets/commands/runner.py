@@ -21,15 +21,16 @@ from typing import Any
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.commands.costs import Costs, plan_text
 from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
 from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
 from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
-from saeborzoi_assets.partitions import HYPERPARAMETERS
+from saeborzoi_assets.partitions import register
 from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.first_release import take_over
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
@@ -141,9 +142,10 @@ def plan(
 ) -> Plan:
     """Everything that was asked for, step by step, with what of it is to be made.
 
-    Nothing is written, and Dagster is not started.
+    Nothing is made, and Dagster is not started.
     """
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform)
     return Plan(_all_work(platform, wanted, parts, again), Costs.of(platform))
 
 
@@ -175,11 +177,12 @@ def run(
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform, display.say)
     report_dead_runs(settings_file.parent, platform.store.jobs)
     costs = Costs.of(platform)
     outcome = Outcome()
     with opened_instance(home) as instance:
-        instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
+        register(instance, settings, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)
         launcher = Launcher(settings_file, instance)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from saeborzoi_assets.commands.costs import Costs
 
 from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi_assets.commands.costs import Costs
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.lacking import work_of
 from saeborzoi_assets.plan import steps

@@ -171,11 +171,8 @@ def n_positions(layer: Layer) -> int:
 def plan_text(work: Sequence[Work], costs: Costs) -> str:
     """The plan for a terminal: a line a step and SAE, what stands, what it will take."""
     rows = [("SAE", "step", "stands", "to make", "time", "why")]
-    total, disk, memory = 0.0, 0.0, 0.0
     for each in work:
         estimate = costs.estimate(each)
-        total, disk = total + estimate.seconds, disk + estimate.disk_bytes
-        memory = max(memory, estimate.memory_bytes)
         rows.append(
             (
                 each.owner,
@@ -192,15 +189,20 @@ def plan_text(work: Sequence[Work], costs: Costs) -> str:
         for row in rows
     ]
     lines = [line.rstrip() for line in lines]
-    if total == 0:
-        return "\n".join([*lines, "", "everything stands; nothing is to be made"])
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"about {duration(total)} on this machine, {_size(disk)} of disk, {_size(memory)} of "
-            "memory at the peak",
-        ]
+    return "\n".join([*lines, "", total_text(work, costs)])
+
+
+def total_text(work: Sequence[Work], costs: Costs) -> str:
+    """What all of the work will take, in one line."""
+    estimates = [costs.estimate(each) for each in work]
+    seconds = sum(each.seconds for each in estimates)
+    if seconds == 0:
+        return "everything stands; nothing is to be made"
+    disk = sum(each.disk_bytes for each in estimates)
+    memory = max(each.memory_bytes for each in estimates)
+    return (
+        f"about {duration(seconds)} on this machine, {_size(disk)} of disk, {_size(memory)} of "
+        "memory at the peak"
     )
 
 
