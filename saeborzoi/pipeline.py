@@ -307,7 +307,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="4",
+        code_version="5",
         grain="sae",
         step="pages",
         inputs=(
