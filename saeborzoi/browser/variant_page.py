@@ -243,11 +243,13 @@ def _alleles(row: pd.DataFrame, genome: Genome) -> _Alleles:
     ref, alt = str(row["ref"].iloc[0]), str(row["alt"].iloc[0])
     start = row["start_bp"].to_numpy(np.int64) - _FLANK_BP
     letters = allele_letters(genome, row, start, 2 * _FLANK_BP + max(len(ref), len(alt)))
-    texts = [
-        given[0].tobytes().decode()[: 2 * _FLANK_BP + len(allele)]
-        for given, allele in ((letters.ref, ref), (letters.alt, alt))
-    ]
-    return _Alleles(*texts, (_FLANK_BP, _FLANK_BP + len(ref)), (_FLANK_BP, _FLANK_BP + len(alt)))
+    seen = 2 * _FLANK_BP
+    return _Alleles(
+        letters.ref[0].tobytes().decode()[: seen + len(ref)],
+        letters.alt[0].tobytes().decode()[: seen + len(alt)],
+        (_FLANK_BP, _FLANK_BP + len(ref)),
+        (_FLANK_BP, _FLANK_BP + len(alt)),
+    )
 
 
 def _node_name(row: Mapping[str, Any] | pd.Series) -> str:

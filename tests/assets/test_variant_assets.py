@@ -12,6 +12,7 @@ import saeborzoi
 from saeborzoi.errors import InputError
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.definitions import build_definitions
+from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import project_steps, steps
 from tests.assets.test_pipeline import Project, failure_of
 from tests.made_project import PlatformHere
@@ -64,12 +65,12 @@ def test_a_vcf_goes_in_and_nodes_come_out(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(path, instance)
         project.definitions = build_definitions(path, {"platform": here})
+        instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
         for step in [*steps(settings, settings.wanted()[0]), *project_steps(settings)]:
             if "sae_comparison" not in step.assets:
                 result = project.materialize(step)
                 assert result.success, failure_of(result)
-        # the pages of a project without variants have no such link; these come last, with them
-    opened = saeborzoi.open(tmp_path)
+        opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6
     first = variants.iloc[0]["variant"]
