@@ -111,7 +111,7 @@ def test_top_nodes_see_the_word(
                 for part in torch.split(real_variants.one_hot(letters), 512)
             ]
         )
-    chosen = strongest.argsort(descending=True)[:50].numpy()
+    chosen = strongest.argsort(descending=True)[:30].numpy()
     holds = np.array([b"CACGTG" in row.tobytes() for row in letters])
     assert holds[chosen].mean() >= 0.6
     assert holds.mean() <= 0.1
