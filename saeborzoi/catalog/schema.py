@@ -13,6 +13,7 @@ from saeborzoi.catalog.columns import Column, Table
 from saeborzoi.catalog.columns import table as _table
 from saeborzoi.catalog.concept_tables import CONCEPT_TABLES
 from saeborzoi.catalog.effect_tables import EFFECT_TABLES
+from saeborzoi.catalog.variant_tables import VARIANT_TABLES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 __all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
@@ -285,6 +286,7 @@ TABLES = (
         ("same_family", "BOOLEAN", "whether their first supported motifs are of one motif family"),
     ),
     *EFFECT_TABLES,
+    *VARIANT_TABLES,
     *CONCEPT_TABLES,
     _table(
         "sae_comparison",
