@@ -27,7 +27,7 @@ from saeborzoi.models.splice import Splice
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.split import reconstruction
 
-N_WINDOWS = 20
+N_WINDOWS, SHORTER = 20, 4
 BIN_BP, CROPPED = 32, 163_840
 """Bins, and base pairs on either side of a whole window that have none."""
 
@@ -38,19 +38,31 @@ def main() -> None:
     parser.add_argument("--input-bp", type=int, default=524_288)
     parser.add_argument("--layer", default="conv1d_1")
     options = parser.parse_args()
+    seconds = {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.borzoi or random_weights(Path(temporary), options.input_bp)
-        arguments = (folder, options.input_bp, options.layer)
-        seconds = {}
-        for what in ("prediction", "with the SAE spliced in", "gradients"):
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                seconds[what], peak = pool.apply(measured, (what, *arguments))
-            print(f"{what}: {seconds[what]:.1f} CPU s, {peak:.1f} GB at the peak", flush=True)
+        folder = options.borzoi or random_weights(Path(temporary) / "whole", options.input_bp)
+        for what in ("prediction", "with the SAE spliced in"):
+            seconds[what] = show(what, folder, options.input_bp, options.layer)
+    with tempfile.TemporaryDirectory() as temporary:
+        # a whole window's graph wants more memory than a small machine has
+        short_bp = options.input_bp // SHORTER
+        short = random_weights(Path(temporary) / "short", short_bp)
+        for what in ("prediction", "gradients"):
+            seconds[f"short {what}"] = show(what, short, short_bp, options.layer)
     # the model, five splices, and up to the layer once more for the mean
     of_fidelity = N_WINDOWS * (2 * seconds["prediction"] + 5 * seconds["with the SAE spliced in"])
     print(f"fidelity of {N_WINDOWS} windows: about {of_fidelity / 60:.0f} CPU min at most")
-    print(f"loci of {N_WINDOWS} windows: {N_WINDOWS * seconds['gradients'] / 60:.0f} CPU min")
+    ratio = seconds["short gradients"] / seconds["short prediction"]
+    print(f"loci of a window: {ratio:.1f} predictions")
     print(f"one node at one locus: {9 * seconds['prediction'] / 60:.1f} CPU min (9 predictions)")
+
+
+def show(what: str, folder: Path, input_bp: int, layer: str) -> float:
+    """CPU seconds, after a line about them."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        seconds, peak = pool.apply(measured, (what, folder, input_bp, layer))
+    print(f"{what}, {input_bp:,} bp: {seconds:.1f} CPU s, {peak:.1f} GB at the peak", flush=True)
+    return seconds
 
 
 def random_weights(folder: Path, input_bp: int) -> Path:

@@ -145,6 +145,30 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "concept_scores",
+        code_version="1",
+        grain="sae",
+        step="inference",
+        inputs=("trained_sae", "top_activations"),
+        # the windows' ends are where an element may be cut
+        reads=(
+            Reads("activations"),
+            Reads("windows"),
+            Reads("validation"),
+            Reads("annotation"),
+            Reads("genome"),
+        ),
+        settings={
+            "annotation": "data.annotation",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
+        tables=("concept_score", "concept"),
+        is_job=True,
+        group="comparison",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "seqlets",
         code_version="2",
         grain="node",
@@ -174,7 +198,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "tomtom_matches",
-        code_version="2",
+        code_version="3",
         grain="node",
         step="nodes",
         inputs=("meme_motifs",),
@@ -186,7 +210,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
@@ -196,10 +220,10 @@ ARTIFACTS = (
     ),
     Artifact(
         "umap_embedding",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="fan-in",
-        inputs=("seqlets", "tomtom_matches", "motif_evidence"),
+        inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
         settings={"embedding": "embedding"},
         tables=("node_embedding", "embedding_cluster"),
         group="comparison",
@@ -260,7 +284,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="pages",
         inputs=(
@@ -273,6 +297,7 @@ ARTIFACTS = (
             "umap_embedding",
             "annotation_overlaps",
             "jaccard_matrix",
+            "concept_scores",
             "fidelity",
             "node_effects",
         ),
@@ -283,7 +308,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="1",
+        code_version="2",
         grain="project",
         step="comparison",
         inputs=(
@@ -292,10 +317,12 @@ ARTIFACTS = (
             "seqlets",
             "meme_motifs",
             "tomtom_matches",
+            "motif_evidence",
+            "concept_scores",
             "fidelity",
         ),
         settings={"comparison": "comparison"},
-        tables=("sae_comparison", "sae_stability", "node_recurrence"),
+        tables=("sae_comparison", "baseline_comparison", "sae_stability", "node_recurrence"),
         group="comparison",
     ),
 )

@@ -124,7 +124,7 @@ def find_stage(name: str) -> Stage:
     except ModuleNotFoundError as error:
         raise ComputeError(
             f"stage {name!r}: {error}; it is not installed in {sys.executable}: "
-            "`pip install saeborzoi[worker]` there"
+            "install the extra `worker` there (docs/install.md)"
         ) from None
     except AttributeError:
         raise ComputeError(f"stage {name!r}: {module} has no function {function!r}") from None
@@ -195,6 +195,10 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+_MAXRSS_PER_MB = 1024 * 1024 if sys.platform == "darwin" else 1024
+"""`ru_maxrss` counts bytes on macOS and kilobytes elsewhere."""
+
+
 def usage() -> dict[str, Any]:
     """What this process has used: `cpu_s`, `peak_memory_mb`; in SLURM the job's id and GPUs;
     where torch used a GPU, its name and peak memory."""
@@ -203,7 +207,7 @@ def usage() -> dict[str, Any]:
     )
     seen: dict[str, Any] = {
         "cpu_s": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2),
-        "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / 1024, 1),
+        "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / _MAXRSS_PER_MB, 1),
     }
     if "SLURM_JOB_ID" in os.environ:
         task = os.environ.get("SLURM_ARRAY_TASK_ID")

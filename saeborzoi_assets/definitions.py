@@ -6,12 +6,12 @@ settings file, or with other resources.
 
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 
 from saeborzoi.settings.artifacts import artifacts_of
@@ -85,15 +85,13 @@ def defs() -> dg.Definitions:
     # for the processes of runs, whatever started them and whichever event log they write
     set_event_defaults()
     settings_file = find_settings_file()
-    if home := os.environ.get("DAGSTER_HOME"):
-        require_owner(Path(home), settings_file.parent)
-    else:
-        # Dagster says of a temporary instance only that it does not know the partition
-        print(
-            "saeborzoi: DAGSTER_HOME is not set, so that Dagster knows no partition of this "
-            "project and forgets what it makes; fix: export DAGSTER_HOME="
-            f"{settings_file.parent}/.dagster, or use `saeborzoi run` and `saeborzoi ui`, which "
-            "set it",
-            file=sys.stderr,
+    if not (home := os.environ.get("DAGSTER_HOME")):
+        # Dagster would make a temporary instance, which knows no SAE and forgets what was made;
+        # click, as its commands are: one line instead of the way through them
+        raise click.UsageError(
+            "DAGSTER_HOME is not set, so that Dagster does not find this project's instance; fix: "
+            f"`export DAGSTER_HOME={settings_file.parent / '.dagster'}`, or use `saeborzoi run` "
+            "and `saeborzoi ui`, which set it"
         )
+    require_owner(Path(home), settings_file.parent)
     return build_definitions(settings_file)

@@ -12,7 +12,7 @@ from saeborzoi.settings.artifacts import NEED, artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.upkeep.trace import Link, trace
+from saeborzoi_resources.upkeep.trace import Link, links_of, trace
 
 _AGAIN = "asked for again"
 _NEW_INPUTS = "its inputs are made anew"
@@ -237,7 +237,7 @@ def _links(platform: Platform, key: str) -> dict[str, list[Link]]:
     if not platform.catalog.path.exists():
         return {}
     links: dict[str, list[Link]] = {}
-    for link in trace(platform, key).links:
+    for link in trace(platform, key, platform.store.fingerprints).links:
         links.setdefault(link.asset, []).append(link)
     return links
 
@@ -274,16 +274,18 @@ def project_work(
         if artifact.grain != "project" or artifact not in wanted.artifacts:
             continue
         key = PartitionKey(PROJECT)
-        try:
-            version = platform.version_of(artifact.name, PROJECT)
-            standing = platform.catalog.data_versions(artifact.name, PROJECT)
-        except CatalogError:
-            continue
-        is_lacking = again or is_changing or version.digest not in standing
-        names = (artifact.name,) if is_lacking else ()
-        why = _AGAIN if again else _NEW_INPUTS if standing else "not made"
-        reasons = (why,) if is_lacking else ()
+        links: list[Link] = []
+        if platform.catalog.path.exists():
+            try:
+                links = links_of(platform, artifact, PROJECT, cache=platform.store.fingerprints)
+            except CatalogError:
+                continue
+        missing, why = _missing([key], links)
+        if again or (is_changing and not missing):
+            missing, why = {key}, [_AGAIN if again else _NEW_INPUTS]
+        names = (artifact.name,) if missing else ()
+        reasons = tuple(why) if missing else ()
         work.append(
-            Work(PROJECT, PipelineStep(artifact.step, names, key, key), 1, int(is_lacking), reasons)
+            Work(PROJECT, PipelineStep(artifact.step, names, key, key), 1, len(missing), reasons)
         )
     return work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,12 +21,16 @@ DRAWN = {
     "motif_logos": ("motif",),
     "annotation_heatmap": ("annotation_overlap",),
     "jaccard_heatmap": ("node_jaccard",),
+    "effects_on_tracks": ("node_effect",),
+    "recovered_by_track": ("fidelity_track",),
 }
 
 
 @pytest.fixture(scope="module")
 def tables():
-    return make(1500, n_seqlets=4).tables
+    kept = pd.DataFrame({"splice": "sae", "track": list("abc"), "r_log": [0.9, 0.8, 0.7]})
+    kept["recovered_mean"] = [0.9, np.nan, 0.2]
+    return {**make(1500, n_seqlets=4).tables, "fidelity_track": kept}
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -47,11 +47,16 @@ REQUIRED = {
     ),
     "motif_match": (
         "node", "motif", "database", "target_id", "target_name", "factor_family", "target_class",
-        "p_value", "q_value", "e_value", "offset_bp", "overlap_bp", "orientation",
+        "archetype", "p_value", "q_value", "e_value", "offset_bp", "overlap_bp", "orientation",
         "similarity", "is_significant",
     ),
+    "unmatched_node": ("node", "kind"),
+    "concept_score": (
+        "node", "annotation", "annotation_class", "split", "precision", "element_recall", "f1",
+        "average_precision", "lift",
+    ),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
-    "embedding_cluster": ("cluster", "n_nodes", "factor_family", "n_family_nodes", "p_value"),
+    "embedding_cluster": ("cluster", "n_nodes", "name", "n_named_nodes", "p_value"),
     "annotation_overlap": (
         "node", "annotation", "annotation_class", "n_seqlets", "n_overlapping", "n_expected",
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",

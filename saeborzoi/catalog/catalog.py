@@ -234,9 +234,11 @@ class Catalog:
         """Where an artifact lies that the catalogue names relative to the store."""
         return self.path.parent / artifact
 
-    def _with_paths(self, found: pd.DataFrame) -> pd.DataFrame:
+    def _with_paths(self, artifacts: pd.DataFrame) -> pd.DataFrame:
         """The frame with absolute paths in the column `artifact`."""
-        return found.assign(artifact=[str(self._absolute(name)) for name in found["artifact"]])
+        return artifacts.assign(
+            artifact=[str(self._absolute(name)) for name in artifacts["artifact"]]
+        )
 
     # -- writing -----------------------------------------------------------------------------
 

@@ -45,6 +45,12 @@ EFFECT_TABLES = (
             "cross-entropy, Poisson or squared error, of the model's own outputs",
         ),
         ("log_scale", "VARCHAR", "what r_log is taken on"),
+        (
+            "bypass",
+            "DOUBLE",
+            "share of the outputs' change between two sequences that goes past the layer, as by a "
+            "skip, where no splice reaches it; mean over tracks",
+        ),
         *_FIDELITY,
         ("n_constant_tracks", "INTEGER", "tracks that do not vary, whose r does not exist"),
     ),

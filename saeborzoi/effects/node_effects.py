@@ -9,6 +9,7 @@ is decided by a first pass, in `loci.py`.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -149,22 +150,23 @@ class _Runner:
         self._loss: Loss = loss_of(model.outputs.scale)
         self._n_controls, self._shuffle_bp = n_controls, shuffle_bp
         self._batch_size = batch_size
+        self._norm = (sae.decoder_weight * sae.channel_max).norm(dim=1)
 
     def effects(
         self, one_hot: Tensor, sequence: int, loci: Sequence[Locus]
     ) -> Iterator[tuple[Locus, _Seen]]:
         """Everything about the loci of one sequence (1, 4, input_bp)."""
         with torch.no_grad():
-            x, y = self._splice.layer(one_hot)
+            x = self._splice.layer(one_hot)[0]
             active = activity(self._sae, x[0])
-            before = level(y, self._loss)[0]
-            for locus in loci:
-                changes = list(self._changes(active, locus.node))
-                moved = torch.cat(list(self._moved(one_hot, x, changes))) - before
-                seen = moved.cpu().numpy()
-                rng = np.random.default_rng([_SEED, sequence, locus.node])
-                shuffled = self._shuffled(one_hot, y, locus.position, rng)
-                yield locus, _Seen(before.cpu().numpy(), seen[0], seen[1], seen[2:], shuffled)
+            changes = [list(self._changes(active, locus.node)) for locus in loci]
+            flat = [None, *(change for own in changes for change in own)]
+            levels = torch.cat(list(self._levels(one_hot, x, flat))).cpu().numpy()
+            ends = np.cumsum([len(own) for own in changes])[:-1]
+            moved = np.split(levels[1:] - levels[0], ends)
+            shuffled = self._shuffled(one_hot, sequence, loci)
+            for locus, seen, score in zip(loci, moved, shuffled, strict=True):
+                yield locus, _Seen(levels[0], seen[0], seen[1], seen[2:], score)
 
     def _changes(self, active: Activity, node: int) -> Iterator[_Change]:
         """The node ablated, doubled, and each control ablated at the node's positions."""
@@ -172,9 +174,8 @@ class _Runner:
         yield _Change(node, positions, -value * active.std[positions, 0])
         yield _Change(node, positions, value * active.std[positions, 0])
         here = Activity(active.value[positions], active.node[positions], active.std[positions])
-        norm = (self._sae.decoder_weight * self._sae.channel_max).norm(dim=1)
-        size = torch.zeros(self._sae.n_nodes, device=norm.device).index_add_(
-            0, here.node.flatten(), (here.value * here.std * norm[here.node]).flatten()
+        size = torch.zeros(self._sae.n_nodes, device=self._norm.device).index_add_(
+            0, here.node.flatten(), (here.value * here.std * self._norm[here.node]).flatten()
         )
         size[node] = 0
         strongest = torch.argsort(size, descending=True, stable=True)[: self._n_controls]
@@ -182,38 +183,61 @@ class _Runner:
             where, own = here.of(other)
             yield _Change(other, positions[where], -own * here.std[where, 0])
 
-    def _moved(self, one_hot: Tensor, x: Tensor, changes: list[_Change]) -> Iterator[Tensor]:
-        """(n, n_tracks) levels under changes."""
-        for first in range(0, len(changes), self._batch_size):
-            some = changes[first : first + self._batch_size]
+    def _levels(
+        self, one_hot: Tensor, x: Tensor, changes: Sequence[_Change | None]
+    ) -> Iterator[Tensor]:
+        """(n, n_tracks) levels under changes; None is none.
 
-            def changed(_: Tensor, some: list[_Change] = some) -> Tensor:
-                new = x.repeat(len(some), 1, 1)
-                for row, change in zip(new, some, strict=True):
-                    row[change.positions] += change.by[:, None] * direction(self._sae, change.node)
+        Batches have one size, the last is filled up: last bits depend on it, and what is not
+        changed must come out as it was.
+        """
+        n = self._batch_size
+        for first in range(0, len(changes), n):
+            some = changes[first : first + n]
+
+            def changed(_: Tensor, some: Sequence[_Change | None] = some) -> Tensor:
+                new = x.repeat(n, 1, 1)
+                for row, change in zip(new, some, strict=False):
+                    if change is not None:
+                        step = change.by[:, None] * direction(self._sae, change.node)
+                        row[change.positions] += step
                 return new
 
-            y = self._splice.predict(one_hot.expand(len(some), -1, -1), changed)
-            yield level(y, self._loss)
+            y = self._splice.predict(one_hot.expand(n, -1, -1), changed)
+            yield level(y[: len(some)], self._loss)
 
     def _shuffled(
-        self, one_hot: Tensor, y: Tensor, position: int, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """The published score: the mean prediction over shuffles of the locus against the one
-        without, L2 norm over bins of the change of the logarithm."""
+        self, one_hot: Tensor, sequence: int, loci: Sequence[Locus]
+    ) -> Iterator[NDArray[np.float64]]:
+        """(n_tracks,) the published score of each locus: the mean prediction over shuffles against
+        the one without, L2 norm over bins of the change of the logarithm."""
+        rows = itertools.chain(
+            [one_hot], (other for x in loci for other in self._shuffles(one_hot, sequence, x))
+        )
+        predictions = self._predictions(rows)
+        before = self._loss.log(next(predictions)).double()
+        for _ in loci:
+            total = sum(itertools.islice(predictions, N_SHUFFLES), torch.zeros(()))
+            change = self._loss.log(total / N_SHUFFLES).double() - before
+            yield change.norm(dim=1).cpu().numpy()
+
+    def _predictions(self, rows: Iterator[Tensor]) -> Iterator[Tensor]:
+        """(n_tracks, n_bins) of each (1, 4, input_bp), in batches of one size."""
+        while some := list(itertools.islice(rows, self._batch_size)):
+            filled = some + some[-1:] * (self._batch_size - len(some))
+            yield from self._model.predict(torch.cat(filled))[: len(some)]
+
+    def _shuffles(self, one_hot: Tensor, sequence: int, locus: Locus) -> Iterator[Tensor]:
         g = self._geometry
-        middle = g.offset_bp + position * g.bp_per_position + g.bp_per_position // 2
-        low = min(max(middle - self._shuffle_bp // 2, 0), one_hot.shape[2] - self._shuffle_bp)
+        middle = g.offset_bp + locus.position * g.bp_per_position + g.bp_per_position // 2
+        low = min(middle - self._shuffle_bp // 2, one_hot.shape[2] - self._shuffle_bp)
         where = slice(max(low, 0), max(low, 0) + self._shuffle_bp)
-        total = torch.zeros_like(y)
+        rng = np.random.default_rng([_SEED, sequence, locus.node])
         for _ in range(N_SHUFFLES):
             other = one_hot.clone()
-            n_bp = other[:, :, where].shape[2]
-            other[:, :, where] = other[:, :, where][:, :, rng.permutation(n_bp)]
-            total += self._model.predict(other)
-        change = self._loss.log(total / N_SHUFFLES).double() - self._loss.log(y).double()
-        score: NDArray[np.float64] = change[0].norm(dim=1).cpu().numpy()
-        return score
+            letters = other[:, :, where]
+            other[:, :, where] = letters[:, :, rng.permutation(letters.shape[2])]
+            yield other
 
 
 class _Sums:

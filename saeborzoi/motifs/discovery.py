@@ -179,9 +179,9 @@ def _in_parallel(
         yield future.result()
 
 
-def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
+def motif_frame(nodes: list[NodeMotifs]) -> pd.DataFrame:
     """Motifs of some nodes as a frame with the columns and types of `MOTIF_COLUMNS`."""
-    rows = [row for node in sorted(found, key=lambda n: n.node) for row in node.rows]
+    rows = [row for node in sorted(nodes, key=lambda n: n.node) for row in node.rows]
     frame = pd.DataFrame(rows, columns=list(MOTIF_COLUMNS))
     return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})
 

@@ -9,7 +9,7 @@ import pandas as pd
 from saeborzoi.motifs.evidence import across_nodes
 from saeborzoi.motifs.families import motif_families
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
-from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.motifs.properties import as_matrix, core_bits
 from saeborzoi.settings.hyperparameters import node_key
 
 MAX_FDR = 0.05
@@ -46,11 +46,13 @@ def fan_in_evidence(
     -------
     One row a motif: node, motif, odds_ratio_other_nodes and fdr of `across_nodes`,
     is_supported (significant, and enriched at least twofold over both controls at 5 % FDR; where
-    there is no other node, over the shuffled seqlets alone), motif_family,
+    there is no other node, over the shuffled seqlets alone), core_bits (of the six most telling
+    neighbouring columns), motif_family,
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """
     evidence = across_nodes(motifs, seqlets, key, both_strands)
+    evidence["core_bits"] = [core_bits(as_matrix(matrix)) for matrix in motifs["matrix"]]
     significant = motifs["is_significant"].astype(bool).to_numpy()
     weaker = np.fmin(motifs["odds_ratio"].to_numpy(float), evidence["odds_ratio_other_nodes"])
     enriched = (evidence["fdr"] < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)

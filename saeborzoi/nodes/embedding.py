@@ -9,6 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from saeborzoi.extras import extra
+
 _FEWEST_FOR_UMAP = 4
 """UMAP's spectral start needs more nodes than dimensions + 1."""
 
@@ -91,11 +93,10 @@ def embed_nodes(
 def _umap(
     matrix: sparse.csr_array, min_dist: float, n_neighbors: int, random_state: int
 ) -> NDArray[np.float64]:
-    from sklearn.preprocessing import normalize
-
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), extra("platform"):
         warnings.simplefilter("ignore", ImportWarning)  # of TensorFlow, which is not used
         import umap
+        from sklearn.preprocessing import normalize
 
     n = matrix.shape[0]
     reducer = umap.UMAP(
@@ -117,7 +118,8 @@ def _clusters(
     n_places = len(np.unique(coordinates, axis=0))
     if n_places <= 1:
         return np.zeros(len(coordinates), np.int32)
-    from sklearn.cluster import KMeans
+    with extra("platform"):
+        from sklearn.cluster import KMeans
 
     kmeans = KMeans(
         n_clusters=min(n_clusters, n_places),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SUMMARY_COLUMNS = (
     "hyperparameters, n_nodes, fvu, validation_fvu, l0, dead_fraction, n_selected, "
-    "n_nodes_with_motif, n_nodes_with_match, n_factors"
+    "n_nodes_with_motif, n_nodes_with_match, n_archetypes"
 )
 
 

@@ -71,7 +71,7 @@ class Sae:
     def names(self) -> pd.Series:
         """What each node is called: see `Node.name`; the index is the node."""
         rows = self.table("node_summary").set_index("node")
-        return rows["target_name"].fillna(rows["consensus"]).rename("name")
+        return rows["name"].fillna(rows["consensus"]).rename("name")
 
     @property
     def fidelity(self) -> pd.DataFrame:

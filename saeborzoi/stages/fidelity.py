@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from saeborzoi.effects.fidelity import fidelity
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, write_artifact
+from saeborzoi.models.splice import Splice, bypass
 from saeborzoi.stages.in_model import in_model
 
 FILES = ("fidelity.parquet", "fidelity_track.parquet")
@@ -17,12 +20,17 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     Returns
     -------
     dict
-        n_sequences, n_tracks, n_left_out (sequences with N), and of the SAE r, r_log, r_published,
+        n_sequences, n_tracks, n_left_out (sequences with N), bypass (see `splice.bypass`, of the
+        first and the last sequence, mean over tracks), and of the SAE r, r_log, r_published,
         recovered_mean, recovered_zero.
     """
     with in_model(job) as (model, geometry, sae, sequences, _):
         found = fidelity(model, geometry, sae, sequences, progress=progress)
         n_left_out = sequences.n_left_out
+        first, last = sequences.one_hot(0), sequences.one_hot(len(sequences) - 1)
+        past = bypass(Splice(model, geometry), first, last)
+    # a track that is the same for both sequences says nothing
+    share_past = float(np.nanmean(past)) if np.isfinite(past).any() else float("nan")
     assert model.outputs is not None
     n_tracks = len(model.outputs.tracks)
     over_all = found.over_all.assign(
@@ -30,6 +38,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         n_tracks=n_tracks,
         loss_name=found.loss,
         log_scale=found.log_scale,
+        bypass=share_past,
     )
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
         for name, frame in zip(FILES, (over_all, found.per_track), strict=True):
@@ -39,6 +48,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         "n_sequences": found.n_sequences,
         "n_tracks": n_tracks,
         "n_left_out": n_left_out,
+        "bypass": share_past,
         **{
             name: float(of_sae[name])
             for name in ("r", "r_log", "r_published", "recovered_mean", "recovered_zero")

@@ -27,7 +27,7 @@ from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.sections import Layer, ShardSet
 from saeborzoi.sources.regions import live_layer
 
-_BATCH_BP, _MAX_BATCH = 131_072, 64
+_BATCH_BP, _MAX_BATCH = 131_072, 16
 """Sequences at once: as many as have so many base pairs."""
 _COMPARED, _COMPARED_POSITIONS = 3, 128
 _MAX_ERROR = 0.05

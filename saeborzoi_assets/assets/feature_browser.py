@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import COACTIVATION
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.queries import only_supported
@@ -42,7 +43,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             trained = platform.artifact("trained_sae", sae.key)
-            platform.catalog.require_made("trained_sae", sae.key)
             version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key
             say(context, f"pages of {sae.n_nodes} nodes")
@@ -65,6 +65,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 if settings.motifs.background == "genome"
                 else None,
                 both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
+                data_version=version.digest,
+                coactivation=_coactivation(platform, sae.key),
             )
             platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
@@ -90,6 +92,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         )
 
     return feature_browser
+
+
+def _coactivation(platform: Platform, key: str) -> Path | None:
+    """Counts of nodes that fire together, where the SAE is not too wide for them."""
+    file = platform.store.sae_artifact(key, "top_activations") / COACTIVATION
+    return file if file.is_file() else None
 
 
 def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:

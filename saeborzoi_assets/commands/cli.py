@@ -12,6 +12,7 @@ import typer
 from saeborzoi import __version__
 from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands import (
+    about_commands,
     catalogue_commands,
     data_commands,
     model_commands,
@@ -35,12 +36,13 @@ for commands in (
     data_commands,
     catalogue_commands,
     model_commands,
+    about_commands,
 ):
     commands.register(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked: bool) -> None:
+    if is_asked:
         print(__version__)
         raise typer.Exit
 

@@ -3,9 +3,20 @@
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
-from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recovery_text
+from saeborzoi.demo import (
+    DATA,
+    judge,
+    make_demo,
+    precision_text,
+    read_planted,
+    recovery_table,
+    recovery_text,
+    untrained_seqlets,
+)
 from saeborzoi.settings.load import load_settings
 from saeborzoi.worker import Reporter
 from saeborzoi_assets.commands.runner import plan, run
@@ -42,14 +53,26 @@ def demonstrate(folder: Path) -> int:
     catalog = Catalog(store.catalog)
     selection = catalog.rows("node_selection", key)
     selected = selection.loc[selection["selected"], "node"].tolist()
+    truth = read_planted(folder / DATA)
+    seqlets = catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected)
     table = recovery_table(
-        *read_planted(folder / DATA),
-        catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected),
+        *truth,
+        seqlets,
         catalog.rows("motif", key),
         catalog.rows("motif_match", key),
     )
     print(f"\nPlanted motifs and what was found for them ({key}):\n")
     print(recovery_text(table))
+    print("\nWhat the nodes are, by where they fire (no names looked at):\n")
+    print(
+        precision_text(
+            judge(*truth, seqlets),
+            judge(*truth, untrained_seqlets(settings, wanted[0])),
+            pd.Index(catalog.rows("supported_motif", key, "node")["node"]),
+            pd.Index(catalog.rows("best_match", key, "node")["node"]),
+            catalog.rows("unmatched_node", key),
+        )
+    )
     print(f"in {time.monotonic() - start:.0f} s")
     print(
         _NEXT.format(saeborzoi=".venv/bin/saeborzoi", catalog=store.catalog, settings=settings_file)

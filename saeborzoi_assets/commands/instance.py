@@ -35,6 +35,10 @@ event_log_storage:
   # is better, and how to change
   module: saeborzoi_resources.event_log
   class: BatchedSqliteEventLogStorage
+sensors:
+  # side by side: one that reads new inputs for 20 s must not keep the launching one waiting
+  use_threads: true
+  num_workers: 4
 concurrency:
   runs:
     max_concurrent_runs: 4

@@ -30,6 +30,7 @@ from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import register
 from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.first_release import take_over
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
@@ -141,9 +142,10 @@ def plan(
 ) -> Plan:
     """Everything that was asked for, step by step, with what of it is to be made.
 
-    Nothing is written, and Dagster is not started.
+    Nothing is made, and Dagster is not started.
     """
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform)
     return Plan(_all_work(platform, wanted, parts, again), Costs.of(platform))
 
 
@@ -175,6 +177,7 @@ def run(
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform, display.say)
     report_dead_runs(settings_file.parent, platform.store.jobs)
     costs = Costs.of(platform)
     outcome = Outcome()

@@ -14,13 +14,14 @@ from pathlib import Path
 from filelock import Timeout
 
 from saeborzoi.browser.door import is_loopback, tunnel
-from saeborzoi.catalog.store import Store
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import lock_file, write_json
 from saeborzoi.settings.compute_sections import Automation
 from saeborzoi.settings.load import PROJECT_VARIABLE, load_settings
 from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
 from saeborzoi_assets.sensors.schedule import local_timezone
+from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.first_release import take_over
 
 _DEFINITIONS = ("-m", "saeborzoi_assets.definitions")
 
@@ -56,11 +57,12 @@ def serve_ui(
         port = require_free_port(host, port)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         write_json(holder, {"pid": os.getpid(), "host": os.uname().nodename, "address": address})
-        store = Store(load_settings(settings_file).project.store)
-        report_dead_runs(settings_file.parent, store.jobs)
+        platform = Platform(settings_file=str(settings_file))
+        report_dead_runs(settings_file.parent, platform.store.jobs)
+        take_over(platform)
         for line in _words(settings_file, host, port, address, token):
             print(line, flush=True)
-        _dagster_dev(host, port, token, store.browser)
+        _dagster_dev(host, port, token, platform.store.browser)
 
 
 def require_free_port(host: str, port: int) -> int:

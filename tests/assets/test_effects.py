@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from saeborzoi_assets.commands.costs import Costs
 
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.definitions import build_definitions
@@ -61,6 +62,7 @@ def test_the_sae_in_the_model_is_measured_and_checked(
     catalog = project.platform.catalog
     over_all = catalog.rows("fidelity", KEY).set_index("splice")
     assert over_all.loc["model", "recovered_mean"] == 1
+    assert (over_all["bypass"] == 0).all()
     assert over_all.loc["mean", "recovered_mean"] == 0
     assert 0.8 < over_all.loc["sae", "recovered_mean"] < 1
     assert set(catalog.rows("fidelity_track", KEY)["track"]) == {"first", "second", "both"}
@@ -108,6 +110,13 @@ def test_it_is_planned_traced_and_stale_when_its_settings_change(
         changed = type(platform)(settings_file=str(project.settings_file))
         work = {w.step.name: w.step.assets for w in work_of(changed, changed.settings.wanted()[0])}
         assert work["effects"] == ("node_effects",)
+        (lacking,) = [
+            w for w in work_of(changed, changed.settings.wanted()[0]) if w.step.name == "effects"
+        ]
+        n_sequences = 1_000_000 // 10_000  # the settings do not say how long the model's input is
+        predictions = n_sequences * 9 + 12 * 14 * 7
+        estimate = Costs(changed, project.settings_file, {}).estimate(lacking)
+        assert estimate.seconds == pytest.approx(8 + predictions * 10_000 * 4e-6)
     finally:
         project.settings_file.write_text(text)
 

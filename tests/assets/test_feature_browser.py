@@ -63,6 +63,7 @@ def platform(tmp_path: Path) -> Platform:
         "umap_embedding": ("node_embedding", "embedding_cluster"),
         "annotation_overlaps": ("annotation_overlap",),
         "jaccard_matrix": ("node_jaccard",),
+        "node_effects": ("node_effect",),
         "seqlets": ("node_selection", "seqlet"),
         "meme_motifs": ("motif",),
         "tomtom_matches": ("motif_match",),

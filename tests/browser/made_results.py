@@ -79,6 +79,7 @@ def made_matches(
                     "target_id": target_id,
                     "target_name": HOSTILE_NAME if place == 2 and node % 10 == 0 else name,
                     "factor_family": family,
+                    "archetype": family,
                     "target_class": "Zinc finger",
                     "p_value": p,
                     "q_value": p * 50,

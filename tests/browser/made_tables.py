@@ -52,7 +52,8 @@ def _effects(nodes: NDArray[np.int64]) -> pd.DataFrame:
             ("liver", -0.75, 5.5, 1e-6, True, 1), ("brain", 0.01, 0.2, 0.9, False, 2),
         )
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
+    table = pd.DataFrame(rows, columns=list(REQUIRED["node_effect"]))
+    return table.assign(node_rank=table.groupby(["track", "loci"]).cumcount() + 1)
 
 
 def states(n_nodes: int) -> NDArray[np.str_]:
@@ -108,8 +109,8 @@ def make(
         {
             "cluster": clusters.index,
             "n_nodes": clusters.to_numpy(),
-            "factor_family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
-            "n_family_nodes": clusters.to_numpy() // 2,
+            "name": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
+            "n_named_nodes": clusters.to_numpy() // 2,
             "p_value": 1e-9,
         }
     )

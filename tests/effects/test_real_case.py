@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from saeborzoi.activations.loader import SlabPlan, to_float32
@@ -12,7 +14,10 @@ from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.demo.network import one_thread
 from saeborzoi.effects.fidelity import Fidelity, fidelity
 from saeborzoi.effects.inputs import SequencesOfWindows
+from saeborzoi.effects.loci import Locus, find_loci
+from saeborzoi.effects.node_effects import node_effects
 from saeborzoi.genome.coordinates import Genome, read_windows
+from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.loaders import load_model
 from saeborzoi.models.measure import layer_geometry
 from saeborzoi.models.model import LoadedModel, Outputs, SequenceModel
@@ -123,3 +128,51 @@ def test_everything_goes_through_the_stem(hg38_case: Path, model: SequenceModel)
     with Genome(hg38_case / "genome" / "chr1_hg38_10M.fa.gz") as genome:
         one, other = SequencesOfWindows(windows, genome, 200, batch_size=8, at_most=16)
     assert (bypass(splice, one.one_hot, other.one_hot) == 0).all()
+
+
+WORDS = {"MAX": "CACGTG", "FOXA1": "TGTTTAC|GTAAACA", "JUND": "TGA[CG]TCA"}
+"""What the nodes that drive each output see."""
+
+
+def words_of_nodes(
+    loci: list[Locus], sequences: SequencesOfWindows, geometry: LayerGeometry
+) -> pd.DataFrame:
+    """Share of each node's strongest loci that hold each output's word; nodes with eight loci."""
+    rows = []
+    for locus in loci:
+        if "activation" in locus.criteria:
+            letters = "".join("ACGT"[i] for i in sequences.one_hot(locus.sequence)[0].argmax(0))
+            middle = geometry.offset_bp + 7 * locus.position + 3
+            seen = letters[max(0, middle - 16) : middle + 17]
+            holds = {track: bool(re.search(word, seen)) for track, word in WORDS.items()}
+            rows.append({"node": locus.node, **holds})
+    grouped = pd.DataFrame(rows).groupby("node")
+    return grouped.mean()[grouped.size() >= 8]
+
+
+@pytest.mark.slow
+def test_ablating_the_node_of_a_motif_moves_the_factor_that_binds_it(
+    hg38_case: Path, model: SequenceModel, trained: SparseAutoencoder, untrained: SparseAutoencoder
+) -> None:
+    windows = read_windows(hg38_case / "activations" / "val" / "sequences.bed")
+    geometry = layer_geometry(model, "stem")
+    with Genome(hg38_case / "genome" / "chr1_hg38_10M.fa.gz") as genome:
+        sequences = SequencesOfWindows(windows, genome, 200, batch_size=64)
+        for sae, is_trained in ((trained, True), (untrained, False)):
+            loci = find_loci(model, geometry, sae, sequences, range(400), 16)
+            share = words_of_nodes(loci, sequences, geometry)
+            nodes = {track: share.index[share[track] >= 0.4].tolist() for track in TRACKS}
+            if not is_trained:
+                # hardly a node of it sees any of these words
+                assert sum(map(len, nodes.values())) <= 1
+                continue
+            some = [locus for locus in loci if any(locus.node in own for own in nodes.values())]
+            effects = node_effects(model, geometry, sae, sequences, some, batch_size=16)
+    for loci_by in ("activation", "gradient"):
+        own = effects[effects["loci"] == loci_by]
+        ablated = own.pivot(index="node", columns="track", values="ablated")
+        for track in TRACKS:
+            assert len(nodes[track]) >= 1
+            for node in nodes[track]:
+                assert ablated.loc[node].idxmin() == track, (loci_by, node)
+                assert ablated.loc[node].abs().idxmax() == track, (loci_by, node)

@@ -44,7 +44,7 @@ function fillControls() {
     ...D.clusters.map((c) =>
       option(
         String(c.cluster),
-        `${c.cluster}${c.family ? ` ${c.family}` : ""} (${whole(c.n_nodes)})`,
+        `${c.cluster}${c.name ? ` ${c.name}` : ""} (${whole(c.n_nodes)})`,
       ),
     ),
   );

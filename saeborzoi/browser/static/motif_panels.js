@@ -156,9 +156,22 @@ function matchBlock(page, targets, row) {
       h(
         "span",
         { class: "family" },
-        [D.targets.id[target], D.targets.database[target], family, D.targets.class[target]]
+        [
+          D.targets.archetype[target],
+          D.targets.database[target],
+          family,
+          D.targets.class[target],
+        ]
           .filter(Boolean)
           .join(" · "),
+        " · ",
+        /^(MA|UN)\d{4}\.\d+$/.test(D.targets.id[target])
+          ? h(
+              "a",
+              { href: `https://jaspar.elixir.no/matrix/${D.targets.id[target]}/`, rel: "noreferrer" },
+              D.targets.id[target],
+            )
+          : D.targets.id[target],
       ),
     ),
     h(

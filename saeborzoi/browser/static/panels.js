@@ -274,6 +274,12 @@ const NEAR = {
     "node_jaccard",
     "jaccard_matrix",
   ],
+  together: [
+    "by firing together",
+    "positions where both fire / positions where either does, over all the data",
+    null,
+    "top_activations",
+  ],
   decoder: ["by decoder", "cosine of the decoder directions", null, "trained_sae"],
   motif: [
     "by motif",
@@ -293,7 +299,7 @@ function nearPanel(node, page) {
         const found = page.near[kind];
         const why =
           tableName === null || M.computed[tableName]
-            ? kind === "decoder"
+            ? tableName === null
               ? `Not yet computed: ${asset}`
               : "none"
             : `Not yet computed: ${asset}`;
@@ -315,7 +321,7 @@ function nearPanel(node, page) {
                       h(
                         "span",
                         { class: "near-name" },
-                        nameOfTarget(targetOf(other)) || STATES[stateOf(other)].word,
+                        nameOf(other) || STATES[stateOf(other)].word,
                       ),
                     ),
                     D.matrix[other]
