@@ -22,8 +22,9 @@ from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
 from saeborzoi_assets.check_results import check_specs, told_by_sae
+from saeborzoi_assets.described import description_of
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
-from saeborzoi_assets.shown import in_one_line, page, say
+from saeborzoi_assets.shown import in_one_line, page, rounded, say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 from saeborzoi_resources.runs import RANGE_TAGS
@@ -54,6 +55,7 @@ def artifact(
         of_nodes = dg.BackfillPolicy.single_run() if declared.grain == "node" else None
         return dg.asset(
             name=declared.name,
+            description=description_of(declared, body.__doc__ or ""),
             partitions_def=partitions.of_grain(declared.grain),
             deps=[
                 *(
@@ -78,14 +80,14 @@ def artifact(
 def _completed(
     body: Callable[..., dg.MaterializeResult], declared: Artifact, partitions: Partitions
 ) -> Callable[..., dg.MaterializeResult]:
-    """The asset's function, whose result links to the pages of its SAE or of all SAEs, and whose
-    checks tell which SAE they are about."""
+    """The asset's function, whose result is rounded and links to the pages of its SAE or of all,
+    and whose checks tell which SAE they are about."""
 
     @wraps(body)
     def completed(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         result = body(context, platform)
         checks = told_by_sae(context, declared, partitions, result.check_results or [])
-        metadata = dict(result.metadata or {})
+        metadata = rounded(result.metadata or {})
         if declared.grain == "project":
             metadata["page"] = page()
         elif declared.grain == "sae" and context.has_partition_key:
@@ -356,12 +358,14 @@ def run_result(
     if len(partitions) == 1:
         own = shown_figures.get(str(partitions[0]), {})
         return dg.MaterializeResult(
-            metadata={**summary, **own},
+            metadata=rounded({**summary, **own}),
             data_version=dg.DataVersion(versions[0]),
             check_results=list(checks),
         )
     if summary:
-        context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
+        context.log_event(
+            dg.AssetObservation(asset_key=context.asset_key, metadata=rounded(summary))
+        )
     add_partition_metadata(context, shown_figures)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
@@ -373,6 +377,6 @@ def _shown(key: str, figures: Mapping[str, Any], is_brief: bool) -> dict[str, An
     its page."""
     partition = PartitionKey.parse(key)
     if partition.node is None or figures is _NO_NODE:
-        return dict(figures)
-    told = {"node": in_one_line(figures)} if is_brief else dict(figures)
+        return rounded(figures)
+    told = {"node": in_one_line(figures)} if is_brief else rounded(figures)
     return {**told, "page": page(partition)}

@@ -46,7 +46,7 @@ class Range(NamedTuple):
             Where there is no such artifact or step; lists them, or says what it needs.
         """
         names = {artifact.name for artifact in artifacts} | {a.step for a in artifacts}
-        for name in [*select, *([to] if to else [])]:
+        for name in [*select, *([] if to is None else [to])]:
             needs = [need for a in ARTIFACTS if name in (a.name, a.step) for need in a.needs]
             if name not in names and needs:
                 raise SettingsError(
@@ -281,7 +281,8 @@ def project_work(
             except CatalogError:
                 continue
         missing, why = _missing([key], links)
-        if again or (is_changing and not missing):
+        changes = is_changing and bool(artifact.inputs)
+        if again or (changes and not missing):
             missing, why = {key}, [_AGAIN if again else _NEW_INPUTS]
         names = (artifact.name,) if missing else ()
         reasons = tuple(why) if missing else ()
