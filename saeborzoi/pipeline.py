@@ -187,7 +187,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "meme_motifs",
-        code_version="3",
+        code_version="4",
         grain="node",
         step="nodes",
         inputs=("seqlets",),
@@ -231,14 +231,19 @@ ARTIFACTS = (
     ),
     Artifact(
         "annotation_overlaps",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
-        inputs=("seqlets",),
+        inputs=("seqlets", "meme_motifs"),
         # the windows are where the shuffled control may fall
         reads=(Reads("annotation"), Reads("windows")),
-        settings={"overlaps": "overlaps", "annotation": "data.annotation"},
-        tables=("annotation_overlap",),
+        settings={
+            "overlaps": "overlaps",
+            "annotation": "data.annotation",
+            "strands": "motifs.strands",
+            "engine": "motifs.engine",
+        },
+        tables=("annotation_overlap", "repeat_class"),
         group="comparison",
     ),
     Artifact(

@@ -21,8 +21,10 @@ from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
+from saeborzoi_assets.check_results import check_specs, told_by_sae
+from saeborzoi_assets.described import description_of
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
-from saeborzoi_assets.shown import in_one_line, page, say
+from saeborzoi_assets.shown import in_one_line, page, rounded, say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 from saeborzoi_resources.runs import RANGE_TAGS
@@ -53,6 +55,7 @@ def artifact(
         of_nodes = dg.BackfillPolicy.single_run() if declared.grain == "node" else None
         return dg.asset(
             name=declared.name,
+            description=description_of(declared, body.__doc__ or ""),
             partitions_def=partitions.of_grain(declared.grain),
             deps=[
                 *(
@@ -68,34 +71,30 @@ def artifact(
             code_version=declared.code_version,
             metadata=_column_schema(declared.tables),
             pool=declared.name if declared.is_job or declared.grain == "project" else None,
-            check_specs=[
-                dg.AssetCheckSpec(name, asset=declared.name, description=what)
-                for name, what in checks.items()
-            ],
-        )(_with_page(body, declared))
+            check_specs=check_specs(declared, partitions, checks),
+        )(_completed(body, declared, partitions))
 
     return made_asset
 
 
-def _with_page(
-    body: Callable[..., dg.MaterializeResult], declared: Artifact
+def _completed(
+    body: Callable[..., dg.MaterializeResult], declared: Artifact, partitions: Partitions
 ) -> Callable[..., dg.MaterializeResult]:
-    """The asset's function, whose result links to the pages of its SAE, or of all SAEs."""
-    if declared.grain not in ("sae", "project"):
-        return body
+    """The asset's function, whose result is rounded and links to the pages of its SAE or of all,
+    and whose checks tell which SAE they are about."""
 
     @wraps(body)
-    def with_page(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    def completed(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         result = body(context, platform)
-        if not context.has_partition_key:
-            link = page() if declared.grain == "project" else None
-        else:
-            link = page(PartitionKey(context.partition_key))
-        return (
-            result._replace(metadata={**(result.metadata or {}), "page": link}) if link else result
-        )
+        checks = told_by_sae(context, declared, partitions, result.check_results or [])
+        metadata = rounded(result.metadata or {})
+        if declared.grain == "project":
+            metadata["page"] = page()
+        elif declared.grain == "sae" and context.has_partition_key:
+            metadata["page"] = page(PartitionKey(context.partition_key))
+        return result._replace(metadata=metadata, check_results=checks)
 
-    return with_page
+    return completed
 
 
 def _input(artifact: Artifact, before: Artifact) -> dg.AssetDep:
@@ -359,12 +358,14 @@ def run_result(
     if len(partitions) == 1:
         own = shown_figures.get(str(partitions[0]), {})
         return dg.MaterializeResult(
-            metadata={**summary, **own},
+            metadata=rounded({**summary, **own}),
             data_version=dg.DataVersion(versions[0]),
             check_results=list(checks),
         )
     if summary:
-        context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
+        context.log_event(
+            dg.AssetObservation(asset_key=context.asset_key, metadata=rounded(summary))
+        )
     add_partition_metadata(context, shown_figures)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
@@ -376,6 +377,6 @@ def _shown(key: str, figures: Mapping[str, Any], is_brief: bool) -> dict[str, An
     its page."""
     partition = PartitionKey.parse(key)
     if partition.node is None or figures is _NO_NODE:
-        return dict(figures)
-    told = {"node": in_one_line(figures)} if is_brief else dict(figures)
+        return rounded(figures)
+    told = {"node": in_one_line(figures)} if is_brief else rounded(figures)
     return {**told, "page": page(partition)}

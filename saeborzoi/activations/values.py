@@ -109,6 +109,28 @@ def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:
         )
 
 
+def zero_share(folder: ShardFolder, pieces: NDArray[np.int64], n_sampled: int = 64) -> float:
+    """Share of positions that are zero in all channels, from the first positions of some pieces.
+
+    Parameters
+    ----------
+    pieces
+        As `kept_pieces` gives them.
+    n_sampled
+        Pieces that are looked at, spread over all.
+    """
+    chosen = pieces[np.unique(np.linspace(0, len(pieces) - 1, n_sampled).astype(int))]
+    n_zero = n_seen = 0
+    with folder.reader() as reader:
+        for place, row, first, last, _ in chosen.tolist():
+            positions = slice(first, min(first + _SLAB, last))
+            block = reader.read(place, slice(row, row + 1), positions)
+            size = _sizes(block).reshape(-1, folder.n_channels)
+            n_zero += int((~size.any(axis=1)).sum())
+            n_seen += len(size)
+    return n_zero / max(n_seen, 1)
+
+
 def unnamed_rows(folder: ShardFolder, windows: Windows) -> str | None:
     """How many rows of the shards no window names, and which shards as a whole, in words; None
     where each row has one."""

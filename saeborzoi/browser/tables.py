@@ -61,6 +61,7 @@ REQUIRED = {
         "node", "annotation", "annotation_class", "n_seqlets", "n_overlapping", "n_expected",
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
     ),
+    "repeat_class": ("node", "motif", "annotation_class", "n_sites", "n_overlapping"),
     "node_effect": (
         "node", "loci", "track", "n_loci", "level", "ablated", "ablated_std", "doubled",
         "doubled_std", "control", "control_std", "shuffled", "z", "q_value", "is_significant",

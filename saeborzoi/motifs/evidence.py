@@ -169,6 +169,16 @@ def independent_sites(
     return effective_sites(letters, sequences.lengths, rows, start[rows], len(matrix), weights)
 
 
+def likely_sites(
+    matrix: NDArray[np.float64], n_sites: int, sequences: Sequences, both_strands: bool
+) -> NDArray[np.int64]:
+    """(n_sites,) int64, rows of the sequences whose best windows score highest: a catalogue has a
+    motif's matrix and the number of its sites, not which they are."""
+    background = letter_frequencies(sequences, both_strands)
+    score = _Scorer(matrix, background, both_strands).scores(sequences)
+    return np.argsort(-score, kind="stable")[:n_sites]
+
+
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Spearman's rank correlation, nan where either is constant or fewer than three are finite."""
     finite = np.isfinite(x) & np.isfinite(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,11 @@ def _umap(
     with warnings.catch_warnings(), extra("platform"):
         warnings.simplefilter("ignore", ImportWarning)  # of TensorFlow, which is not used
         import umap
+        import umap.layouts
+        import umap.utils
         from sklearn.preprocessing import normalize
+    for module in (umap.umap_, umap.utils, umap.layouts):
+        _keep_compiled(module)
 
     n = matrix.shape[0]
     reducer = umap.UMAP(
@@ -109,6 +114,16 @@ def _umap(
         init="spectral" if n > 3 * n_neighbors else "random",
     )
     return reducer.fit_transform(normalize(sparse.csr_matrix(matrix))).astype(np.float64)
+
+
+def _keep_compiled(module: ModuleType) -> None:
+    """Let numba keep the compiled loops of a module for the next process, where the module does
+    not ask for it: UMAP of 137 nodes took 13 s of CPU, of which 0.5 s were not compiling."""
+    from numba.core.dispatcher import Dispatcher
+
+    for loop in vars(module).values():
+        if isinstance(loop, Dispatcher):
+            loop.enable_caching()
 
 
 def _clusters(

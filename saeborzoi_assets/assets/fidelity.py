@@ -57,7 +57,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from saeborzoi.plots import recovered_by_track
 
         recovered = figures["recovered_mean"]
-        complete = tables["fidelity"].set_index("splice").loc["sae_with_error", "r"]
+        complete = float(tables["fidelity"].set_index("splice").loc["sae_with_error", "r"])
         least = platform.settings.checks.min_recovered
         return dg.MaterializeResult(
             metadata={

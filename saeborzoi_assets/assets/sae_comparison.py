@@ -74,7 +74,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "reconstruction": comparison_plots.reconstruction(compared),
                 **_of_fidelity(compared),
                 "findings": comparison_plots.findings(compared),
-                "stability": comparison_plots.stability(compared, pairs),
+                # of one SAE it would be a square that says nothing
+                **_of_several(compared, pairs),
             }
             concepts = comparison.concepts_found(
                 platform.catalog.whole("concept"), compared["hyperparameters"].tolist()
@@ -97,15 +98,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         recurring = _recurring_in_itself(platform, saes)
         return dg.MaterializeResult(
             metadata={
-                "n_saes": len(compared),
-                "n_pairs": len(pairs),
-                "n_pareto": int(compared["is_pareto"].sum()),
                 "saes": table(comparison.shown(compared), 100),
+                "n_saes": len(compared),
+                "n_pareto": int(compared["is_pareto"].sum()),
+                "n_pairs": len(pairs),
                 **{name: image(figure) for name, figure in plots.items()},
                 "beside_baselines": table(beside, 100),
                 "concepts_found": table(concepts, 40),
                 "archetypes_of_settings": table(only, 40),
-                "page": path(output / PAGE),
+                "comparison_page": path(output / PAGE),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),
@@ -127,6 +128,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         )
 
     return sae_comparison
+
+
+def _of_several(compared: pd.DataFrame, pairs: pd.DataFrame) -> "dict[str, Plot]":
+    from saeborzoi.comparison import plots
+
+    return {"stability": plots.stability(compared, pairs)} if len(compared) > 1 else {}
 
 
 def _of_fidelity(compared: pd.DataFrame) -> "dict[str, Plot]":

@@ -19,6 +19,8 @@ from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, say
 from saeborzoi_resources.platform import Platform, Sae, Version
 
+_FIRST = ("validation_fvu", "fvu", "dead_fraction", "l0", "median_channel_explained_variance")
+"""What is looked at first of a trained SAE."""
 _THRESHOLDS = ("fvu", "dead_fraction")
 
 
@@ -124,10 +126,12 @@ def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) ->
     """What an SAE's partition shows."""
     from saeborzoi.plots import training_curves
 
+    first = {name: figures[name] for name in _FIRST if figures.get(name) is not None}
     return {
-        **{name: value for name, value in figures.items() if value is not None},
-        "n_nodes": sae.n_nodes,
+        **first,
         "training_curves": image(training_curves(log)),
+        "n_nodes": sae.n_nodes,
+        **{name: value for name, value in figures.items() if value is not None},
         "files": path(platform.store.sae_artifact(sae.key, "trained_sae")),
     }
 

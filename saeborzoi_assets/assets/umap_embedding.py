@@ -51,13 +51,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
         coordinates = embedding[["umap_1", "umap_2"]].to_numpy(float)
         n_nodes = seqlets["node"].nunique()
+        named = clusters[clusters["name"].notna()].sort_values("p_value")
         return dg.MaterializeResult(
             metadata={
-                "n_nodes": n_nodes,
-                "n_clusters": len(clusters),
-                "n_named_clusters": int(clusters["name"].notna().sum()),
                 "umap": image(umap_by_family(embedding, matches)),
-                "clusters": table(clusters.sort_values("p_value"), 25),
+                "n_named_clusters": len(named),
+                "n_clusters": len(clusters),
+                "n_nodes": n_nodes,
+                "named_clusters": table(named, 25),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),

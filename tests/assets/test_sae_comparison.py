@@ -148,7 +148,7 @@ def test_every_sae_gets_its_row_and_its_place(platform: Platform) -> None:
     metadata = event.step_materialization_data.materialization.metadata
     assert metadata["n_saes"].value == 4
     assert KEYS[0].replace("_", "\\_") in metadata["saes"].value
-    page = Path(str(metadata["page"].value))
+    page = Path(str(metadata["comparison_page"].value))
     assert page.is_file()
     assert (page.parent / "provenance.json").is_file()
 
