@@ -215,7 +215,14 @@ ARTIFACTS = (
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
-        settings={"strands": "motifs.strands"},
+        # other places of the data are one of its controls
+        reads=(Reads("genome"), Reads("windows")),
+        settings={
+            "strands": "motifs.strands",
+            "width_bp": "layer.seqlet_width",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
         tables=("motif_evidence",),
         group="motifs",
     ),
