@@ -25,13 +25,14 @@ Group = Literal[
     "checkpoint",
     "genome",
     "model",
+    "variants",
     "annotation",
     "motif_database",
 ]
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
 
 
-Need = Literal["model"]
+Need = Literal["model", "variants"]
 """What the settings must have for an artifact to exist; what has it stands in
 `settings/artifacts.py`."""
 
@@ -214,7 +215,14 @@ ARTIFACTS = (
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
-        settings={"strands": "motifs.strands"},
+        # other places of the data are one of its controls
+        reads=(Reads("genome"), Reads("windows")),
+        settings={
+            "strands": "motifs.strands",
+            "width_bp": "layer.seqlet_width",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
         tables=("motif_evidence",),
         group="motifs",
     ),
@@ -288,8 +296,30 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "variant_nodes",
+        code_version="1",
+        grain="sae",
+        step="variants",
+        needs=("variants",),
+        # matches name the nodes
+        inputs=("trained_sae", "meme_motifs", "tomtom_matches"),
+        reads=(Reads("genome"), Reads("model"), Reads("variants")),
+        settings={
+            "variants": "variants",
+            "attribution": "attribution",
+            "tracks": "effects.tracks",
+            "strands": "motifs.strands",
+            "model": "model",
+            "module": "layer.module",
+        },
+        tables=("variant_node",),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "feature_browser",
-        code_version="4",
+        code_version="5",
         grain="sae",
         step="pages",
         inputs=(
@@ -305,11 +335,30 @@ ARTIFACTS = (
             "concept_scores",
             "fidelity",
             "node_effects",
+            "variant_nodes",
         ),
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
         group="pages",
         kinds=("html", "javascript"),
+    ),
+    Artifact(
+        "variant_effects",
+        code_version="1",
+        grain="project",
+        step="variant effects",
+        needs=("variants",),
+        reads=(Reads("genome"), Reads("model"), Reads("variants")),
+        settings={
+            "variants": "variants",
+            "attribution": "attribution",
+            "tracks": "effects.tracks",
+            "model": "model",
+        },
+        tables=("variant", "variant_track", "variant_skipped"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
     ),
     Artifact(
         "sae_comparison",

@@ -281,7 +281,8 @@ def project_work(
             except CatalogError:
                 continue
         missing, why = _missing([key], links)
-        if again or (is_changing and not missing):
+        changes = is_changing and bool(artifact.inputs)
+        if again or (changes and not missing):
             missing, why = {key}, [_AGAIN if again else _NEW_INPUTS]
         names = (artifact.name,) if missing else ()
         reasons = tuple(why) if missing else ()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = "saeborzoi-feature-browser"
 FORMAT_VERSION = 1
+VARIANTS = "variants.html"
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
     "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
@@ -79,6 +80,7 @@ def write_site(
     start_page: str | None = None,
     background: Sequence[float] | None = None,
     both_strands: bool = False,
+    variants: str | None = None,
     data_version: str = "",
     coactivation: Path | None = None,
 ) -> SiteFigures:
@@ -107,6 +109,8 @@ def write_site(
         those of all seqlets.
     both_strands
         Whether a motif's sites may lie on either strand.
+    variants
+        The page of the SAE's variants; None: no such page, and no link to one.
     data_version
         Version of what the site was made from, for `provenance.json`.
     coactivation
@@ -136,6 +140,7 @@ def write_site(
         "matches_per_motif": node_pages.MATCHES_PER_MOTIF,
         "assembly": assembly,
         "start_page": start_page,
+        "variants_page": None if variants is None else VARIANTS,
         "meme": _meme(sae, background, both_strands),
         "computed": {name: sae.is_computed(name) for name in REQUIRED if name != "materialization"},
         "rows": {name: len(sae[name]) for name in REQUIRED},
@@ -156,6 +161,8 @@ def write_site(
             _write(data / f"nodes-{i:04d}.js", script(f"nodes-{i:04d}", page_file))
         _write(temporary / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         _write(temporary / "index.html", _static("index.html"))
+        if variants is not None:
+            _write(temporary / VARIANTS, variants)
         _write(temporary / "browser.js", _joined(SCRIPTS))
         _write(temporary / "browser.css", _static("browser.css"))
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -13,6 +13,7 @@ from saeborzoi.catalog.columns import Column, Table
 from saeborzoi.catalog.columns import table as _table
 from saeborzoi.catalog.concept_tables import CONCEPT_TABLES
 from saeborzoi.catalog.effect_tables import EFFECT_TABLES
+from saeborzoi.catalog.variant_tables import VARIANT_TABLES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 __all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
@@ -46,7 +47,7 @@ _SUMMARY = (
     ("n_nodes_with_match", "BIGINT", "nodes with a significant match"),
     ("n_archetypes", "BIGINT", "distinct archetypes (families of motifs) that name its nodes"),
     ("mean_log10_q", "DOUBLE", "mean over nodes with a match of -log10 q of the best, at most 300"),
-    ("n_concepts_found", "BIGINT", "classes that some node detects with F1 of at least 0.5"),
+    ("n_concepts_found", "BIGINT", "classes that some node detects: F1 of at least 0.5, lift 1.5"),
     ("mean_concept_f1", "DOUBLE", "mean over classes of the best node's F1"),
     ("named_share", "DOUBLE", "share of the nodes with a motif that have a significant match"),
     ("median_odds_ratio", "DOUBLE", "median over supported motifs of the odds ratio over shuffles"),
@@ -178,7 +179,8 @@ TABLES = (
         _NODE,
         _MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
-        ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
+        ("odds_ratio_genome", "DOUBLE", "occurrence against places anywhere of the same G + C"),
+        ("fdr", "DOUBLE", "false discovery rate of the enrichment over the control that has most"),
         ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
         ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
         (
@@ -284,6 +286,7 @@ TABLES = (
         ("same_family", "BOOLEAN", "whether their first supported motifs are of one motif family"),
     ),
     *EFFECT_TABLES,
+    *VARIANT_TABLES,
     *CONCEPT_TABLES,
     _table(
         "sae_comparison",

@@ -31,6 +31,8 @@ less: paralogues are told apart by less than two SAEs of one layer differ."""
 NAMED_MEMBERS = 3
 """Factors that stand in a node's name; the others are in `members`."""
 
+MIN_F1, MIN_LIFT = 0.5, 1.5
+"""A node detects a class of annotation: F1, and precision over the share that the class covers."""
 CORE_BITS = 6.5
 """A factor's core holds at least this much in six neighbouring columns; composition and a stretch
 of A and T do not."""
@@ -139,6 +141,21 @@ VIEWS = {
                e.q_value, e.is_significant, e.n_loci
         FROM node_effect e LEFT JOIN best_match t USING (hyperparameters, node)
     """,
+    "variant_explained": """
+        SELECT n.hyperparameters, n.variant_set, n.variant, v.name, v.chrom, v.start_bp, v.end_bp,
+               v.ref, v.alt, n.track, n.effect, n.part, n.rank, n.node, t.target_name,
+               n.attribution, n.share, n.state, n.activation_ref, n.activation_alt,
+               n.motif_ref_bits, n.motif_alt_bits, n.position_bp, n.p_value, n.q_value,
+               n.acts_through, n.method, n.sees_unknown
+        FROM variant_node n
+        LEFT JOIN variant v USING (variant_set, variant)
+        LEFT JOIN best_match t USING (hyperparameters, node)
+    """,
+    "node_variant": """
+        SELECT hyperparameters, node, target_name, variant_set, variant, name, track, effect,
+               attribution, share, state, motif_ref_bits, motif_alt_bits, p_value, q_value, method
+        FROM variant_explained WHERE part = 'node' AND acts_through
+    """,
     "sae_summary": f"""
         SELECT s.hyperparameters, {_SETTINGS}, s.fvu, s.validation_fvu, s.l0,
                s.dead_fraction, s.training_s,
@@ -173,8 +190,9 @@ VIEWS = {
             FROM node_name GROUP BY ALL
         ) b USING (hyperparameters)
         LEFT JOIN (
-            SELECT hyperparameters, count(*) FILTER (f1 >= 0.5) AS n_concepts_found,
-                   avg(coalesce(f1, 0)) AS mean_concept_f1
+            SELECT hyperparameters,
+                   count(*) FILTER (f1 >= {MIN_F1} AND lift >= {MIN_LIFT}) AS n_concepts_found,
+                   avg(coalesce(f1, 0)) FILTER (n_elements > 0) AS mean_concept_f1
             FROM concept GROUP BY ALL
         ) c USING (hyperparameters)
         LEFT JOIN (
@@ -226,6 +244,10 @@ VIEW_COMMENTS = {
     "best match, place in the embedding, annotation most enriched",
     "track_driver": "which nodes drive a track: one row a node kept of it, node_rank 1 moves it "
     "most when ablated, with the factor that names the node",
+    "variant_explained": "which nodes explain a variant: one row a variant, track and part of the "
+    "layer, with the factor that names the node",
+    "node_variant": "which variants act through a node: those of whose effect it carries more than "
+    "any node does of nearly all neutral changes",
     "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
     "those of which it is the best match",
 }

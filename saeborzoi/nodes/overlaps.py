@@ -75,7 +75,7 @@ def annotation_overlaps(
     code, nodes = pd.factorize(seqlets["node"], sort=True)
     n_seqlets = np.bincount(code, minlength=len(nodes))
     n_control = min(n_shuffles * len(seqlets), MAX_CONTROL)
-    control = _shuffled(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
+    control = placed_at_random(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
     tables = []
     for name, annotation in annotations.items():
         found, placed, regions = on_one_axis(seqlets, control, annotation)
@@ -173,7 +173,7 @@ def _overlapping(sites: pd.DataFrame, annotation: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"annotation_class": classes, "n_sites_overlapping": n_sites})
 
 
-def _shuffled(
+def placed_at_random(
     windows: Windows, width_bp: int, bp_per_position: int, pad_bp: int, n: int, seed: int
 ) -> pd.DataFrame:
     """n intervals of the seqlets' width on positions drawn from those that count."""

@@ -247,7 +247,8 @@ def due_project_step(platform: Platform) -> PipelineStep | None:
         for asset in step.assets:
             version = platform.version_of(asset, PROJECT)
             standing = platform.catalog.data_versions(asset, PROJECT)
-            if any(version.made_from["inputs"].values()) and version.digest not in standing:
+            inputs = version.made_from["inputs"]
+            if (not inputs or any(inputs.values())) and version.digest not in standing:
                 due.append(asset)
         if due:
             return step._replace(assets=tuple(due))

@@ -47,7 +47,7 @@ def made(settings_file: Path, parts: Range = Range(), again: bool = False) -> li
 def lacking(settings_file: Path, parts: Range = Range(), again: bool = False) -> dict[str, int]:  # noqa: B008
     """Step to the number of partitions that a plan would make."""
     wanted = load_settings(settings_file).wanted()
-    plan = runner.plan(settings_file, wanted, parts, **more)
+    plan = runner.plan(settings_file, wanted, parts, again=again)
     return {work.step.name: work.n_lacking for work in plan.work if work.n_lacking}
 
 

@@ -98,6 +98,10 @@ function showHead() {
     byId("start-link").href = M.start_page;
     byId("start-link").hidden = false;
   }
+  if (M.variants_page) {
+    byId("variants-link").href = M.variants_page;
+    byId("variants-link").hidden = false;
+  }
   const count = (letters) => [...D.states].filter((letter) => letters.includes(letter)).length;
   const figures = [
     ["nodes", whole(M.n_nodes)],
