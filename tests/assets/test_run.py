@@ -34,13 +34,14 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def made(settings_file: Path, parts: Range = Range(), **more: bool) -> list[tuple[str, str]]:  # noqa: B008
+def made(settings_file: Path, parts: Range = Range(), again: bool = False) -> list[tuple[str, str]]:  # noqa: B008
     """Owner and step of what a run made; it has no failure."""
     settings = load_settings(settings_file)
     outcome = runner.run(
-        settings_file, settings, settings.wanted(), parts, display=Display(quiet=True), **more
+        settings_file, settings, settings.wanted(), parts, display=Display(quiet=True), again=again
     )
     assert outcome.failures == []
+    assert not outcome.is_stopped
     return [(owner, step) for owner, step, _ in outcome.made]
 
 
