@@ -186,7 +186,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "meme_motifs",
-        code_version="3",
+        code_version="4",
         grain="node",
         step="nodes",
         inputs=("seqlets",),
@@ -214,7 +214,14 @@ ARTIFACTS = (
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
-        settings={"strands": "motifs.strands"},
+        # other places of the data are one of its controls
+        reads=(Reads("genome"), Reads("windows")),
+        settings={
+            "strands": "motifs.strands",
+            "width_bp": "layer.seqlet_width",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
         tables=("motif_evidence",),
         group="motifs",
     ),
@@ -230,14 +237,19 @@ ARTIFACTS = (
     ),
     Artifact(
         "annotation_overlaps",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
-        inputs=("seqlets",),
+        inputs=("seqlets", "meme_motifs"),
         # the windows are where the shuffled control may fall
         reads=(Reads("annotation"), Reads("windows")),
-        settings={"overlaps": "overlaps", "annotation": "data.annotation"},
-        tables=("annotation_overlap",),
+        settings={
+            "overlaps": "overlaps",
+            "annotation": "data.annotation",
+            "strands": "motifs.strands",
+            "engine": "motifs.engine",
+        },
+        tables=("annotation_overlap", "repeat_class"),
         group="comparison",
     ),
     Artifact(

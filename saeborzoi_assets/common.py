@@ -21,6 +21,7 @@ from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
+from saeborzoi_assets.check_results import check_specs, told_by_sae
 from saeborzoi_assets.described import description_of
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
 from saeborzoi_assets.shown import in_one_line, page, rounded, say
@@ -70,33 +71,30 @@ def artifact(
             code_version=declared.code_version,
             metadata=_column_schema(declared.tables),
             pool=declared.name if declared.is_job or declared.grain == "project" else None,
-            check_specs=[
-                dg.AssetCheckSpec(name, asset=declared.name, description=what)
-                for name, what in checks.items()
-            ],
-        )(_with_page(body, declared))
+            check_specs=check_specs(declared, partitions, checks),
+        )(_completed(body, declared, partitions))
 
     return made_asset
 
 
-def _with_page(
-    body: Callable[..., dg.MaterializeResult], declared: Artifact
+def _completed(
+    body: Callable[..., dg.MaterializeResult], declared: Artifact, partitions: Partitions
 ) -> Callable[..., dg.MaterializeResult]:
-    """The asset's function; its result is rounded and links to the pages of its SAE or of all."""
-    if declared.grain == "node":
-        return body
+    """The asset's function, whose result is rounded and links to the pages of its SAE or of all,
+    and whose checks tell which SAE they are about."""
 
     @wraps(body)
-    def with_page(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    def completed(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         result = body(context, platform)
+        checks = told_by_sae(context, declared, partitions, result.check_results or [])
         metadata = rounded(result.metadata or {})
         if declared.grain == "project":
             metadata["page"] = page()
         elif declared.grain == "sae" and context.has_partition_key:
             metadata["page"] = page(PartitionKey(context.partition_key))
-        return result._replace(metadata=metadata)
+        return result._replace(metadata=metadata, check_results=checks)
 
-    return with_page
+    return completed
 
 
 def _input(artifact: Artifact, before: Artifact) -> dg.AssetDep:

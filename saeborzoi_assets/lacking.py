@@ -46,7 +46,7 @@ class Range(NamedTuple):
             Where there is no such artifact or step; lists them, or says what it needs.
         """
         names = {artifact.name for artifact in artifacts} | {a.step for a in artifacts}
-        for name in [*select, *([to] if to else [])]:
+        for name in [*select, *([] if to is None else [to])]:
             needs = [need for a in ARTIFACTS if name in (a.name, a.step) for need in a.needs]
             if name not in names and needs:
                 raise SettingsError(

@@ -8,10 +8,16 @@ Dagster that is installed. No other module imports from `dagster._*`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dagster import AssetExecutionContext
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetExecutionContext,
+    DagsterEventType,
+    DagsterInstance,
+)
 from dagster._core.execution.context.metadata_logging import (
     AssetMetadataHandle,
     OutputMetadataAccumulator,
@@ -58,6 +64,15 @@ INSIDE = (
         f"{_STEP}.metadata_logging:AssetMetadataHandle",
         "As `_metadata_accumulator`, whose keys these are.",
         ("asset_key", "partition_key"),
+    ),
+    Inside(
+        f"{_EVENTS}.base:EventLogStorage.get_asset_check_execution_history",
+        "A check's page would show the last SAE's result alone.",
+        ("check_key", "limit"),
+    ),
+    Inside(
+        "dagster:DagsterEvent.asset_check_evaluation_data",
+        "As `get_asset_check_execution_history`.",
     ),
     # dagster_dev.py
     Inside(
@@ -126,6 +141,7 @@ INSIDE = (
         "dagster:DagsterInstance.daemon_cursor_storage",
         "Nodes that a narrow SAE does not have would show as missing.",
     ),
+    Inside("dagster:DagsterInstance.event_log_storage", "As `daemon_cursor_storage`."),
     # event_log.py
     Inside(
         f"{_EVENTS}:SqliteEventLogStorage",
@@ -363,3 +379,20 @@ def add_partition_metadata(
     for key, own in figures.items():
         told[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = own
     step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)
+
+
+def earlier_evaluations(
+    instance: DagsterInstance, check: AssetCheckKey, limit: int
+) -> Iterator[AssetCheckEvaluation]:
+    """Results of an asset check, the newest first.
+
+    Parameters
+    ----------
+    limit
+        Executions that are looked at; those that gave no result are left out.
+    """
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit)
+    for record in history:
+        event = record.event.dagster_event if record.event else None
+        if event and event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+            yield event.asset_check_evaluation_data

@@ -152,6 +152,8 @@ class PartitionStatus(SqlEventLogStorage):
         )
         event = SqlEventLogStorageTable.c
         announced = self._announced(asset_key, event.id > (after_storage_id or 0))
+        if not announced:
+            return found
         runs = self._instance.get_runs(RunsFilter(run_ids=sorted({run for _, run in announced})))
         successful = {run.run_id for run in runs if run.status is DagsterRunStatus.SUCCESS}
         first = min((i for i, run in announced if run not in successful), default=None)
@@ -240,6 +242,11 @@ class PartitionStatus(SqlEventLogStorage):
             event.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
             event.partition.is_(None),
         )
+
+    def forget_statuses(self) -> None:
+        """Have the status of every asset worked out anew, as where an SAE's width is told."""
+        with self.index_transaction() as connection:
+            connection.execute(AssetKeyTable.update().values(cached_status_data=None))
 
     def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
         """Forget that partitions of an asset were made, so that they show as missing.

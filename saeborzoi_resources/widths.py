@@ -20,6 +20,10 @@ def note_widths(instance: dg.DagsterInstance, widths: Mapping[str, int]) -> None
     if any(known.get(key) != n for key, n in widths.items()):
         text = json.dumps({**known, **widths})
         instance.daemon_cursor_storage.set_cursor_values({_KEY: text})
+        # of the project's own event logs; Dagster's show absent nodes as missing
+        forget = getattr(instance.event_log_storage, "forget_statuses", None)
+        if forget is not None:
+            forget()
 
 
 def noted_widths(instance: dg.DagsterInstance) -> dict[str, int]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import saeborzoi
 
 ROOT = Path(__file__).parents[1]
-CHOSEN_BY_USERS = {"borzoi_pytorch"}
-"""What a user's `[model] loader` names; where it is not installed, an error says so."""
+CHOSEN_BY_USERS = {"borzoi_pytorch", "mlflow", "anndata"}
+"""What a user asks for by name (`[model] loader`, `saeborzoi push`), and what asks for an older
+pandas than the pins; where one is not installed, an error says so, and which extra brings it."""
 PACKAGE = Path(saeborzoi.__file__).parent
 MAX_LINES = 400
 

@@ -46,7 +46,10 @@ def page_files(
     """
     activation = {int(row["node"]): row for row in tables["node"].to_dict("records")}
     selection = {int(row["node"]): row for row in tables["node_selection"].to_dict("records")}
-    motifs = _grouped(tables["motif"].sort_values(["node", "motif"]))
+    repeats = tables["repeat_class"][["node", "motif", "annotation_class", "n_overlapping"]]
+    motifs = _grouped(
+        tables["motif"].merge(repeats, "left", ["node", "motif"]).sort_values(["node", "motif"])
+    )
     matches = _grouped(_strongest_matches(tables["motif_match"]))
     overlaps = _grouped(tables["annotation_overlap"].sort_values(["node", "z_shuffled"]))
     effects = _grouped(_strongest_effects(tables["node_effect"]))
@@ -137,8 +140,10 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "palindrome": is_true(row["is_palindrome"]),
             "suspect": text(row["suspect"]),
             "n_effective": number(row["n_effective_sites"]),
+            "lies_in": text(row["annotation_class"]),
+            "n_lie_in": integer(row["n_overlapping"]),
             "odds": numbers(
-                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes")
+                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes", "_genome")
             ),
             "enrichment_p": number(row["enrichment_p_value"]),
             "fdr": number(row["fdr"]),

@@ -43,7 +43,8 @@ REQUIRED = {
         "node", "motif", "consensus", "width_bp", "n_sites", "llr", "log10_e_value",
         "is_significant", "matrix", "engine", "information_content_bits", "is_palindrome",
         "suspect", "n_effective_sites", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
-        "enrichment_p_value", "odds_ratio_other_nodes", "fdr", "activation_spearman",
+        "enrichment_p_value", "odds_ratio_other_nodes", "odds_ratio_genome", "fdr",
+        "activation_spearman",
     ),
     "motif_match": (
         "node", "motif", "database", "target_id", "target_name", "factor_family", "target_class",
@@ -61,6 +62,7 @@ REQUIRED = {
         "node", "annotation", "annotation_class", "n_seqlets", "n_overlapping", "n_expected",
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
     ),
+    "repeat_class": ("node", "motif", "annotation_class", "n_sites", "n_overlapping"),
     "node_effect": (
         "node", "loci", "track", "n_loci", "level", "ablated", "ablated_std", "doubled",
         "doubled_std", "control", "control_std", "shuffled", "z", "q_value", "is_significant",

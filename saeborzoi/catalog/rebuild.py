@@ -139,10 +139,12 @@ def backup(catalog: Catalog, file: Path) -> None:
     Raises
     ------
     CatalogError
-        Where there is none, it is damaged, or somebody has it open.
+        Where there is none, it is damaged, somebody has it open, or `file` is the catalogue itself.
     """
     if not catalog.path.exists():
         raise CatalogError(f"there is no catalogue at {catalog.path}, so there is nothing to copy")
+    if file.exists() and file.samefile(catalog.path):
+        raise CatalogError(f"{file} is the catalogue itself; name another file for the copy")
     patience_s = access.WRITER_PATIENCE_S
     with writing(catalog.path, "copying it", patience_s):
         with connected(catalog.path, read_only=False, patience_s=patience_s) as connection:

@@ -31,6 +31,8 @@ less: paralogues are told apart by less than two SAEs of one layer differ."""
 NAMED_MEMBERS = 3
 """Factors that stand in a node's name; the others are in `members`."""
 
+MIN_F1, MIN_LIFT = 0.5, 1.5
+"""A node detects a class of annotation: F1, and precision over the share that the class covers."""
 CORE_BITS = 6.5
 """A factor's core holds at least this much in six neighbouring columns; composition and a stretch
 of A and T do not."""
@@ -173,8 +175,9 @@ VIEWS = {
             FROM node_name GROUP BY ALL
         ) b USING (hyperparameters)
         LEFT JOIN (
-            SELECT hyperparameters, count(*) FILTER (f1 >= 0.5) AS n_concepts_found,
-                   avg(coalesce(f1, 0)) AS mean_concept_f1
+            SELECT hyperparameters,
+                   count(*) FILTER (f1 >= {MIN_F1} AND lift >= {MIN_LIFT}) AS n_concepts_found,
+                   avg(coalesce(f1, 0)) FILTER (n_elements > 0) AS mean_concept_f1
             FROM concept GROUP BY ALL
         ) c USING (hyperparameters)
         LEFT JOIN (

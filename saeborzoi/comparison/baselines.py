@@ -33,7 +33,7 @@ MEASURES = (
     Measure("n_nodes_with_match", "higher", False, "nodes that are named"),
     Measure("named_share", "higher", True, "share of the nodes with a motif that are named"),
     Measure("n_archetypes", "higher", False, "families of motifs found"),
-    Measure("n_concepts_found", "higher", False, "classes of annotation detected, F1 at least 0.5"),
+    Measure("n_concepts_found", "higher", False, "classes detected: F1 >= 0.5, lift >= 1.5"),
     Measure("mean_concept_f1", "higher", False, "mean over classes of the best node's F1"),
     Measure("median_odds_ratio", "higher", True, "median enrichment of supported motifs"),
 )

@@ -335,7 +335,8 @@ def significance(effects: pd.DataFrame, max_q_value: float) -> pd.DataFrame:
     DataFrame
         With p_value (one-sided, of z), q_value (Benjamini and Hochberg) and is_significant.
     """
-    frame = effects.assign(p_value=np.nan, q_value=np.nan)
+    # frames of several jobs have the same row numbers
+    frame = effects.reset_index(drop=True).assign(p_value=np.nan, q_value=np.nan)
     tested = (frame["loci"] == "activation") & frame["z"].notna()
     p = stats.norm.sf(frame.loc[tested, "z"].to_numpy(float))
     frame.loc[tested, "p_value"] = p

@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import Slab, SlabPlan
+from saeborzoi.catalog.views import MIN_F1, MIN_LIFT
 from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.nodes import concept_kernels as kernels
 
@@ -45,6 +46,13 @@ class ConceptData(NamedTuple):
 
     plan: SlabPlan
     elements: Int64s
+
+
+def is_found(best: pd.DataFrame) -> pd.Series:
+    """Whether a node detects each class of table `concept`: F1 of at least 0.5, at a precision of
+    at least 1.5 times what firing anywhere would have (a class that covers most of the genome has
+    a high F1 for a node that always fires). The view `sae_summary` counts the same."""
+    return (best["f1"] >= MIN_F1) & (best["lift"] >= MIN_LIFT)
 
 
 class ConceptScores(NamedTuple):
@@ -290,6 +298,9 @@ def _scores(
     frame["threshold"] = kernels.threshold(level[concept, node], activation_max[node])
     for name, values in picked.items():
         frame[name] = values[concept, node]
+    # a class that those windows lack says nothing of its nodes
+    unknown = counts.n_elements[concept] == 0
+    frame.loc[unknown, ["precision", "element_recall", "f1", "average_precision"]] = np.nan
     frame["lift"] = frame["precision"] / np.where(prevalence > 0, prevalence, np.nan)[concept]
     frame["train_f1"] = train_f1[concept, node]
     return frame

@@ -13,6 +13,7 @@ from saeborzoi.errors import InputError
 from saeborzoi.extras import extra
 from saeborzoi.report.figures import small_logo, svg_of
 from saeborzoi.report.methods import libraries_of, methods_of
+from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +33,11 @@ _OF_SAE = {"concept": "Concepts that nodes detect"}
 """Tables that are shown where they are there and hold rows, and their headings."""
 _SUMMARY = (
     "hyperparameters", "n_nodes", "fvu", "validation_fvu", "l0", "dead_fraction", "n_selected",
-    "n_nodes_with_motif", "n_nodes_with_match", "n_best_factors",
+    "n_nodes_with_motif", "n_nodes_with_match", "n_archetypes",
 )  # fmt: skip
 _COMMENTS = {column.name: column.comment for table in TABLES for column in table.columns} | {
     "logo": "letter heights in bits",
-    "names": "factors whose motifs its nodes match best",
+    "names": "archetypes, with the factors that fit, of its nodes",
     "nodes": "nodes with a motif of it",
 }
 _GRAINS = {table.name: table.grain for table in TABLES} | VIEW_COMMENTS
@@ -80,7 +81,8 @@ def report_page(project: Project, keys: Sequence[str] = ()) -> str:
     project
         What it is about.
     keys
-        SAEs that are shown one by one; without any, the `MAX_SAES` whose nodes match most factors.
+        SAEs that are shown one by one; without any, the `MAX_SAES` trained ones whose nodes have
+        most archetypes.
 
     Raises
     ------
@@ -96,8 +98,9 @@ def report_page(project: Project, keys: Sequence[str] = ()) -> str:
         raise InputError(
             f"no SAE of {project.settings.project.name} is trained yet; `saeborzoi run` makes them"
         )
-    summary = project.table("sae_summary").sort_values("n_best_factors", ascending=False)
-    chosen = list(keys) or summary["hyperparameters"].head(MAX_SAES).tolist()
+    summary = project.table("sae_summary").sort_values("n_archetypes", ascending=False)
+    trained = summary[~summary["recipe"].isin(BASELINES)]
+    chosen = list(keys) or trained["hyperparameters"].head(MAX_SAES).tolist()
     saes = [project.sae(key) for key in chosen]
     rows = project.table("sae")
     catalog = project.catalog
@@ -110,11 +113,11 @@ def report_page(project: Project, keys: Sequence[str] = ()) -> str:
     engines = {engine for sae in saes for engine in sae.table("motif")["engine"].dropna()}
     methods = methods_of(
         project.settings,
-        rows[rows["hyperparameters"].isin(chosen)],
+        rows[rows["hyperparameters"].isin(chosen) & ~rows["recipe"].isin(BASELINES)],
         engines,
         libraries_of(artifacts),
     )
-    left_out = len(summary) - len(chosen)
+    left_out = len(trained) - len(chosen)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -188,30 +191,37 @@ def _of_sae(sae: Sae) -> Iterator[Shown]:
     overlaps = sae.table("annotation_overlap")
     if len(overlaps):
         yield _figure("Annotation", plots.annotation_heatmap(overlaps), sae)
+    for table, heading, draw in (
+        ("fidelity_track", "What the model keeps with the SAE in it", plots.recovered_by_track),
+        ("node_effect", "What nodes do to the model's outputs", plots.effects_on_tracks),
+    ):
+        rows = sae.table(table)
+        if len(rows):
+            yield _figure(heading, draw(rows), sae)
     yield from _where_made(sae, _OF_SAE)
 
 
 def _families(sae: Sae) -> Shown | None:
     """Families of like motifs with the founder's logo, the family of most nodes first."""
-    evidence = sae.table("motif_evidence").dropna(subset=["family_id"])
+    evidence = sae.table("motif_evidence").dropna(subset=["motif_family"])
     if evidence.empty:
         return None
     motifs = sae.table("motif").set_index(["node", "motif"])
-    names = sae.table("best_match").set_index("node")["target_name"]
-    families = evidence.sort_values(["n_family_nodes", "family_id"], ascending=[False, True])
+    names = sae.table("node_name").set_index("node")["name"]
+    families = evidence.sort_values(["n_family_nodes", "motif_family"], ascending=[False, True])
     rows = []
-    for _, members in list(families.groupby("family_id", sort=False))[:_MAX_FAMILIES]:
+    for _, members in list(families.groupby("motif_family", sort=False))[:_MAX_FAMILIES]:
         first = members.iloc[0]
         founder = motifs.loc[(first["founder_node"], first["founder_motif"])]
         called = names[names.index.isin(members["node"])].value_counts()
         strong = " ".join(str(node) for node in sorted(set(members["node"]))[:12])
         more = " ..." if members["node"].nunique() > 12 else ""
-        label = f"family {int(first['family_id'])} of {sae.key}: {founder['consensus']}"
+        label = f"family {int(first['motif_family'])} of {sae.key}: {founder['consensus']}"
         rows.append(
             (
                 Cell(svg=svg_of(small_logo(founder["matrix"]), label)),
                 Cell(str(founder["consensus"])),
-                Cell(", ".join(called.index[:4])),
+                Cell("; ".join(called.index[:4])),
                 _cell(int(first["n_family_nodes"])),
                 Cell(strong + more),
                 _cell(float(founder["log10_e_value"])),
@@ -219,7 +229,7 @@ def _families(sae: Sae) -> Shown | None:
             )
         )
     columns = ("logo", "consensus", "names", "n_family_nodes", "nodes", "log10_e_value", "fdr")
-    n_families = evidence["family_id"].nunique()
+    n_families = evidence["motif_family"].nunique()
     note = f"{n_families} families of like motifs, founder's logo"
     if n_families > len(rows):
         note += f"; the {len(rows)} of most nodes are shown"

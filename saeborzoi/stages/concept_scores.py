@@ -11,7 +11,7 @@ from saeborzoi.genome.windows import windows_of
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions
-from saeborzoi.nodes.concepts import ConceptData, concept_scores
+from saeborzoi.nodes.concepts import ConceptData, concept_scores, is_found
 from saeborzoi.nodes.top_activations import ActiveNodes
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import require_trained_on
@@ -29,7 +29,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     -------
     dict
         n_concepts, n_left_out (classes beyond those that are scored), split, n_found (classes
-        that some node detects with F1 of at least 0.5), mean_best_f1.
+        that some node detects, see `is_found`), mean_best_f1.
     """
     assert job.hyperparameters is not None, "a job about an SAE"
     layer, settings = job.layer_settings, job.settings
@@ -73,12 +73,12 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
         for name, frame in zip(FILES, scored, strict=True):
             frame.to_parquet(output / f"{name}.parquet", index=False)
-    f1 = scored.best["f1"].fillna(0)
+    f1 = scored.best["f1"]
     n_classes = sum(table["annotation_class"].nunique() for table in annotations.values())
     return {
         "n_concepts": len(concepts),
         "n_left_out": n_classes - len(concepts),
         "split": "validation" if len(data) > 1 else "train",
-        "n_found": int((f1 >= 0.5).sum()),
-        "mean_best_f1": float(f1.mean()) if len(f1) else None,
+        "n_found": int(is_found(scored.best).sum()),
+        "mean_best_f1": float(f1.mean()) if f1.notna().any() else None,
     }

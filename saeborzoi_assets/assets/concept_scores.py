@@ -68,7 +68,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             },
             data_version=dg.DataVersion(version.digest),
             check_results=[
-                check("scores_in_range", bool(((shares >= 0) & (shares <= 1 + 1e-9)).all().all())),
+                check("scores_in_range", not ((shares < 0) | (shares > 1 + 1e-9)).any(axis=None)),
             ],
         )
 

@@ -116,7 +116,8 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):
         tables[name] = only_supported(platform, sae, name)
-    evidence = catalog.rows("motif_evidence", key, "node, motif, odds_ratio_other_nodes, fdr")
+    controls = "odds_ratio_other_nodes, odds_ratio_genome, fdr"
+    evidence = catalog.rows("motif_evidence", key, f"node, motif, {controls}")
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
 

@@ -1,7 +1,9 @@
-"""Commands that tell others: a report of the project, the licences of what it rests on."""
+"""Commands that tell others: a report of the project, experiment trackers, the licences
+of what it rests on."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +16,22 @@ from saeborzoi_assets.commands.terminal import AsJson, print_json, terminal_of
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(report)
+    app.command()(push)
     app.command()(licences)
+
+
+class Tracker(StrEnum):
+    """Experiment trackers."""
+
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
 
 
 def report(
     context: typer.Context,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(help="SAEs to show one by one; left out, those with most factors."),
+        typer.Argument(help="SAEs to show one by one; left out, those with most archetypes."),
     ] = None,
     output: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
 ) -> None:
@@ -36,6 +46,27 @@ def report(
     with write_file(output) as temporary:
         temporary.write_text(page)
     terminal_of(context).say(f"{output}: {len(page) / 1e6:.1f} MB; open it, or print it to PDF")
+
+
+def push(
+    context: typer.Context,
+    tracker: Annotated[Tracker, typer.Argument(help="Where to.")],
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="SAEs; left out, all that are trained.")
+    ] = None,
+) -> None:
+    """Tell an experiment tracker of SAEs: hyperparameters, metrics, training log, plots.
+
+    Example: MLFLOW_TRACKING_URI=sqlite:///mlflow.db saeborzoi push mlflow
+    """
+    from saeborzoi.project import open_project
+    from saeborzoi.report.trackers import push as push_run
+    from saeborzoi.report.trackers import sae_run
+
+    project = open_project(terminal_of(context).settings_file)
+    for key in keys or project.saes:
+        place = push_run(sae_run(project.sae(key)), tracker.value, project.settings.project.name)
+        print(f"{key}: {place}", flush=True)
 
 
 def licences(context: typer.Context, as_json: AsJson = False) -> None:

@@ -15,6 +15,7 @@ from saeborzoi_assets.commands import (
     about_commands,
     catalogue_commands,
     data_commands,
+    export_commands,
     model_commands,
     project_commands,
     result_commands,
@@ -36,6 +37,7 @@ for commands in (
     data_commands,
     catalogue_commands,
     model_commands,
+    export_commands,
     about_commands,
 ):
     commands.register(app)

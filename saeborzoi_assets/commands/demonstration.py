@@ -1,5 +1,7 @@
 """The demo from nothing to a table: make its data, materialize everything, compare."""
 
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from saeborzoi_assets.lacking import Range
 
 _NEXT = """
 What next:
-  make ui                      Dagster's web interface on this project: http://127.0.0.1:3000
+  {saeborzoi} ui       Dagster's web interface on this project: http://127.0.0.1:3000
+  {saeborzoi} browse   the feature browser: a page for each node
+  {saeborzoi} report   one HTML file of everything, for others
   {saeborzoi} query "FROM transcription_factor"   the catalogue, or: duckdb {catalog}
   {settings}   the settings to start your own project from
 """
@@ -75,7 +79,15 @@ def demonstrate(folder: Path) -> int:
         )
     )
     print(f"in {time.monotonic() - start:.0f} s")
-    print(
-        _NEXT.format(saeborzoi=".venv/bin/saeborzoi", catalog=store.catalog, settings=settings_file)
-    )
+    print(_NEXT.format(saeborzoi=_own_command(), catalog=store.catalog, settings=settings_file))
     return 0 if table["is_right"].mean() >= 0.9 else 1
+
+
+def _own_command() -> str:
+    """How a reader calls the command of this environment."""
+    own = Path(sys.executable).with_name("saeborzoi")
+    found = shutil.which("saeborzoi")
+    if not own.exists() or (found is not None and own.samefile(found)):
+        return "saeborzoi"
+    here = Path.cwd()
+    return str(own.relative_to(here) if own.is_relative_to(here) else own)

@@ -51,9 +51,11 @@ def pages_app(folder: Path) -> _App:
     from starlette.routing import Mount
     from starlette.staticfiles import StaticFiles
 
+    text = "There are no such pages yet: materialize feature_browser of the SAE.\n"
+    nothing = PlainTextResponse(text, status_code=404)
+
     def not_there(_request: Request, _error: Exception) -> Response:
-        text = "There are no such pages yet: materialize feature_browser of the SAE.\n"
-        return PlainTextResponse(text, status_code=404)
+        return nothing
 
     files = Starlette(
         routes=[Mount(PAGES, StaticFiles(directory=folder, html=True, check_dir=False))],
@@ -68,7 +70,10 @@ def pages_app(folder: Path) -> _App:
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 
-        await files(scope, receive, unkept)
+        if folder.is_dir():
+            await files(scope, receive, unkept)
+        else:
+            await nothing(scope, receive, unkept)
 
     return app
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -134,7 +135,9 @@ def launch_missing(
     for dead in end_dead_runs(instance, platform.store.jobs):
         tell(str(dead))
     register(instance, platform.settings, (h.key for h in platform.settings.wanted()))
-    lots, notes = _lots(instance, platform, partitions)
+    # kept open: DuckDB opens it once, not for each question
+    with platform.catalog.read() if platform.catalog.path.exists() else nullcontext():
+        lots, notes = _lots(instance, platform, partitions)
     for note in notes:
         tell(note)
     costs = Costs.of(platform)

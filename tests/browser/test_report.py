@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ def test_it_tells_what_the_catalogue_says(page: str, made_project: Path) -> None
     project = saeborzoi.open(made_project)
     sae = project.sae(KEY)
     assert f"{sae.summary['fvu']:.3g}" in page
-    families = sae.table("motif_evidence")["family_id"].nunique()
+    families = sae.table("motif_evidence")["motif_family"].nunique()
     assert f"{families} families of like motifs" in page
     assert page.count('aria-label="family ') == families
-    for row in sae.table("motif_evidence").dropna(subset=["family_id"]).to_dict("records"):
+    for row in sae.table("motif_evidence").dropna(subset=["motif_family"]).to_dict("records"):
         founder = (row["founder_node"], row["founder_motif"])
         motif = sae.table("motif").set_index(["node", "motif"]).loc[founder]
         assert motif["consensus"] in page
@@ -55,6 +56,29 @@ def test_the_methods_have_numbers_versions_and_citations(page: str) -> None:
     assert cited == set(range(1, methods.count("<li>") + 1))
     assert "Gao L. et al." in methods
     assert "Linder" not in methods, "the small project's layer is not Borzoi's"
+
+
+def test_what_was_made_beyond_is_shown(made_project: Path, tmp_path: Path) -> None:
+    """Fidelity is there for layers that a model computes."""
+    import duckdb
+
+    project = saeborzoi.open(shutil.copytree(made_project, tmp_path / "project"))
+    assert "Fidelity in the model" not in report_page(project, [OTHER])
+    with duckdb.connect(str(project.catalog.path)) as catalogue:
+        catalogue.execute(
+            "INSERT INTO fidelity (hyperparameters, splice, recovered_mean) "
+            "VALUES (?, 'sae', 0.125)",
+            [OTHER],
+        )
+        catalogue.execute(
+            "INSERT INTO fidelity_track (hyperparameters, splice, track, recovered_mean, r_log) "
+            "VALUES (?, 'sae', 'ENCFF000XYZ', 0.125, 0.5)",
+            [OTHER],
+        )
+    page = report_page(project, [OTHER])
+    assert "<h3>Fidelity in the model</h3>" in page
+    assert '<td class="number">0.125</td>' in page
+    assert "ENCFF000XYZ" in page.partition("What the model keeps with the SAE in it")[2]
 
 
 def test_text_from_the_project_is_escaped(made_project: Path) -> None:

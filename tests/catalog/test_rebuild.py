@@ -202,6 +202,8 @@ def test_a_copy_is_brought_back_with_its_last_write(catalog: Catalog, tmp_path: 
     copy = tmp_path / "copies" / "monday.duckdb"
     backup(catalog, copy)
     catalog.remove(Scope(sae_key=KEY))
+    with pytest.raises(CatalogError, match="is the catalogue itself"):
+        backup(catalog, catalog.path)
     former = restore(catalog, copy)
     assert former is not None
     _require_equal(before, _everything(catalog))

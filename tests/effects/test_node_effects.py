@@ -182,7 +182,9 @@ def test_one_effect_among_many_without_is_not_significant_by_chance() -> None:
     tested = significance(_table(chance), 0.05)
     assert (tested["p_value"] < 0.05).any()
     assert not tested["is_significant"].any()
-    tested = significance(_table([*chance, 8.0]), 0.05)
+    whole = pd.concat([_table(chance), _table([8.0]).assign(node=1000)])
+    tested = significance(whole, 0.05)
+    assert len(summary(tested)) == 1001
     assert tested["is_significant"].tolist() == [False] * 1000 + [True]
     # chosen by the effect itself
     assert not significance(_table([8.0], "gradient"), 0.05)["is_significant"].any()

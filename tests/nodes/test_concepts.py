@@ -21,6 +21,7 @@ from saeborzoi.nodes.concepts import (
     ConceptData,
     ConceptScores,
     concept_scores,
+    is_found,
 )
 
 N_POSITIONS, BP, PAD, N_NODES = 300, 4, 8, 6
@@ -196,6 +197,17 @@ def test_without_validation_the_training_windows_are_said_to_be_it(tmp_path: Pat
     none = concept_scores(active, np.full(N_NODES, 3.0), concepts.iloc[:0], data, None)
     assert none.scores.empty
     assert none.best.empty
+
+
+def test_a_class_that_the_reported_windows_lack_is_unknown(tmp_path: Path) -> None:
+    train = Made(tmp_path / "train", 0, (0, 2000), False)
+    concepts, data = train.data()
+    lacking = data._replace(elements=data.elements[data.elements[:, 0] == 1])
+    scores = concept_scores(active, np.full(N_NODES, 3.0), concepts, data, lacking)
+    best = scores.best.set_index("annotation_class")
+    assert best.loc["Alu", "n_elements"] == 0
+    assert np.isnan(best.loc["Alu", "f1"])
+    assert is_found(best).to_dict() == {"Alu": False, "exon": True}
 
 
 def test_the_largest_classes_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from saeborzoi.catalog.rebuild import rebuild
 from saeborzoi.catalog.rows import RECORD
 from saeborzoi.catalog.scope import Made, Scope
-from saeborzoi.errors import StoreError
+from saeborzoi.errors import CatalogError, StoreError
 from saeborzoi.jobs.fingerprint import fingerprint_of
 from saeborzoi.jobs.provenance import PROVENANCE, require_whole
 from saeborzoi_resources.platform import Platform
@@ -128,6 +128,13 @@ def test_its_artifacts_have_checksums_from_then_on(project: Path) -> None:
     artifact = _platform(project).artifact("trained_sae", KEY)
     (artifact / "weights").write_text("trained_saE")
     with pytest.raises(StoreError, match="weights: is damaged"):
+        _platform(project).artifact("trained_sae", KEY)
+
+
+def test_weights_that_no_row_names_are_not_read(project: Path) -> None:
+    """They lie there where a run was killed before it could catalogue its first result."""
+    _platform(project).catalog.remove(Scope(sae_key=KEY))
+    with pytest.raises(CatalogError, match=r"trained_sae of .* is not made yet"):
         _platform(project).artifact("trained_sae", KEY)
 
 

@@ -57,6 +57,9 @@ function motifBlock(motif) {
       h("h4", {}, name),
       h("code", { class: "consensus" }, motif.consensus || ""),
       motif.suspect ? flagMark(motif.suspect, `suspect: ${motif.suspect}`) : null,
+      motif.lies_in
+        ? h("span", { class: "note" }, `${motif.n_lie_in} of ${plural(motif.n_sites, "site")} in ${motif.lies_in}`)
+        : null,
       !motif.significant && !motif.suspect
         ? h("span", { class: "flag" }, "not significant")
         : null,

@@ -140,7 +140,16 @@ function evidencePanel(node, page) {
       ],
       motif && ["enrichment p", probability(motif.enrichment_p), "Fisher's exact test, one-sided"],
       motif && ["odds against other nodes", short(motif.odds[3])],
-      motif && ["false discovery rate", probability(motif.fdr)],
+      motif && [
+        "odds against the genome",
+        short(motif.odds[4]),
+        "places anywhere in the data, of the seqlets' composition",
+      ],
+      motif && [
+        "false discovery rate",
+        probability(motif.fdr),
+        "of the motifs with at most this rate, the share expected to be no more frequent than in one of the three controls; it tells a motif from noise, not a trained dictionary from a random one",
+      ],
       motif && [
         "activation ~ motif score",
         isMissing(motif.spearman) ? MISSING : `ρ = ${short(motif.spearman, 2)}`,
