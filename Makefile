@@ -6,7 +6,7 @@ INSTALLED_DEV := .venv/installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt
 
-.PHONY: demo ui test code-versions test-newest-dagster lint docs system-packages clean
+.PHONY: demo ui test code-versions test-newest-dagster lint dist docs system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer
 	$(BIN)/saeborzoi demo
@@ -41,6 +41,9 @@ lint: $(INSTALLED_DEV)
 	$(BIN)/lint-imports
 	sh tests/eslint/run.sh $(BIN)/python
 
+dist: $(INSTALLED_DEV)  ## sdist, wheel and SBOM in dist/, tried in fresh environments elsewhere
+	$(BIN)/python -m tests.distribution
+
 docs: $(INSTALLED_DEV)  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
@@ -58,4 +61,4 @@ system-packages:
 	@sh tests/install_system_packages.sh
 
 clean:  ## remove the environment and the demo's results
-	rm -rf .venv $(NEWEST) .dagster demo
+	rm -rf .venv $(NEWEST) .dagster demo dist build

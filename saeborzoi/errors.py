@@ -36,5 +36,9 @@ class MissingProgramError(SaeBorzoiError):
     """An external program (meme, streme, tomtom, sbatch) was asked for and cannot be run."""
 
 
+class MissingPackageError(SaeBorzoiError, ImportError):
+    """A package of an extra of the installation is needed and not installed."""
+
+
 class ComputeError(SaeBorzoiError):
     """A stage's process or SLURM job did not end with a result."""

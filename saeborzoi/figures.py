@@ -9,9 +9,12 @@ from __future__ import annotations
 import base64
 import io
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from saeborzoi.extras import extra
+
+with extra("notebook"):
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
 MAX_BYTES = 60_000
 """Largest PNG of a plot: it stands in an event log."""
@@ -68,7 +71,8 @@ def finished(figure: Plot) -> Plot:
 
 def png_of(figure: Figure) -> bytes:
     """The figure as a PNG of 128 colours, which keeps every plot here below `MAX_BYTES`."""
-    from PIL import Image
+    with extra("notebook"):
+        from PIL import Image
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

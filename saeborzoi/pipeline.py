@@ -25,13 +25,14 @@ Group = Literal[
     "checkpoint",
     "genome",
     "model",
+    "variants",
     "annotation",
     "motif_database",
 ]
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
 
 
-Need = Literal["model"]
+Need = Literal["model", "variants"]
 """What the settings must have for an artifact to exist; what has it stands in
 `settings/artifacts.py`."""
 
@@ -145,6 +146,30 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "concept_scores",
+        code_version="1",
+        grain="sae",
+        step="inference",
+        inputs=("trained_sae", "top_activations"),
+        # the windows' ends are where an element may be cut
+        reads=(
+            Reads("activations"),
+            Reads("windows"),
+            Reads("validation"),
+            Reads("annotation"),
+            Reads("genome"),
+        ),
+        settings={
+            "annotation": "data.annotation",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
+        tables=("concept_score", "concept"),
+        is_job=True,
+        group="comparison",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "seqlets",
         code_version="2",
         grain="node",
@@ -162,7 +187,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "meme_motifs",
-        code_version="3",
+        code_version="4",
         grain="node",
         step="nodes",
         inputs=("seqlets",),
@@ -174,7 +199,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "tomtom_matches",
-        code_version="2",
+        code_version="3",
         grain="node",
         step="nodes",
         inputs=("meme_motifs",),
@@ -186,34 +211,46 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
-        settings={"strands": "motifs.strands"},
+        # other places of the data are one of its controls
+        reads=(Reads("genome"), Reads("windows")),
+        settings={
+            "strands": "motifs.strands",
+            "width_bp": "layer.seqlet_width",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
         tables=("motif_evidence",),
         group="motifs",
     ),
     Artifact(
         "umap_embedding",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="fan-in",
-        inputs=("seqlets", "tomtom_matches", "motif_evidence"),
+        inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
         settings={"embedding": "embedding"},
         tables=("node_embedding", "embedding_cluster"),
         group="comparison",
     ),
     Artifact(
         "annotation_overlaps",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
-        inputs=("seqlets",),
+        inputs=("seqlets", "meme_motifs"),
         # the windows are where the shuffled control may fall
         reads=(Reads("annotation"), Reads("windows")),
-        settings={"overlaps": "overlaps", "annotation": "data.annotation"},
-        tables=("annotation_overlap",),
+        settings={
+            "overlaps": "overlaps",
+            "annotation": "data.annotation",
+            "strands": "motifs.strands",
+            "engine": "motifs.engine",
+        },
+        tables=("annotation_overlap", "repeat_class"),
         group="comparison",
     ),
     Artifact(
@@ -259,8 +296,30 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "variant_nodes",
+        code_version="1",
+        grain="sae",
+        step="variants",
+        needs=("variants",),
+        # matches name the nodes
+        inputs=("trained_sae", "meme_motifs", "tomtom_matches"),
+        reads=(Reads("genome"), Reads("model"), Reads("variants")),
+        settings={
+            "variants": "variants",
+            "attribution": "attribution",
+            "tracks": "effects.tracks",
+            "strands": "motifs.strands",
+            "model": "model",
+            "module": "layer.module",
+        },
+        tables=("variant_node",),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "feature_browser",
-        code_version="3",
+        code_version="5",
         grain="sae",
         step="pages",
         inputs=(
@@ -273,8 +332,10 @@ ARTIFACTS = (
             "umap_embedding",
             "annotation_overlaps",
             "jaccard_matrix",
+            "concept_scores",
             "fidelity",
             "node_effects",
+            "variant_nodes",
         ),
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
@@ -282,8 +343,26 @@ ARTIFACTS = (
         kinds=("html", "javascript"),
     ),
     Artifact(
-        "sae_comparison",
+        "variant_effects",
         code_version="1",
+        grain="project",
+        step="variant effects",
+        needs=("variants",),
+        reads=(Reads("genome"), Reads("model"), Reads("variants")),
+        settings={
+            "variants": "variants",
+            "attribution": "attribution",
+            "tracks": "effects.tracks",
+            "model": "model",
+        },
+        tables=("variant", "variant_track", "variant_skipped"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
+        "sae_comparison",
+        code_version="2",
         grain="project",
         step="comparison",
         inputs=(
@@ -292,10 +371,12 @@ ARTIFACTS = (
             "seqlets",
             "meme_motifs",
             "tomtom_matches",
+            "motif_evidence",
+            "concept_scores",
             "fidelity",
         ),
         settings={"comparison": "comparison"},
-        tables=("sae_comparison", "sae_stability", "node_recurrence"),
+        tables=("sae_comparison", "baseline_comparison", "sae_stability", "node_recurrence"),
         group="comparison",
     ),
 )

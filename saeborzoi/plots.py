@@ -118,17 +118,17 @@ def effects_on_tracks(node_effect: pd.DataFrame, n: int = 24) -> Plot:
 
 
 def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> Plot:
-    """UMAP of the nodes, coloured by the family of their best significant match.
+    """UMAP of the nodes, coloured by the archetype of their best significant match.
 
     Parameters
     ----------
     node_embedding
         Table `node_embedding`.
     matches
-        Table `motif_match`; the eight families with most nodes get a colour.
+        Table `motif_match`; the eight archetypes with most nodes get a colour.
     """
     figure, (axis,) = new_figure(7.2, 4.4)
-    families = best_matches(matches).set_index("node")["factor_family"]
+    families = best_matches(matches).set_index("node")["archetype"]
     family = node_embedding["node"].map(families).fillna("")
     named = family[family != ""].value_counts().index[: len(PALETTE)]
     x, y = node_embedding["umap_1"].to_numpy(), node_embedding["umap_2"].to_numpy()
@@ -139,7 +139,7 @@ def umap_by_family(node_embedding: pd.DataFrame, matches: pd.DataFrame) -> Plot:
         here = (family == name).to_numpy()
         label = name if len(name) <= 34 else name[:33] + "…"
         axis.scatter(x[here], y[here], s=size * 1.3, color=colour, linewidths=0, label=label)
-    axis.set(title="nodes by family of their best match", xticks=[], yticks=[])
+    axis.set(title="nodes by family of motifs", xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
     return finished(figure)

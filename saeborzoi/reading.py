@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from saeborzoi.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -70,7 +72,8 @@ def is_gzipped(path: Path) -> bool:
 class _Bounded(io.RawIOBase):
     """The content of a gzip, which refuses to grow without bounds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int | None) -> None:
+        self._most = most
         self._gzip = gzip.GzipFile(path)
         self._path = path
         self._size = path.stat().st_size
@@ -88,6 +91,7 @@ class _Bounded(io.RawIOBase):
                 f"{self._path}: {self._size:,} bytes of gzip grow to more than "
                 f"{self._given - len(piece):,}, as no file of this kind does; bring it decompressed"
             )
+        _require_memory(self._path, self._given, self._most)
         return len(piece)
 
     def close(self) -> None:
@@ -95,17 +99,40 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
+def _require_memory(path: Path, n_bytes: int, most: int | None) -> None:
+    if most is not None and n_bytes > most:
+        raise InputError(
+            f"{path}: {n_bytes / 2**30:,.1f} GiB of text or more; the memory that is free holds "
+            f"{most / 2**30:,.1f} GiB as a table: keep the rows that are needed, or use a larger "
+            "machine"
+        )
+
+
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path, memory_a_byte: int = 0) -> Iterator[IO[bytes]]:
     """A file to read in pieces, decompressed where it is gzipped.
+
+    Parameters
+    ----------
+    path
+        The file.
+    memory_a_byte
+        Bytes of memory that its reader takes for each byte of content; 0 where it keeps little.
 
     Raises
     ------
     InputError
-        Where it cannot be read, is a damaged or truncated gzip, or one that grows beyond measure.
+        Where it cannot be read, is a damaged or truncated gzip, one that grows beyond measure, or
+        larger than the memory that is free.
     """
     try:
-        raw: io.RawIOBase = _Bounded(path) if is_gzipped(path) else io.FileIO(path)
+        most = psutil.virtual_memory().available // memory_a_byte if memory_a_byte else None
+        raw: io.RawIOBase
+        if is_gzipped(path):
+            raw = _Bounded(path, most)
+        else:
+            _require_memory(path, path.stat().st_size, most)
+            raw = io.FileIO(path)
         with io.BufferedReader(raw, 1 << 20) as file:
             yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -3,8 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +21,17 @@ from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi.settings.user_files import activations, observed_by
+from saeborzoi_assets.check_results import check_specs, told_by_sae
+from saeborzoi_assets.described import description_of
 from saeborzoi_assets.partitions import INPUT_FILES, Partitions
-from saeborzoi_assets.plan import RANGE_TAGS
-from saeborzoi_assets.shown import say
+from saeborzoi_assets.shown import in_one_line, page, rounded, say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
+from saeborzoi_resources.runs import RANGE_TAGS
 
 _OWNERS = ["team:saeborzoi"]
 _FEW_PARTITIONS = 20
-"""Up to so many node partitions in a run, each gets all of its figures; beyond, only the first, or
+"""Up to so many node partitions in a run, each gets its figures one by one; beyond, in one line, or
 the event log would grow by megabytes for what the catalogue holds anyway."""
 
 
@@ -54,6 +55,7 @@ def artifact(
         of_nodes = dg.BackfillPolicy.single_run() if declared.grain == "node" else None
         return dg.asset(
             name=declared.name,
+            description=description_of(declared, body.__doc__ or ""),
             partitions_def=partitions.of_grain(declared.grain),
             deps=[
                 *(
@@ -69,13 +71,30 @@ def artifact(
             code_version=declared.code_version,
             metadata=_column_schema(declared.tables),
             pool=declared.name if declared.is_job or declared.grain == "project" else None,
-            check_specs=[
-                dg.AssetCheckSpec(name, asset=declared.name, description=what)
-                for name, what in checks.items()
-            ],
-        )(body)
+            check_specs=check_specs(declared, partitions, checks),
+        )(_completed(body, declared, partitions))
 
     return made_asset
+
+
+def _completed(
+    body: Callable[..., dg.MaterializeResult], declared: Artifact, partitions: Partitions
+) -> Callable[..., dg.MaterializeResult]:
+    """The asset's function, whose result is rounded and links to the pages of its SAE or of all,
+    and whose checks tell which SAE they are about."""
+
+    @wraps(body)
+    def completed(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        result = body(context, platform)
+        checks = told_by_sae(context, declared, partitions, result.check_results or [])
+        metadata = rounded(result.metadata or {})
+        if declared.grain == "project":
+            metadata["page"] = page()
+        elif declared.grain == "sae" and context.has_partition_key:
+            metadata["page"] = page(PartitionKey(context.partition_key))
+        return result._replace(metadata=metadata, check_results=checks)
+
+    return completed
 
 
 def _input(artifact: Artifact, before: Artifact) -> dg.AssetDep:
@@ -112,6 +131,9 @@ def _column_schema(tables: Sequence[str]) -> dict[str, dg.TableSchema]:
     return {"dagster/column_schema": dg.TableSchema(columns=columns)} if columns else {}
 
 
+_NO_NODE = {"state": "the SAE has no such node"}
+
+
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
     """An error that a user can fix becomes a Failure that says how, and is not retried."""
@@ -144,7 +166,8 @@ def require_partitions(context: dg.AssetExecutionContext) -> list[str]:
 def node_batches(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> list[tuple[Sae, tuple[int, ...]]]:
-    """The run's node partitions by SAE, each checked against the settings."""
+    """The run's node partitions by SAE, each checked against the settings. Nodes that an SAE does
+    not have are refused, or left out where others are asked for."""
     nodes: dict[str, list[int]] = {}
     for partition in require_partitions(context):
         owner, node = PartitionKey.parse(str(partition))
@@ -153,6 +176,11 @@ def node_batches(
     batches = []
     for key, wanted in nodes.items():
         sae = platform.sae(key)
+        there = [node for node in wanted if node < sae.n_nodes]
+        if there and len(there) < len(wanted):
+            # "all" in the interface, or a backfill from the SAE: Dagster has the widest's nodes
+            say(context, f"{key} has {sae.n_nodes:,} nodes; those beyond are left out")
+            wanted = there
         batches.append((sae, sae.require_nodes(wanted)))
     return batches
 
@@ -319,22 +347,36 @@ def run_result(
         Figures of the whole run: shown as one observation of the asset, or on the
         materialization itself where the run has a single partition.
     figures
-        Partition key to its own figures, the first of which says most: it alone is shown
+        Partition key to its own figures; a node's get a link to its page, and are one line
         where the run has many partitions.
     """
     partitions = context.partition_keys
+    is_brief = len(partitions) > _FEW_PARTITIONS
+    shown_figures = {
+        str(key): _shown(str(key), figures.get(str(key), _NO_NODE), is_brief) for key in partitions
+    }
     if len(partitions) == 1:
-        own = figures.get(str(partitions[0]), {})
+        own = shown_figures.get(str(partitions[0]), {})
         return dg.MaterializeResult(
-            metadata={**summary, **own},
+            metadata=rounded({**summary, **own}),
             data_version=dg.DataVersion(versions[0]),
             check_results=list(checks),
         )
     if summary:
-        context.log_event(dg.AssetObservation(asset_key=context.asset_key, metadata=dict(summary)))
-    shown = None if len(partitions) <= _FEW_PARTITIONS else 1
-    shown_figures = {key: dict(islice(own.items(), shown)) for key, own in figures.items()}
+        context.log_event(
+            dg.AssetObservation(asset_key=context.asset_key, metadata=rounded(summary))
+        )
     add_partition_metadata(context, shown_figures)
     return dg.MaterializeResult(
         data_version=dg.DataVersion("+".join(dict.fromkeys(versions))), check_results=list(checks)
     )
+
+
+def _shown(key: str, figures: Mapping[str, Any], is_brief: bool) -> dict[str, Any]:
+    """Metadata of a partition: of a node its figures, in one line where it is one of many, and
+    its page."""
+    partition = PartitionKey.parse(key)
+    if partition.node is None or figures is _NO_NODE:
+        return rounded(figures)
+    told = {"node": in_one_line(figures)} if is_brief else rounded(figures)
+    return {**told, "page": page(partition)}

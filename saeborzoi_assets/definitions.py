@@ -11,13 +11,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import click
 import dagster as dg
 
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import find_settings_file, load_settings
 from saeborzoi_assets.assets import input_files
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.sensors import automation, stale_results
+from saeborzoi_assets.sensors import automation, schedule, stale_results
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.instance_owner import require_owner
 from saeborzoi_resources.platform import Platform
@@ -72,6 +73,7 @@ def build_definitions(
             input_files.sensor(),
             stale_results.sensor(),
         ],
+        schedules=[found] if (found := schedule.schedule(partitions)) else [],
         executor=dg.multi_or_in_process_executor,
         loggers={"console": console},
     )
@@ -83,6 +85,13 @@ def defs() -> dg.Definitions:
     # for the processes of runs, whatever started them and whichever event log they write
     set_event_defaults()
     settings_file = find_settings_file()
-    if home := os.environ.get("DAGSTER_HOME"):
-        require_owner(Path(home), settings_file.parent)
+    if not (home := os.environ.get("DAGSTER_HOME")):
+        # Dagster would make a temporary instance, which knows no SAE and forgets what was made;
+        # click, as its commands are: one line instead of the way through them
+        raise click.UsageError(
+            "DAGSTER_HOME is not set, so that Dagster does not find this project's instance; fix: "
+            f"`export DAGSTER_HOME={settings_file.parent / '.dagster'}`, or use `saeborzoi run` "
+            "and `saeborzoi ui`, which set it"
+        )
+    require_owner(Path(home), settings_file.parent)
     return build_definitions(settings_file)

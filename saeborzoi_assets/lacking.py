@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import CatalogError, SettingsError
-from saeborzoi.pipeline import ARTIFACTS, Artifact
+from saeborzoi.pipeline import ARTIFACT, ARTIFACTS, Artifact
 from saeborzoi.settings.artifacts import NEED, artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.upkeep.trace import Link, trace
+from saeborzoi_resources.upkeep.trace import Link, links_of, trace
 
 _AGAIN = "asked for again"
 _NEW_INPUTS = "its inputs are made anew"
@@ -46,7 +46,7 @@ class Range(NamedTuple):
             Where there is no such artifact or step; lists them, or says what it needs.
         """
         names = {artifact.name for artifact in artifacts} | {a.step for a in artifacts}
-        for name in [*select, *([to] if to else [])]:
+        for name in [*select, *([] if to is None else [to])]:
             needs = [need for a in ARTIFACTS if name in (a.name, a.step) for need in a.needs]
             if name not in names and needs:
                 raise SettingsError(
@@ -113,6 +113,54 @@ def work_of(
     PartitionKeyError
         Where the SAE has no such node.
     """
+    found = _lacking(platform, hyperparameters, wanted, again=again)
+    return _work_by_step(hyperparameters.key, found)
+
+
+def missing_of(platform: Platform, hyperparameters: Hyperparameters) -> Missing:
+    """What an SAE does not have yet, and what is made from it. Unlike `work_of` it asks the
+    catalogue alone: what stands is left as it is, though it would be made otherwise now."""
+    wanted = Range()
+    found = _lacking(platform, hyperparameters, wanted, only_missing=True)
+    partitions = {
+        artifact: sorted(keys, key=lambda key: (key.owner, key.node or 0))
+        for artifact, keys in found.lacking.items()
+        if keys
+    }
+    return Missing(partitions, _work_by_step(hyperparameters.key, found))
+
+
+class Missing(NamedTuple):
+    """What is missing of an SAE.
+
+    Attributes
+    ----------
+    partitions
+        Artifact to the partitions to make, its layer's with them; none that has none.
+    work
+        The same, step by step.
+    """
+
+    partitions: dict[str, list[PartitionKey]]
+    work: list[Work]
+
+
+class _Lacking(NamedTuple):
+    """Partitions of each grain that were asked for, those of each artifact to make, and why."""
+
+    keys: dict[str, list[PartitionKey]]
+    lacking: dict[str, set[PartitionKey]]
+    reasons: dict[str, list[str]]
+
+
+def _lacking(
+    platform: Platform,
+    hyperparameters: Hyperparameters,
+    wanted: Range,
+    *,
+    again: bool = False,
+    only_missing: bool = False,
+) -> _Lacking:
     sae = platform.sae(hyperparameters.key)
     nodes = range(sae.n_nodes) if wanted.nodes is None else sae.require_nodes(wanted.nodes)
     keys: dict[str, list[PartitionKey]] = {
@@ -120,9 +168,8 @@ def work_of(
         "sae": [PartitionKey(sae.key)],
         "node": partition_keys(sae.key, nodes),
     }
-    links = _links(platform, sae.key)
-    lacking: dict[str, set[PartitionKey]] = {}
-    reasons: dict[str, list[str]] = {}
+    links = {} if only_missing else _links(platform, sae.key)
+    found = _Lacking(keys, {}, {})
     artifacts = [
         artifact
         for artifact in artifacts_of(platform.settings, sae.layer)
@@ -130,34 +177,38 @@ def work_of(
     ]
     for artifact in artifacts:
         asked = keys[artifact.grain]
-        missing, why = _missing(asked, links.get(artifact.name, []))
         if again:
             missing, why = set(asked), [_AGAIN]
-        for made in (lacking[name] for name in artifact.inputs if lacking.get(name)):
-            of_nodes = artifact.grain == "node" and all(key.node is not None for key in made)
-            more = (made if of_nodes else set(asked)) - missing
+        elif only_missing:
+            made = platform.catalog.partitions_made(artifact.name, asked[0].owner)
+            missing = set(asked) - set(made)
+            why = ["not made"] if missing else []
+        else:
+            missing, why = _missing(asked, links.get(artifact.name, []))
+        for before in (found.lacking[name] for name in artifact.inputs if found.lacking.get(name)):
+            of_nodes = artifact.grain == "node" and all(key.node is not None for key in before)
+            more = (before if of_nodes else set(asked)) - missing
             if more:
                 missing |= more
                 why.append(_NEW_INPUTS)
-        lacking[artifact.name], reasons[artifact.name] = missing, why
+        found.lacking[artifact.name], found.reasons[artifact.name] = missing, why
+    return found
+
+
+def _work_by_step(owner: str, found: _Lacking) -> list[Work]:
     return [
         work
-        for step in dict.fromkeys(a.step for a in artifacts)
-        for work in _works(sae.key, step, keys, lacking, reasons)
+        for step in dict.fromkeys(ARTIFACT[name].step for name in found.lacking)
+        for work in _works(owner, step, found)
     ]
 
 
-def _works(
-    owner: str,
-    step: str,
-    keys: dict[str, list[PartitionKey]],
-    lacking: dict[str, set[PartitionKey]],
-    reasons: dict[str, list[str]],
-) -> list[Work]:
+def _works(owner: str, step: str, found: _Lacking) -> list[Work]:
     """A step's work: one for each stretch of nodes that follow each other, or one for all of them
     where there are many stretches, each of which would be a run of its own."""
+    lacking, reasons = found.lacking, found.reasons
     artifacts = [a for a in ARTIFACTS if a.step == step and a.name in lacking]
-    asked = keys[artifacts[0].grain]
+    asked = found.keys[artifacts[0].grain]
     made = [key for key in asked if any(key in lacking[a.name] for a in artifacts)]
     names = tuple(a.name for a in artifacts if lacking[a.name])
     why = tuple(dict.fromkeys(text for name in names for text in reasons[name]))
@@ -186,7 +237,7 @@ def _links(platform: Platform, key: str) -> dict[str, list[Link]]:
     if not platform.catalog.path.exists():
         return {}
     links: dict[str, list[Link]] = {}
-    for link in trace(platform, key).links:
+    for link in trace(platform, key, platform.store.fingerprints).links:
         links.setdefault(link.asset, []).append(link)
     return links
 
@@ -223,16 +274,19 @@ def project_work(
         if artifact.grain != "project" or artifact not in wanted.artifacts:
             continue
         key = PartitionKey(PROJECT)
-        try:
-            version = platform.version_of(artifact.name, PROJECT)
-            standing = platform.catalog.data_versions(artifact.name, PROJECT)
-        except CatalogError:
-            continue
-        is_lacking = again or is_changing or version.digest not in standing
-        names = (artifact.name,) if is_lacking else ()
-        why = _AGAIN if again else _NEW_INPUTS if standing else "not made"
-        reasons = (why,) if is_lacking else ()
+        links: list[Link] = []
+        if platform.catalog.path.exists():
+            try:
+                links = links_of(platform, artifact, PROJECT, cache=platform.store.fingerprints)
+            except CatalogError:
+                continue
+        missing, why = _missing([key], links)
+        changes = is_changing and bool(artifact.inputs)
+        if again or (changes and not missing):
+            missing, why = {key}, [_AGAIN if again else _NEW_INPUTS]
+        names = (artifact.name,) if missing else ()
+        reasons = tuple(why) if missing else ()
         work.append(
-            Work(PROJECT, PipelineStep(artifact.step, names, key, key), 1, int(is_lacking), reasons)
+            Work(PROJECT, PipelineStep(artifact.step, names, key, key), 1, len(missing), reasons)
         )
     return work

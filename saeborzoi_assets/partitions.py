@@ -1,12 +1,15 @@
 """The partition spaces: layers, SAEs (dynamic, keyed by hyperparameters), nodes of an SAE."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import dagster as dg
 
+from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.pipeline import Grain
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi.settings.load import Settings
+from saeborzoi_resources.widths import note_widths
 
 HYPERPARAMETERS = "hyperparameters"
 NODE = "node"
@@ -26,6 +29,8 @@ class Partitions(NamedTuple):
     layer: dg.StaticPartitionsDefinition
     sae: dg.DynamicPartitionsDefinition
     node: dg.MultiPartitionsDefinition
+    n_nodes: int
+    """Of the widest SAE: so many nodes the second dimension of `node` has."""
     settings: Settings
     training: dg.BackfillPolicy | None
     """All SAEs that are asked for in one run, where several train in one pass; else a run each."""
@@ -44,6 +49,7 @@ class Partitions(NamedTuple):
             layer=dg.StaticPartitionsDefinition([layer.name for layer in settings.layer]),
             sae=sae,
             node=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, NODE: nodes}),
+            n_nodes=widest,
             settings=settings,
             training=(
                 dg.BackfillPolicy.single_run() if settings.training.saes_per_pass > 1 else None
@@ -56,3 +62,27 @@ class Partitions(NamedTuple):
             "layer": self.layer, "sae": self.sae, "node": self.node, "project": None
         }  # fmt: skip
         return of[grain]
+
+
+def register(instance: dg.DagsterInstance, settings: Settings, keys: Iterable[str]) -> list[str]:
+    """Add partitions of SAEs that Dagster does not know, and note the width of all.
+
+    Returns
+    -------
+    The keys that were added.
+    """
+    known = list(instance.get_dynamic_partitions(HYPERPARAMETERS))
+    new = [key for key in dict.fromkeys(keys) if key not in known]
+    widths = {}
+    for key in [*known, *new]:
+        try:
+            hyperparameters = settings.parse_key(key)
+            layer = settings.layer_named(hyperparameters.layer)
+        except SaeBorzoiError:  # a key that somebody typed, or of a layer that is gone
+            continue
+        widths[key] = hyperparameters.n_nodes(layer.n_channels)
+    # before the partitions: whoever sees them sees how wide they are
+    note_widths(instance, widths)
+    if new:
+        instance.add_dynamic_partitions(HYPERPARAMETERS, new)
+    return new

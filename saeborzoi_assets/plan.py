@@ -10,9 +10,7 @@ from saeborzoi.pipeline import Artifact, Grain
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
 from saeborzoi.settings.load import Settings
-
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-"""Dagster's tags of a run over a range of partitions: the first and the last."""
+from saeborzoi_resources.runs import RANGE_TAGS
 
 
 class PipelineStep(NamedTuple):

@@ -6,6 +6,14 @@ from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.views import SUPPORTED_VIEW
 from saeborzoi_resources.platform import Platform, Sae
 
+MOTIF_SHOWN = """
+    SELECT m.node, m.matrix FROM motif m
+    JOIN node_summary n USING (hyperparameters, node, motif)
+    WHERE hyperparameters = ?
+    ORDER BY node
+"""
+"""The one motif of each node that has any: the one that names it, else its first."""
+
 
 def selected_seqlets(platform: Platform, sae: Sae, columns: str) -> pd.DataFrame:
     """Seqlets of the SAE's selected nodes, refused where not every node was looked at.

@@ -1,19 +1,23 @@
 """The door to Dagster's inside: every name of Dagster that is not part of its public interface.
 
 `INSIDE` lists them, those of the event log (`event_log.py`, `event_log_postgres.py`,
-`partition_status.py`) with them, each with what breaks without it; a test holds the list against
-the code and against the Dagster that is installed. No other module imports from `dagster._*`.
+`partition_status.py`), of backfills (`backfills.py`) and of `dagster dev` (`dagster_dev.py`) with
+them, each with what breaks without it; a test holds the list against the code and against the
+Dagster that is installed. No other module imports from `dagster._*`.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from subprocess import Popen
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from dagster import AssetExecutionContext
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetExecutionContext,
+    DagsterEventType,
+    DagsterInstance,
+)
 from dagster._core.execution.context.metadata_logging import (
     AssetMetadataHandle,
     OutputMetadataAccumulator,
@@ -41,6 +45,7 @@ class Inside(NamedTuple):
 
 _STEP = "dagster._core.execution.context"
 _EVENTS = "dagster._core.storage.event_log"
+_BACKFILL = "dagster._core.execution.backfill"
 _STATUS = "dagster._core.storage.partition_status_cache"
 _PARTITIONS = "dagster._core.definitions.partitions"
 
@@ -61,6 +66,16 @@ INSIDE = (
         ("asset_key", "partition_key"),
     ),
     Inside(
+        f"{_EVENTS}.base:EventLogStorage.get_asset_check_execution_history",
+        "A check's page would show the last SAE's result alone.",
+        ("check_key", "limit"),
+    ),
+    Inside(
+        "dagster:DagsterEvent.asset_check_evaluation_data",
+        "As `get_asset_check_execution_history`.",
+    ),
+    # dagster_dev.py
+    Inside(
         "dagster._cli:dev",
         "`saeborzoi ui` could not start Dagster's processes behind its own checks.",
     ),
@@ -73,6 +88,60 @@ INSIDE = (
         "dagster_webserver.cli:create_app_from_workspace_process_context",
         "As `open_ipc_subprocess`: nothing would be behind the door.",
     ),
+    # backfills.py
+    Inside(
+        f"{_BACKFILL}:PartitionBackfill",
+        "The schedule could launch no backfill: new SAEs would be made by nobody at night.",
+    ),
+    Inside(
+        f"{_BACKFILL}:PartitionBackfill.from_asset_graph_subset",
+        "As `PartitionBackfill`.",
+        (
+            "backfill_id",
+            "backfill_timestamp",
+            "tags",
+            "dynamic_partitions_store",
+            "asset_graph_subset",
+            "title",
+            "description",
+            "run_config",
+        ),
+    ),
+    Inside(
+        f"{_BACKFILL}:PartitionBackfill.asset_backfill_data",
+        "What a backfill under way makes could not be told: it would be launched a second time.",
+    ),
+    Inside(
+        "dagster._core.execution.asset_backfill:AssetBackfillData.target_subset",
+        "As `asset_backfill_data`.",
+    ),
+    Inside(
+        "dagster._core.definitions.assets.graph.asset_graph_subset:AssetGraphSubset",
+        "As `PartitionBackfill`, which is over one.",
+        ("partitions_subsets_by_asset_key", "non_partitioned_asset_keys"),
+    ),
+    Inside(
+        f"{_BACKFILL}:BulkActionStatus",
+        "Backfills under way could not be told from ended ones.",
+    ),
+    Inside(f"{_BACKFILL}:BulkActionsFilter", "As `BulkActionStatus`."),
+    Inside("dagster._core.utils:make_new_backfill_id", "As `PartitionBackfill`.", ()),
+    Inside(
+        "dagster:DagsterInstance.add_backfill",
+        "As `PartitionBackfill`.",
+        ("partition_backfill",),
+    ),
+    Inside(
+        "dagster:DagsterInstance.get_backfills",
+        "As `asset_backfill_data`.",
+        ("filters",),
+    ),
+    # widths.py
+    Inside(
+        "dagster:DagsterInstance.daemon_cursor_storage",
+        "Nodes that a narrow SAE does not have would show as missing.",
+    ),
+    Inside("dagster:DagsterInstance.event_log_storage", "As `daemon_cursor_storage`."),
     # event_log.py
     Inside(
         f"{_EVENTS}:SqliteEventLogStorage",
@@ -213,6 +282,32 @@ INSIDE = (
         ("asset_key",),
     ),
     Inside(
+        f"{_EVENTS}:SqlEventLogStorage.get_latest_asset_partition_materialization_attempts_without_"
+        "materializations",
+        "No partition would show as failed or under way.",
+        ("asset_key", "after_storage_id"),
+    ),
+    Inside(
+        f"{_EVENTS}:SqlEventLogStorage.get_latest_planned_materialization_info",
+        "The page of a partition would not name the run that failed.",
+        ("asset_key", "partition"),
+    ),
+    Inside(
+        f"{_EVENTS}.base:PlannedMaterializationInfo",
+        "As `get_latest_planned_materialization_info`.",
+        ("storage_id", "run_id"),
+    ),
+    Inside(
+        f"{_EVENTS}:SqlEventLogStorage.index_connection",
+        "Which partitions a run announced could not be asked.",
+        (),
+    ),
+    Inside(
+        "dagster._serdes:deserialize_value",
+        "As `index_connection`: the events could not be read.",
+        ("val", "as_type"),
+    ),
+    Inside(
         f"{_EVENTS}.base:AssetRecord",
         "An asset's cached status could not be read.",
     ),
@@ -264,49 +359,6 @@ INSIDE = (
 """All of them, in the order of the modules that use them first."""
 
 
-def run_dagster_dev(
-    arguments: Sequence[str], web_server: str, environment: Mapping[str, str]
-) -> None:
-    """Run `dagster dev` in this process, until it is ended, with a web server of our own.
-
-    Parameters
-    ----------
-    arguments
-        Those of `dagster dev`.
-    web_server
-        Module that is started in the place of `dagster_webserver`, with the same arguments.
-    environment
-        More variables for the web server alone.
-    """
-    from dagster._cli import dev
-
-    start = dev.open_ipc_subprocess
-
-    def start_ours(parts: Sequence[str], **options: Any) -> Popen[Any]:
-        if list(parts[1:3]) == ["-m", "dagster_webserver"]:
-            parts = [parts[0], "-m", web_server, *parts[3:]]
-            options["env"] = {**os.environ, **environment}
-        return start(parts, **options)
-
-    dev.open_ipc_subprocess = start_ours
-    # of the newer `dg` command line, which a project without `dg.toml` does not have
-    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
-    dev.dev_command.main(list(arguments), prog_name="dagster dev", standalone_mode=False)
-
-
-def run_web_server(wrapped: Callable[[Any], Any]) -> None:
-    """Run Dagster's web server with this process's arguments, its application wrapped."""
-    from dagster_webserver import cli
-
-    make = cli.create_app_from_workspace_process_context
-
-    def make_wrapped(*arguments: Any, **options: Any) -> Any:
-        return wrapped(make(*arguments, **options))
-
-    cli.create_app_from_workspace_process_context = make_wrapped
-    cli.main()
-
-
 def add_partition_metadata(
     context: AssetExecutionContext, figures: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -327,3 +379,20 @@ def add_partition_metadata(
     for key, own in figures.items():
         told[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = own
     step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)
+
+
+def earlier_evaluations(
+    instance: DagsterInstance, check: AssetCheckKey, limit: int
+) -> Iterator[AssetCheckEvaluation]:
+    """Results of an asset check, the newest first.
+
+    Parameters
+    ----------
+    limit
+        Executions that are looked at; those that gave no result are left out.
+    """
+    history = instance.event_log_storage.get_asset_check_execution_history(check, limit)
+    for record in history:
+        event = record.event.dagster_event if record.event else None
+        if event and event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+            yield event.asset_check_evaluation_data

@@ -43,6 +43,7 @@ _BATCHED = {
     DagsterEventType.ASSET_OBSERVATION,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
+_BATCHED_NAMES = {kind.value for kind in _BATCHED}
 
 
 def set_event_defaults() -> None:
@@ -101,10 +102,10 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
         return super().get_asset_tags_to_index(tag_keys) & {DATA_VERSION_TAG}
 
     def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
-        """A row of the table of events, the JSON in it without the spaces that Dagster writes:
-        each event is stored twice, and of those with a line of metadata a page holds one more."""
+        """A row of the table of events, the JSON in it without what says nothing: each event is
+        stored twice, and of those with a line of metadata a page holds two more."""
         row = super()._event_to_row(event)
-        compact = json.dumps(json.loads(row["event"]), separators=(",", ":"))
+        compact = json.dumps(_without_defaults(json.loads(row["event"])), separators=(",", ":"))
         return {**row, "event": compact}
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
@@ -138,6 +139,23 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
             }
             for event, event_id in latest.values():
                 self._store_asset_event(connection, event, event_id)
+
+
+def _without_defaults(event: dict[str, Any]) -> dict[str, Any]:
+    """A partition's event without fields that Dagster reads as the same where they are missing,
+    and without what tells loggers once more which step of which run it is of."""
+    told = event.get("dagster_event") or {}
+    if told.get("event_type_value") not in _BATCHED_NAMES:
+        return event
+    told.pop("logging_tags", None)
+    about = told["event_specific_data"]
+    if about.get("asset_lineage") == []:
+        del about["asset_lineage"]
+    made = about.get("materialization") or about.get("asset_observation")
+    for each in [made, *made["metadata_entries"]] if made else []:
+        if each.get("description", "") is None:
+            del each["description"]
+    return event
 
 
 def _make_database(path: Path) -> bool:

@@ -1,22 +1,34 @@
-"""Which partitions are made, as Dagster's web server and daemon ask the event log for it.
+"""Which partitions are made, failed or under way, as Dagster's web server and daemon ask for it.
 
 Dagster keeps, for each asset, the list of the partitions made up to some event: 16 MB of JSON
 for 422,400 nodes. This module answers without writing that list out again where nothing has
-changed, and takes single partitions out of it. The answers are the same as Dagster's own.
+changed, and takes single partitions out of it. A run says once which partitions it is going to
+make (`EVENT_DEFAULTS` of `event_log.py`); Dagster's own event logs do not look into that event and
+never find one of them failed or under way: here they are. Nodes that a narrow SAE does not have
+count as made, else a finished sweep would never look finished. The other answers are Dagster's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
-from dagster import AssetKey, DagsterEventType, MultiPartitionsDefinition, PartitionsDefinition
+from dagster import (
+    AssetKey,
+    DagsterEventType,
+    DagsterRunStatus,
+    EventLogEntry,
+    MultiPartitionsDefinition,
+    PartitionsDefinition,
+    RunsFilter,
+)
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.partitions.utils.multi import MULTIPARTITION_KEY_DELIMITER
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.base import AssetRecord
+from dagster._core.storage.event_log.base import AssetRecord, PlannedMaterializationInfo
 from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     AssetKeyTable,
@@ -27,6 +39,9 @@ from dagster._core.storage.partition_status_cache import (
     build_failed_and_in_progress_partition_subset,
     get_last_planned_storage_id,
 )
+from dagster._serdes import deserialize_value
+
+from saeborzoi_resources.widths import noted_widths
 
 _OF_PARTITIONS = (
     DagsterEventType.ASSET_MATERIALIZATION,
@@ -57,6 +72,21 @@ def _valid(partitions_def: MultiPartitionsDefinition, keys: set[str]) -> set[str
         if first in firsts and second in seconds:
             valid.add(key)
     return valid
+
+
+def _none(partitions_def: MultiPartitionsDefinition, widths: Mapping[str, int]) -> set[str]:
+    """Keys of nodes that their SAE does not have."""
+    if len(partitions_def.partitions_defs) != 2:
+        return set()
+    saes, nodes = (
+        each.partitions_def.get_partition_keys() for each in partitions_def.partitions_defs
+    )
+    return {
+        f"{sae}{MULTIPARTITION_KEY_DELIMITER}{node}"
+        for sae in saes
+        if sae in widths
+        for node in nodes[widths[sae] :]
+    }
 
 
 class PartitionStatus(SqlEventLogStorage):
@@ -95,6 +125,7 @@ class PartitionStatus(SqlEventLogStorage):
             if not newest:
                 return None
             made = _valid(partitions_def, self.get_materialized_partitions(key))
+            made |= _none(partitions_def, noted_widths(self._instance))
             failed, in_progress_now, earliest = build_failed_and_in_progress_partition_subset(
                 self._instance, key, partitions_def, last_planned_materialization_storage_id=planned
             )
@@ -108,6 +139,114 @@ class PartitionStatus(SqlEventLogStorage):
             )
         self.update_asset_cached_status_data(key, status)
         return status
+
+    def get_latest_asset_partition_materialization_attempts_without_materializations(
+        self, asset_key: AssetKey, after_storage_id: int | None = None
+    ) -> Mapping[str, tuple[str, int]]:
+        """Partitions whose last attempt made nothing: its run and the id of the event that
+        announced it."""
+        found = dict(
+            super().get_latest_asset_partition_materialization_attempts_without_materializations(
+                asset_key, after_storage_id
+            )
+        )
+        event = SqlEventLogStorageTable.c
+        announced = self._announced(asset_key, event.id > (after_storage_id or 0))
+        if not announced:
+            return found
+        runs = self._instance.get_runs(RunsFilter(run_ids=sorted({run for _, run in announced})))
+        successful = {run.run_id for run in runs if run.status is DagsterRunStatus.SUCCESS}
+        first = min((i for i, run in announced if run not in successful), default=None)
+        if first is None:
+            return found
+        attempts: dict[str, tuple[str, int]] = {}
+        # later successes, too: they are the last attempts of what they made
+        for event_id, run_id, keys in self._announcements(asset_key, event.id >= first):
+            attempts.update(dict.fromkeys(keys, (run_id, event_id)))
+        with self.index_connection() as connection:
+            made = connection.execute(
+                sqlalchemy.select(event.partition, sqlalchemy.func.max(event.id))
+                .where(
+                    event.asset_key == asset_key.to_string(),
+                    event.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value,
+                    event.partition.is_not(None),
+                    event.id > first,
+                )
+                .group_by(event.partition)
+            ).fetchall()
+        made_at = {str(row[0]): int(row[1]) for row in made}
+        for key, (run_id, event_id) in attempts.items():
+            is_latest = event_id > found.get(key, ("", 0))[1]
+            if is_latest and made_at.get(key, 0) < event_id and run_id not in successful:
+                found[key] = run_id, event_id
+            elif is_latest:
+                found.pop(key, None)
+        return found
+
+    def get_latest_planned_materialization_info(
+        self, asset_key: AssetKey, partition: str | None = None
+    ) -> PlannedMaterializationInfo | None:
+        """The last attempt to make an asset, or one of its partitions."""
+        latest = super().get_latest_planned_materialization_info(asset_key, partition)
+        if partition is None:
+            return latest
+        event = SqlEventLogStorageTable.c
+        # most events of other partitions are left out by their text
+        names_it = sqlalchemy.or_(
+            event.event.contains(json.dumps(partition)[1:-1], autoescape=True),
+            ~event.event.contains('"DefaultPartitionsSubset"'),
+        )
+        newer = sqlalchemy.and_(event.id > (latest.storage_id if latest else 0), names_it)
+        for event_id, run_id, keys in self._announcements(asset_key, newer):
+            if partition in keys:
+                latest = PlannedMaterializationInfo(storage_id=event_id, run_id=run_id)
+        return latest
+
+    def _announced(self, asset_key: AssetKey, where: Any) -> list[tuple[int, str]]:
+        """Id and run of the events that announce many partitions at once, oldest first."""
+        event = SqlEventLogStorageTable.c
+        query = (
+            sqlalchemy.select(event.id, event.run_id)
+            .where(self._of_announcements(asset_key), where)
+            .order_by(event.id)
+        )
+        with self.index_connection() as connection:
+            return [(int(row[0]), str(row[1])) for row in connection.execute(query)]
+
+    def _announcements(
+        self, asset_key: AssetKey, where: Any
+    ) -> Iterator[tuple[int, str, frozenset[str]]]:
+        """The same with the partitions that each announces."""
+        event = SqlEventLogStorageTable.c
+        query = (
+            sqlalchemy.select(event.id, event.run_id, event.event)
+            .where(self._of_announcements(asset_key), where)
+            .order_by(event.id)
+        )
+        with (
+            partition_loading_context(None, self._instance),
+            self.index_connection() as connection,
+        ):
+            for event_id, run_id, text in connection.execute(query):
+                planned = deserialize_value(text, EventLogEntry).get_dagster_event()
+                subset = planned.asset_materialization_planned_data.partitions_subset
+                if subset is not None:
+                    keys = frozenset(map(str, subset.get_partition_keys()))
+                    yield int(event_id), str(run_id), keys
+
+    @staticmethod
+    def _of_announcements(asset_key: AssetKey) -> Any:
+        event = SqlEventLogStorageTable.c
+        return sqlalchemy.and_(
+            event.asset_key == asset_key.to_string(),
+            event.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value,
+            event.partition.is_(None),
+        )
+
+    def forget_statuses(self) -> None:
+        """Have the status of every asset worked out anew, as where an SAE's width is told."""
+        with self.index_transaction() as connection:
+            connection.execute(AssetKeyTable.update().values(cached_status_data=None))
 
     def wipe_asset_partitions(self, asset_key: AssetKey, partition_keys: Sequence[str]) -> None:
         """Forget that partitions of an asset were made, so that they show as missing.

@@ -148,9 +148,9 @@ class Platform(dg.ConfigurableResource):
             Where it has a partition a node: of its inputs by node, only these nodes count.
         """
         artifact = ARTIFACT[name]
-        layer, hyperparameters = self._subject(artifact, owner)
+        layer, _ = self._subject(artifact, owner)
         by_node = nodes if artifact.grain == "node" else None
-        files = files_of(artifact, self.settings, layer, hyperparameters)
+        files = self.files_of(name, owner)
         made_from = {
             "asset": name,
             "code": artifact.code_version,
@@ -163,6 +163,12 @@ class Platform(dg.ConfigurableResource):
             },
         }
         return Version(name, fingerprint_of(made_from), made_from, tuple(files))
+
+    def files_of(self, name: str, owner: str) -> list[Path]:
+        """The user's files that a partition of an artifact is made from."""
+        artifact = ARTIFACT[name]
+        layer, hyperparameters = self._subject(artifact, owner)
+        return files_of(artifact, self.settings, layer, hyperparameters)
 
     def _subject(
         self, artifact: Artifact, owner: str
@@ -267,10 +273,12 @@ class Platform(dg.ConfigurableResource):
 
         Raises
         ------
+        CatalogError
+            Where it was not made, or not catalogued, yet.
         StoreError
-            Where it was not made yet, a file of it is damaged, or it is another one than the
-            catalogue says.
+            Where it is gone, a file of it is damaged, or it is another one than the catalogue says.
         """
+        self.catalog.require_made(asset, owner)
         is_of_layer = ARTIFACT[asset].grain == "layer"
         place = self.store.layer_artifact if is_of_layer else self.store.sae_artifact
         folder = self.store.require_artifact(place(owner, asset), asset, owner)
@@ -281,7 +289,7 @@ class Platform(dg.ConfigurableResource):
         cpus = self.settings.compute.profile_of(stage).cpus
         if cpus is not None:
             return cpus
-        return len(os.sched_getaffinity(0)) if self.settings.compute.backend == "local" else 1
+        return available_cores() if self.settings.compute.backend == "local" else 1
 
     def record(
         self,
@@ -292,6 +300,13 @@ class Platform(dg.ConfigurableResource):
     ) -> int:
         """Catalogue a result; waits as long as somebody else has the catalogue open, and tells."""
         return self.catalog.replace(made, scope, tables, tell)
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system cannot say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def write_tables(

@@ -1,6 +1,12 @@
-"""What is said of Dagster's runs in several places."""
+"""What is said of Dagster's runs in several places: which are under way, what they are about."""
+
+from collections.abc import Sequence
 
 import dagster as dg
+
+from saeborzoi.errors import PartitionKeyError
+from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi_resources.backfills import partitions_under_way
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -10,3 +16,47 @@ UNFINISHED = [
     dg.DagsterRunStatus.CANCELING,
 ]
 """States of a run that waits or works."""
+
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+"""Dagster's tags of a run over a range of partitions: the first and the last."""
+
+
+def owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
+    """Layers or SAEs of a run's partitions.
+
+    Parameters
+    ----------
+    run
+        The run.
+    order
+        Partition keys of the SAEs as Dagster has them, by which a range of them is meant.
+    """
+    named = set()
+    for tag in ("dagster/partition", *RANGE_TAGS):
+        if tag in run.tags:
+            try:
+                named.add(PartitionKey.parse(run.tags[tag]).owner)
+            except PartitionKeyError:  # of a key that somebody typed: no layer's, no SAE's
+                continue
+    places = [order.index(key) for key in named if key in order]
+    between = order[min(places) : max(places) + 1] if places else []
+    return {*named, *between}
+
+
+def under_way(instance: dg.DagsterInstance, order: Sequence[str]) -> dict[str, str]:
+    """Layers and SAEs of which something is being made or waits to be, each with what makes it.
+
+    Parameters
+    ----------
+    instance
+        The project's instance.
+    order
+        Partition keys of the SAEs as Dagster has them.
+    """
+    found = {}
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        found.update(dict.fromkeys(owners_of(run, order), f"run {run.run_id[:8]}"))
+    for backfill, keys in partitions_under_way(instance).items():
+        owners = {key.partition("|")[0] for key in keys}
+        found.update(dict.fromkeys(owners, f"backfill {backfill}"))
+    return found

@@ -31,6 +31,7 @@ _IGNORED = {
     "saeborzoi/catalog/columns.py",
     "saeborzoi/catalog/effect_tables.py",
     "saeborzoi/catalog/schema.py",  # names columns, whose values are made elsewhere
+    "saeborzoi/catalog/variant_tables.py",
     "saeborzoi/catalog/scope.py",  # names rows
     "saeborzoi/errors.py",  # what is said, not what is made
     "saeborzoi/pipeline.py",  # the versions themselves
@@ -38,6 +39,7 @@ _IGNORED = {
     "saeborzoi/settings/sections.py",  # a result's data version holds the settings' values
     "saeborzoi/settings/artifacts.py",  # which artifacts there are
     "saeborzoi/settings/model_sections.py",
+    "saeborzoi/settings/variant_sections.py",
     "saeborzoi/settings/compute_sections.py",
     "saeborzoi/settings/sae_sections.py",
 }

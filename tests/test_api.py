@@ -243,7 +243,7 @@ def test_tables_and_queries_are_frames(project: Project) -> None:
         (lambda p: p.sae(KEY[:-1] + "7"), PartitionKeyError, f"the nearest is '{OTHER[:-1]}"),
         (lambda p: p.node(KEY, N_NODES), PartitionKeyError, f"the nearest is {N_NODES - 1}"),
         (lambda p: p.node(KEY, -1), PartitionKeyError, "the nearest is 0"),
-        (lambda p: p.table("factor_by_sae", KEY), CatalogError, "no column 'hyperparameters'"),
+        (lambda p: p.table("archetype_by_sae", KEY), CatalogError, "no column 'hyperparameters'"),
         (lambda p: p.catalog.rows("sae", KEY, nodes=[1]), CatalogError, "no column 'node'"),
         (lambda p: p.node(OTHER, 1).seqlets, CatalogError, "seqlets of .*n0001 is not made yet"),
         (lambda p: p.node(OTHER, 1).annotation, CatalogError, "annotation_overlaps of .* not made"),

@@ -64,21 +64,10 @@ class Places(NamedTuple):
         w = self.windows
         is_reverse = bool(w.reverse([row])[0])
         if is_reverse:
-            end = int(w.end_bp[row]) + self.pad_bp - first_bp
-            start = end - n_bp
+            start = int(w.end_bp[row]) + self.pad_bp - first_bp - n_bp
         else:
             start = int(w.start_bp[row]) - self.pad_bp + first_bp
-            end = start + n_bp
-        chrom = w.chrom[row]
-        size = genome.chrom_sizes.get(chrom)
-        if size is None:
-            genome.fetch_bytes([chrom], [0], 1)  # refuses it in words
-            raise AssertionError
-        low, high = min(max(start, 0), size), min(max(end, 0), size)
-        found = np.full(n_bp, ord("N"), np.uint8)
-        if low < high:
-            inside = genome.fetch_bytes([chrom], [low], high - low)[0]
-            found[low - start : high - start] = inside
+        found = genome.padded([w.chrom[row]], [start], n_bp)[0]
         return reverse_complement(found) if is_reverse else found
 
 

@@ -112,5 +112,5 @@ def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
     return _usable(seen)
 
 
-def _usable(seen: NDArray[np.float32]) -> ChannelMax:
-    return ChannelMax(np.where(seen > 0, seen, np.float32(1)).astype(np.float32), seen)
+def _usable(maxima: NDArray[np.float32]) -> ChannelMax:
+    return ChannelMax(np.where(maxima > 0, maxima, np.float32(1)).astype(np.float32), maxima)

@@ -1,6 +1,6 @@
 """The one interface to activations: what training, normalization, inference and checks know of
 where they come from. Two sources stand behind it, `shards.py` and `live.py`; which of them a layer
-has is decided in `plan.py`."""
+has is decided in `saeborzoi.sources`."""
 
 from __future__ import annotations
 

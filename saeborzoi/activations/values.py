@@ -46,7 +46,7 @@ def check_shards(
     Returns
     -------
     tuple
-        The folder, and what `unnamed_shards` says of it.
+        The folder, and what `unnamed_rows` says of it.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def check_shards(
     folder = ShardFolder.open(shards, n_channels)
     kept_pieces(folder, windows, bp_per_position=bp_per_position, pad_bp=pad_bp)
     require_plausible(folder)
-    return folder, unnamed_shards(folder, read_windows(Path(windows)))
+    return folder, unnamed_rows(folder, read_windows(Path(windows)))
 
 
 def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:
@@ -109,21 +109,44 @@ def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:
         )
 
 
-def unnamed_shards(folder: ShardFolder, windows: Windows) -> str | None:
-    """Which shards no window names, in words; None where each has one."""
+def zero_share(folder: ShardFolder, pieces: NDArray[np.int64], n_sampled: int = 64) -> float:
+    """Share of positions that are zero in all channels, from the first positions of some pieces.
+
+    Parameters
+    ----------
+    pieces
+        As `kept_pieces` gives them.
+    n_sampled
+        Pieces that are looked at, spread over all.
+    """
+    chosen = pieces[np.unique(np.linspace(0, len(pieces) - 1, n_sampled).astype(int))]
+    n_zero = n_seen = 0
+    with folder.reader() as reader:
+        for place, row, first, last, _ in chosen.tolist():
+            positions = slice(first, min(first + _SLAB, last))
+            block = reader.read(place, slice(row, row + 1), positions)
+            size = _sizes(block).reshape(-1, folder.n_channels)
+            n_zero += int((~size.any(axis=1)).sum())
+            n_seen += len(size)
+    return n_zero / max(n_seen, 1)
+
+
+def unnamed_rows(folder: ShardFolder, windows: Windows) -> str | None:
+    """How many rows of the shards no window names, and which shards as a whole, in words; None
+    where each row has one."""
     if not len(windows) or windows.shard[0] < 0:
         return None
-    named = set(windows.shard.tolist())
-    unnamed = [shard for shard in folder.shards if shard.index not in named]
-    if not unnamed:
+    n_unnamed = folder.n_sequences - len(windows)
+    if n_unnamed <= 0:
         return None
-    some = ", ".join(shard.path.name for shard in unnamed[:_SHOWN_SHARDS])
-    n_rows = sum(shard.n_sequences for shard in unnamed)
+    named = set(windows.shard.tolist())
+    unnamed = [shard.path.name for shard in folder.shards if shard.index not in named]
+    some = ", ".join(unnamed[:_SHOWN_SHARDS]) + (", ..." if unnamed[_SHOWN_SHARDS:] else "")
+    whole = f", {len(unnamed)} of {len(folder.shards)} shards as a whole ({some})" if some else ""
     return (
-        f"{len(unnamed)} of {len(folder.shards)} shards ({some}"
-        f"{', ...' if len(unnamed) > _SHOWN_SHARDS else ''}; {n_rows:,} rows) stand in no line of "
-        f"{windows.path.name}: they are neither trained on nor searched; add their lines or move "
-        "them away"
+        f"{n_unnamed:,} of {folder.n_sequences:,} rows{whole} stand in no line of "
+        f"{windows.path.name}: they are neither trained on nor searched; add their lines, or move "
+        "away shards that do not belong there"
     )
 
 

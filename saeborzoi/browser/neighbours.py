@@ -111,7 +111,11 @@ def by_motif(matrices: Mapping[int, NDArray[np.float64]]) -> Nearest:
 def by_jaccard(node_jaccard: pd.DataFrame) -> Nearest:
     """Nodes by Jaccard index of the base pairs that their seqlets cover."""
     a, b = node_jaccard["node_a"].to_numpy(np.int64), node_jaccard["node_b"].to_numpy(np.int64)
-    value = node_jaccard["jaccard"].to_numpy(np.float64)
+    return _of_pairs(a, b, node_jaccard["jaccard"].to_numpy(np.float64))
+
+
+def _of_pairs(a: NDArray[np.int64], b: NDArray[np.int64], value: NDArray[np.float64]) -> Nearest:
+    """The nearest of each node where likeness is known of some pairs, each there once."""
     own, other, both = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([value] * 2)
     order = np.lexsort((other, -both, own))
     own, other, both = own[order], other[order], both[order]
@@ -122,6 +126,27 @@ def by_jaccard(node_jaccard: pd.DataFrame) -> Nearest:
         nearest.node[node] = other[start:stop].tolist()
         nearest.similarity[node] = both[start:stop].tolist()
     return nearest
+
+
+def by_coactivation(file: Path, node: pd.DataFrame) -> Nearest:
+    """Nodes by the share of positions where both fire, of those where either does.
+
+    Parameters
+    ----------
+    file
+        `coactivation.npz`: positions where two nodes both fire, upper triangle.
+    node
+        Columns node, n_nonzero of table `node`.
+    """
+    from scipy import sparse
+
+    pairs = sparse.coo_array(sparse.load_npz(file))
+    fires = np.zeros(pairs.shape[0])
+    fires[node["node"].to_numpy(np.int64)] = node["n_nonzero"].to_numpy(float)
+    a, b, both = pairs.row, pairs.col, pairs.data.astype(float)
+    either = fires[a] + fires[b] - both
+    share = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    return _of_pairs(a.astype(np.int64), b.astype(np.int64), share)
 
 
 def _centred(matrices: list[NDArray[np.float64]]) -> NDArray[np.float32]:

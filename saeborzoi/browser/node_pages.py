@@ -21,6 +21,8 @@ NODES_PER_FILE = 100
 SEQLETS_PER_BAND = 50
 """Seqlets of each band of activation that a site carries: the strongest."""
 MATCHES_PER_MOTIF = 8
+CONCEPTS_PER_NODE = 6
+"""Classes of annotation that a node detects best."""
 EFFECTS_PER_NODE = 8
 """Tracks of a node, for each way of choosing loci."""
 BANDS = (0.75, 0.5, 0.25, 0.0)
@@ -39,15 +41,24 @@ def page_files(
     names
         Dictionaries that the numbers refer to.
     nearest
-        ``jaccard``, ``decoder``, ``motif``: the nearest nodes by each; left out where not yet
-        computed.
+        ``jaccard``, ``together``, ``decoder``, ``motif``: the nearest nodes by each; left out where
+        not yet computed.
     """
     activation = {int(row["node"]): row for row in tables["node"].to_dict("records")}
     selection = {int(row["node"]): row for row in tables["node_selection"].to_dict("records")}
-    motifs = _grouped(tables["motif"].sort_values(["node", "motif"]))
+    repeats = tables["repeat_class"][["node", "motif", "annotation_class", "n_overlapping"]]
+    motifs = _grouped(
+        tables["motif"].merge(repeats, "left", ["node", "motif"]).sort_values(["node", "motif"])
+    )
     matches = _grouped(_strongest_matches(tables["motif_match"]))
     overlaps = _grouped(tables["annotation_overlap"].sort_values(["node", "z_shuffled"]))
     effects = _grouped(_strongest_effects(tables["node_effect"]))
+    concepts = _grouped(
+        tables["concept_score"]
+        .sort_values(["node", "f1", "annotation_class"], ascending=[True, False, True])
+        .groupby("node")
+        .head(CONCEPTS_PER_NODE)
+    )
     seqlets = _Seqlets(tables)
     done = {name: tables.computed_nodes(name) for name in ("motif", "seqlet")}
     done["motif_match"] = tables.computed_nodes("motif_match")
@@ -66,6 +77,7 @@ def page_files(
                 else None,
                 "overlaps": _overlaps(overlaps[node], names) if node in overlaps else None,
                 "effects": _effects(effects[node]) if node in effects else None,
+                "concepts": _concepts(concepts[node]) if node in concepts else None,
                 "near": {
                     kind: [found.node[node], numbers(found.similarity[node], 3)]
                     for kind, found in nearest.items()
@@ -128,8 +140,10 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "palindrome": is_true(row["is_palindrome"]),
             "suspect": text(row["suspect"]),
             "n_effective": number(row["n_effective_sites"]),
+            "lies_in": text(row["annotation_class"]),
+            "n_lie_in": integer(row["n_overlapping"]),
             "odds": numbers(
-                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes")
+                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes", "_genome")
             ),
             "enrichment_p": number(row["enrichment_p_value"]),
             "fdr": number(row["fdr"]),
@@ -205,6 +219,20 @@ def _effects(rows: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
             [text(row["track"]), integer(row["n_loci"]), *figures, int(bool(row["is_significant"]))]
         )
     return found
+
+
+def _concepts(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """annotation, class, windows, F1, precision, element recall, average precision, lift."""
+    columns = ("f1", "precision", "element_recall", "average_precision", "lift")
+    return [
+        [
+            text(row["annotation"]),
+            text(row["annotation_class"]),
+            text(row["split"]),
+            *(number(row[name], 3) for name in columns),
+        ]
+        for row in rows
+    ]
 
 
 class _Seqlets:

@@ -8,6 +8,7 @@ import numpy as np
 
 from saeborzoi.browser.encoding import integer, is_true, number, numbers, pack_matrix, text
 from saeborzoi.browser.tables import SaeTables, log10_or_none
+from saeborzoi.catalog.views import FITS_AS_WELL
 from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.settings.hyperparameters import Hyperparameters
@@ -29,7 +30,7 @@ class Dictionaries(NamedTuple):
     target: dict[Target, int]
     annotation: dict[tuple[str, str], int]
     targets: dict[str, list[Any]]
-    """Columns of the known motifs: database, id, name, family, class."""
+    """Columns of the known motifs: database, id, name, family, class, archetype."""
 
 
 def dictionaries(tables: SaeTables) -> Dictionaries:
@@ -42,6 +43,7 @@ def dictionaries(tables: SaeTables) -> Dictionaries:
         "name": [text(value) for value in match["target_name"]],
         "family": [text(value) for value in match["factor_family"]],
         "class": [text(value) for value in match["target_class"]],
+        "archetype": [text(value) for value in match["archetype"]],
     }
     target = {key: i for i, key in enumerate(zip(columns["database"], columns["id"], strict=True))}
     overlap = tables["annotation_overlap"][["annotation", "annotation_class"]].drop_duplicates()
@@ -86,8 +88,8 @@ def overview(
             {
                 "cluster": integer(row["cluster"]),
                 "n_nodes": integer(row["n_nodes"]),
-                "family": text(row["factor_family"]),
-                "n_family_nodes": integer(row["n_family_nodes"]),
+                "name": text(row["name"]),
+                "n_named_nodes": integer(row["n_named_nodes"]),
                 "p_value": number(row["p_value"]),
             }
             for row in tables["embedding_cluster"].sort_values("cluster").to_dict("records")
@@ -135,6 +137,10 @@ def _motif_columns(tables: SaeTables, motif_of: dict[int, int]) -> dict[str, Any
         low = number(row["odds_ratio_low"])
         if low is not None and low <= 1:
             flags[node].append("not enriched")
+    for node, kind in zip(
+        tables["unmatched_node"]["node"], tables["unmatched_node"]["kind"], strict=True
+    ):
+        flags[int(node)].append(str(kind))
     for node, frequency in zip(tables["node"]["node"], tables["node"]["frequency"], strict=True):
         if frequency > _DENSE:
             flags[int(node)].append("dense")
@@ -151,7 +157,8 @@ def _motif_columns(tables: SaeTables, motif_of: dict[int, int]) -> dict[str, Any
 
 
 def _match_columns(tables: SaeTables, names: Dictionaries) -> dict[str, Any]:
-    """Best match of each node, its log10 q, and every significant match, best first."""
+    """Best match of each node, its log10 q, those of its archetype that fit as well (the view
+    `node_name`), and every significant match, best first."""
     n = tables.n_nodes
     match: list[int] = [-1] * n
     log10_q: list[Any] = [None] * n
@@ -163,7 +170,15 @@ def _match_columns(tables: SaeTables, names: Dictionaries) -> dict[str, Any]:
     ):  # fmt: skip
         match[int(node)] = names.target[database, target]
         log10_q[int(node)] = number(q, 5)
+    fits: list[list[int]] = [[] for _ in range(n)]
     rows = tables["motif_match"]
+    named = rows[rows["is_significant"].astype(bool)].merge(
+        best, on=["node", "motif", "database", "archetype"], suffixes=("", "_of_best")
+    )
+    as_well = named["similarity"] >= named["similarity_of_best"] - FITS_AS_WELL
+    named = named[as_well | (named["target_id"] == named["target_id_of_best"])]
+    for row in named.sort_values(["node", "p_value", "target_id"]).itertuples():
+        fits[int(row.node)].append(names.target[row.database, row.target_id])
     rows = rows[rows["is_significant"].astype(bool)].sort_values(
         ["node", "motif", "p_value", "target_id"]
     )
@@ -173,7 +188,7 @@ def _match_columns(tables: SaeTables, names: Dictionaries) -> dict[str, Any]:
         place = names.target[database, target]
         if place not in every[int(node)]:
             every[int(node)].append(place)
-    return {"match": match, "log10_q": log10_q, "matches": every}
+    return {"match": match, "log10_q": log10_q, "fits": fits, "matches": every}
 
 
 def _annotation_columns(tables: SaeTables, names: Dictionaries) -> list[dict[str, Any]]:

@@ -19,10 +19,17 @@ from numpy.typing import NDArray
 
 from saeborzoi.browser import node_pages
 from saeborzoi.browser.encoding import number, pack_matrix, script
-from saeborzoi.browser.neighbours import by_decoder, by_jaccard, by_motif, read_decoder
+from saeborzoi.browser.neighbours import (
+    by_coactivation,
+    by_decoder,
+    by_jaccard,
+    by_motif,
+    read_decoder,
+)
 from saeborzoi.browser.overview import Target, dictionaries, overview
 from saeborzoi.browser.tables import REQUIRED, STATE_NAMES, SaeTables, best_motifs
-from saeborzoi.files import write_file, write_folder
+from saeborzoi.files import write_file
+from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.motifs.background import letter_shares
 from saeborzoi.motifs.properties import as_matrix
 
@@ -31,9 +38,11 @@ if TYPE_CHECKING:
 
 FORMAT = "saeborzoi-feature-browser"
 FORMAT_VERSION = 1
+VARIANTS = "variants.html"
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
     "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
+    "concept_panel.js",
     "seqlet_panel.js", "about.js", "app.js",
 )  # fmt: skip
 """Sources of the one script of a site, in the order in which they are joined."""
@@ -71,6 +80,9 @@ def write_site(
     start_page: str | None = None,
     background: Sequence[float] | None = None,
     both_strands: bool = False,
+    variants: str | None = None,
+    data_version: str = "",
+    coactivation: Path | None = None,
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
 
@@ -97,6 +109,12 @@ def write_site(
         those of all seqlets.
     both_strands
         Whether a motif's sites may lie on either strand.
+    variants
+        The page of the SAE's variants; None: no such page, and no link to one.
+    data_version
+        Version of what the site was made from, for `provenance.json`.
+    coactivation
+        `coactivation.npz` of `top_activations`, for the nodes that fire together; None without.
 
     Raises
     ------
@@ -122,6 +140,7 @@ def write_site(
         "matches_per_motif": node_pages.MATCHES_PER_MOTIF,
         "assembly": assembly,
         "start_page": start_page,
+        "variants_page": None if variants is None else VARIANTS,
         "meme": _meme(sae, background, both_strands),
         "computed": {name: sae.is_computed(name) for name in REQUIRED if name != "materialization"},
         "rows": {name: len(sae[name]) for name in REQUIRED},
@@ -130,7 +149,9 @@ def write_site(
     # JSON has no dates or paths: what provenance brings is turned into text once, here
     manifest = json.loads(json.dumps(manifest, default=str))
     nearest = _nearest(sae, sae_artifact, motif_of)
-    with write_folder(folder) as temporary:
+    if coactivation is not None:
+        nearest["together"] = by_coactivation(coactivation, sae["node"])
+    with write_artifact(folder, data_version, {"job": None}) as temporary:
         data = temporary / "data"
         data.mkdir()
         document = {"manifest": manifest, **overview(sae, states, motif_of, names)}
@@ -140,10 +161,12 @@ def write_site(
             _write(data / f"nodes-{i:04d}.js", script(f"nodes-{i:04d}", page_file))
         _write(temporary / "manifest.json", json.dumps(manifest, indent=1) + "\n")
         _write(temporary / "index.html", _static("index.html"))
+        if variants is not None:
+            _write(temporary / VARIANTS, variants)
         _write(temporary / "browser.js", _joined(SCRIPTS))
         _write(temporary / "browser.css", _static("browser.css"))
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        n_bytes = sum(path.stat().st_size for path in files)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    n_bytes = sum(path.stat().st_size for path in files)
     return SiteFigures(sae.n_nodes, len(files), n_bytes, counts, folder / "index.html")
 
 

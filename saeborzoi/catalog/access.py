@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import filelock
 
 from saeborzoi.errors import CatalogError
+from saeborzoi.extras import extra
 from saeborzoi.files import lock_file
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def connected(
     CatalogError
         Where it stays locked, is damaged, or the disk is full.
     """
-    import duckdb
+    with extra("notebook"):
+        import duckdb
 
     wait = _Wait(path, patience_s, tell)
     while True:

@@ -62,6 +62,7 @@ class Catalog:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._known: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         if not self.path.exists():
@@ -86,12 +87,19 @@ class Catalog:
             )
         patience_s = access.READER_PATIENCE_S
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
-            if not (self._is_older(connection) or missing_parts(connection)):
+            # asked once of a file as it is: that takes longer than most queries
+            now = self._identity()
+            if now == self._known or not (self._is_older(connection) or missing_parts(connection)):
+                self._known = now
                 yield connection
                 return
         self._bring_up_to_date()
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             yield connection
+
+    def _identity(self) -> tuple[int, ...]:
+        seen = self.path.stat()
+        return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Result of a query; an error about a column that was renamed has the new name as note."""
@@ -234,9 +242,11 @@ class Catalog:
         """Where an artifact lies that the catalogue names relative to the store."""
         return self.path.parent / artifact
 
-    def _with_paths(self, found: pd.DataFrame) -> pd.DataFrame:
+    def _with_paths(self, artifacts: pd.DataFrame) -> pd.DataFrame:
         """The frame with absolute paths in the column `artifact`."""
-        return found.assign(artifact=[str(self._absolute(name)) for name in found["artifact"]])
+        return artifacts.assign(
+            artifact=[str(self._absolute(name)) for name in artifacts["artifact"]]
+        )
 
     # -- writing -----------------------------------------------------------------------------
 

@@ -97,9 +97,14 @@ def _families(connection: duckdb.DuckDBPyConnection) -> None:
     for table, before, now in (
         ("motif_evidence", "family_id", "motif_family"),
         ("motif_match", "target_family", "factor_family"),
-        ("embedding_cluster", "family", "factor_family"),
+        ("embedding_cluster", "family", "name"),
+        ("embedding_cluster", "n_family_nodes", "n_named_nodes"),
     ):
         connection.execute(f"ALTER TABLE {table} RENAME COLUMN {before} TO {now}")
+    connection.execute("DROP VIEW IF EXISTS factor_by_sae")
+    # what counted names of factors; archetypes are counted when the comparison is made next
+    for column in ("n_factors", "n_best_factors", "n_factors_only_here"):
+        connection.execute(f"ALTER TABLE sae_comparison DROP COLUMN IF EXISTS {column}")
 
 
 STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {

@@ -8,17 +8,22 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from saeborzoi.catalog import access
 from saeborzoi.catalog.access import connected, writing
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.rows import RECORD, Record, put_materialization, put_rows, read_record
-from saeborzoi.catalog.scope import fitted
+from saeborzoi.catalog.schema import FORMER_NAMES, TABLE
+from saeborzoi.catalog.scope import Scope, fitted
 from saeborzoi.catalog.tables import make_tables
 from saeborzoi.errors import CatalogError, StoreError
 from saeborzoi.files import fsync, write_file
-from saeborzoi.jobs.provenance import PROVENANCE
+from saeborzoi.jobs.provenance import again
+from saeborzoi.pipeline import ARTIFACT
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _PLACES = ("layers/*/*", "saes/*/*", "saes/*/*/*", "project/*", "browser/*")
 
@@ -51,17 +56,12 @@ def rebuild(catalog: Catalog) -> Rebuilt:
                 connection.execute("BEGIN")
                 make_tables(connection)
                 for record in records:
-                    tables = {
-                        name: fitted(name, frame.drop(columns=_own(record), errors="ignore"),
-                                     record.scope)
-                        for name, frame in record.tables.items()
-                    }  # fmt: skip
-                    put_rows(connection, record.scope, tables)
+                    put_rows(connection, record.scope, record.tables)
                     put_materialization(
                         connection, record.made, record.artifact, record.scope, record.n_rows,
                         record.made_at,
                     )  # fmt: skip
-                    n_rows += sum(map(len, tables.values()))
+                    n_rows += sum(map(len, record.tables.values()))
                 connection.execute("COMMIT")
                 connection.execute("CHECKPOINT")
             former = _put_in_place(new, catalog.path)
@@ -71,12 +71,6 @@ def rebuild(catalog: Catalog) -> Rebuilt:
     return Rebuilt(len(records), n_rows, tuple(problems), former)
 
 
-def _own(record: Record) -> list[str]:
-    """Columns that the scope fills in."""
-    columns = {"layer": record.scope.layer, "hyperparameters": record.scope.sae_key}
-    return [column for column, value in columns.items() if value is not None]
-
-
 def _records(root: Path) -> tuple[list[Record], list[str]]:
     """Records of the store's artifacts in the order in which they were catalogued."""
     records, problems = [], []
@@ -84,22 +78,44 @@ def _records(root: Path) -> tuple[list[Record], list[str]]:
         if not (folder / RECORD).exists():
             problems.append(
                 f"{folder}: has no record of its rows (an earlier release made it, or it was never "
-                "catalogued); make it again where it is wanted"
+                f"catalogued); where it is wanted, {again(folder)}"
             )
             continue
         try:
-            records.append(read_record(folder, root))
-        except (StoreError, KeyError, TypeError, ValueError) as error:
+            record = read_record(folder, root)
+            tables = {
+                name: _rows(name, frame, record.scope) for name, frame in record.tables.items()
+            }
+            records.append(record._replace(tables=tables))
+        except StoreError as error:
             problems.append(str(error))
+        except CatalogError as error:
+            problems.append(f"{folder}: {error}; {again(folder)}")
+        except (KeyError, TypeError, ValueError) as error:
+            problems.append(f"{folder}: its record is of no use ({error!r}); {again(folder)}")
     return sorted(records, key=lambda record: record.made_at), problems
 
 
+def _rows(table: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
+    """Rows of a record as the table wants them: columns that it gained since are NULL."""
+    columns = {"layer": scope.layer, "hyperparameters": scope.sae_key}
+    own = [column for column, value in columns.items() if value is not None]
+    frame = frame.drop(columns=own, errors="ignore").rename(columns=FORMER_NAMES.get(table, {}))
+    expected = [column.name for column in TABLE[table].columns if column.name not in own]
+    gained = set(expected) - set(frame.columns) - set(TABLE[table].key)
+    return fitted(table, frame.assign(**dict.fromkeys(gained)), scope)
+
+
 def _artifacts(root: Path) -> Iterator[Path]:
+    """Folders of artifacts: those of nodes hold one for each batch."""
     for place in _PLACES:
         for folder in sorted(root.glob(place)):
-            if folder.name.startswith("."):
-                continue
-            if (folder / RECORD).exists() or (folder / PROVENANCE).exists():
+            if place.startswith("saes/"):
+                is_batch = place.count("*") == 3
+                asset = ARTIFACT.get(folder.parent.name if is_batch else folder.name)
+                if is_batch != (asset is not None and asset.grain == "node"):
+                    continue
+            if folder.is_dir() and not folder.name.startswith("."):
                 yield folder
 
 
@@ -123,10 +139,12 @@ def backup(catalog: Catalog, file: Path) -> None:
     Raises
     ------
     CatalogError
-        Where there is none, it is damaged, or somebody has it open.
+        Where there is none, it is damaged, somebody has it open, or `file` is the catalogue itself.
     """
     if not catalog.path.exists():
         raise CatalogError(f"there is no catalogue at {catalog.path}, so there is nothing to copy")
+    if file.exists() and file.samefile(catalog.path):
+        raise CatalogError(f"{file} is the catalogue itself; name another file for the copy")
     patience_s = access.WRITER_PATIENCE_S
     with writing(catalog.path, "copying it", patience_s):
         with connected(catalog.path, read_only=False, patience_s=patience_s) as connection:

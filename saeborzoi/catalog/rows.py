@@ -122,10 +122,13 @@ def write_record(
     n_rows: int,
     made_at: datetime,
     root: Path,
+    *,
+    beside: bool = False,
 ) -> None:
     """Write beside an artifact of the store what the catalogue says of it.
 
-    Rows that no file `<table>.parquet` of the artifact holds are written there, too.
+    Rows that no file `<table>.parquet` of the artifact holds are written there, too; with `beside`
+    all of them, whatever the artifact's own files hold.
     """
     folder = made.artifact
     if not (folder.is_dir() and folder != root and folder.is_relative_to(root)):
@@ -133,7 +136,7 @@ def write_record(
     files = {}
     for name, frame in tables.items():
         file = folder / f"{name}.parquet"
-        if not file.exists():
+        if beside or not file.exists():
             file = folder / _ROWS / f"{name}.parquet"
             with write_file(file) as temporary:
                 frame.to_parquet(temporary, index=False)

@@ -11,7 +11,9 @@ from saeborzoi.catalog.columns import HYPERPARAMETERS as _HYPERPARAMETERS
 from saeborzoi.catalog.columns import NODE as _NODE
 from saeborzoi.catalog.columns import Column, Table
 from saeborzoi.catalog.columns import table as _table
+from saeborzoi.catalog.concept_tables import CONCEPT_TABLES
 from saeborzoi.catalog.effect_tables import EFFECT_TABLES
+from saeborzoi.catalog.variant_tables import VARIANT_TABLES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 __all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
@@ -43,9 +45,12 @@ _SUMMARY = (
     ("n_selected", "BIGINT", "nodes that passed the selection"),
     ("n_nodes_with_motif", "BIGINT", "nodes with a significant motif"),
     ("n_nodes_with_match", "BIGINT", "nodes with a significant match"),
-    ("n_factors", "BIGINT", "distinct names among the significant matches"),
-    ("n_best_factors", "BIGINT", "distinct names among the nodes' best matches"),
+    ("n_archetypes", "BIGINT", "distinct archetypes (families of motifs) that name its nodes"),
     ("mean_log10_q", "DOUBLE", "mean over nodes with a match of -log10 q of the best, at most 300"),
+    ("n_concepts_found", "BIGINT", "classes that some node detects: F1 of at least 0.5, lift 1.5"),
+    ("mean_concept_f1", "DOUBLE", "mean over classes of the best node's F1"),
+    ("named_share", "DOUBLE", "share of the nodes with a motif that have a significant match"),
+    ("median_odds_ratio", "DOUBLE", "median over supported motifs of the odds ratio over shuffles"),
     ("fidelity_r_log", "DOUBLE", "r of the model's outputs with the SAE in it, log scale"),
     ("recovered_mean", "DOUBLE", "loss recovered with the SAE in the model, against mean ablation"),
     ("recovered_zero", "DOUBLE", "the same against zero ablation"),
@@ -174,7 +179,9 @@ TABLES = (
         _NODE,
         _MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
-        ("fdr", "DOUBLE", "false discovery rate of the enrichment over all motifs of the SAE"),
+        ("odds_ratio_genome", "DOUBLE", "occurrence against places anywhere of the same G + C"),
+        ("fdr", "DOUBLE", "false discovery rate of the enrichment over the control that has most"),
+        ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
         ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
         (
             "motif_family",
@@ -201,6 +208,7 @@ TABLES = (
         ("target_name", "VARCHAR", "name there, e.g. CTCF"),
         ("factor_family", "VARCHAR", "JASPAR's family of the factor, where known"),
         ("target_class", "VARCHAR", "structural class of the factor, where known"),
+        ("archetype", "VARCHAR", "cluster of like motifs of the database, e.g. AP-1"),
         ("p_value", "DOUBLE", "p-value of the best alignment"),
         ("q_value", "DOUBLE", "Benjamini-Hochberg over the targets of the database"),
         ("e_value", "DOUBLE", "p-value x targets of the database"),
@@ -232,9 +240,9 @@ TABLES = (
         _HYPERPARAMETERS,
         ("cluster", "INTEGER", "cluster on the embedding"),
         ("n_nodes", "INTEGER", "nodes in it"),
-        ("factor_family", "VARCHAR", "factor family most enriched in it, NULL where none is"),
-        ("n_family_nodes", "INTEGER", "nodes of that factor family in it"),
-        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x families and clusters tried"),
+        ("name", "VARCHAR", "archetype, or consensus of the motif family, most enriched in it"),
+        ("n_named_nodes", "INTEGER", "nodes of it that are that"),
+        ("p_value", "DOUBLE", "hypergeometric p of the enrichment, x names and clusters tried"),
     ),
     _table(
         "annotation_overlap",
@@ -254,6 +262,19 @@ TABLES = (
         ("odds_ratio_high", "DOUBLE", "upper end of its 95 % confidence interval"),
     ),
     _table(
+        "repeat_class",
+        "one row a motif that is suspect as a repeat, and what its sites lie in",
+        "hyperparameters node motif",
+        _HYPERPARAMETERS,
+        _NODE,
+        _MOTIF,
+        ("annotation", "VARCHAR", "name of the annotation in the settings"),
+        ("annotation_class", "VARCHAR", "class that its sites prefer most over chance"),
+        ("n_sites", "INTEGER", "its sites"),
+        ("n_overlapping", "INTEGER", "sites that overlap the class by >= 1 bp"),
+        ("n_expected", "DOUBLE", "mean number that would where they are shuffled"),
+    ),
+    _table(
         "node_jaccard",
         "one row a pair of selected nodes whose seqlets overlap, node_a < node_b",
         "hyperparameters node_a node_b",
@@ -265,6 +286,8 @@ TABLES = (
         ("same_family", "BOOLEAN", "whether their first supported motifs are of one motif family"),
     ),
     *EFFECT_TABLES,
+    *VARIANT_TABLES,
+    *CONCEPT_TABLES,
     _table(
         "sae_comparison",
         "one row a trained SAE, among the others of its layer when last compared",
@@ -273,7 +296,7 @@ TABLES = (
         *_SUMMARY,
         ("is_pareto", "BOOLEAN", "no other SAE of the layer has a lower FVU at as low an L0"),
         ("is_pareto_with_dead", "BOOLEAN", "the same with the share of dead nodes as third cost"),
-        ("n_factors_only_here", "INTEGER", "factors that no other SAE of the layer found"),
+        ("n_archetypes_only_here", "INTEGER", "archetypes of no node of another trained SAE"),
         ("n_seeds", "INTEGER", "SAEs that differ in the seed only"),
         (
             "recurrence_seeds",
@@ -344,6 +367,6 @@ FORMER_NAMES = {
     "motif": {"artefact": "suspect"},
     "motif_evidence": {"family_id": "motif_family"},
     "motif_match": {"target_family": "factor_family"},
-    "embedding_cluster": {"family": "factor_family"},
+    "embedding_cluster": {"family": "name", "n_family_nodes": "n_named_nodes"},
 }
 """Table to names that its columns had in earlier releases, and what they are called now."""

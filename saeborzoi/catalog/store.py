@@ -15,6 +15,7 @@ SAE_WEIGHTS = "sae.safetensors"
 TRAINING_LOG = "training_log.parquet"
 TOP_ACTIVATIONS = "top_activations.parquet"
 NODE_STATISTICS = "node_statistics.parquet"
+COACTIVATION = "coactivation.npz"
 CHANNEL_NORMALIZATION = "channel_normalization.parquet"
 """Files of artifacts that others read: of trained_sae, top_activations and
 normalization_constants."""

@@ -95,7 +95,7 @@ def require_table(name: str) -> None:
         )
 
 
-def require_columns(table: str, there: Collection[str], wanted: Iterable[str]) -> None:
+def require_columns(table: str, there: Collection[str], columns: Iterable[str]) -> None:
     """Refuse to choose rows by a column that a table or view does not have.
 
     Raises
@@ -103,7 +103,7 @@ def require_columns(table: str, there: Collection[str], wanted: Iterable[str]) -
     CatalogError
         Names the column, and how to have every row.
     """
-    for column in wanted:
+    for column in columns:
         if column not in there:
             raise CatalogError(
                 f"{table} has no column {column!r}, so rows of it cannot be chosen by that; take "

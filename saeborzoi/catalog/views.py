@@ -1,7 +1,7 @@
 """The catalogue's views: questions that several readers ask, each with a comment on its grain."""
 
 from saeborzoi.pipeline import MAKER
-from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.hyperparameters import BASELINES, Hyperparameters
 
 _SETTINGS = ", ".join(f"s.{name}" for name in Hyperparameters.model_fields)
 _COMPARED = [name for name in Hyperparameters.model_fields if name not in ("layer", "seed")]
@@ -25,6 +25,18 @@ _SUPPORTED = """
         WHERE m.is_significant AND coalesce(v.is_supported, true)
 """
 
+FITS_AS_WELL = 0.05
+"""A factor of the archetype fits as well as the best where its similarity is at most this much
+less: paralogues are told apart by less than two SAEs of one layer differ."""
+NAMED_MEMBERS = 3
+"""Factors that stand in a node's name; the others are in `members`."""
+
+MIN_F1, MIN_LIFT = 0.5, 1.5
+"""A node detects a class of annotation: F1, and precision over the share that the class covers."""
+CORE_BITS = 6.5
+"""A factor's core holds at least this much in six neighbouring columns; composition and a stretch
+of A and T do not."""
+
 SUPPORTED_VIEW = {"motif": "supported_motif", "motif_match": "supported_match"}
 """Table to the view of its rows that are significant and that the evidence does not speak
 against."""
@@ -37,12 +49,50 @@ VIEWS = {
         QUALIFY row_number() OVER (
             PARTITION BY hyperparameters, node ORDER BY {", ".join(BEST_FIRST)}) = 1
     """,
+    "node_name": f"""
+        SELECT hyperparameters, node, motif, database, archetype, members, target_id,
+               target_name, q_value,
+               archetype || CASE WHEN members = [archetype] THEN '' ELSE
+                   ': ' || array_to_string(members[:{NAMED_MEMBERS}], ', ')
+                   || CASE WHEN len(members) > {NAMED_MEMBERS} THEN ' …' ELSE '' END
+               END AS name
+        FROM (
+            SELECT b.hyperparameters, b.node, b.motif, b.database, b.target_id, b.target_name,
+                   b.q_value, coalesce(b.archetype, b.target_name) AS archetype,
+                   list(m.target_name ORDER BY m.p_value, m.target_id)
+                       FILTER (m.target_id = b.target_id
+                               OR m.similarity >= b.similarity - {FITS_AS_WELL}) AS members
+            FROM best_match b
+            JOIN (
+                -- a factor may have several matrices in one archetype
+                SELECT * FROM supported_match QUALIFY row_number() OVER (
+                    PARTITION BY hyperparameters, node, motif, database, archetype, target_name
+                    ORDER BY p_value, target_id) = 1
+            ) m
+              ON m.hyperparameters = b.hyperparameters AND m.node = b.node AND m.motif = b.motif
+             AND m.database = b.database
+             AND m.archetype IS NOT DISTINCT FROM b.archetype
+            GROUP BY ALL
+        )
+    """,
+    "unmatched_node": f"""
+        SELECT m.hyperparameters, m.node,
+               CASE WHEN max(v.core_bits) < {CORE_BITS} THEN 'repeat or composition'
+                    WHEN count(DISTINCT v.motif_family) > 1 THEN 'mixed'
+                    ELSE 'unknown' END AS kind
+        FROM supported_motif m
+        JOIN motif_evidence v USING (hyperparameters, node, motif)
+        LEFT JOIN best_match b ON b.hyperparameters = m.hyperparameters AND b.node = m.node
+        WHERE b.node IS NULL
+        GROUP BY ALL
+    """,
     "node_summary": """
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
                m.n_effective_sites, m.suspect,
                v.is_supported, v.fdr, v.motif_family,
+               a.name, a.archetype, a.members, u.kind AS unmatched_kind,
                t.database, t.target_id, t.target_name, t.factor_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
                o.annotation, o.annotation_class, o.odds_ratio,
@@ -51,6 +101,8 @@ VIEWS = {
         FROM node n
         LEFT JOIN node_selection s USING (hyperparameters, node)
         LEFT JOIN best_match t USING (hyperparameters, node)
+        LEFT JOIN node_name a USING (hyperparameters, node)
+        LEFT JOIN unmatched_node u USING (hyperparameters, node)
         LEFT JOIN (
             SELECT * FROM motif WHERE is_significant
         ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
@@ -89,6 +141,21 @@ VIEWS = {
                e.q_value, e.is_significant, e.n_loci
         FROM node_effect e LEFT JOIN best_match t USING (hyperparameters, node)
     """,
+    "variant_explained": """
+        SELECT n.hyperparameters, n.variant_set, n.variant, v.name, v.chrom, v.start_bp, v.end_bp,
+               v.ref, v.alt, n.track, n.effect, n.part, n.rank, n.node, t.target_name,
+               n.attribution, n.share, n.state, n.activation_ref, n.activation_alt,
+               n.motif_ref_bits, n.motif_alt_bits, n.position_bp, n.p_value, n.q_value,
+               n.acts_through, n.method, n.sees_unknown
+        FROM variant_node n
+        LEFT JOIN variant v USING (variant_set, variant)
+        LEFT JOIN best_match t USING (hyperparameters, node)
+    """,
+    "node_variant": """
+        SELECT hyperparameters, node, target_name, variant_set, variant, name, track, effect,
+               attribution, share, state, motif_ref_bits, motif_alt_bits, p_value, q_value, method
+        FROM variant_explained WHERE part = 'node' AND acts_through
+    """,
     "sae_summary": f"""
         SELECT s.hyperparameters, {_SETTINGS}, s.fvu, s.validation_fvu, s.l0,
                s.dead_fraction, s.training_s,
@@ -96,8 +163,11 @@ VIEWS = {
                coalesce(n.n_selected, 0) AS n_selected,
                coalesce(m.n_nodes_with_motif, 0) AS n_nodes_with_motif,
                coalesce(b.n_nodes_with_match, 0) AS n_nodes_with_match,
-               coalesce(f.n_factors, 0) AS n_factors,
-               coalesce(b.n_best_factors, 0) AS n_best_factors, b.mean_log10_q,
+               coalesce(b.n_archetypes, 0) AS n_archetypes, b.mean_log10_q,
+               c.n_concepts_found, c.mean_concept_f1,
+               coalesce(b.n_nodes_with_match, 0) / nullif(m.n_nodes_with_motif, 0)
+                   AS named_share,
+               m.median_odds_ratio,
                l.r_log AS fidelity_r_log, l.recovered_mean, l.recovered_zero
         FROM sae s
         LEFT JOIN (
@@ -109,41 +179,46 @@ VIEWS = {
             FROM node_selection WHERE selected GROUP BY ALL
         ) n USING (hyperparameters)
         LEFT JOIN (
-            SELECT hyperparameters, count(DISTINCT node) AS n_nodes_with_motif
+            SELECT hyperparameters, count(DISTINCT node) AS n_nodes_with_motif,
+                   median(odds_ratio) AS median_odds_ratio
             FROM supported_motif GROUP BY ALL
         ) m USING (hyperparameters)
         LEFT JOIN (
-            SELECT hyperparameters, count(DISTINCT target_name) AS n_factors
-            FROM supported_match GROUP BY ALL
-        ) f USING (hyperparameters)
-        LEFT JOIN (
             SELECT hyperparameters, count(*) AS n_nodes_with_match,
-                   count(DISTINCT target_name) AS n_best_factors,
+                   count(DISTINCT archetype) AS n_archetypes,
                    avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
-            FROM best_match GROUP BY ALL
+            FROM node_name GROUP BY ALL
         ) b USING (hyperparameters)
+        LEFT JOIN (
+            SELECT hyperparameters,
+                   count(*) FILTER (f1 >= {MIN_F1} AND lift >= {MIN_LIFT}) AS n_concepts_found,
+                   avg(coalesce(f1, 0)) FILTER (n_elements > 0) AS mean_concept_f1
+            FROM concept GROUP BY ALL
+        ) c USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters, r_log, recovered_mean, recovered_zero
             FROM fidelity WHERE splice = 'sae'
         ) l USING (hyperparameters)
     """,
-    "factor_by_sae": f"""
+    "archetype_by_sae": f"""
         WITH found AS (
             SELECT {_SETTINGS}, f.*
-            FROM transcription_factor f JOIN sae s USING (hyperparameters)
+            FROM node_name f JOIN sae s USING (hyperparameters)
+            WHERE s.recipe NOT IN ({", ".join(f"'{name}'" for name in BASELINES)})
         ), layers AS (
             SELECT layer, count(DISTINCT hyperparameters) AS n_saes_of_layer,
                    {", ".join(f"count(DISTINCT {name}) AS n_{name}" for name in _COMPARED)}
             FROM found GROUP BY layer
         )
-        SELECT layer, database, target_name, any_value(factor_family) AS factor_family,
-               count(*) AS n_saes, any_value(n_saes_of_layer) AS n_saes_of_layer,
-               list(hyperparameters ORDER BY hyperparameters) AS saes,
-               sum(n_nodes)::BIGINT AS n_nodes, min(best_q_value) AS best_q_value,
-               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with,
-               any_value(factor_family) AS target_family
+        SELECT layer, database, archetype,
+               list(DISTINCT target_name ORDER BY target_name) AS factors,
+               count(DISTINCT hyperparameters) AS n_saes,
+               any_value(n_saes_of_layer) AS n_saes_of_layer,
+               list(DISTINCT hyperparameters ORDER BY hyperparameters) AS saes,
+               count(*) AS n_nodes, min(q_value) AS best_q_value,
+               concat_ws(', ', {", ".join(map(_shared, _COMPARED))}) AS only_with
         FROM found JOIN layers USING (layer)
-        GROUP BY layer, database, target_name
+        GROUP BY layer, database, archetype
     """,
 }
 """Columns at the end that repeat another one (`artefact`, `family_id`, `target_family`) are for
@@ -157,12 +232,22 @@ VIEW_COMMENTS = {
     "best_match": "one row a node with a supported match: the one that names it, of its first "
     "motif that has any, smallest p",
     "sae_summary": "one row a trained SAE: its figures and what its nodes found, as it stands now",
-    "factor_by_sae": "one row a factor of a database and layer: which SAEs found it (any "
-    "significant match), and the settings that all of them share though the layer has others",
+    "unmatched_node": "one row a node with a supported motif that matches nothing known: 'repeat "
+    "or composition' (no six columns say as much as a factor's core), 'mixed' (motifs of several "
+    "families) or 'unknown'",
+    "node_name": "one row a node with a supported match, and what it is called: the archetype (the "
+    "family of motifs) of its best match, the factors of it that fit as well, best first, and "
+    "both in words",
+    "archetype_by_sae": "one row an archetype of a database and layer: which trained SAEs have "
+    "nodes named by it, and the settings that all of them share though the layer has others",
     "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
     "best match, place in the embedding, annotation most enriched",
     "track_driver": "which nodes drive a track: one row a node kept of it, node_rank 1 moves it "
     "most when ablated, with the factor that names the node",
+    "variant_explained": "which nodes explain a variant: one row a variant, track and part of the "
+    "layer, with the factor that names the node",
+    "node_variant": "which variants act through a node: those of whose effect it carries more than "
+    "any node does of nearly all neutral changes",
     "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
     "those of which it is the best match",
 }

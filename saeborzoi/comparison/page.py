@@ -7,14 +7,16 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from saeborzoi.comparison.baselines import MEASURES
 from saeborzoi.comparison.table import shown
 from saeborzoi.figures import png_of
+from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_MAX_FACTORS = 200
+_MAX_ROWS = 200
 _HEADINGS = {
     "reconstruction": "Reconstruction against sparsity",
     "fidelity": "What the model keeps",
@@ -26,6 +28,16 @@ _EXPLANATION = (
     "of the nodes that fire which another SAE of the layer has too: each other's closest by "
     "decoder direction, with the same top positions."
 )
+_BASELINES_EXPLAINED = (
+    "Each figure beside that of a dictionary of the same shape which was never trained, and of the "
+    "layer's raw channels: random directions of a layer that knows motifs have motifs, too. Where "
+    'there is no row, add an SAE with recipe = "untrained" (and "channels") to the settings.'
+)
+_CONCEPTS_EXPLAINED = (
+    "F1 of the node of each SAE that detects a class of annotation best: precision over "
+    "positions, recall over elements, on windows that its threshold was not chosen on. The pairs "
+    "of nodes, and every node's figures, are in the tables concept and concept_score."
+)
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
@@ -34,17 +46,55 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #8884; text-align: right;
   white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th { vertical-align: bottom; }
+th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid; }
+th[aria-sort] button { text-decoration: underline; }
+th:first-child, td:first-child, .words { text-align: left; }
+.baseline { opacity: 0.7; font-style: italic; }
 img { max-width: 100%; background: white; border-radius: 4px; }
 """
+# a click on a heading orders the rows by it, once more turns them; what is empty stays last
+_SORTING = """
+for (const table of document.querySelectorAll("table")) {
+  const head = table.tHead.rows[0];
+  for (const cell of head.cells) cell.querySelector("button").onclick = () => {
+    const down = cell.getAttribute("aria-sort") !== "descending";
+    for (const other of head.cells) other.removeAttribute("aria-sort");
+    cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const value = (row) => row.cells[cell.cellIndex].dataset.value ?? "";
+    const rows = [...table.tBodies[0].rows].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+      return down ? -order : order;
+    });
+    table.tBodies[0].append(...rows);
+  };
+}
+"""
+_WORDS = {
+    "hyperparameters": "SAE", "is_pareto": "on the front", "fvu": "FVU, training",
+    "validation_fvu": "FVU, validation", "l0": "L0", "dead_fraction": "dead",
+    "n_nodes_done": "nodes looked at", "n_nodes_with_motif": "with a motif",
+    "n_archetypes": "families", "n_archetypes_only_here": "families only here",
+    "mean_log10_q": "mean -log10 q", "recurrence_seeds": "recur, seeds",
+    "recurrence_settings": "recur, settings", "training_s": "training, s",
+    "recovered_mean": "loss recovered", "fidelity_r_log": "r of outputs, log",
+    "hyperparameters_a": "SAE a", "hyperparameters_b": "SAE b",
+}  # fmt: skip
+"""Headings that are not the column's name with blanks."""
+_KEYS = ("hyperparameters", "hyperparameters_a", "hyperparameters_b")
 
 
 def comparison_page(
     project: str,
     comparison: pd.DataFrame,
+    beside: pd.DataFrame,
     pairs: pd.DataFrame,
-    factors: pd.DataFrame,
+    archetypes: pd.DataFrame,
+    concepts: pd.DataFrame,
     plots: Mapping[str, Figure],
+    pages: Mapping[str, str],
 ) -> str:
     """The page.
 
@@ -52,12 +102,16 @@ def comparison_page(
     ----------
     project
         Name of the project.
-    comparison, pairs
-        Tables `sae_comparison` and `sae_stability`.
-    factors
-        As `comparison.factors_by_settings` gives them.
+    comparison, beside, pairs
+        Tables `sae_comparison`, `baseline_comparison` and `sae_stability`.
+    archetypes
+        As `comparison.archetypes_by_settings` gives them.
+    concepts
+        As `comparison.concepts_found` gives them.
     plots
         Name to figure; the page holds them as PNGs.
+    pages
+        Partition key of each SAE that has pages to their place, relative to this page.
 
     Returns
     -------
@@ -72,7 +126,13 @@ def comparison_page(
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(project)}: {len(comparison)} SAEs compared</h1>",
         f"<p>{_EXPLANATION}</p>",
-        _table(shown(comparison)),
+        _table(shown(comparison), pages),
+        "<h2>What training added</h2>",
+        f"<p>{_BASELINES_EXPLAINED}</p>",
+        _table(beside.drop(columns=["untrained_key", "channels_key"]), pages),
+        "<h2>Concepts found</h2>",
+        f"<p>{_CONCEPTS_EXPLAINED}</p>",
+        _table(concepts.head(_MAX_ROWS), pages),
     ]
     for name, figure in plots.items():
         heading = _HEADINGS[name]
@@ -81,26 +141,51 @@ def comparison_page(
     parts += [
         "<h2>Pairs of SAEs</h2>",
         _table(
-            pairs.sort_values(["layer", "differs_in", "share_a"], ascending=[True, True, False])
+            pairs.sort_values(["layer", "differs_in", "share_a"], ascending=[True, True, False]),
+            pages,
         ),
-        "<h2>Factors that only some settings found</h2>",
-        _table(factors.head(_MAX_FACTORS)),
+        "<h2>Families of motifs that only some settings found</h2>",
+        _table(archetypes.head(_MAX_ROWS), pages),
     ]
-    if len(factors) > _MAX_FACTORS:
-        parts.append(f"<p>{len(factors) - _MAX_FACTORS} more in the view factor_by_sae.</p>")
-    parts.append("</body></html>")
+    if len(archetypes) > _MAX_ROWS:
+        parts.append(f"<p>{len(archetypes) - _MAX_ROWS} more in the view archetype_by_sae.</p>")
+    parts.append(f"<script>{_SORTING}</script></body></html>")
     return "\n".join(parts) + "\n"
 
 
-def _table(frame: pd.DataFrame) -> str:
-    head = "".join(f"<th>{html.escape(str(name)).replace('_', ' ')}</th>" for name in frame.columns)
-    rows = [
-        "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>"
-        for row in frame.itertuples(index=False)
-    ]
+def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
+    head = "".join(
+        f'<th scope="col"><button type="button">{_heading(str(name), pages)}</button></th>'
+        for name in frame.columns
+    )
+    rows = []
+    for row in frame.itertuples(index=False):
+        cells = []
+        for name, value in zip(frame.columns, row, strict=True):
+            text = html.escape(_cell(value))
+            if name in _KEYS and value in pages:
+                text = f'<a href="{html.escape(pages[value])}">{text}</a>'
+            words = ' class="words"' if isinstance(value, str) else ""
+            cells.append(f'<td{words} data-value="{html.escape(_sorted_by(value))}">{text}</td>')
+        first = str(row[0])
+        kind = ' class="baseline"' if first.rpartition("_")[2] in BASELINES else ""
+        rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
     body = "".join(rows) or f'<tr><td colspan="{len(frame.columns)}">none</td></tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wide">{table}</div>'
+
+
+def _heading(name: str, pages: Mapping[str, str]) -> str:
+    words = html.escape(_WORDS.get(name, name if name in pages else name.replace("_", " ")))
+    meaning = next((m.meaning for m in MEASURES if m.name == name), None)
+    return words if meaning is None else f'<span title="{html.escape(meaning)}">{words}</span>'
+
+
+def _sorted_by(value: object) -> str:
+    """What a column is ordered by: the number itself, not its rounding."""
+    if value is None or value != value:
+        return ""
+    return str(float(value)) if isinstance(value, int | float) else str(value)
 
 
 def _cell(value: object) -> str:

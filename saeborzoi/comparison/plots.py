@@ -9,10 +9,13 @@ import numpy as np
 from saeborzoi.comparison.table import fvu_column, pareto_front
 from saeborzoi.figures import Plot, finished, new_figure
 from saeborzoi.plots import PALETTE
+from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_GREY = "0.65"
+"""Of what was not trained."""
 _MAX_LABELS = 14
 _MAX_BARS = 24
 _MAX_LAYERS = 6
@@ -35,6 +38,9 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
     comparison
         Table `sae_comparison`.
     """
+    is_baseline = comparison["recipe"].isin(BASELINES)
+    # an untrained SAE's FVU would leave no room to tell the others apart
+    comparison = comparison if is_baseline.all() else comparison[~is_baseline]
     layers = [rows for _, rows in comparison.groupby("layer")][:_MAX_LAYERS]
     columns = min(len(layers), 3)
     n_rows = -(-len(layers) // columns)
@@ -102,22 +108,24 @@ def fidelity(comparison: pd.DataFrame) -> Plot:
 
 
 def findings(comparison: pd.DataFrame) -> Plot:
-    """Nodes with a significant motif and distinct factors of each SAE, the most first.
+    """Nodes with a supported motif and archetypes of each SAE, the most first, with baselines.
 
     Parameters
     ----------
     comparison
-        Table `sae_comparison`; the SAEs with most factors are shown.
+        Table `sae_comparison`; the SAEs with most archetypes are shown.
     """
-    rows = comparison.sort_values(["n_factors", "n_nodes_with_motif"], ascending=False)
+    rows = comparison.sort_values(["n_archetypes", "n_nodes_with_motif"], ascending=False)
     rows = rows.head(_MAX_BARS)[::-1]
     figure, axes = new_figure(7.2, 1.0 + 0.22 * max(len(rows), 1), columns=2)
     place = np.arange(len(rows))
     for axis, column, title, colour in (
-        (axes[0], "n_nodes_with_motif", "nodes with a significant motif", PALETTE[0]),
-        (axes[1], "n_factors", "distinct factors matched", PALETTE[2]),
+        (axes[0], "n_nodes_with_motif", "nodes with a supported motif", PALETTE[0]),
+        (axes[1], "n_archetypes", "families of motifs found", PALETTE[2]),
     ):
-        axis.barh(place, rows[column], color=colour, height=0.7)
+        is_baseline = rows["recipe"].isin(BASELINES)
+        colours = [_GREY if grey else colour for grey in is_baseline]
+        axis.barh(place, rows[column], color=colours, height=0.7)
         axis.set(title=title, xlim=(0, 1.05 * max(rows[column].max(), 1)))
         axis.set_yticks(place, rows["hyperparameters"] if axis is axes[0] else [""] * len(rows))
         axis.tick_params(axis="y", labelsize=6)

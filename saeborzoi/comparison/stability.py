@@ -235,18 +235,18 @@ class Stability(NamedTuple):
     nodes: pd.DataFrame
 
 
-def summarize(found: Iterable[tuple[str, str, Matches]]) -> Stability:
+def summarize(matched: Iterable[tuple[str, str, Matches]]) -> Stability:
     """Sum up pairs of SAEs.
 
     Parameters
     ----------
-    found
+    matched
         Keys of two SAEs of a layer and what `match_nodes` found; taken one at a time, so that
         the nodes of all pairs need not be in memory together.
     """
     pairs: list[dict[str, object]] = []
     sums: dict[str, NDArray[np.float64]] = {}
-    for a, b, matches in found:
+    for a, b, matches in matched:
         n_matched = len(matches.node_a)
         different = differs_in(a, b)
         pairs.append(

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from saeborzoi.settings.hyperparameters import BASELINES
+
 SHOWN = [
     "hyperparameters", "is_pareto", "fvu", "validation_fvu", "l0", "dead_fraction", "n_nodes",
-    "n_nodes_done", "n_selected", "n_nodes_with_motif", "n_factors", "mean_log10_q",
-    "recurrence_seeds", "recurrence_settings", "n_factors_only_here", "training_s",
+    "n_nodes_done", "n_selected", "n_nodes_with_motif", "n_archetypes", "mean_log10_q",
+    "recurrence_seeds", "recurrence_settings", "n_archetypes_only_here", "training_s",
 ]  # fmt: skip
 """Columns of `sae_comparison` that people read first; the key holds the hyperparameters."""
 OF_MODEL = ["recovered_mean", "fidelity_r_log"]
@@ -49,7 +51,7 @@ def pareto_front(costs: ArrayLike) -> NDArray[np.bool_]:
 
 
 def comparison_table(
-    summary: pd.DataFrame, factors: pd.DataFrame, pairs: pd.DataFrame
+    summary: pd.DataFrame, archetypes: pd.DataFrame, pairs: pd.DataFrame
 ) -> pd.DataFrame:
     """Table `sae_comparison`: one row an SAE, best first within its layer.
 
@@ -57,29 +59,32 @@ def comparison_table(
     ----------
     summary
         View `sae_summary`.
-    factors
-        View `factor_by_sae`.
+    archetypes
+        View `archetype_by_sae`.
     pairs
         Table `sae_stability`.
 
     Returns
     -------
     DataFrame
-        Columns as in the catalogue. The Pareto fronts are within the layer; they use the
-        validation FVU where every SAE of the layer has one, else the training FVU.
+        Columns as in the catalogue; the baselines follow the trained SAEs of their layer. The
+        Pareto fronts are of the trained SAEs of a layer; they use the validation FVU where each
+        of them has one, else the training FVU.
     """
     table = summary.copy()
-    table["compared"] = np.nan
     table["is_pareto"] = table["is_pareto_with_dead"] = False
-    for _, rows in table.groupby("layer"):
+    is_baseline = table["recipe"].isin(BASELINES)
+    table["compared"] = table["fvu"]
+    for _, rows in table[~is_baseline].groupby("layer"):
         fvu = fvu_column(rows)
         table.loc[rows.index, "compared"] = rows[fvu]
         table.loc[rows.index, "is_pareto"] = pareto_front(rows[[fvu, "l0"]])
         table.loc[rows.index, "is_pareto_with_dead"] = pareto_front(
             rows[[fvu, "l0", "dead_fraction"]]
         )
-    alone = factors.loc[factors["n_saes"] == 1, "saes"].map(lambda keys: keys[0]).value_counts()
-    table["n_factors_only_here"] = table["hyperparameters"].map(alone).fillna(0).astype(int)
+    only = archetypes.loc[archetypes["n_saes"] == 1, "saes"]
+    alone = only.map(lambda keys: keys[0]).value_counts()
+    table["n_archetypes_only_here"] = table["hyperparameters"].map(alone).fillna(0).astype(int)
     both = pd.concat(
         pairs[[f"hyperparameters_{side}", f"share_{side}", "differs_in"]].set_axis(
             ["hyperparameters", "share", "differs_in"], axis=1
@@ -91,8 +96,11 @@ def comparison_table(
         share = rows.groupby("hyperparameters")["share"]
         table[f"n_{name}"] = table["hyperparameters"].map(share.size()).fillna(0).astype(int)
         table[f"recurrence_{name}"] = table["hyperparameters"].map(share.mean()).astype(float)
-    table = table.sort_values(["layer", "compared", "hyperparameters"], na_position="last")
-    return table.drop(columns="compared").reset_index(drop=True)
+    table["is_baseline"] = is_baseline
+    table = table.sort_values(
+        ["layer", "is_baseline", "compared", "hyperparameters"], na_position="last"
+    )
+    return table.drop(columns=["compared", "is_baseline"]).reset_index(drop=True)
 
 
 def fvu_column(rows: pd.DataFrame) -> str:
@@ -101,25 +109,54 @@ def fvu_column(rows: pd.DataFrame) -> str:
     return "validation_fvu" if rows["validation_fvu"].notna().all() else "fvu"
 
 
-def factors_by_settings(factors: pd.DataFrame) -> pd.DataFrame:
-    """Factors that only some settings found, those found by most SAEs first.
+def archetypes_by_settings(archetypes: pd.DataFrame) -> pd.DataFrame:
+    """Archetypes that only some settings found, those found by most SAEs first.
 
     Parameters
     ----------
-    factors
-        View `factor_by_sae`.
+    archetypes
+        View `archetype_by_sae`.
 
     Returns
     -------
     DataFrame
-        layer, target_name, factor_family, only_with, n_saes, n_saes_of_layer, n_nodes,
-        best_q_value. A factor that every SAE of the layer found is not there.
+        layer, archetype, factors (text), only_with, n_saes, n_saes_of_layer, n_nodes,
+        best_q_value. An archetype that every SAE of the layer found is not there.
     """
-    some = factors[(factors["only_with"] != "") & (factors["n_saes"] < factors["n_saes_of_layer"])]
+    some = archetypes[
+        (archetypes["only_with"] != "") & (archetypes["n_saes"] < archetypes["n_saes_of_layer"])
+    ]
     some = some.sort_values(
-        ["n_saes", "n_nodes", "best_q_value", "target_name"], ascending=[False, False, True, True]
+        ["n_saes", "n_nodes", "best_q_value", "archetype"], ascending=[False, False, True, True]
     )
+    some = some.assign(factors=some["factors"].map(", ".join))
     return some[
-        ["layer", "target_name", "factor_family", "only_with", "n_saes", "n_saes_of_layer",
-         "n_nodes", "best_q_value"]
+        ["layer", "archetype", "factors", "only_with", "n_saes", "n_saes_of_layer", "n_nodes",
+         "best_q_value"]
     ].reset_index(drop=True)  # fmt: skip
+
+
+def concepts_found(concepts: pd.DataFrame, order: list[str]) -> pd.DataFrame:
+    """F1 of the best node of each class, by SAE; the class that some SAE detects best first.
+
+    Parameters
+    ----------
+    concepts
+        Table `concept`.
+    order
+        Partition keys of the SAEs, as the columns stand.
+
+    Returns
+    -------
+    DataFrame
+        annotation, annotation_class, and a column an SAE that was scored: F1, NaN where it meets
+        no element.
+    """
+    wide = concepts.pivot_table(
+        index=["annotation", "annotation_class"], columns="hyperparameters", values="f1",
+        dropna=False,
+    )  # fmt: skip
+    wide = wide.reindex(columns=[key for key in order if key in wide.columns])
+    best = wide.max(axis=1).fillna(0)
+    wide = wide.loc[best.sort_values(ascending=False, kind="stable").index]
+    return wide.reset_index().rename_axis(columns=None)

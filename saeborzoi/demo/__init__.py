@@ -6,6 +6,16 @@ what the pipeline finds with what was planted.
 """
 
 from saeborzoi.demo.make import DATA, make_demo
+from saeborzoi.demo.precision import judge, precision_text, untrained_seqlets
 from saeborzoi.demo.recovery import read_planted, recovery_table, recovery_text
 
-__all__ = ["DATA", "make_demo", "read_planted", "recovery_table", "recovery_text"]
+__all__ = [
+    "DATA",
+    "judge",
+    "make_demo",
+    "precision_text",
+    "read_planted",
+    "recovery_table",
+    "recovery_text",
+    "untrained_seqlets",
+]

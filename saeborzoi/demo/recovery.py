@@ -135,9 +135,9 @@ def seqlets_on_instances(
     return pd.DataFrame(held, columns=order).groupby(seqlets["node"].to_numpy()).sum()
 
 
-def _same(found: pd.Series, name: str, family: str) -> bool:
-    is_factor = str(found["target_name"]).upper() == name.upper()
-    return is_factor or family in str(found["factor_family"]).split("::")
+def _same(match: pd.Series, name: str, family: str) -> bool:
+    is_factor = str(match["target_name"]).upper() == name.upper()
+    return is_factor or family in str(match["factor_family"]).split("::")
 
 
 def _or_dash(value: object) -> str:

@@ -23,6 +23,7 @@ _BGZF_MARK = b"BC\x02\x00"
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _COPIED_BYTES = 1 << 22
 _FETCH_ROWS = 1 << 16
+_FEW = 64
 _UPPER = np.frombuffer(bytes(range(256)).upper(), np.uint8)
 
 
@@ -122,7 +123,11 @@ class Genome:
 
     def inside(self, chrom: ArrayLike, start_bp: ArrayLike, end_bp: ArrayLike) -> NDArray[np.bool_]:
         """Whether each interval lies inside its chromosome: (n,) bool."""
-        size = pd.Series(np.asarray(chrom, object)).map(self.chrom_sizes).to_numpy(float)
+        names = np.asarray(chrom, object)
+        if len(names) < _FEW:  # pandas costs more than it saves
+            size = np.array([self.chrom_sizes.get(name, np.nan) for name in names], float)
+        else:
+            size = pd.Series(names).map(self.chrom_sizes).to_numpy(float)
         return (np.asarray(start_bp) >= 0) & (np.asarray(end_bp) <= size)
 
     def fetch(self, chrom: ArrayLike, start_bp: ArrayLike, end_bp: ArrayLike) -> list[str]:
@@ -181,6 +186,30 @@ class Genome:
                 ends = record.line_bytes - record.line_bases
                 base += record.offset + base // record.line_bases * ends
                 letters[block] = _UPPER[self._bytes[base]]
+        return letters
+
+    def padded(self, chrom: ArrayLike, start_bp: ArrayLike, n_bp: int) -> NDArray[np.uint8]:
+        """As `fetch_bytes`, N before a chromosome's start and beyond its end."""
+        names, start = np.asarray(chrom, object), np.asarray(start_bp, np.int64)
+        is_inside = self.inside(names, start, start + n_bp)
+        if is_inside.all():
+            return self.fetch_bytes(names, start, n_bp)
+        letters = np.full((len(start), n_bp), ord("N"), np.uint8)
+        letters[is_inside] = self.fetch_bytes(names[is_inside], start[is_inside], n_bp)
+        beyond = np.flatnonzero(~is_inside)
+        code, _ = pd.factorize(pd.MultiIndex.from_arrays([names[beyond], start[beyond]]))
+        first_of = beyond[np.unique(code, return_index=True)[1]]
+        for i in first_of:
+            size = self.chrom_sizes.get(names[i])
+            if size is None:
+                self.fetch_bytes(names[i : i + 1], [0], 1)  # refuses it in words
+                raise AssertionError
+            first = int(start[i])
+            low, high = (min(max(at, 0), size) for at in (first, first + n_bp))
+            if low < high:
+                there = self.fetch_bytes(names[i : i + 1], [low], high - low)[0]
+                letters[i, low - first : high - first] = there
+        letters[beyond] = letters[first_of[code]]
         return letters
 
 

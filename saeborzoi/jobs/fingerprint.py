@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
@@ -30,6 +30,7 @@ _THREADS = 4
 _SETTLED_NS = 2 * 10**9
 """A file that was written to within this time may be again without its times telling."""
 _TELL_BYTES = 1 << 30
+_WHOLE = "whole"
 
 SENSOR_S = 20.0
 """Time that a sensor may read for: Dagster gives it a minute."""
@@ -125,8 +126,7 @@ def digests_of(files: Sequence[Path], cache: Path | None = None, tell: Tell = pr
             raise StillReading(reading.so_far())
         digest = digest_of(files[i])
         after = _state(files[i])
-        is_settled = time.time_ns() - max(after.modified_ns, after.changed_ns) > _SETTLED_NS
-        if after == states[i] and is_settled:
+        if after == states[i] and _is_settled(after):
             _keep(after, digest, cache)
         reading.done(states[i].size)
         return digest
@@ -190,6 +190,39 @@ def _state(file: Path) -> _State:
     return _State(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
+def changed(files: Mapping[Path, str], cache: Path | None = None) -> list[Path]:
+    """Those of some files whose content has not the digest that it should have.
+
+    Parameters
+    ----------
+    files
+        Files and their digests as `digest_of` gives them.
+    cache
+        Folder that keeps what was found whole: where it says that the same files, with the sizes
+        and times that they have now, had these digests, nothing is read. None reads every byte.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing or cannot be read.
+    """
+    states = [_state(file) for file in files]
+    name = fingerprint_of(
+        [[*state, digest] for state, digest in zip(states, files.values(), strict=True)]
+    )
+    if cache is not None and _read_kept(cache, name) == _WHOLE:
+        return []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(digest_of, files))
+    other = [
+        file for (file, digest), now in zip(files.items(), found, strict=True) if now != digest
+    ]
+    is_as_before = [_state(file) for file in files] == states
+    if cache is not None and not other and is_as_before and all(map(_is_settled, states)):
+        _write_kept(cache, name, _WHOLE)
+    return other
+
+
 def digest_of(file: Path) -> str:
     """XXH3-128 of a file's content, read now; 32 hexadecimal digits."""
     digest = xxhash.xxh3_128()
@@ -208,30 +241,44 @@ def digest_of(file: Path) -> str:
 _memory: dict[_State, str] = {}
 
 
+def _is_settled(state: _State) -> bool:
+    """Whether a change from now on would show in the file's times."""
+    return time.time_ns() - max(state.modified_ns, state.changed_ns) > _SETTLED_NS
+
+
 def _known(state: _State, cache: Path | None) -> str | None:
     digest = _memory.get(state)
     if digest is None and cache is not None:
-        try:
-            digest, _, check = (cache / state.name).read_text().partition(" ")
-        except (OSError, ValueError):
-            return None
-        if check != _check(state, digest):
-            return None
-        _memory[state] = digest
+        digest = _read_kept(cache, state.name)
+        if digest is not None:
+            _memory[state] = digest
     return digest
 
 
 def _keep(state: _State, digest: str, cache: Path | None) -> None:
     _memory[state] = digest
     if cache is not None:
-        # where it cannot be kept, it is read again
-        with contextlib.suppress(SaeBorzoiError, OSError), write_file(cache / state.name) as file:
-            file.write_text(f"{digest} {_check(state, digest)}")
+        _write_kept(cache, state.name, digest)
 
 
-def _check(state: _State, digest: str) -> str:
+def _read_kept(cache: Path, name: str) -> str | None:
+    """What is kept under a name; None where there is nothing, or it is damaged."""
+    try:
+        value, _, check = (cache / name).read_text().partition(" ")
+    except (OSError, ValueError):
+        return None
+    return value if check == _check(name, value) else None
+
+
+def _write_kept(cache: Path, name: str, value: str) -> None:
+    # where it cannot be kept, files are read again
+    with contextlib.suppress(SaeBorzoiError, OSError), write_file(cache / name) as file:
+        file.write_text(f"{value} {_check(name, value)}")
+
+
+def _check(name: str, value: str) -> str:
     """A damaged entry is read again instead of taken for another version."""
-    return xxhash.xxh64_hexdigest(f"{state.name} {digest}".encode())
+    return xxhash.xxh64_hexdigest(f"{name} {value}".encode())
 
 
 def fingerprint_of(document: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import saeborzoi
 from saeborzoi.errors import StoreError
-from saeborzoi.files import restore, write_folder
+from saeborzoi.files import restore, write_file, write_folder
 from saeborzoi.jobs.fingerprint import digest_of, fingerprint_of
 from saeborzoi.jobs.job import Job
 
@@ -54,17 +54,47 @@ def write_artifact(folder: Path, data_version: str, document: dict[str, Any]) ->
     """
     with write_folder(folder) as temporary:
         yield temporary
-        files = {
-            file.relative_to(temporary).as_posix(): {
-                "bytes": file.stat().st_size,
-                "xxh3": digest_of(file),
-            }
-            for file in sorted(temporary.rglob("*"))
-            if file.is_file()
+        _seal(temporary, temporary / PROVENANCE, data_version, document)
+
+
+def seal(folder: Path, data_version: str) -> bool:
+    """Give an artifact of the first release its version and the checksums of its files as they are;
+    whether it has them, and is of that version.
+
+    Raises
+    ------
+    StoreError
+        Where its provenance is damaged or cannot be written.
+    """
+    document = read_sealed(folder / PROVENANCE)
+    if _data_version(document) not in (None, data_version):
+        return False
+    if "files" not in document:
+        with write_file(folder / PROVENANCE) as temporary:
+            _seal(folder, temporary, data_version, document)
+    return True
+
+
+def _seal(folder: Path, provenance_file: Path, data_version: str, document: dict[str, Any]) -> None:
+    files = {
+        file.relative_to(folder).as_posix(): {
+            "bytes": file.stat().st_size,
+            "xxh3": digest_of(file),
         }
-        write_sealed(
-            temporary / PROVENANCE, {**document, "data_version": data_version, "files": files}
-        )
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file not in (folder / PROVENANCE, provenance_file)
+    }
+    write_sealed(provenance_file, {**document, "data_version": data_version, "files": files})
+
+
+def _data_version(document: dict[str, Any]) -> str | None:
+    """Version of the result that a provenance document is of, None where it does not tell."""
+    version = document.get("data_version")
+    job = document.get("job")
+    if version is None and isinstance(job, dict) and not job.get("together"):
+        # of the first release: the job's id ends with it
+        version = str(job.get("job_id", "")).rpartition("-")[2] or None
+    return version
 
 
 def write_sealed(path: Path, document: dict[str, Any]) -> None:
@@ -97,10 +127,10 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
-def require_whole(folder: Path, data_version: str | None = None, *, deep: bool = True) -> Path:
+def require_whole(folder: Path, data_version: str | None = None) -> Path:
     """The artifact's folder, refused where a file of it is not as it was written.
 
-    Every stage that reads an artifact goes through here.
+    Every stage that reads an artifact goes through here; every byte is read.
 
     Parameters
     ----------
@@ -108,8 +138,6 @@ def require_whole(folder: Path, data_version: str | None = None, *, deep: bool =
         The artifact. One of the first release has no checksums, and passes.
     data_version
         Version that the catalogue's row says; None compares none.
-    deep
-        Whether content is read, or only names and sizes are compared.
 
     Raises
     ------
@@ -117,17 +145,30 @@ def require_whole(folder: Path, data_version: str | None = None, *, deep: bool =
         Names the first file that is missing, truncated or damaged, or says that the artifact is
         another one than the catalogue's, with the command that makes it again.
     """
+    for file, digest in written_files(folder, data_version).items():
+        if digest_of(file) != digest:
+            raise damaged(folder, file)
+    return folder
+
+
+def written_files(folder: Path, data_version: str | None = None) -> dict[Path, str]:
+    """Files of an artifact, and the digests that their content was written with.
+
+    Names, sizes and the version are compared here, content is not. Parameters and errors are those
+    of `require_whole`.
+    """
     restore(folder)
     if not folder.is_dir():
         raise StoreError(f"{folder}: is missing; {again(folder)}")
     document = read_sealed(folder / PROVENANCE)
-    of_artifact = document.get("data_version")
+    of_artifact = _data_version(document)
     if None not in (data_version, of_artifact) and of_artifact != data_version:
         raise StoreError(
             f"{folder}: holds another result (data version {of_artifact}) than the catalogue says "
             f"({data_version}), as where a run was killed before it could catalogue it; "
             f"{again(folder)}"
         )
+    files = {}
     for name, written in document.get("files", {}).items():
         file = folder / name
         try:
@@ -139,12 +180,16 @@ def require_whole(folder: Path, data_version: str | None = None, *, deep: bool =
                 f"{file}: is damaged ({size:,} bytes, {written['bytes']:,} were written); "
                 f"{again(folder)}"
             )
-        if deep and digest_of(file) != written["xxh3"]:
-            raise StoreError(
-                f"{file}: is damaged (its content does not have the checksum that it was written "
-                f"with); {again(folder)}"
-            )
-    return folder
+        files[file] = written["xxh3"]
+    return files
+
+
+def damaged(folder: Path, file: Path) -> StoreError:
+    """The error for a file of an artifact with another content than was written."""
+    return StoreError(
+        f"{file}: is damaged (its content does not have the checksum that it was written with); "
+        f"{again(folder)}"
+    )
 
 
 def require_input(job: Job, name: str) -> Path:
@@ -164,7 +209,10 @@ lr0.003_s0'"
         below = parts[place + 1 :]
         if parts[place] == "project" and len(below) == 1:
             return f"make it again: dagster asset materialize --select {below[0]}"
-        if parts[place] in ("saes", "layers") and len(below) > 1:
+        is_pages = parts[place] == "browser" and len(below) == 1
+        if is_pages:
+            below = (below[0], "feature_browser")
+        if is_pages or (parts[place] in ("saes", "layers") and len(below) > 1):
             owner, asset, *batch = below
             option = f"--partition '{owner}'"
             if batch:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saeborzoi.errors import InputError, MissingProgramError
+from saeborzoi.errors import InputError
+from saeborzoi.extras import extra
 from saeborzoi.models.model import LoadedModel, Outputs
 from saeborzoi.models.tensors import load_strictly, load_tensors
 
@@ -41,20 +42,15 @@ def load_borzoi(
 
     Raises
     ------
-    MissingProgramError
+    MissingPackageError
         Where borzoi-pytorch is not installed.
     InputError
         Where the folder lacks a file, a tensor is missing or unexpected, or there is no such
         track.
     """
-    try:
+    with extra("borzoi"):
         from borzoi_pytorch import Borzoi
         from borzoi_pytorch.config_borzoi import BorzoiConfig
-    except ImportError as error:
-        raise MissingProgramError(
-            f"[model] loader 'borzoi-pytorch:…' needs the package borzoi-pytorch ({error}); "
-            "install saeborzoi[borzoi] in the worker's environment"
-        ) from None
     for name in ("config.json", "model.safetensors"):
         if not (path / name).is_file():
             raise InputError(
@@ -112,7 +108,8 @@ class _Forward:
 
 def _track_names(head: nn.Conv1d, head_name: str) -> list[str]:
     """The targets' identifiers, where the package's table is of this head."""
-    from borzoi_pytorch.pytorch_borzoi_model import TRACKS_DF
+    with extra("borzoi"):
+        from borzoi_pytorch.pytorch_borzoi_model import TRACKS_DF
 
     if head_name == "human" and len(TRACKS_DF) == head.out_channels:
         return TRACKS_DF["identifier"].astype(str).tolist()

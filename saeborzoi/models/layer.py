@@ -246,12 +246,12 @@ def run_to(model: nn.Module, layer: nn.Module, one_hot: Tensor) -> Tensor:
 
 
 def one_hot(letters: NDArray[np.uint8]) -> Tensor:
-    """(4, n) float32 of (n,) uint8 ASCII letters, A C G T; any other letter is zeros.
+    """(..., 4, n) float32 of (..., n) uint8 ASCII letters, A C G T; any other letter is zeros.
 
     >>> one_hot(np.frombuffer(b"ACgN", np.uint8)).tolist()[2]
     [0.0, 0.0, 1.0, 0.0]
     """
-    return torch.from_numpy(np.ascontiguousarray(_ONE_HOT[letters].T))
+    return torch.from_numpy(np.ascontiguousarray(np.swapaxes(_ONE_HOT[letters], -1, -2)))
 
 
 def reverse_complement(sequence: Tensor) -> Tensor:

@@ -102,11 +102,11 @@ def describe_modules(model: SequenceModel) -> list[ModuleDescription]:
     return found
 
 
-def _unfit(name: str, seen: dict[str, _Seen]) -> str:
+def _unfit(name: str, calls: dict[str, _Seen]) -> str:
     """Why a module cannot serve as a layer, as far as a pass without numbers shows; or ""."""
-    if name not in seen:
+    if name not in calls:
         return "a forward pass does not call it; choose one of those that `saeborzoi model` lists"
-    shape, n_calls, _ = seen[name]
+    shape, n_calls, _ = calls[name]
     if n_calls > 1:
         return (
             f"a forward pass calls it {n_calls} times, so that its output is not one thing; choose "

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
+from saeborzoi.extras import extra
 from saeborzoi.motifs.meme_format import read_meme
 
 _JASPAR_ID = re.compile(r"(?:MA|UN)[0-9]{4}\.[0-9]+")
@@ -36,6 +37,9 @@ class Target(NamedTuple):
         (width, 4) float64, rows sum to 1.
     n_sites
         Sites that it was made from.
+    archetype
+        Cluster of like motifs that the database itself puts it into; None where it says none, see
+        `archetypes.archetypes`.
     """
 
     identifier: str
@@ -44,6 +48,7 @@ class Target(NamedTuple):
     structural_class: str | None
     matrix: NDArray[np.float64]
     n_sites: float
+    archetype: str | None = None
 
 
 class Database(NamedTuple):
@@ -112,13 +117,17 @@ def _from_file(source: str) -> list[Target]:
         if archetype:
             identifier, name, family = archetype.groups()
         targets.append(
-            Target(identifier, name, family, structural_class, motif.matrix, motif.n_sites)
-        )
+            Target(
+                identifier, name, family, structural_class, motif.matrix, motif.n_sites,
+                name if archetype else None,
+            )
+        )  # fmt: skip
     return targets
 
 
 def _from_jaspar(in_words: str, source: str) -> list[Target]:
-    from pyjaspar import jaspar_releases
+    with extra("jaspar"):
+        from pyjaspar import jaspar_releases
 
     parts = source.split(":")
     if len(parts) != 4:
@@ -188,7 +197,8 @@ def _jaspar_annotation(
     """Family and class of JASPAR matrices that came in a file, from the newest release."""
     if not identifiers:
         return {}
-    from pyjaspar import JASPAR_LATEST_RELEASE
+    with extra("jaspar"):
+        from pyjaspar import JASPAR_LATEST_RELEASE
 
     with _jaspar(JASPAR_LATEST_RELEASE) as database, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not every identifier must be known
@@ -200,7 +210,8 @@ class _jaspar:
     """A JASPAR database, closed after use."""
 
     def __init__(self, release: str) -> None:
-        from pyjaspar import jaspardb
+        with extra("jaspar"):
+            from pyjaspar import jaspardb
 
         self.database = jaspardb(release=release)
 

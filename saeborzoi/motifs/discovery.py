@@ -1,15 +1,19 @@
-"""Motif discovery over nodes: which engine, on threads.
+"""Motif discovery over nodes: which engine, in processes of one thread.
 
 A node's motifs depend on its own seqlets and the options; never on a seed, the order of the
-seqlets' sequences, the other nodes of the batch or the number of threads.
+seqlets' sequences, the other nodes of the batch or the number of processes. The search itself is
+loaded where it runs: this module is light.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +23,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saeborzoi.jobs.job import Progress, silent
-from saeborzoi.motifs import properties
-from saeborzoi.motifs.engine.copies import copy_weights
-from saeborzoi.motifs.evidence import NodeEvidence, independent_sites, node_evidence
-from saeborzoi.motifs.meme import run_program
+from saeborzoi.motifs import engine as builtin
 from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.programs import find_program, program_version
-from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
-
-MIN_ODDS_RATIO_LOW = 1.5
-"""Odds against shuffled seqlets, lower end of the interval, that clear a motif of few letters."""
-MAX_WIDTH = 50
-"""Widest motif where nothing else is asked for, MEME's default."""
 
 MOTIF_COLUMNS: dict[str, str] = {
     "node": "int32",
@@ -56,6 +51,17 @@ MOTIF_COLUMNS: dict[str, str] = {
 """Columns of table `motif` but the key of the SAE, and their types in a frame."""
 
 
+_SEARCH = "saeborzoi.motifs.node_motifs"
+
+
+class _Task(NamedTuple):
+    """One node's seqlets, strongest first."""
+
+    node: int
+    texts: list[str]
+    activation: NDArray[np.float64]
+
+
 class NodeMotifs(NamedTuple):
     """Motifs of one node.
 
@@ -64,7 +70,7 @@ class NodeMotifs(NamedTuple):
     rows
         One dictionary a motif, keys of `MOTIF_COLUMNS`.
     seconds
-        CPU seconds of this thread; wall seconds of an external program.
+        CPU seconds of its thread; wall seconds of an external program.
     """
 
     node: int
@@ -81,9 +87,7 @@ def check_discovery_engine(options: DiscoveryOptions) -> str:
         Where an external engine is asked for and cannot be run.
     """
     if options.engine == "builtin":
-        from saeborzoi.motifs.engine.builtin import VERSION
-
-        return f"builtin {VERSION}"
+        return f"builtin {builtin.VERSION}"
     program = find_program(options.engine, options.executable, "[motifs]", "builtin")
     return f"{options.engine} {program_version(program)}"
 
@@ -106,7 +110,7 @@ def discover(
     genome
         FASTA for `background = "genome"`.
     threads
-        Nodes at once.
+        Nodes at once, each in a process of its own.
 
     Returns
     -------
@@ -145,32 +149,40 @@ def discover_nodes(
         from saeborzoi.motifs.background import genome_frequencies
 
         background = genome_frequencies(genome)
-    wall = options.engine != "builtin"
     tasks = (
-        partial(_timed, node, rows, options, background, engine, wall)
+        _Task(int(node), own["sequence"].tolist(), own["activation"].to_numpy(float))
         for node, rows in seqlets.groupby("node", sort=True)
+        for own in [rows.sort_values("rank")]
     )
-    # the engine's heavy loops release the interpreter's lock (or run in another process)
-    with ThreadPoolExecutor(max(threads, 1)) as workers:
-        yield from _in_parallel(tasks, workers, threads, stop)
+    work = partial(_timed, options=options, background=background, engine=engine)
+    if threads <= 1:
+        for task in tasks:
+            if stop is not None and stop.is_set():
+                return
+            yield work(task)
+        return
+    # not threads: half of a node's time holds the interpreter's lock. Not forked from here: this
+    # process may have threads of its own, which a copy lacks
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_SEARCH])
+    with ProcessPoolExecutor(threads, context, _ignore_signals) as pool:
+        yield from _in_parallel(work, tasks, pool, threads, stop)
 
 
 def _in_parallel(
-    tasks: Iterable[Callable[[], NodeMotifs]],
-    pool: ThreadPoolExecutor,
+    work: Callable[[_Task], NodeMotifs],
+    tasks: Iterable[_Task],
+    pool: ProcessPoolExecutor,
     n_ahead: int,
     stop: threading.Event | None,
 ) -> Iterator[NodeMotifs]:
-    """Results of tasks in the order in which they finish.
-
-    At most `n_ahead` tasks run or wait in the pool beside the one that is waited for; once `stop`
-    is set no further task is started.
-    """
+    """Nodes of tasks as they are done; `n_ahead` are under way and one waits, and none is begun
+    once `stop` is set."""
     running: set[Future[NodeMotifs]] = set()
     for task in tasks:
         if stop is not None and stop.is_set():
             break
-        running.add(pool.submit(task))
+        running.add(pool.submit(work, task))
         if len(running) > n_ahead:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -179,142 +191,37 @@ def _in_parallel(
         yield future.result()
 
 
-def motif_frame(found: list[NodeMotifs]) -> pd.DataFrame:
-    """Motifs of some nodes as a frame with the columns and types of `MOTIF_COLUMNS`."""
-    rows = [row for node in sorted(found, key=lambda n: n.node) for row in node.rows]
-    frame = pd.DataFrame(rows, columns=list(MOTIF_COLUMNS))
-    return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})
+def _ignore_signals() -> None:
+    """What asks the worker to stop reaches its whole session: it alone decides, and waits for the
+    nodes under way. Where it is killed, nobody would tell its processes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _timed(
-    node: Any,
-    rows: pd.DataFrame,
+    task: _Task,
     options: DiscoveryOptions,
     background: NDArray[np.float64] | None,
     engine: str,
-    wall: bool,
 ) -> NodeMotifs:
-    clock = time.perf_counter if wall else time.thread_time
+    from saeborzoi.motifs.node_motifs import motifs_of_node
+
+    clock = time.thread_time if options.engine == "builtin" else time.perf_counter
     begun = clock()
-    motifs = _node_motifs(node, rows, options, background, engine)
-    return NodeMotifs(int(node), motifs, clock() - begun)
+    motifs = motifs_of_node(task.node, task.texts, task.activation, options, background, engine)
+    return NodeMotifs(task.node, motifs, clock() - begun)
 
 
-def _node_motifs(
-    node: Any,
-    rows: pd.DataFrame,
-    options: DiscoveryOptions,
-    background: NDArray[np.float64] | None,
-    engine: str,
-) -> list[dict[str, Any]]:
-    """One node from its seqlets to the rows of its motifs."""
-    rows = rows.sort_values("rank")
-    sequences = encode(rows["sequence"].tolist())
-    both = options.both_strands
-    if background is None:
-        background = letter_frequencies(sequences, both)
-    weights = np.ones(sequences.lengths.size)
-    if options.near_identical == "once":
-        weights = copy_weights(sequences, both)
-    if options.engine == "builtin":
-        motifs = _builtin(sequences, options, background, weights)
-    else:
-        motifs = run_program(rows["sequence"].tolist(), options, background)
-    result = []
-    activation = rows["activation"].to_numpy(float)
-    for number, motif in enumerate(motifs, 1):
-        n_effective = motif.n_effective_sites
-        if n_effective is None:
-            n_effective = independent_sites(
-                motif.matrix, motif.n_sites, sequences, background, both, weights
-            )
-        counted = weights if n_effective < motif.n_sites else np.ones_like(weights)
-        evidence = node_evidence(
-            motif.matrix, motif.n_sites, sequences, activation, background, both, counted
-        )
-        suspect = motif.suspect or _suspect(
-            motif, n_effective, sequences, options, number, evidence
-        )
-        result.append(
-            {
-                "node": int(node),
-                "motif": number,
-                "consensus": properties.consensus(motif.matrix),
-                "width_bp": len(motif.matrix),
-                "n_sites": motif.n_sites,
-                "n_effective_sites": n_effective,
-                "llr": motif.llr,
-                "log10_e_value": motif.log10_e_value,
-                "is_significant": bool(
-                    suspect is None and motif.log10_e_value < np.log10(options.max_e_value)
-                ),
-                "matrix": motif.matrix.tolist(),
-                "engine": engine,
-                "information_content_bits": properties.information_content(motif.matrix),
-                "is_palindrome": properties.is_palindrome(motif.matrix),
-                "suspect": suspect,
-                **evidence._asdict(),
-            }
-        )
-    return result
-
-
-def _builtin(
-    sequences: Sequences,
-    options: DiscoveryOptions,
-    background: NDArray[np.float64],
-    weights: NDArray[np.float64],
-) -> list[Found]:
-    from saeborzoi.motifs.engine.builtin import find_motifs
-
-    longest = int(sequences.lengths.max())
-    widest = min(options.max_width or MAX_WIDTH, longest)
-    if longest < options.min_width or sequences.lengths.size < 2:
-        return []
-    motifs = find_motifs(
-        sequences,
-        background,
-        n_motifs=options.n_motifs,
-        min_width=options.min_width,
-        max_width=max(widest, options.min_width),
-        both_strands=options.strands == "both",
-        max_e_value=options.max_e_value,
-        min_sites=options.min_sites,
-        weights=weights,
-        keep_table=options.background == "genome",
-    )
-    return [
-        Found(
-            m.counts / m.n_sites, m.n_sites, m.llr, m.log_e_value / np.log(10),
-            m.n_effective_sites, m.suspect,
-        )
-        for m in motifs
-    ]  # fmt: skip
-
-
-def _suspect(
-    motif: Found,
-    n_effective_sites: float,
-    sequences: Sequences,
-    options: DiscoveryOptions,
-    number: int,
-    evidence: NodeEvidence,
-) -> str | None:
-    """Why a motif is suspect although its engine did not say so.
-
-    A motif as wide as its sequences with all of them as sites is MEME's known artefact where it
-    is not the first: its sites are erased ones. Low complexity is no fault where the motif is
-    clearly more frequent than in shuffled seqlets, which are as rich in its letters.
-    """
-    if motif.log10_e_value >= np.log10(options.max_e_value):
-        return None
-    lengths = sequences.lengths
-    if number > 1 and properties.is_full_width(motif.matrix, motif.n_sites, lengths):
-        return "composition"
-    least = options.min_sites or properties.least_sites(lengths.size)
-    suspect = properties.suspect(
-        motif.matrix, motif.n_sites, n_effective_sites, lengths, least
-    )  # fmt: skip
-    if suspect is None and evidence.odds_ratio_low < MIN_ODDS_RATIO_LOW:
-        return properties.simple_composition(motif.matrix)
-    return suspect
+def motif_frame(nodes: list[NodeMotifs]) -> pd.DataFrame:
+    """Motifs of some nodes as a frame with the columns and types of `MOTIF_COLUMNS`."""
+    rows = [row for node in sorted(nodes, key=lambda n: n.node) for row in node.rows]
+    frame = pd.DataFrame(rows, columns=list(MOTIF_COLUMNS))
+    return frame.astype({k: v for k, v in MOTIF_COLUMNS.items() if v != "object"})

@@ -10,6 +10,7 @@ the excess, not what comes from choosing sites that are alike: see `fan_in.MIN_O
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -169,6 +170,16 @@ def independent_sites(
     return effective_sites(letters, sequences.lengths, rows, start[rows], len(matrix), weights)
 
 
+def likely_sites(
+    matrix: NDArray[np.float64], n_sites: int, sequences: Sequences, both_strands: bool
+) -> NDArray[np.int64]:
+    """(n_sites,) int64, rows of the sequences whose best windows score highest: a catalogue has a
+    motif's matrix and the number of its sites, not which they are."""
+    background = letter_frequencies(sequences, both_strands)
+    score = _Scorer(matrix, background, both_strands).scores(sequences)
+    return np.argsort(-score, kind="stable")[:n_sites]
+
+
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Spearman's rank correlation, nan where either is constant or fewer than three are finite."""
     finite = np.isfinite(x) & np.isfinite(y)
@@ -241,7 +252,11 @@ class _Scorer:
 
 
 def across_nodes(
-    motifs: pd.DataFrame, seqlets: pd.DataFrame, key: str, both_strands: bool = False
+    motifs: pd.DataFrame,
+    seqlets: pd.DataFrame,
+    key: str,
+    both_strands: bool = False,
+    placed: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Evidence that needs every node of the SAE.
 
@@ -255,18 +270,25 @@ def across_nodes(
         Partition key of the SAE, seeds the sample of other nodes' seqlets.
     both_strands
         Whether an occurrence may lie on the reverse complement.
+    placed
+        Sequences of the seqlets' width from anywhere in the data: the genome as it is, with its
+        repeats and composition. May be empty.
 
     Returns
     -------
     node, motif, odds_ratio_other_nodes (occurrence in the node's seqlets against a sample of the
-    other nodes', nan where there is no other node), fdr (Benjamini-Hochberg over all motifs of
-    the larger of the two p-values, against shuffled seqlets and against the other nodes: a motif
-    counts where both controls lack it).
+    other nodes', nan where there is no other node), odds_ratio_genome (against `placed`, weighted
+    to the share of G and C of the node's seqlets; nan without), fdr (Benjamini-Hochberg over all
+    motifs of the largest of the p-values, against shuffled seqlets, the other nodes and the
+    genome: the expected share of motifs, among those called, that some control has as often).
     """
     result = motifs[["node", "motif"]].reset_index(drop=True)
-    against = _against_others(motifs, seqlets, key, both_strands)
-    result["odds_ratio_other_nodes"] = [ratio.value for ratio in against]
-    p = np.fmax(motifs["enrichment_p_value"].to_numpy(float), [ratio.p_value for ratio in against])
+    others, genome = _against_controls(motifs, seqlets, key, both_strands, placed)
+    result["odds_ratio_other_nodes"] = [ratio.value for ratio in others]
+    result["odds_ratio_genome"] = [ratio.value for ratio in genome]
+    p = motifs["enrichment_p_value"].to_numpy(float)
+    for against in (others, genome):
+        p = np.fmax(p, [ratio.p_value for ratio in against])
     result["fdr"] = np.nan
     known = np.isfinite(p)
     if known.any():
@@ -274,13 +296,18 @@ def across_nodes(
     return result
 
 
-def _against_others(
-    motifs: pd.DataFrame, seqlets: pd.DataFrame, key: str, both_strands: bool
-) -> list[OddsRatio]:
-    """Each motif's occurrence in its node's seqlets against a sample of the other nodes'."""
+def _against_controls(
+    motifs: pd.DataFrame,
+    seqlets: pd.DataFrame,
+    key: str,
+    both_strands: bool,
+    placed: Sequence[str],
+) -> tuple[list[OddsRatio], list[OddsRatio]]:
+    """Each motif's occurrence in its node's seqlets against a sample of the other nodes', and
+    against sequences placed anywhere."""
     unknown = OddsRatio(*[float("nan")] * 4)
     if motifs.empty or seqlets.empty:
-        return [unknown] * len(motifs)
+        return [unknown] * len(motifs), [unknown] * len(motifs)
     ordered = seqlets.sort_values(["node", "rank"], kind="stable")
     own = dict(iter(ordered.groupby("node", sort=True)["sequence"]))
     per_node = max(1, OTHER_NODES_SAMPLE // len(own))
@@ -293,15 +320,52 @@ def _against_others(
         nodes.extend([node] * len(chosen))
     sample, of_node = encode(texts), np.array(nodes)
     background = letter_frequencies(sample, both_strands)
-    ratios = []
+    anywhere = encode(list(placed)) if len(placed) else None
+    share_of_placed = _gc_bins(placed)
+    others_of, genome_of = [], []
     for row in motifs.itertuples():
         others = of_node != row.node
-        if row.node not in own or not others.any():
-            ratios.append(unknown)
+        if row.node not in own or not (others.any() or anywhere is not None):
+            others_of.append(unknown)
+            genome_of.append(unknown)
             continue
         scorer = _Scorer(as_matrix(row.matrix), background, both_strands)
-        holds = scorer.holds(scorer.scores(sample), sample)[others]
-        mine = encode(own[row.node].tolist())
+        texts = own[row.node].tolist()
+        mine = encode(texts)
         hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
-        ratios.append(odds_ratio(int(hits.sum()), hits.size, int(holds.sum()), holds.size))
-    return ratios
+        n_hits = int(hits.sum())
+        holds = scorer.holds(scorer.scores(sample), sample)[others]
+        others_of.append(
+            odds_ratio(n_hits, hits.size, int(holds.sum()), holds.size) if others.any() else unknown
+        )
+        if anywhere is None:
+            genome_of.append(unknown)
+            continue
+        held = scorer.holds(scorer.scores(anywhere), anywhere)
+        weight = _matched_weights(_gc_bins(texts), share_of_placed)
+        n = int(held.size)
+        genome_of.append(odds_ratio(n_hits, hits.size, round(float(weight @ held) * n), n))
+    return others_of, genome_of
+
+
+_GC_BINS = 10
+
+
+def _gc_bins(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Tenth of the share of G and C that each sequence is in."""
+    shares = [(text.count("G") + text.count("C")) / max(len(text), 1) for text in texts]
+    return np.minimum((np.array(shares, float) * _GC_BINS).astype(np.int64), _GC_BINS - 1)
+
+
+def _matched_weights(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Weight of each control, summing to 1, at which controls have the composition of the seqlets;
+    bins that have no control count as their share of all the others.
+
+    >>> _matched_weights(np.array([0, 0, 1]), np.array([0, 1, 1])).round(2)
+    array([0.67, 0.17, 0.17])
+    """
+    wanted = np.bincount(mine, minlength=_GC_BINS) / len(mine)
+    there = np.bincount(theirs, minlength=_GC_BINS)
+    weight = (wanted / np.maximum(there, 1))[theirs]
+    total = float(weight.sum())
+    return weight / total if total > 0 else np.full(len(theirs), 1 / len(theirs))

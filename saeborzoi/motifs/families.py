@@ -10,8 +10,7 @@ from scipy import stats
 from saeborzoi.motifs.matching import align, best_matches, with_pseudocount
 from saeborzoi.motifs.properties import as_matrix
 
-MAX_CLUSTER_P = 0.05
-_MIN_FAMILY_NODES = 2
+_MIN_LABELLED_NODES = 2
 _AT_ONCE = 512
 """Motifs matched with all others at once: bounds the memory."""
 
@@ -91,64 +90,78 @@ def motif_families(
     return result[columns].sort_values(["motif_family", "node", "motif"], ignore_index=True)
 
 
-def node_families(matches: pd.DataFrame) -> pd.Series:
-    """Factor family of each node: that of its best significant match which has one.
+def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFrame) -> pd.Series:
+    """What each node with a supported motif is, in a word: the archetype of its best match, else
+    the consensus of its motif family's founder, without the open ends.
 
     Parameters
     ----------
+    motifs
+        Columns node, motif, consensus of table `motif`.
+    evidence
+        Columns node, motif, motif_family, founder_node, founder_motif of table `motif_evidence`.
     matches
-        Columns node, motif, database, target_id, factor_family, p_value, is_significant of table
-        `motif_match`.
+        Columns node, motif, database, target_id, target_name, archetype, p_value, is_significant
+        of table `motif_match`.
 
     Returns
     -------
-    Family, indexed by node.
+    Label, indexed by node.
     """
-    best = best_matches(matches[matches["factor_family"].notna()])
-    return best.set_index("node")["factor_family"].sort_index()
+    consensus = motifs.set_index(["node", "motif"])["consensus"].str.strip("N")
+    first = evidence.dropna(subset="motif_family").sort_values(["node", "motif"])
+    first = first.drop_duplicates("node")
+    founders = pd.MultiIndex.from_frame(first[["founder_node", "founder_motif"]].astype(int))
+    labels = pd.Series(consensus.reindex(founders).to_numpy(), first["node"].to_numpy(), object)
+    best = best_matches(matches).set_index("node")
+    named = best["archetype"].fillna(best["target_name"])
+    return named.combine_first(labels).dropna().sort_index()
 
 
-def cluster_families(embedding: pd.DataFrame, matches: pd.DataFrame) -> pd.DataFrame:
-    """What each cluster of an embedding is rich in.
+def name_clusters(embedding: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
+    """Name each cluster of an embedding by what it is richest in.
 
-    For every family and cluster the hypergeometric probability of at least so many of the
-    family's nodes in a cluster of that size, over all embedded nodes, times the families and
-    clusters tried (Bonferroni). The cluster is named by the smallest, where it is below 0.05 and
-    holds at least two nodes of the family.
+    Of the labels that at least two of a cluster's nodes have, the one with the smallest
+    hypergeometric probability of at least so many in a cluster of that size, over all embedded
+    nodes. The probability is told times the labels and clusters tried (Bonferroni): a name is what
+    a cluster has most of for its size, and no claim where that is large.
 
     Parameters
     ----------
     embedding
         Columns node, cluster.
-    matches
-        As for `node_families`.
+    labels
+        As `node_labels` gives them.
 
     Returns
     -------
     Columns of table `embedding_cluster` but the key of the SAE.
     """
-    family_of = node_families(matches)
-    nodes = embedding[["node", "cluster"]].assign(factor_family=embedding["node"].map(family_of))
+    nodes = embedding[["node", "cluster"]].assign(label=embedding["node"].map(labels))
     n_nodes = len(nodes)
     sizes = nodes["cluster"].value_counts()
-    family_sizes = nodes["factor_family"].value_counts()
-    n_tested = max(1, len(family_sizes) * len(sizes))
+    label_sizes = nodes["label"].value_counts()
+    n_tested = max(1, len(label_sizes) * len(sizes))
     rows = []
     for cluster in sorted(sizes.index):
-        own = nodes.loc[nodes["cluster"] == cluster, "factor_family"].value_counts()
-        best: tuple[float, str, int] | None = None
-        for family, n_own in sorted(own.items(), key=lambda item: str(item[0])):
-            p = stats.hypergeom.sf(n_own - 1, n_nodes, family_sizes[family], sizes[cluster])
-            p = min(1.0, float(p) * n_tested)
-            if n_own >= _MIN_FAMILY_NODES and p < MAX_CLUSTER_P and (best is None or p < best[0]):
-                best = (p, str(family), int(n_own))
+        own = nodes.loc[nodes["cluster"] == cluster, "label"].value_counts()
+        found = [
+            (
+                float(stats.hypergeom.sf(n - 1, n_nodes, label_sizes[label], sizes[cluster])),
+                str(label),
+                int(n),
+            )
+            for label, n in own.items()
+            if n >= _MIN_LABELLED_NODES
+        ]
+        p, label, n = min(found, default=(np.nan, None, 0))
         rows.append(
             {
                 "cluster": int(cluster),
                 "n_nodes": int(sizes[cluster]),
-                "factor_family": best[1] if best else None,
-                "n_family_nodes": best[2] if best else 0,
-                "p_value": best[0] if best else np.nan,
+                "name": label,
+                "n_named_nodes": n,
+                "p_value": min(1.0, p * n_tested) if label else np.nan,
             }
         )
-    return pd.DataFrame(rows).astype({"factor_family": "str"})
+    return pd.DataFrame(rows).astype({"name": "str"})

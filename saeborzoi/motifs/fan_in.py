@@ -3,18 +3,20 @@ and the motifs as one database."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from saeborzoi.motifs.evidence import across_nodes
 from saeborzoi.motifs.families import motif_families
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
-from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.motifs.properties import as_matrix, core_bits
 from saeborzoi.settings.hyperparameters import node_key
 
 MAX_FDR = 0.05
 MIN_ODDS_RATIO = 2.0
-"""Twofold odds against either control: the search fits each motif to its seqlets, which alone
+"""Twofold odds against every control: the search fits each motif to its seqlets, which alone
 gives up to 1.7 at random places of the genome."""
 
 
@@ -24,6 +26,7 @@ def fan_in_evidence(
     key: str,
     *,
     both_strands: bool = False,
+    placed: Sequence[str] = (),
     threads: int = 1,
 ) -> pd.DataFrame:
     """Evidence and families of all motifs of an SAE.
@@ -39,22 +42,29 @@ def fan_in_evidence(
         Partition key of the SAE.
     both_strands
         Whether a site may lie on either strand.
+    placed
+        Sequences of the seqlets' width from anywhere in the data, see `across_nodes`.
     threads
         Cores to use.
 
     Returns
     -------
-    One row a motif: node, motif, odds_ratio_other_nodes and fdr of `across_nodes`,
-    is_supported (significant, and enriched at least twofold over both controls at 5 % FDR; where
-    there is no other node, over the shuffled seqlets alone), motif_family,
+    One row a motif: node, motif, odds_ratio_other_nodes, odds_ratio_genome and fdr of
+    `across_nodes`, is_supported (significant, and enriched at least twofold over every control at
+    5 % FDR; a control that is not there, as other nodes of an SAE with one, is passed over),
+    core_bits (of the six most telling
+    neighbouring columns), motif_family,
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """
-    evidence = across_nodes(motifs, seqlets, key, both_strands)
+    evidence = across_nodes(motifs, seqlets, key, both_strands, placed)
+    evidence["core_bits"] = [core_bits(as_matrix(matrix)) for matrix in motifs["matrix"]]
     significant = motifs["is_significant"].astype(bool).to_numpy()
-    weaker = np.fmin(motifs["odds_ratio"].to_numpy(float), evidence["odds_ratio_other_nodes"])
-    enriched = (evidence["fdr"] < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)
-    evidence["is_supported"] = significant & enriched.to_numpy()
+    weaker = motifs["odds_ratio"].to_numpy(float)
+    for control in ("odds_ratio_other_nodes", "odds_ratio_genome"):
+        weaker = np.fmin(weaker, evidence[control].to_numpy(float))
+    enriched = (evidence["fdr"].to_numpy() < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)
+    evidence["is_supported"] = significant & enriched
     supported = motifs[evidence["is_supported"].to_numpy()]
     families = motif_families(supported, threads=threads)
     return evidence.merge(families, on=["node", "motif"], how="left")

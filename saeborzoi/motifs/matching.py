@@ -26,6 +26,7 @@ from scipy import stats
 
 from saeborzoi.catalog.views import BEST_FIRST
 from saeborzoi.errors import MissingProgramError
+from saeborzoi.motifs.archetypes import archetypes
 from saeborzoi.motifs.databases import Database
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.programs import find_program, program_version
@@ -42,6 +43,7 @@ MATCH_COLUMNS = (
     "target_name",
     "factor_family",
     "target_class",
+    "archetype",
     "p_value",
     "q_value",
     "e_value",
@@ -145,6 +147,7 @@ def match(
     check_matching_engine(engine, executable)
     thresholds = Thresholds(max_p_value, max_q_value, max_e_value)
     parts = []
+    of_target = {database.name: archetypes(database.motifs) for database in databases}
     matrices = [
         with_pseudocount(as_matrix(matrix), sites)
         for matrix, sites in zip(motifs["matrix"], motifs["n_sites"], strict=True)
@@ -164,6 +167,11 @@ def match(
     matches = pd.concat(parts, ignore_index=True).sort_values(
         ["node", "motif", "database", "p_value", "target_id"], kind="stable", ignore_index=True
     )
+    archetype = [
+        of_target[database][target]
+        for database, target in zip(matches["database"], matches["target_id"], strict=True)
+    ]
+    matches.insert(matches.columns.get_loc("target_class") + 1, "archetype", archetype)
     keys = list(zip(motifs["node"], motifs["motif"], strict=True))
     queries = dict(zip(keys, map(as_matrix, motifs["matrix"]), strict=True))
     significant = dict(zip(keys, motifs["is_significant"].astype(bool), strict=True))
@@ -359,7 +367,8 @@ def _parsed_tomtom(
                 "orientation": row["Orientation"],
             }
         )
-    table = pd.DataFrame(found, columns=list(MATCH_COLUMNS[:-2]))
+    later = ("archetype", "similarity", "is_significant")
+    table = pd.DataFrame(found, columns=[name for name in MATCH_COLUMNS if name not in later])
     if table.empty:
         return table.assign(is_significant=pd.Series(dtype=bool))
     p, q, e = (table[name].to_numpy(float) for name in ("p_value", "q_value", "e_value"))

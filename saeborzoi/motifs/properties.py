@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from saeborzoi.catalog.views import CORE_BITS
+
 Matrix = NDArray[np.float64]
 """(width, 4) float64, rows sum to 1, order A C G T."""
 
@@ -38,9 +40,6 @@ _ALIKE_BITS = 0.1
 _POOR_AT_SHARE = 0.85
 _POOR_AT_WIDTH = 12
 _CORE_WIDTH = 6
-_CORE_BITS = 6.5
-"""A factor's core holds at least this much in neighbouring columns; a stretch of A and T does
-not."""
 _CPG_SHARE = 0.4
 FULL_WIDTH_BITS = 0.25
 """Mean bits a column below which a motif as wide as its sequences, with nearly all of them as
@@ -69,6 +68,12 @@ def column_bits(matrix: Matrix) -> NDArray[np.float64]:
     """Information content of each column in bits, `2 + sum p log2 p`: (width,) float64."""
     p = np.clip(matrix, 1e-300, None)
     return 2 + (matrix * np.log2(p)).sum(axis=1)
+
+
+def core_bits(matrix: Matrix) -> float:
+    """Largest information in bits of six neighbouring columns, or of all where there are fewer."""
+    width = min(_CORE_WIDTH, len(matrix))
+    return float(np.convolve(column_bits(matrix), np.ones(width), "valid").max())
 
 
 def information_content(matrix: Matrix) -> float:
@@ -135,10 +140,9 @@ def simple_composition(matrix: Matrix) -> str | None:
         return "low_complexity"
     if len(matrix) >= _POOR_WIDE and max(share[0], share[3]) >= _POOR_WIDE_LETTER:
         return "low_complexity"
-    if share[0] + share[3] >= _POOR_AT_SHARE and len(matrix) >= _POOR_AT_WIDTH:
-        core_bits = np.convolve(bits, np.ones(_CORE_WIDTH), "valid").max()
-        if core_bits < _CORE_BITS:
-            return "low_complexity"
+    is_long_at = share[0] + share[3] >= _POOR_AT_SHARE and len(matrix) >= _POOR_AT_WIDTH
+    if is_long_at and core_bits(matrix) < CORE_BITS:
+        return "low_complexity"
     strong_gc = matrix[informative, 1] + matrix[informative, 2]
     cpg = (core[:-1, 1] * core[1:, 2]).sum() * 2 / len(core)
     if strong_gc.min() >= 0.8 and cpg >= _CPG_SHARE:

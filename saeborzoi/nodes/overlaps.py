@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from saeborzoi.genome.coordinates import Int64s, Windows, kept_positions, position_intervals
 from saeborzoi.genome.enrichment import odds_ratio
 from saeborzoi.genome.intervals import Intervals, covered_bp, merge, on_one_axis
+from saeborzoi.motifs.evidence import likely_sites
+from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.motifs.sequences import encode
 
 MAX_CONTROL = 2_000_000
 """Placements of the shuffled control at most; a class that covers 1e-4 of the genome is then
@@ -72,7 +75,7 @@ def annotation_overlaps(
     code, nodes = pd.factorize(seqlets["node"], sort=True)
     n_seqlets = np.bincount(code, minlength=len(nodes))
     n_control = min(n_shuffles * len(seqlets), MAX_CONTROL)
-    control = _shuffled(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
+    control = placed_at_random(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
     tables = []
     for name, annotation in annotations.items():
         found, placed, regions = on_one_axis(seqlets, control, annotation)
@@ -98,7 +101,79 @@ def annotation_overlaps(
     return pd.concat(tables, ignore_index=True)
 
 
-def _shuffled(
+def repeat_classes(
+    motifs: pd.DataFrame,
+    seqlets: pd.DataFrame,
+    annotations: Mapping[str, pd.DataFrame],
+    overlaps: pd.DataFrame,
+    *,
+    both_strands: bool,
+) -> pd.DataFrame:
+    """The class of annotation that carries the sites of each motif that is a repeat.
+
+    A motif's sites are the seqlets in which it scores highest. Of all classes the one is named in
+    which they lie most more often than chance has it, in standard deviations.
+
+    Parameters
+    ----------
+    motifs
+        node, motif, matrix, n_sites of the motifs that are suspect as a repeat.
+    seqlets
+        node, rank, sequence, chrom, start_bp, end_bp.
+    annotations
+        As of `annotation_overlaps`.
+    overlaps
+        What that made: n_expected of n_seqlets is chance.
+    both_strands
+        Whether a site may lie on either strand.
+
+    Returns
+    -------
+    DataFrame
+        node, motif (int32), annotation, annotation_class (str), n_sites, n_overlapping (int32),
+        n_expected (float64): a row for each motif whose sites any class overlaps.
+    """
+    found = []
+    of_node = dict(iter(seqlets.sort_values(["node", "rank"]).groupby("node")))
+    for motif in motifs[motifs["node"].isin(list(of_node))].itertuples():
+        own = of_node[motif.node]
+        rows = likely_sites(
+            as_matrix(motif.matrix), motif.n_sites, encode(own["sequence"].tolist()), both_strands
+        )
+        sites = own.iloc[rows]
+        counted = [
+            _overlapping(sites, annotation).assign(annotation=name)
+            for name, annotation in annotations.items()
+        ]
+        classes = pd.concat(counted).merge(
+            overlaps[overlaps["node"] == motif.node], on=["annotation", "annotation_class"]
+        )
+        share = (classes["n_expected"] / classes["n_seqlets"]).clip(1 / (2 * MAX_CONTROL), 1)
+        expected = len(sites) * share
+        spread = np.sqrt(expected * (1 - share)).clip(lower=1e-9)
+        classes = classes.assign(
+            node=motif.node, motif=motif.motif, n_sites=len(sites), n_expected=expected,
+            n_overlapping=classes["n_sites_overlapping"],
+            excess=(classes["n_sites_overlapping"] - expected) / spread,
+        )  # fmt: skip
+        found.append(classes[classes["excess"] > 0].nlargest(1, "excess"))
+    columns = {"node": "int32", "motif": "int32", "annotation": "str", "annotation_class": "str",
+               "n_sites": "int32", "n_overlapping": "int32", "n_expected": "float64"}  # fmt: skip
+    table = pd.concat(found) if found else pd.DataFrame(columns=list(columns))
+    return table[list(columns)].astype(columns).reset_index(drop=True)
+
+
+def _overlapping(sites: pd.DataFrame, annotation: pd.DataFrame) -> pd.DataFrame:
+    """annotation_class and how many of the sites each overlaps."""
+    intervals, regions = on_one_axis(sites, annotation)
+    code, classes = pd.factorize(annotation["annotation_class"], sort=True)
+    group, regions = merge(code.astype(np.int64), regions)
+    one = np.zeros(len(sites), np.intp)
+    n_sites = _count(one, intervals, group, regions, 1, len(classes))[0]
+    return pd.DataFrame({"annotation_class": classes, "n_sites_overlapping": n_sites})
+
+
+def placed_at_random(
     windows: Windows, width_bp: int, bp_per_position: int, pad_bp: int, n: int, seed: int
 ) -> pd.DataFrame:
     """n intervals of the seqlets' width on positions drawn from those that count."""

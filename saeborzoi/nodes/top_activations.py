@@ -94,7 +94,7 @@ def top_activations(
     StageInterrupted
         Where `job.stop_requested` was set.
     """
-    active = _ActiveNodes(sae, threads)
+    active = ActiveNodes(sae, threads)
     statistics = _Statistics(sae.n_nodes, n_top, plan.source.n_positions)
     done = 0
     above = np.zeros((2, sae.n_nodes), np.int64)
@@ -179,7 +179,7 @@ class _Spill:
             yield start, np.frombuffer(self._file.read(4 * int(start[-1])), np.float32)
 
 
-class _ActiveNodes:
+class ActiveNodes:
     """Active nodes of positions, on the SAE's device, as arrays on the CPU."""
 
     def __init__(self, sae: SparseAutoencoder, threads: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SHOWN = (
     "frequency", "activation_max", "reason", "n_seqlets", "consensus", "n_sites", "log10_e_value",
-    "target_name", "factor_family", "q_value", "annotation_class", "odds_ratio",
+    "members", "target_name", "factor_family", "q_value", "annotation_class", "odds_ratio",
 )  # fmt: skip
 
 
@@ -113,8 +113,9 @@ class Node:
 
     @property
     def name(self) -> str | None:
-        """The factor whose motif names it, else its motif's consensus, else None."""
-        for column in ("target_name", "consensus"):
+        """Its family of motifs with the factors that fit as well, "AP-1: JUND, FOSL2, BATF …"; else
+        its motif's consensus, else None."""
+        for column in ("name", "consensus"):
             value = self.summary[column]
             if isinstance(value, str):
                 return value

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from saeborzoi.comparison.stability import Matches
     from saeborzoi.project.region import NodeRegion
+    from saeborzoi.project.variant import VariantReport
 
 _SUMMARY_COLUMNS = (
     "hyperparameters, n_nodes, fvu, validation_fvu, l0, dead_fraction, n_selected, "
-    "n_nodes_with_motif, n_nodes_with_match, n_factors"
+    "n_nodes_with_motif, n_nodes_with_match, n_archetypes"
 )
 
 
@@ -188,6 +189,35 @@ class Project:
     def activations(self, key: str, region: str | tuple[str, int, int]) -> NodeRegion:
         """Activations of every node of an SAE over a region; see `Sae.activations`."""
         return self.sae(key).activations(region)
+
+    def variant(self, variant: str, key: str, variant_set: str | None = None) -> VariantReport:
+        """What a variant does to the model's outputs, and through which nodes of an SAE.
+
+        Parameters
+        ----------
+        variant
+            `"1:12345:A:G"` (or with `-`), pos counts from 1; the left-aligned shortest form
+            of it is looked up.
+        key
+            Partition key of the SAE.
+        variant_set
+            Name of its `[[variants]]`; left out, the first set that has it.
+
+        Raises
+        ------
+        InputError
+            Where it does not fit the genome, or was not looked at; names the nearest.
+        PartitionKeyError
+            Where no such SAE is trained.
+        """
+        from saeborzoi.genome.fasta import Genome
+        from saeborzoi.genome.variants import parse_variant
+        from saeborzoi.project.variant import variant_report
+
+        sae = self.sae(key)
+        with Genome(self.settings.data.genome, cache=self.store.genome_cache) as genome:
+            found = parse_variant(variant, genome)
+        return variant_report(self.catalog, sae.key, found, variant_set)
 
     def compare(self, a: str, b: str) -> SaeComparison:
         """Which nodes of two SAEs of a layer are the same, by direction and by where they fire.

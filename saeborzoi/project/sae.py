@@ -71,7 +71,7 @@ class Sae:
     def names(self) -> pd.Series:
         """What each node is called: see `Node.name`; the index is the node."""
         rows = self.table("node_summary").set_index("node")
-        return rows["target_name"].fillna(rows["consensus"]).rename("name")
+        return rows["name"].fillna(rows["consensus"]).rename("name")
 
     @property
     def fidelity(self) -> pd.DataFrame:
@@ -184,6 +184,53 @@ class Sae:
             where,
             layer.bp_per_position,
         )
+
+    def variant_enrichment(self, variant_set: str, controls: str | None = None) -> pd.DataFrame:
+        """Nodes through which variants of a set act more often than matched controls.
+
+        Parameters
+        ----------
+        variant_set
+            Name of a `[[variants]]`.
+        controls
+            Name of the set of controls; left out, the one that the settings name.
+
+        Returns
+        -------
+        DataFrame
+            As `saeborzoi.effects.variant_enrichment.node_enrichment` gives it.
+
+        Raises
+        ------
+        InputError
+            Where there is no such set, or none of controls.
+        """
+        from saeborzoi.project.variant import enrichment
+
+        named = {each.name: each.controls for each in self.settings.variants}
+        against = controls or named.get(variant_set)
+        if against is None:
+            raise InputError(
+                f"variants {variant_set!r} have no controls; set `controls` in their [[variants]], "
+                "or name a set"
+            )
+        return enrichment(self.catalog, self.key, variant_set, against)
+
+    def variants_vcf(self, variant_set: str, path: Path | str) -> int:
+        """Write a set's variants as VCF, with what they do and the nodes behind it as INFO.
+
+        Returns
+        -------
+        Number of variants.
+
+        Raises
+        ------
+        InputError
+            Where the set is not in the catalogue.
+        """
+        from saeborzoi.project.variant import write_vcf
+
+        return write_vcf(self.catalog, self.key, variant_set, Path(path))
 
     def _artifact(self, asset: str) -> Path:
         self.catalog.require_made(asset, self.key)

@@ -165,8 +165,9 @@ def load_checkpoint(folder: Path | str, n_channels: int | None = None) -> Sparse
                 f"{folder / CONFIG}: {field} {said!r}, but {path.name} has {seen}; bring the files "
                 "of one SAE"
             )
-    sae.threshold.fill_(config.get("threshold", 0.0))
-    maxima = torch.tensor(config.get("channel_max", [1.0] * sae.n_channels))
+    # whole numbers beyond 64 bits are numbers of JSON, too
+    sae.threshold.fill_(float(config.get("threshold", 0.0)))
+    maxima = torch.tensor([float(m) for m in config.get("channel_max", [1.0] * sae.n_channels)])
     if maxima.shape != sae.channel_max.shape:
         raise InputError(
             f"{folder / CONFIG}: {len(maxima)} channel maxima for {sae.n_channels} channels; "

@@ -21,6 +21,8 @@ class TrainingRecipe:
 
     Attributes
     ----------
+    start
+        Directions of the nodes: random, or each that of one channel.
     tied_init
         The encoder starts as the decoder's transpose; else both as `torch.nn.Linear` does.
     unit_norm
@@ -41,6 +43,7 @@ class TrainingRecipe:
         gradient is small (1e-9), and an eps above it would slow the node down.
     """
 
+    start: Literal["random", "identity"] = "random"
     tied_init: bool = True
     unit_norm: bool = True
     centre: Literal["none", "mean", "median"] = "mean"
@@ -73,6 +76,9 @@ RECIPES: dict[str, TrainingRecipe] = {
         decay=0,
         eps=1e-8,
     ),
+    # what the default starts from
+    "untrained": TrainingRecipe(),
+    "channels": TrainingRecipe(start="identity"),
 }
 
 
@@ -102,7 +108,10 @@ def initialize(
         return torch.rand(*shape, generator=generator) * (2 * bound) - bound
 
     with torch.no_grad():
-        if recipe.tied_init:
+        if recipe.start == "identity":
+            sae.decoder_weight.copy_(torch.eye(sae.n_nodes, sae.n_channels))
+            sae.encoder_weight.copy_(sae.decoder_weight)
+        elif recipe.tied_init:
             rows = torch.randn(sae.n_nodes, sae.n_channels, generator=generator)
             rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
             sae.decoder_weight.copy_(rows)

@@ -15,7 +15,8 @@ class TensorboardLog:
     Parameters
     ----------
     folder
-        Where; None writes nothing.
+        Where; None writes nothing. Neither is anything written where TensorBoard is not installed
+        (extra `platform`), which is said.
     log
         Rows that exist already, of a training that goes on: events after them are void.
     """
@@ -24,8 +25,12 @@ class TensorboardLog:
         self._n_written = len(log)
         self._writer = None
         if folder is not None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import
-
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # slow to import
+            except ModuleNotFoundError:
+                # a convenience: the log itself goes into the catalogue
+                print(f"no event files for TensorBoard in {folder}: it is not installed here")
+                return
             self._writer = SummaryWriter(
                 str(folder), purge_step=log[-1]["step"] + 1 if log else None
             )

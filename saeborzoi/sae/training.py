@@ -246,6 +246,25 @@ class TrainingLoop:
             for _ in self.data.train.in_order():
                 pass
 
+    def initial(self, hyperparameters: Hyperparameters) -> SparseAutoencoder:
+        """An SAE as training would start from it, on the device: a baseline is this and no more."""
+        stream = TrainingStream(
+            self.data.train, hyperparameters.seed, self.schedule.buffer_mb, self.threads
+        )
+        return self._initial(hyperparameters, self._sample(stream)).to(self.device)
+
+    def _sample(self, stream: TrainingStream) -> torch.Tensor:
+        sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
+        self._require_finite(sample)
+        return sample
+
+    def _initial(self, h: Hyperparameters, sample: torch.Tensor) -> SparseAutoencoder:
+        n_channels = self.data.train.source.n_channels
+        sae = SparseAutoencoder(n_channels, h.n_nodes(n_channels), h.k(n_channels), h.variant)
+        sae.channel_max.copy_(torch.from_numpy(self.data.channel_max))
+        initialize(sae, self.recipes[h.recipe], h, sample)
+        return sae
+
     def _trainers(
         self,
         hyperparameters: Sequence[Hyperparameters],
@@ -253,24 +272,17 @@ class TrainingLoop:
         n_steps: int,
         batch_size: int,
     ) -> list[Trainer]:
-        n_channels = self.data.train.source.n_channels
-        sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
-        self._require_finite(sample)
-        moments = Moments(n_channels)
+        sample = self._sample(stream)
+        moments = Moments(self.data.train.source.n_channels)
         moments.add(sample / torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)
-        trainers = []
-        for h in hyperparameters:
-            sae = SparseAutoencoder(n_channels, h.n_nodes(n_channels), h.k(n_channels), h.variant)
-            sae.channel_max.copy_(torch.from_numpy(self.data.channel_max))
-            initialize(sae, self.recipes[h.recipe], h, sample)
-            trainers.append(
-                Trainer(
-                    sae.to(self.device), h, self.recipes[h.recipe], n_steps, batch_size, variance,
-                    make_step(self.device, self.threads, self.group), self.group,
-                )
-            )  # fmt: skip
-        return trainers
+        return [
+            Trainer(
+                self._initial(h, sample).to(self.device), h, self.recipes[h.recipe], n_steps,
+                batch_size, variance, make_step(self.device, self.threads, self.group), self.group,
+            )
+            for h in hyperparameters
+        ]  # fmt: skip
 
     def _trained(self, trainer: Trainer, batch_size: int, seconds: float) -> Trained:
         if trainer.n_worse:

@@ -37,9 +37,20 @@ def _has_model(settings: Settings, layer: Layer) -> bool:
     return model is not None and model.has_outputs and (layer.is_live or layer.module is not None)
 
 
-_HAS: dict[Need, Callable[[Settings, Layer], bool]] = {"model": _has_model}
+def _has_variants(settings: Settings, layer: Layer) -> bool:
+    """Whether there are variants, and a model that computes the layer of both alleles."""
+    named = layer.is_live or layer.module is not None
+    return bool(settings.variants) and settings.model is not None and named
+
+
+_HAS: dict[Need, Callable[[Settings, Layer], bool]] = {
+    "model": _has_model,
+    "variants": _has_variants,
+}
 
 NEED: dict[Need, str] = {
-    "model": "a [model] that predicts, and a [[layer]] that it computes or that names its `module`"
+    "model": "a [model] that predicts, and a [[layer]] that it computes or that names its `module`",
+    "variants": "[[variants]], and a [model] with a [[layer]] that it computes or that names its "
+    "`module`",
 }
 """What the settings are to have, in words."""

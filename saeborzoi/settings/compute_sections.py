@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from saeborzoi.pipeline import ARTIFACT, STAGES
-from saeborzoi.settings.section import CLOCK, PositiveInt, Section
+from saeborzoi.settings.section import CLOCK, CRON, PositiveInt, Section
 
 
 class Profile(Section):
@@ -119,12 +119,48 @@ class Compute(Section):
 
 
 class Automation(Section):
-    """`[automation]`: what the daemon makes by itself for SAEs that are not complete."""
+    """`[automation]`: what is launched by itself for SAEs that are not complete, while the
+    interface or Dagster's daemon runs. Without `at_once` and `schedule` nothing is."""
 
+    at_once: bool = False
+    """The next missing step of an SAE is launched as soon as it is seen, within the limits."""
+    schedule: str | None = Field(default=None, pattern=CRON)
+    """Cron of local time, e.g. "0 22 * * *": one backfill over all that is missing, nodes too."""
     max_saes_in_flight: PositiveInt = 1
+    """With `at_once`: SAEs on their way at the same time."""
     hours: str | None = Field(default=None, pattern=rf"^{CLOCK}-{CLOCK}$")
-    """Local time in which runs are launched, e.g. "22:00-06:00"; left out: always."""
+    """With `at_once`: local time in which runs are launched, e.g. "22:00-06:00"; left out:
+    always."""
     gpu_hours_per_day: Annotated[float, Field(gt=0)] | None = None
     """No training is launched once those that ended today took so much."""
     max_attempts: PositiveInt = 2
     """Failed runs of a step before it is left alone."""
+
+    @model_validator(mode="after")
+    def _limits_limit_something(self) -> Automation:
+        if self.at_once and self.schedule:
+            raise ValueError(
+                "at_once and schedule exclude each other: with at_once nothing is left for the "
+                "schedule; remove one of them"
+            )
+        if self.at_once:
+            return self
+        # by what differs, not by what is set: a job's document sets everything
+        limits = {
+            name
+            for name, field in type(self).model_fields.items()
+            if name not in ("at_once", "schedule") and getattr(self, name) != field.default
+        }
+        of_at_once = limits & {"hours", "max_saes_in_flight"}
+        if self.schedule and of_at_once:
+            raise ValueError(
+                f"{' and '.join(sorted(of_at_once))} go with at_once, not with a schedule, which "
+                "launches all of a backfill at its time; remove them (how many runs go side by "
+                "side is in dagster.yaml)"
+            )
+        if limits and not self.schedule:
+            raise ValueError(
+                f"{' and '.join(sorted(limits))} limit what is launched by itself, and nothing is; "
+                'write at_once = true, or schedule = "0 22 * * *", or remove them'
+            )
+        return self

@@ -29,7 +29,15 @@ from pydantic import (
 from saeborzoi.errors import PartitionKeyError
 
 Variant = Literal["topk", "batch_topk", "matryoshka"]
-Recipe = Literal["default", "published"]
+Recipe = Literal["default", "published", "untrained", "channels"]
+BASELINES: tuple[Recipe, ...] = ("untrained", "channels")
+"""Recipes that train nothing: what every count of a trained SAE stands beside."""
+
+_WITHOUT: dict[str, tuple[str, ...]] = {
+    "untrained": ("learning_rate", "variant"),
+    "channels": ("learning_rate", "variant", "expansion", "seed"),
+}
+"""Baseline to the hyperparameters that mean nothing to it."""
 
 LAYER_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?"
@@ -60,7 +68,11 @@ class Hyperparameters(BaseModel):
     variant
         Sparsity: ``topk`` (published), ``batch_topk`` or ``matryoshka``.
     recipe
-        ``default`` (what converges best here) or ``published`` (sae-borzoi's training).
+        ``default`` (what converges best here), ``published`` (sae-borzoi's training), or a
+        baseline that is not trained: ``untrained`` (the random dictionary that the default
+        starts from) or ``channels`` (node j is channel j). A baseline is a ``topk`` SAE, has no
+        learning rate of its own, and ``channels`` neither an expansion nor a seed: what such a
+        value is given as is put to the default, so that a grid asks for each baseline once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,14 +89,21 @@ class Hyperparameters(BaseModel):
         default=0, ge=0, lt=2**31, description="seed of initialization and data order"
     )
     variant: Variant = Field(default="topk", description="sparsity: topk, batch_topk or matryoshka")
-    recipe: Recipe = Field(default="default", description="training recipe: default or published")
+    recipe: Recipe = Field(
+        default="default",
+        description="training recipe: default or published; or untrained or channels, baselines",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _published_learning_rate(cls, values: object) -> object:
-        if isinstance(values, dict) and values.get("recipe") == "published":
+    def _of_recipe(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        if values.get("recipe") == "published":
             return {"learning_rate": 1e-5, **values}
-        return values
+        without = _WITHOUT.get(str(values.get("recipe")), ())
+        values = {name: value for name, value in values.items() if name not in without}
+        return {**values, "expansion": 1} if "expansion" in without else values
 
     @field_validator("topk", "learning_rate")
     @classmethod
@@ -117,6 +136,15 @@ class Hyperparameters(BaseModel):
             for name, value in self.model_dump().items()
             if name not in _words() or value != type(self).model_fields[name].default
         }
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing of it is trained."""
+        return self.recipe in BASELINES
+
+    def untrained(self) -> Hyperparameters:
+        """The untrained dictionary of the same layer, shape and k."""
+        return Hyperparameters.model_validate({**self.model_dump(), "recipe": "untrained"})
 
     def n_nodes(self, n_channels: int) -> int:
         """Number of nodes of the SAE on a layer of `n_channels`."""
@@ -151,7 +179,7 @@ class Hyperparameters(BaseModel):
             advice = f"the nearest right key is {nearest[0]!r}" if nearest else f"e.g. {_EXAMPLE!r}"
             raise PartitionKeyError(
                 f"partition key {key[:200]!r} is not a set of hyperparameters; needed is "
-                "<layer>_x<expansion>_k<topk>_lr<learning rate>_s<seed>[_<variant>][_published]; "
+                "<layer>_x<expansion>_k<topk>_lr<learning rate>_s<seed>[_<variant>][_<recipe>]; "
                 f"{advice}"
             )
         fields = {name: text for name, text in match.groupdict().items() if text is not None}

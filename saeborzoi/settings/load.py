@@ -40,6 +40,7 @@ from saeborzoi.settings.sections import (
     Selection,
     ShardSet,
 )
+from saeborzoi.settings.variant_sections import Attribution, VariantSet
 
 __all__ = [
     "BACKEND_VARIABLE",
@@ -48,6 +49,7 @@ __all__ = [
     "PUBLISHED_SEQLET_WIDTHS",
     "RECEPTIVE_FIELDS",
     "Annotation",
+    "Attribution",
     "Automation",
     "Checks",
     "Comparison",
@@ -69,6 +71,7 @@ __all__ = [
     "Settings",
     "ShardSet",
     "Training",
+    "VariantSet",
     "find_settings_file",
     "load_settings",
 ]
@@ -96,6 +99,8 @@ class Settings(Section):
     embedding: Embedding = Embedding()
     overlaps: Overlaps = Overlaps()
     effects: Effects = Effects()
+    variants: tuple[VariantSet, ...] = ()
+    attribution: Attribution = Attribution()
     comparison: Comparison = Comparison()
     checks: Checks = Checks()
     compute: Compute = Compute()
@@ -114,6 +119,7 @@ class Settings(Section):
             labels = [entry.name for entry in entries]
             if len(set(labels)) < len(labels):
                 raise ValueError(f"two [[data.{what}]] share a name: {labels}")
+        self._require_variants()
         for layer in self.layer:
             self._require_activations(layer)
             if self.motifs.min_width > layer.seqlet_width:
@@ -126,6 +132,26 @@ class Settings(Section):
             for hyperparameters in grid.expand():
                 self.require_fits(hyperparameters)
         return self
+
+    def _require_variants(self) -> None:
+        names = [each.name for each in self.variants]
+        for each in self.variants:
+            if names.count(each.name) > 1:
+                raise ValueError(
+                    f"two [[variants]] share the name {each.name!r}; give each its own"
+                )
+            if each.controls is not None and (
+                each.controls not in names or each.controls == each.name
+            ):
+                raise ValueError(
+                    f"variants {each.name!r}: controls = {each.controls!r} is no other set; there "
+                    f"are {', '.join(names)}; add a [[variants]] of that name, or remove controls"
+                )
+        if self.variants and self.model is None:
+            raise ValueError(
+                "there are [[variants]] and no [model] that would say what they do; add a [model], "
+                "or remove them"
+            )
 
     def _require_activations(self, layer: Layer) -> None:
         if layer.is_live and self.model is None:

@@ -32,6 +32,8 @@ MAX_SEQLET_BP = 100_000
 ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
 """Narrowest and widest motif that each engine takes."""
 CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+CRON = r"^[0-9A-Za-z*/,-]+(?: +[0-9A-Za-z*/,-]+){4}$"
+"""Minute, hour, day of the month, month, day of the week."""
 
 
 def from_folder(path: Path, info: ValidationInfo) -> Path:

@@ -93,6 +93,7 @@ def _plain(value: Any) -> Any:
 _OF_PROJECT: dict[Group, Callable[[Settings], list[Path]]] = {
     "model": lambda settings: settings.model.files if settings.model else [],
     "genome": lambda settings: [settings.data.genome],
+    "variants": lambda settings: [each.path for each in settings.variants],
     "annotation": lambda settings: [annotation.path for annotation in settings.data.annotation],
     "motif_database": lambda settings: [
         database.file for database in settings.data.motif_database if database.file
@@ -144,7 +145,7 @@ def observed_groups(settings: Settings) -> dict[str, list[Path]]:
         **{
             group: files(settings)
             for group, files in _OF_PROJECT.items()
-            if group != "model" or settings.model is not None
+            if group not in ("model", "variants") or files(settings)
         },
         **{
             activations(layer.name): [

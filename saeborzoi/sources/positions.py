@@ -10,7 +10,7 @@ from saeborzoi.activations.cached import CachedSource
 from saeborzoi.activations.live import LiveSource, Places
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.shards import ShardFolder, kept_pieces
-from saeborzoi.activations.values import require_plausible, unnamed_shards
+from saeborzoi.activations.values import require_plausible, unnamed_rows
 from saeborzoi.genome.coordinates import Genome, read_windows, require_inside
 from saeborzoi.genome.windows import windows_of
 from saeborzoi.jobs.job import Progress, silent
@@ -65,7 +65,7 @@ def _of_shards(layer: Layer, shard_set: ShardSet, progress: Progress) -> SlabPla
     shards, windows = shard_set.folder_and_windows
     folder = ShardFolder.open(shards, layer.n_channels)
     require_plausible(folder)
-    unnamed = unnamed_shards(folder, read_windows(windows))
+    unnamed = unnamed_rows(folder, read_windows(windows))
     if unnamed:
         progress("reading shards", 0, 0, unnamed)
     return SlabPlan(folder, kept_pieces(folder, windows, **layer.geometry))

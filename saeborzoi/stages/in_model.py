@@ -24,7 +24,7 @@ from saeborzoi.models.model import SequenceModel
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
 from saeborzoi.sae.model import SparseAutoencoder
-from saeborzoi.settings.sections import Layer, ShardSet
+from saeborzoi.settings.sections import Layer
 from saeborzoi.sources.regions import live_layer
 
 _BATCH_BP, _MAX_BATCH = 131_072, 16
@@ -65,8 +65,7 @@ def in_model(job: Job) -> Iterator[InModel]:
     cache = Store(settings.project.store).genome_cache
     with Genome(settings.data.genome, cache=cache) as genome:
         windows = windows_of(genome=genome, **layer.held_out.where)
-        if not layer.held_out.is_live:
-            _require_same(model, geometry, layer, layer.held_out, windows, genome)
+        _require_same(model, geometry, layer, windows, genome)
         batch_size = max(1, min(_MAX_BATCH, _BATCH_BP // model.input_bp))
         sequences = SequencesOfWindows(
             windows,
@@ -79,17 +78,28 @@ def in_model(job: Job) -> Iterator[InModel]:
         yield InModel(model, geometry, sae, sequences, batch_size)
 
 
-def _require_same(
-    model: SequenceModel,
-    geometry: LayerGeometry,
-    layer: Layer,
-    shard_set: ShardSet,
-    windows: Windows,
-    genome: Genome,
+def require_same_activations(
+    job: Job, model: SequenceModel, geometry: LayerGeometry, genome: Genome
 ) -> None:
-    """Refuse a model that does not compute what the shards hold: which weights they were made with
-    stands nowhere in them."""
-    shards, bed = shard_set.folder_and_windows
+    """Refuse a model that does not compute what the shards of the job's layer hold.
+
+    Raises
+    ------
+    InputError
+        Says by how much they differ.
+    """
+    layer = job.layer_settings
+    windows = windows_of(genome=genome, **layer.held_out.where)
+    _require_same(model, geometry, layer, windows, genome)
+
+
+def _require_same(
+    model: SequenceModel, geometry: LayerGeometry, layer: Layer, windows: Windows, genome: Genome
+) -> None:
+    """Which weights shards were made with stands nowhere in them."""
+    if layer.held_out.is_live:
+        return
+    shards, bed = layer.held_out.folder_and_windows
     folder = ShardFolder.open(shards, layer.n_channels)
     pieces = kept_pieces(folder, bed, **layer.geometry)
     live = LiveSource(

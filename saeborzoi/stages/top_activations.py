@@ -6,7 +6,7 @@ import scipy.sparse
 import torch
 
 from saeborzoi.activations.normalization import read_channel_max
-from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS, Store
+from saeborzoi.catalog.store import COACTIVATION, NODE_STATISTICS, TOP_ACTIVATIONS, Store
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.top_activations import top_activations
@@ -53,7 +53,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         found.top.to_parquet(output / TOP_ACTIVATIONS, index=False)
         statistics.to_parquet(output / NODE_STATISTICS, index=False)
         if found.coactivation is not None:
-            scipy.sparse.save_npz(output / "coactivation.npz", found.coactivation)
+            scipy.sparse.save_npz(output / COACTIVATION, found.coactivation)
     return {
         "n_positions": plan.n_positions,
         "n_nodes": sae.n_nodes,

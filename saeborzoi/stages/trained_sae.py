@@ -49,7 +49,8 @@ LOG_COLUMNS = {
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
-    """Train the SAEs of a job; where the settings name a checkpoint, import it.
+    """Train the SAEs of a job; where the settings name a checkpoint, import it; a baseline is
+    left as training would start from it.
 
     For each, writes `cfg.json`, `sae.safetensors`, `sae_weights.safetensors`,
     `training_log.parquet` and `metrics.json`. Unfinished training is kept in `job.work` and taken
@@ -90,11 +91,13 @@ def _run(job: Job, progress: Progress, train: SlabPlan, validation: SlabPlan | N
         group=group,
     )
     source = job.settings.checkpoint_of(hyperparameters[0])
-    if source is None:
-        trained = loop.run(hyperparameters)
-    else:
+    if source is not None:
         sae = _imported(source, hyperparameters[0], layer, channel_max)
         trained = [Trained(sae.to(device), [], 0, False, 0.0)]
+    elif hyperparameters[0].is_baseline:
+        trained = [Trained(loop.initial(h), [], 0, False, 0.0) for h in hyperparameters]
+    else:
+        trained = loop.run(hyperparameters)
     if group.rank > 0:
         # all processes hold the same SAEs; the first one measures and writes them
         raise SystemExit(0)

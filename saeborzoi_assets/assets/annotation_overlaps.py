@@ -29,13 +29,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             require_annotation_fits,
         )
         from saeborzoi.genome.windows import windows_of
+        from saeborzoi.motifs.options import DiscoveryOptions
         from saeborzoi.nodes import overlaps
 
         settings = platform.settings
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
+            seqlets = selected_seqlets(
+                platform, sae, "node, rank, sequence, chrom, start_bp, end_bp"
+            )
             wanted = settings.data.annotation
             version = platform.version_of("annotation_overlaps", sae.key)
             say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
@@ -61,7 +64,18 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **settings.overlaps.model_dump(),
                 seed=derived_seed(sae.key, "annotation_overlaps"),
             )
-            tables = {"annotation_overlap": frame}
+            platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
+            motifs = platform.catalog.rows(
+                "motif", sae.key, "node, motif, matrix, n_sites, suspect"
+            )
+            repeats = overlaps.repeat_classes(
+                motifs[motifs["suspect"] == "repeat"],
+                seqlets,
+                annotations,
+                frame,
+                both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
+            )
+            tables = {"annotation_overlap": frame, "repeat_class": repeats}
             output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import annotation_heatmap
 
@@ -70,6 +84,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         top = frame.sort_values("z_shuffled", ascending=False).groupby("annotation_class").head(3)
         return dg.MaterializeResult(
             metadata={
+                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
                 "n_nodes": int(frame["node"].nunique()),
                 "n_classes": int(frame["annotation_class"].nunique()),
                 "top_nodes_by_class": table(
@@ -78,7 +93,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     ].sort_values("annotation_class", kind="stable"),
                     30,
                 ),
-                **({"odds_ratios": image(annotation_heatmap(frame))} if len(frame) else {}),
+                **({"repeats": table(repeats, 20)} if len(repeats) else {}),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
+from saeborzoi.catalog.store import COACTIVATION
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.queries import only_supported
+from saeborzoi_assets.queries import MOTIF_SHOWN, only_supported
 from saeborzoi_assets.shown import check, path, say
 from saeborzoi_resources.platform import Platform
 
@@ -42,7 +43,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             trained = platform.artifact("trained_sae", sae.key)
-            platform.catalog.require_made("trained_sae", sae.key)
             version = platform.version_of("feature_browser", sae.key)
             output = platform.store.browser / sae.key
             say(context, f"pages of {sae.n_nodes} nodes")
@@ -65,6 +65,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 if settings.motifs.background == "genome"
                 else None,
                 both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
+                variants=page_of_variants(platform, sae.key),
+                data_version=version.digest,
+                coactivation=_coactivation(platform, sae.key),
             )
             platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
@@ -92,6 +95,37 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return feature_browser
 
 
+def page_of_variants(platform: Platform, key: str) -> str | None:
+    """The page of variants, where some were looked at."""
+    from saeborzoi.browser import assembly_of
+    from saeborzoi.browser.variant_page import variant_page
+    from saeborzoi.genome.fasta import Genome
+    from saeborzoi.motifs.options import DiscoveryOptions
+    from saeborzoi.motifs.properties import as_matrix
+
+    explained = platform.catalog.rows("variant_explained", key)
+    if explained.empty:
+        return None
+    shown = platform.catalog.frame(MOTIF_SHOWN, [key])
+    settings = platform.settings
+    with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
+        return variant_page(
+            settings.project.name,
+            key,
+            explained,
+            genome,
+            {int(row.node): as_matrix(row.matrix) for row in shown.itertuples()},
+            both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
+            assembly=assembly_of(settings.data.genome),
+        )
+
+
+def _coactivation(platform: Platform, key: str) -> Path | None:
+    """Counts of nodes that fire together, where the SAE is not too wide for them."""
+    file = platform.store.sae_artifact(key, "top_activations") / COACTIVATION
+    return file if file.is_file() else None
+
+
 def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     """Every table of the SAE that the pages show, and which node partitions were made."""
     from saeborzoi.browser.tables import ASSET_OF_TABLE, REQUIRED
@@ -108,7 +142,8 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):
         tables[name] = only_supported(platform, sae, name)
-    evidence = catalog.rows("motif_evidence", key, "node, motif, odds_ratio_other_nodes, fdr")
+    controls = "odds_ratio_other_nodes, odds_ratio_genome, fdr"
+    evidence = catalog.rows("motif_evidence", key, f"node, motif, {controls}")
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
 

@@ -34,11 +34,11 @@ def versions(settings: Settings) -> dict[str, str]:
     return found
 
 
-def observations(seen: Mapping[str, str]) -> list[dg.AssetObservation]:
+def observations(fingerprints: Mapping[str, str]) -> list[dg.AssetObservation]:
     """What Dagster is told of groups and their fingerprints."""
     return [
         dg.AssetObservation(NAME, partition=group, tags={"dagster/data_version": version})
-        for group, version in seen.items()
+        for group, version in fingerprints.items()
     ]
 
 

@@ -1,15 +1,23 @@
 """What only all motifs of an SAE together say: evidence over nodes, and families of like motifs."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 import pandas as pd
 
+from saeborzoi.settings.hyperparameters import derived_seed
 from saeborzoi_assets.common import artifact, explained, keep
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.queries import selected_seqlets
 from saeborzoi_assets.shown import check, path, say, table
-from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.platform import Platform, Sae
+
+if TYPE_CHECKING:
+    from saeborzoi.genome.coordinates import Genome
 
 MOTIFS_FILE = "motifs.meme"
+N_PLACED = 5000
+"""Places anywhere in the data that stand for the genome."""
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -23,8 +31,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def motif_evidence(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        """Each motif against the seqlets of other nodes, its false discovery rate over all motifs,
-        families of motifs that are alike, and all significant motifs as a MEME-format database."""
+        """Each motif against the seqlets of other nodes and against the genome, its false
+        discovery rate over all motifs, families of motifs that are alike, and all significant
+        motifs as a MEME-format database."""
+        from saeborzoi.genome.coordinates import Genome
         from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
         from saeborzoi.motifs.options import DiscoveryOptions
 
@@ -36,11 +46,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             motifs = platform.catalog.rows("motif", sae.key)
             version = platform.version_of("motif_evidence", sae.key)
             say(context, f"evidence of {len(motifs)} motifs")
+            with Genome(platform.settings.data.genome, cache=platform.store.genome_cache) as genome:
+                placed = _placed(sae, genome)
             frame = fan_in_evidence(
                 motifs,
                 seqlets,
                 sae.key,
                 both_strands=DiscoveryOptions(**platform.settings.motifs.model_dump()).both_strands,
+                placed=placed,
                 threads=platform.threads(version.asset),
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}
@@ -72,6 +85,26 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         )
 
     return motif_evidence
+
+
+def _placed(sae: Sae, genome: "Genome") -> list[str]:
+    """Sequences of the seqlets' width from anywhere in the data, without those that hold a letter
+    other than A, C, G, T."""
+    from saeborzoi.genome.windows import windows_of
+    from saeborzoi.nodes.overlaps import placed_at_random
+
+    windows = windows_of(genome=genome, **sae.layer.train.where)
+    where = placed_at_random(
+        windows,
+        sae.layer.seqlet_width,
+        n=N_PLACED,
+        seed=derived_seed(sae.layer.name, "motif_evidence"),
+        **sae.layer.geometry,
+    )
+    inside = genome.inside(where["chrom"], where["start_bp"], where["end_bp"])
+    where = where[inside]
+    texts = genome.fetch(where["chrom"], where["start_bp"], where["end_bp"])
+    return [text for text in texts if set(text) <= set("ACGT")]
 
 
 def _largest(supported: pd.DataFrame, motifs: pd.DataFrame) -> pd.DataFrame:

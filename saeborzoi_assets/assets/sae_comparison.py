@@ -1,5 +1,6 @@
 """Every trained SAE of the project against the others: which is best, which nodes come back."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS
 from saeborzoi.comparison import stability
 from saeborzoi.comparison import table as comparison
+from saeborzoi.comparison.baselines import beside_baselines, no_better
 from saeborzoi.errors import CatalogError
 from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
@@ -36,12 +38,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         every_sae_compared="each trained SAE has one row",
         matched_at_most_once="no SAE has more nodes in pairs than it has",
         recurs_in_itself="an SAE compared with itself finds all of its nodes",
+        better_than_untrained="each trained SAE is better than the untrained dictionary of its "
+        "layer by variance explained, share of motifs with a name and their enrichment",
     )
     def sae_comparison(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         """FVU, L0, dead nodes, what the nodes found and what it cost, for every trained SAE; the
-        Pareto front; nodes that recur between seeds and between hyperparameters."""
+        Pareto front; what was never trained beside them; nodes that recur between seeds and
+        between hyperparameters."""
         from saeborzoi.comparison import plots as comparison_plots
         from saeborzoi.comparison.page import comparison_page
 
@@ -54,12 +59,14 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                     "no SAE is trained yet, so there is nothing to compare; materialize trained_sae"
                 )
             pairs, nodes = stability.summarize(_matches(context, platform, version))
-            factors = platform.catalog.whole("factor_by_sae")
+            archetypes = platform.catalog.whole("archetype_by_sae")
             compared = comparison.comparison_table(
-                platform.catalog.whole("sae_summary"), factors, pairs
+                platform.catalog.whole("sae_summary"), archetypes, pairs
             )
+            beside = beside_baselines(compared)
             tables = {
                 "sae_comparison": compared,
+                "baseline_comparison": beside,
                 "sae_stability": pairs,
                 "node_recurrence": nodes,
             }
@@ -67,24 +74,39 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "reconstruction": comparison_plots.reconstruction(compared),
                 **_of_fidelity(compared),
                 "findings": comparison_plots.findings(compared),
-                "stability": comparison_plots.stability(compared, pairs),
+                # of one SAE it would be a square that says nothing
+                **_of_several(compared, pairs),
             }
-            only = comparison.factors_by_settings(factors)
+            concepts = comparison.concepts_found(
+                platform.catalog.whole("concept"), compared["hyperparameters"].tolist()
+            )
+            only = comparison.archetypes_by_settings(archetypes)
             output = platform.store.project_artifact("sae_comparison")
-            page = comparison_page(platform.settings.project.name, compared, pairs, only, plots)
+            page = comparison_page(
+                platform.settings.project.name,
+                compared,
+                beside,
+                pairs,
+                only,
+                concepts,
+                plots,
+                _pages(platform, output, saes),
+            )
             write_tables(output, tables, version, provenance(None), {PAGE: page.encode()})
             platform.record(made_by(context, version, output), Scope(), tables)
         too_many = (pairs["n_matched"] > pairs[["n_nodes_a", "n_nodes_b"]].min(axis=1)).sum()
         recurring = _recurring_in_itself(platform, saes)
         return dg.MaterializeResult(
             metadata={
-                "n_saes": len(compared),
-                "n_pairs": len(pairs),
-                "n_pareto": int(compared["is_pareto"].sum()),
                 "saes": table(comparison.shown(compared), 100),
+                "n_saes": len(compared),
+                "n_pareto": int(compared["is_pareto"].sum()),
+                "n_pairs": len(pairs),
                 **{name: image(figure) for name, figure in plots.items()},
-                "factors_of_settings": table(only, 40),
-                "page": path(output / PAGE),
+                "beside_baselines": table(beside, 100),
+                "concepts_found": table(concepts, 40),
+                "archetypes_of_settings": table(only, 40),
+                "comparison_page": path(output / PAGE),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),
@@ -96,10 +118,22 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 ),
                 check("matched_at_most_once", too_many == 0, n_wrong=int(too_many)),
                 check("recurs_in_itself", recurring >= 0.99, share=recurring),
+                check(
+                    "better_than_untrained",
+                    not no_better(beside),
+                    n_compared=int(beside["hyperparameters"].nunique()),
+                    no_better="; ".join(no_better(beside)) or "nothing",
+                ),
             ],
         )
 
     return sae_comparison
+
+
+def _of_several(compared: pd.DataFrame, pairs: pd.DataFrame) -> "dict[str, Plot]":
+    from saeborzoi.comparison import plots
+
+    return {"stability": plots.stability(compared, pairs)} if len(compared) > 1 else {}
 
 
 def _of_fidelity(compared: pd.DataFrame) -> "dict[str, Plot]":
@@ -111,6 +145,16 @@ def _of_fidelity(compared: pd.DataFrame) -> "dict[str, Plot]":
     )
 
 
+def _pages(platform: Platform, output: Path, saes: Sequence[str]) -> dict[str, str]:
+    """SAEs that have pages, and where they are as seen from the comparison's."""
+    pages = {key: platform.store.browser / key / "index.html" for key in saes}
+    return {
+        key: Path(os.path.relpath(page, output)).as_posix()
+        for key, page in pages.items()
+        if page.is_file()
+    }
+
+
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:
     """Weights and top positions of an SAE, as they were written."""
     return (
@@ -120,10 +164,12 @@ def _files(platform: Platform, key: str) -> tuple[Path, Path]:
 
 
 def _comparable(platform: Platform, inputs: Mapping[str, Mapping[str, object]]) -> list[list[str]]:
-    """SAEs with top positions, by layer."""
+    """Trained SAEs with top positions, by layer."""
     layers: dict[str, list[str]] = {}
     for key in sorted(set(inputs["trained_sae"]) & set(inputs["top_activations"])):
-        layers.setdefault(Hyperparameters.from_key(key).layer, []).append(key)
+        hyperparameters = Hyperparameters.from_key(key)
+        if not hyperparameters.is_baseline:
+            layers.setdefault(hyperparameters.layer, []).append(key)
     return list(layers.values())
 
 

@@ -80,8 +80,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         all_selection = pd.concat([selection for _, _, selection, _ in made])
         not_selected = all_selection[~all_selection["selected"].astype(bool)]
         summary = {
-            "n_nodes": len(all_selection),
             "n_selected": int(all_selection["selected"].sum()),
+            "n_nodes": len(all_selection),
             "n_seqlets": len(all_rows),
             "not_selected": table(not_selected[["node", "reason"]]),
             "strongest_seqlets": table(all_rows.nlargest(10, "activation")),

@@ -1,5 +1,7 @@
 """Matches of each motif with known motifs."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -24,7 +26,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """Best matches of every motif in each motif database, with p, E and q."""
         settings = platform.settings
-        versions, frames, figures, outputs = [], [], {}, []
+        versions, frames, outputs = [], [], []
+        figures: dict[str, dict[str, object]] = {}
         with explained():
             from saeborzoi.motifs.matching import check_matching_engine
 
@@ -33,7 +36,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             check_matching_engine(settings.matching.engine, settings.matching.executable)
             for sae, nodes in batches:
                 platform.catalog.require_made("meme_motifs", sae.key, nodes)
-                motifs = platform.catalog.rows("motif", sae.key, "node", nodes=nodes)
+                motifs = platform.catalog.rows(
+                    "motif",
+                    sae.key,
+                    "node, motif, consensus, log10_e_value, is_significant",
+                    nodes=nodes,
+                )
                 with_motif = sorted(set(motifs["node"].tolist()))
                 version = platform.version_of("tomtom_matches", sae.key, nodes)
                 result = run_node_stage(
@@ -49,10 +57,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 versions.append(version.digest)
                 frames.append(result.frame)
                 outputs.append(result.output)
-                best = _best(result.frame)
-                for node in nodes:
-                    own = {"best_match": best.get(node, "none")}
-                    figures[str(PartitionKey(sae.key, node))] = own
+                figures |= {
+                    str(PartitionKey(sae.key, node)): own
+                    for node, own in _figures(nodes, motifs, result.frame).items()
+                }
         matches = pd.concat(frames)
         significant = matches[matches["is_significant"].astype(bool)]
         factors = significant.groupby("target_name")["node"].nunique().sort_values(ascending=False)
@@ -68,12 +76,36 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return tomtom_matches
 
 
-def _best(matches: pd.DataFrame) -> dict[int, str]:
-    """Name of each node's best significant match."""
+def _figures(
+    nodes: Iterable[int], motifs: pd.DataFrame, matches: pd.DataFrame
+) -> dict[int, dict[str, object]]:
+    """What each node's own partition shows: the match that names it and the motif that has it,
+    else its strongest motif."""
     from saeborzoi.motifs.matching import best_matches
 
-    best = best_matches(matches)
-    return dict(zip(best["node"], best["target_name"], strict=True))
+    significant = motifs[motifs["is_significant"].astype(bool)].sort_values("log10_e_value")
+    strongest = significant.drop_duplicates("node").set_index("node")
+    by_motif = motifs.set_index(["node", "motif"])
+    best = best_matches(matches).set_index("node")
+    figures: dict[int, dict[str, object]] = {}
+    for node in nodes:
+        if node in best.index:
+            match = best.loc[node]
+            figures[node] = {
+                "state": "match",
+                "best_match": match["target_name"],
+                "q_value": float(match["q_value"]),
+                **_motif(by_motif.loc[(node, match["motif"])]),
+            }
+        elif node in strongest.index:
+            figures[node] = {"state": "motif, no match", **_motif(strongest.loc[node])}
+        else:
+            figures[node] = {"state": "no motif"}
+    return figures
+
+
+def _motif(row: pd.Series) -> dict[str, object]:
+    return {"consensus": row["consensus"], "log10_e_value": float(row["log10_e_value"])}
 
 
 def _checks(matches: pd.DataFrame) -> list[dg.AssetCheckResult]:

@@ -11,12 +11,17 @@ from saeborzoi.catalog.scope import Scope
 from saeborzoi.catalog.store import TRAINING_LOG, relative_to_store
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.jobs.provenance import require_whole
+from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Checks
 from saeborzoi_assets.common import artifact, explained, made_by, require_partitions, run_result
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, say
 from saeborzoi_resources.platform import Platform, Sae, Version
+
+_FIRST = ("validation_fvu", "fvu", "dead_fraction", "l0", "median_channel_explained_variance")
+"""What is looked at first of a trained SAE."""
+_THRESHOLDS = ("fvu", "dead_fraction")
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -29,7 +34,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         dead_fraction_below_threshold="dead nodes are at most [checks] max_dead_fraction",
     )
     def trained_sae(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
-        """TopK SAE of the layer's activations, trained or imported from a checkpoint."""
+        """TopK SAE of the layer's activations: trained, imported from a checkpoint, or a baseline
+        that is not trained."""
         with explained():
             saes = [platform.sae(key) for key in require_partitions(context)]
             platform.store.require_writable()
@@ -56,13 +62,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
 
 
 def passes(saes: Sequence[Sae], settings: Settings) -> list[list[Sae]]:
-    """SAEs that one job makes: of one layer and seed, `saes_per_pass` at most; imported ones are
-    alone."""
+    """SAEs that one job makes: of one layer and seed, `saes_per_pass` at most; those that are not
+    trained here (imported, baselines) are alone."""
     alike: dict[tuple[str, ...], list[Sae]] = {}
     for sae in saes:
         h = sae.hyperparameters
-        is_imported = settings.checkpoint_of(h) is not None
-        alike.setdefault((h.key,) if is_imported else (h.layer, str(h.seed)), []).append(sae)
+        is_alone = h.is_baseline or settings.checkpoint_of(h) is not None
+        alike.setdefault((h.key,) if is_alone else (h.layer, str(h.seed)), []).append(sae)
     size = settings.training.saes_per_pass
     return [group[i : i + size] for group in alike.values() for i in range(0, len(group), size)]
 
@@ -120,16 +126,24 @@ def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) ->
     """What an SAE's partition shows."""
     from saeborzoi.plots import training_curves
 
+    first = {name: figures[name] for name in _FIRST if figures.get(name) is not None}
     return {
-        **{name: value for name, value in figures.items() if value is not None},
-        "n_nodes": sae.n_nodes,
+        **first,
         "training_curves": image(training_curves(log)),
+        "n_nodes": sae.n_nodes,
+        **{name: value for name, value in figures.items() if value is not None},
         "files": path(platform.store.sae_artifact(sae.key, "trained_sae")),
     }
 
 
-def _checks(figures: Mapping[str, Figures], wanted: Checks) -> list[dg.AssetCheckResult]:
-    """The worst SAE of the run decides."""
+def _checks(figures: Mapping[str, Figures], limits: Checks) -> list[dg.AssetCheckResult]:
+    """The worst SAE of the run decides; nobody asks a baseline to explain anything."""
+    figures = {
+        key: own for key, own in figures.items() if not Hyperparameters.from_key(key).is_baseline
+    }
+    if not figures:
+        note = "a baseline is held to no threshold"
+        return [check(f"{name}_below_threshold", True, note=note) for name in _THRESHOLDS]
     compared = {
         key: own["fvu"] if own.get("validation_fvu") is None else own["validation_fvu"]
         for key, own in figures.items()
@@ -140,16 +154,16 @@ def _checks(figures: Mapping[str, Figures], wanted: Checks) -> list[dg.AssetChec
     return [
         check(
             "fvu_below_threshold",
-            math.isfinite(fvu) and fvu <= wanted.max_fvu,
+            math.isfinite(fvu) and fvu <= limits.max_fvu,
             fvu=float(fvu),
-            max_fvu=wanted.max_fvu,
+            max_fvu=limits.max_fvu,
             sae=worst_fvu,
         ),
         check(
             "dead_fraction_below_threshold",
-            dead <= wanted.max_dead_fraction,
+            dead <= limits.max_dead_fraction,
             dead_fraction=float(dead),
-            max_dead_fraction=wanted.max_dead_fraction,
+            max_dead_fraction=limits.max_dead_fraction,
             sae=worst_dead,
         ),
     ]

@@ -23,7 +23,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """UMAP of the selected nodes' activation over the loci of their seqlets, k-means clusters
         on it, and the factor family most enriched in each cluster."""
-        from saeborzoi.motifs.families import cluster_families
+        from saeborzoi.motifs.families import name_clusters, node_labels
         from saeborzoi.nodes.embedding import embed_nodes, node_locus_matrix
 
         settings = platform.settings
@@ -39,20 +39,26 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, **settings.embedding.model_dump())
             embedding["motif_family"] = embedding["node"].map(family)
-            clusters = cluster_families(embedding, matches)
+            labels = node_labels(
+                platform.catalog.rows("motif", sae.key, "node, motif, consensus"),
+                platform.catalog.rows("motif_evidence", sae.key),
+                matches,
+            )
+            clusters = name_clusters(embedding, labels)
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import umap_by_family
 
         coordinates = embedding[["umap_1", "umap_2"]].to_numpy(float)
         n_nodes = seqlets["node"].nunique()
+        named = clusters[clusters["name"].notna()].sort_values("p_value")
         return dg.MaterializeResult(
             metadata={
-                "n_nodes": n_nodes,
-                "n_clusters": len(clusters),
-                "n_named_clusters": int(clusters["factor_family"].notna().sum()),
                 "umap": image(umap_by_family(embedding, matches)),
-                "clusters": table(clusters.sort_values("p_value"), 25),
+                "n_named_clusters": len(named),
+                "n_clusters": len(clusters),
+                "n_nodes": n_nodes,
+                "named_clusters": table(named, 25),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),

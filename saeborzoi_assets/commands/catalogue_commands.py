@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
+from saeborzoi.errors import CatalogError
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.terminal import terminal_of
 
@@ -32,10 +34,14 @@ def _catalog(context: typer.Context) -> Catalog:
 def rebuild(context: typer.Context) -> None:
     """Make the catalogue again from the artifacts of the store; the former file is kept."""
     from saeborzoi.catalog.rebuild import rebuild as rebuild_catalogue
+    from saeborzoi_resources.platform import Platform
+    from saeborzoi_resources.upkeep.first_release import take_over
 
+    terminal = terminal_of(context)
+    with contextlib.suppress(CatalogError):  # damaged, which is why it is made again
+        take_over(Platform(settings_file=str(terminal.settings_file)))
     catalog = _catalog(context)
     rebuilt = rebuild_catalogue(catalog)
-    terminal = terminal_of(context)
     for problem in rebuilt.problems:
         terminal.say(f"left out  {problem}")
     print(f"{catalog.path}: {rebuilt.n_rows:,} rows of {rebuilt.n_artifacts} artifacts")

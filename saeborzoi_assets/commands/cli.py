@@ -12,8 +12,10 @@ import typer
 from saeborzoi import __version__
 from saeborzoi.settings.load import FILE_NAME
 from saeborzoi_assets.commands import (
+    about_commands,
     catalogue_commands,
     data_commands,
+    export_commands,
     model_commands,
     project_commands,
     result_commands,
@@ -35,12 +37,14 @@ for commands in (
     data_commands,
     catalogue_commands,
     model_commands,
+    export_commands,
+    about_commands,
 ):
     commands.register(app)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(is_asked: bool) -> None:
+    if is_asked:
         print(__version__)
         raise typer.Exit
 

@@ -1,11 +1,24 @@
 """The demo from nothing to a table: make its data, materialize everything, compare."""
 
+import shutil
+import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
-from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recovery_text
+from saeborzoi.demo import (
+    DATA,
+    judge,
+    make_demo,
+    precision_text,
+    read_planted,
+    recovery_table,
+    recovery_text,
+    untrained_seqlets,
+)
 from saeborzoi.settings.load import load_settings
 from saeborzoi.worker import Reporter
 from saeborzoi_assets.commands.runner import plan, run
@@ -13,7 +26,9 @@ from saeborzoi_assets.lacking import Range
 
 _NEXT = """
 What next:
-  make ui                      Dagster's web interface on this project: http://127.0.0.1:3000
+  {saeborzoi} ui       Dagster's web interface on this project: http://127.0.0.1:3000
+  {saeborzoi} browse   the feature browser: a page for each node
+  {saeborzoi} report   one HTML file of everything, for others
   {saeborzoi} query "FROM transcription_factor"   the catalogue, or: duckdb {catalog}
   {settings}   the settings to start your own project from
 """
@@ -31,8 +46,9 @@ def demonstrate(folder: Path) -> int:
     settings_file = make_demo(folder, Reporter())
     settings = load_settings(settings_file)
     wanted = settings.wanted()
-    print(plan(settings_file, wanted, Range()).text(), flush=True)
-    outcome = run(settings_file, settings, wanted)
+    planned = plan(settings_file, wanted, Range())
+    print(planned.text(), flush=True)
+    outcome = run(settings_file, settings, wanted, planned=planned)
     for line in outcome.lines():
         print(line, flush=True)
     if outcome.failures or outcome.is_stopped:
@@ -42,16 +58,36 @@ def demonstrate(folder: Path) -> int:
     catalog = Catalog(store.catalog)
     selection = catalog.rows("node_selection", key)
     selected = selection.loc[selection["selected"], "node"].tolist()
+    truth = read_planted(folder / DATA)
+    seqlets = catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected)
     table = recovery_table(
-        *read_planted(folder / DATA),
-        catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected),
+        *truth,
+        seqlets,
         catalog.rows("motif", key),
         catalog.rows("motif_match", key),
     )
     print(f"\nPlanted motifs and what was found for them ({key}):\n")
     print(recovery_text(table))
-    print(f"in {time.monotonic() - start:.0f} s")
+    print("\nWhat the nodes are, by where they fire (no names looked at):\n")
     print(
-        _NEXT.format(saeborzoi=".venv/bin/saeborzoi", catalog=store.catalog, settings=settings_file)
+        precision_text(
+            judge(*truth, seqlets),
+            judge(*truth, untrained_seqlets(settings, wanted[0])),
+            pd.Index(catalog.rows("supported_motif", key, "node")["node"]),
+            pd.Index(catalog.rows("best_match", key, "node")["node"]),
+            catalog.rows("unmatched_node", key),
+        )
     )
+    print(f"in {time.monotonic() - start:.0f} s")
+    print(_NEXT.format(saeborzoi=_own_command(), catalog=store.catalog, settings=settings_file))
     return 0 if table["is_right"].mean() >= 0.9 else 1
+
+
+def _own_command() -> str:
+    """How a reader calls the command of this environment."""
+    own = Path(sys.executable).with_name("saeborzoi")
+    found = shutil.which("saeborzoi")
+    if not own.exists() or (found is not None and own.samefile(found)):
+        return "saeborzoi"
+    here = Path.cwd()
+    return str(own.relative_to(here) if own.is_relative_to(here) else own)

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,17 +14,12 @@ from saeborzoi.files import write_file
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import RANGE_TAGS
 from saeborzoi_resources.dead_runs import end_dead_runs
 from saeborzoi_resources.event_log import set_event_defaults
 from saeborzoi_resources.instance_owner import note_owner, require_owner
-from saeborzoi_resources.runs import UNFINISHED
+from saeborzoi_resources.runs import UNFINISHED, owners_of
 
 HOME_VARIABLE = "DAGSTER_HOME"
-_PARTITION_TAGS = (
-    "dagster/partition",
-    *RANGE_TAGS,
-)
 
 _CONFIGURATION = """\
 # Dagster instance of this project. https://docs.dagster.io/deployment/oss/dagster-yaml
@@ -32,11 +27,18 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+python_logs:
+  # else each run tells the terminal of every event
+  python_log_level: INFO
 event_log_storage:
   # SQLite, the events of thousands of nodes written at once; docs/scale.md says when PostgreSQL
   # is better, and how to change
   module: saeborzoi_resources.event_log
   class: BatchedSqliteEventLogStorage
+sensors:
+  # side by side: one that reads new inputs for 20 s must not keep the launching one waiting
+  use_threads: true
+  num_workers: 4
 concurrency:
   runs:
     max_concurrent_runs: 4
@@ -109,16 +111,7 @@ def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:
             return []
         unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
         order = list(instance.get_dynamic_partitions(HYPERPARAMETERS))
-    return [run.run_id for run in unfinished if _owners_of(run, order) & set(owners)]
-
-
-def _owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
-    """Layers or SAEs of a run's partitions; `order` are the SAEs as Dagster has them, by which a
-    range of them is meant."""
-    named = [PartitionKey.parse(run.tags[tag]).owner for tag in _PARTITION_TAGS if tag in run.tags]
-    places = [order.index(key) for key in named if key in order]
-    between = order[min(places) : max(places) + 1] if places else []
-    return {*named, *between}
+    return [run.run_id for run in unfinished if owners_of(run, order) & set(owners)]
 
 
 class Forgotten(NamedTuple):

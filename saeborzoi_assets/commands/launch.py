@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from saeborzoi.catalog.scope import PROJECT
+from saeborzoi_assets.check_results import ABOUT_SAES
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.plan import PipelineStep
 
@@ -133,7 +134,11 @@ class Launcher:
 
 
 def _values(metadata: Mapping[str, Any]) -> dict[str, object]:
-    return {name: getattr(value, "value", value) for name, value in metadata.items()}
+    return {
+        name: getattr(value, "value", value)
+        for name, value in metadata.items()
+        if name not in ABOUT_SAES
+    }
 
 
 def _reason(events: Sequence[dg.DagsterEvent]) -> str:

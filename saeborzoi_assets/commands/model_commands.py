@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -94,6 +93,7 @@ def locus(
     from saeborzoi.stages.locus import TABLE
     from saeborzoi_assets.commands import tracks
     from saeborzoi_resources.compute.once import run_once
+    from saeborzoi_resources.platform import available_cores
 
     if (region is None) == (fasta is None):
         raise SaeBorzoiError("locus takes either a region or --fasta")
@@ -110,7 +110,7 @@ def locus(
         hyperparameters,
         request,
         {"trained_sae": sae},
-        len(os.sched_getaffinity(0)),
+        available_cores(),
     ) as (figures, folder):
         rows = pd.read_parquet(folder / TABLE)
     names = tracks.names(Catalog(store.catalog), key)

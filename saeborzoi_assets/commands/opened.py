@@ -27,7 +27,8 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     Raises
     ------
     StoreError
-        Where its files are damaged: which may be moved away, and what that costs.
+        Where its files are damaged: which may be moved away, and what that costs; where its
+        database does not answer.
     """
     import sqlalchemy.exc
 
@@ -35,16 +36,30 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         with dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
     except sqlalchemy.exc.DatabaseError as error:
+        if type(error.orig).__module__.startswith("psycopg2"):
+            raise _unreachable(home, error) from error
         if not any(word in str(error) for word in _DAMAGE):
             raise
         raise _damaged(home, error) from error
     except dg.DagsterInvalidConfigError as error:
         raise _damaged(home, error) from error
     except Exception as error:
-        # of Dagster's YAML reader, which is no dependency of ours
-        if type(error).__module__.partition(".")[0] != "yaml":
+        # of Dagster's YAML reader and its PostgreSQL storage, which need not be installed
+        origin = type(error).__module__.partition(".")[0]
+        if origin == "dagster_postgres":
+            raise _unreachable(home, error.__cause__ or error) from error
+        if origin != "yaml":
             raise
         raise _damaged(home, error) from error
+
+
+def _unreachable(home: Path, error: BaseException) -> StoreError:
+    reason = str(error).splitlines()[0]
+    return StoreError(
+        f"{home}: the database of Dagster's history does not answer ({reason}); the store is not "
+        f"touched. Fix: start the database, or correct its address in {home / 'dagster.yaml'} or "
+        "in the variable that is named there"
+    )
 
 
 def _damaged(home: Path, error: Exception) -> StoreError:

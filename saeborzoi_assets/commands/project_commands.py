@@ -37,6 +37,7 @@ def check(
 
     Example: saeborzoi check --compute
     """
+    from saeborzoi_resources.upkeep.advice import all_advice
     from saeborzoi_resources.upkeep.project_check import check_project
 
     terminal = terminal_of(context)
@@ -61,9 +62,14 @@ def check(
         for what, ok, detail in preflight(settings, Store(settings.project.store).jobs):
             looked(what, ok, detail)
     failed = sum(not finding["ok"] for finding in findings)
+    advised = list(all_advice(settings, settings.wanted()))
     if as_json:
-        print_json({"settings": settings_file, "n_failed": failed, "findings": findings})
+        advice = [each._asdict() for each in advised]
+        document = {"n_failed": failed, "findings": findings, "advice": advice}
+        print_json({"settings": settings_file, **document})
     else:
+        for about, text in advised:
+            terminal.say(f"note  {about}: {text}")
         terminal.say(f"{failed} of the checks failed" if failed else "all checks passed")
     if failed:
         raise typer.Exit(EXIT_FAILED)
@@ -107,6 +113,7 @@ def run(
         chosen, to, None if nodes is None else parse_nodes(nodes), artifacts_of(settings)
     )
     quiet = terminal.quiet or as_json
+    plan = None
     if dry_run or not quiet:
         plan = runner.plan(settings_file, wanted, parts, again=again)
         if as_json:
@@ -116,7 +123,9 @@ def run(
         if dry_run or not plan.n_lacking:
             return
     display = Display(quiet=quiet, verbose=terminal.verbose)
-    outcome = runner.run(settings_file, settings, wanted, parts, again=again, display=display)
+    outcome = runner.run(
+        settings_file, settings, wanted, parts, again=again, display=display, planned=plan
+    )
     if as_json:
         print_json(outcome.document())
     else:

@@ -49,10 +49,12 @@ def trace(
 ) -> None:
     """What a result was made from, and whether it still holds (exit code 1 where not)."""
     from saeborzoi_resources.platform import Platform
+    from saeborzoi_resources.upkeep.first_release import take_over
     from saeborzoi_resources.upkeep.trace import as_text
     from saeborzoi_resources.upkeep.trace import trace as trace_back
 
     platform = Platform(settings_file=str(terminal_of(context).settings_file))
+    take_over(platform)
     found = trace_back(platform, key)
     if as_json:
         links = [link._asdict() for link in found.links]

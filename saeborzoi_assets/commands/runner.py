@@ -12,24 +12,26 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from saeborzoi.pipeline import STAGES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
-from saeborzoi_assets.assets import input_files
-from saeborzoi_assets.commands.costs import Costs, plan_text
-from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
-from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
-from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
-from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import PipelineStep
+from saeborzoi_assets.partitions import register
+from saeborzoi_resources.compute.warm import warm_workers
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.advice import Advice, advice_after
+from saeborzoi_resources.upkeep.first_release import take_over
+
+if TYPE_CHECKING:
+    from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
@@ -48,6 +50,8 @@ class Outcome:
         Owner, step and reason of what failed.
     failed_checks
         Owner and asset checks that did not pass.
+    advice
+        What a careful colleague would say of the SAEs.
     is_stopped
         Whether it was asked to stop before its end.
     """
@@ -55,6 +59,7 @@ class Outcome:
     made: list[tuple[str, str, float]] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     failed_checks: list[tuple[str, FailedCheck]] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
     is_stopped: bool = False
 
     @property
@@ -71,6 +76,7 @@ class Outcome:
             f"check   {owner}: {check.asset}, {check.check} does not hold ({_figures(check)})"
             for owner, check in self.failed_checks
         ]
+        lines += [f"note    {about}: {text}" for about, text in self.advice]
         if self.is_stopped:
             lines.append(
                 "stopped: what is complete is kept, a training goes on from its saved state; go on "
@@ -92,6 +98,7 @@ class Outcome:
                 dict(zip(("owner", "step", "reason"), f, strict=True)) for f in self.failures
             ],
             "failed_checks": [{"owner": o, **check._asdict()} for o, check in self.failed_checks],
+            "advice": [each._asdict() for each in self.advice],
             "is_stopped": self.is_stopped,
         }
 
@@ -141,9 +148,10 @@ def plan(
 ) -> Plan:
     """Everything that was asked for, step by step, with what of it is to be made.
 
-    Nothing is written, and Dagster is not started.
+    Nothing is made, and Dagster is not started.
     """
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform)
     return Plan(_all_work(platform, wanted, parts, again), Costs.of(platform))
 
 
@@ -165,28 +173,45 @@ def run(
     *,
     again: bool = False,
     display: Display | None = None,
+    planned: Plan | None = None,
 ) -> Outcome:
-    """Make what is missing of some SAEs.
+    """Make what is missing of some SAEs; `planned` is the plan of this very run, where it was made.
 
     Each step looks anew at what it lacks, so that what another process made meanwhile is not
     made twice. A step that fails ends its SAE; the others go on.
     """
+    # not at the top: a run with nothing to do needs none of it
+    from saeborzoi_assets.assets import input_files
+    from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
+    from saeborzoi_assets.commands.launch import Launcher
+    from saeborzoi_assets.commands.opened import opened_instance
+
     display = display or Display()
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
+    take_over(platform, display.say)
     report_dead_runs(settings_file.parent, platform.store.jobs)
-    costs = Costs.of(platform)
+    planned = planned or plan(settings_file, wanted, parts, again=again)
     outcome = Outcome()
-    with opened_instance(home) as instance:
-        instance.add_dynamic_partitions(HYPERPARAMETERS, [h.key for h in wanted])
+    with _warm(platform, planned.work), opened_instance(home) as instance:
+        register(instance, settings, [h.key for h in wanted])
         for seen in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(seen)
         launcher = Launcher(settings_file, instance)
-        lanes = _Lanes(platform, launcher, costs, display, outcome, parts, again)
+        lanes = _Lanes(platform, launcher, planned.costs, display, outcome, parts, again)
         with _stopped_by_signals(launcher, outcome, display), display:
             lanes.run(wanted, 1 if settings.compute.backend == "local" else _MOST_LANES)
+    outcome.advice += advice_after(settings, wanted, platform.catalog)
     return outcome
+
+
+def _warm(platform: Platform, work: Sequence[Work]) -> AbstractContextManager[None]:
+    """Workers that start at once, for the jobs of a run that this machine does."""
+    is_local = platform.settings.compute.backend == "local"
+    lacking = {name for each in work if each.n_lacking and is_local for name in each.step.assets}
+    stages = [stage for stage in STAGES if stage in lacking]
+    return warm_workers(stages, platform.threads(stages[0]) if stages else 1)
 
 
 class _Lanes:
@@ -243,32 +268,20 @@ class _Lanes:
 
     def _bring(self, hyperparameters: Hyperparameters) -> None:
         """One SAE through its steps; what it lacks is looked at before each."""
-        for name in dict.fromkeys(artifact.step for artifact in self._parts.artifacts):
-            done: set[PipelineStep] = set()
-            while (first := self._next(hyperparameters, name, done)) is not None:
-                with self._owner(first.step.first.owner):
-                    # another lane may have made it while this one waited
-                    work = self._next(hyperparameters, name, done)
-                    if work is None:
-                        break
+        for name, grain in {a.step: a.grain for a in self._parts.artifacts}.items():
+            owner = hyperparameters.layer if grain == "layer" else hyperparameters.key
+            # another lane may make it while this one waits
+            with self._owner(owner):
+                for work in self._lacking(hyperparameters, owner, name):
                     if self._outcome.is_stopped or not self._make(work):
                         return
-                    done.add(work.step)
 
-    def _next(
-        self, hyperparameters: Hyperparameters, name: str, done: set[PipelineStep]
-    ) -> Work | None:
-        """The next work of a step; what was made once in this run is not made again."""
-        again = self._again and not done
-        for work in work_of(self._platform, hyperparameters, self._parts, again=again):
-            key = (work.step.first.owner, name)
-            if work.step.name != name or not work.n_lacking or work.step in done:
-                continue
-            if again and key in self._made:
-                # of a layer that another SAE has, too
-                return None
-            return work
-        return None
+    def _lacking(self, hyperparameters: Hyperparameters, owner: str, name: str) -> list[Work]:
+        """The work of a step; what was made once in this run is not made again."""
+        # of a layer that another SAE has, too
+        again = self._again and (owner, name) not in self._made
+        work = work_of(self._platform, hyperparameters, self._parts, again=again)
+        return [each for each in work if each.step.name == name and each.n_lacking]
 
     def _owner(self, name: str) -> threading.Lock:
         with self._lock:

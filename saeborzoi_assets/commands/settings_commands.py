@@ -1,4 +1,4 @@
-"""Commands that write the settings file: init, convert, add."""
+"""Commands that write the settings file, and files beside it: init, convert, add, dg-files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saeborzoi_assets.commands.terminal import terminal_of
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (init, convert, add):
+    for command in (init, convert, add, dg_files):
         app.command()(command)
 
 
@@ -111,9 +111,45 @@ add.__signature__ = inspect.Signature([_context, *_parameters_of_add()])  # type
 add.__annotations__ = {p.name: p.annotation for p in (_context, *_parameters_of_add())}
 
 
+_DG_FILES = {
+    "dg.toml": """\
+# For Dagster's command line `dg` (pip install dagster-dg-cli): dg check defs, dg launch, ...
+directory_type = "project"
+
+[project]
+root_module = "definitions"
+code_location_target_module = "definitions"
+defs_module = "definitions"
+""",
+    "definitions/__init__.py": """\
+\"\"\"This project, as Dagster's `dg` loads it.\"\"\"
+
+from saeborzoi_assets.definitions import defs as defs
+""",
+}
+
+
+def dg_files(context: typer.Context) -> None:
+    """Write what Dagster's command line `dg` wants beside the settings file.
+
+    Example: saeborzoi dg-files && dg launch --assets seqlets --partition 'KEY|n0003'
+    """
+    from saeborzoi_assets.commands.instance import HOME_VARIABLE, home_of
+
+    folder = terminal_of(context).settings_file.parent
+    files = {**_DG_FILES, ".env": f"{HOME_VARIABLE}={home_of(folder)}\n"}
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        _write_new(path, text)
+    terminal_of(context).say(f"{folder} has {', '.join(files)}; `dg list defs` lists what is there")
+
+
 def _write_new(path: Path, text: str) -> None:
     """Write a file that is not there yet."""
     if path.exists():
-        raise SaeBorzoiError(f"{path} exists; move it away or name another --output")
+        raise SaeBorzoiError(
+            f"{path} exists; move it away, or name another --output where there is one"
+        )
     with write_file(path) as temporary:
         temporary.write_text(text)

@@ -9,7 +9,8 @@ import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
-from saeborzoi.errors import CatalogError, MissingProgramError
+from saeborzoi.errors import CatalogError
+from saeborzoi.extras import extra
 from saeborzoi.files import write_file
 from saeborzoi.genome.coordinates import Genome
 from saeborzoi.settings.hyperparameters import node_key
@@ -92,15 +93,11 @@ def require_bigwig() -> None:
 
     Raises
     ------
-    MissingProgramError
+    MissingPackageError
         Where pyBigWig is not installed.
     """
-    try:
+    with extra("bigwig"):
         import pyBigWig  # noqa: F401
-    except ImportError:
-        raise MissingProgramError(
-            "--bigwig needs the package pyBigWig; install saeborzoi[bigwig], or use --bedgraph"
-        ) from None
 
 
 def sizes_of(settings: Settings, store: Store, fasta: Path | None) -> dict[str, int]:

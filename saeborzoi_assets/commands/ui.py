@@ -14,11 +14,16 @@ from pathlib import Path
 from filelock import Timeout
 
 from saeborzoi.browser.door import is_loopback, tunnel
-from saeborzoi.catalog.store import Store
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import lock_file, write_json
+from saeborzoi.settings.compute_sections import Automation
 from saeborzoi.settings.load import PROJECT_VARIABLE, load_settings
 from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
+from saeborzoi_assets.sensors.schedule import local_timezone
+from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.first_release import take_over
+
+_DEFINITIONS = ("-m", "saeborzoi_assets.definitions")
 
 
 def serve_ui(
@@ -52,11 +57,12 @@ def serve_ui(
         port = require_free_port(host, port)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         write_json(holder, {"pid": os.getpid(), "host": os.uname().nodename, "address": address})
-        store = Store(load_settings(settings_file).project.store)
-        report_dead_runs(settings_file.parent, store.jobs)
+        platform = Platform(settings_file=str(settings_file))
+        report_dead_runs(settings_file.parent, platform.store.jobs)
+        take_over(platform)
         for line in _words(settings_file, host, port, address, token):
             print(line, flush=True)
-        _dagster_dev(host, port, token)
+        _dagster_dev(host, port, token, platform.store.browser)
 
 
 def require_free_port(host: str, port: int) -> int:
@@ -114,6 +120,7 @@ def _only_one(home: Path) -> Iterator[Path]:
 def _words(settings_file: Path, host: str, port: int, address: str, token: str) -> Iterator[str]:
     query = f"/?token={token}" if token else ""
     yield f"{address}{query} shows {settings_file}; Ctrl-C ends it"
+    yield _launches(load_settings(settings_file).automation)
     line = tunnel(port, dict(os.environ))
     if line and is_loopback(host):
         yield f"From your own machine: {line}\nthen open http://127.0.0.1:{port}{query} there"
@@ -123,15 +130,28 @@ def _words(settings_file: Path, host: str, port: int, address: str, token: str) 
         yield "Everybody who reaches this port controls the project's runs (--i-know)"
 
 
-def _dagster_dev(host: str, port: int, token: str) -> None:
+def _launches(automation: Automation) -> str:
+    """What will be launched by itself."""
+    if automation.at_once:
+        return "What an SAE lacks is launched as soon as it is seen ([automation] at_once)"
+    if automation.schedule:
+        return (
+            f"What SAEs lack is launched at {automation.schedule!r} of {local_timezone()}, as one "
+            "backfill ([automation] schedule)"
+        )
+    return "Nothing is launched by itself ([automation])"
+
+
+def _dagster_dev(host: str, port: int, token: str, pages: Path) -> None:
     from saeborzoi_assets.commands import guarded_web
-    from saeborzoi_resources.dagster_inside import run_dagster_dev
+    from saeborzoi_resources.dagster_dev import run_dagster_dev
 
     # Dagster ends its processes with SIGINT. A shell script that starts this command with `&` makes
     # it ignore SIGINT, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run_dagster_dev(
-        ["-m", "saeborzoi_assets.definitions", "--host", host, "--port", str(port)],
+        # else each sensor says each time that there is nothing to do
+        [*_DEFINITIONS, "--host", host, "--port", str(port), "--log-level", "warning"],
         guarded_web.__name__,
-        guarded_web.description(host, port, token),
+        guarded_web.description(host, port, token, pages),
     )

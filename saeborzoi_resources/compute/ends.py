@@ -106,6 +106,6 @@ def end_of_exit_code(code: int | None, memory_setting: str) -> End:
         return End(
             "FAILED",
             f"exit code {code} before the stage began",
-            "The log says why; is saeborzoi[worker] installed in the worker's environment?",
+            "The log says why; is saeborzoi's extra `worker` installed where it ran?",
         )
     return End("FAILED", f"exit code {code}", "Look at the end of the log.")

@@ -26,6 +26,7 @@ from saeborzoi.worker import command as worker_command
 from saeborzoi_resources.compute.ends import end_of_error, end_of_exit_code
 from saeborzoi_resources.compute.folder import JobFolder, used_by
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
+from saeborzoi_resources.compute.warm import WarmWorker, warm_worker
 
 _LOOK_S = 0.1
 _GRACE_S = 10.0
@@ -100,7 +101,7 @@ class LocalCompute:
 
     def _follow(self, run: DagsterRun, folder: JobFolder) -> int | None:
         """Start the job's process, or join the one that runs; its exit code where known."""
-        process: subprocess.Popen[bytes] | None = None
+        process: subprocess.Popen[bytes] | WarmWorker | None = None
         orphan = _orphan(folder.running)
         follower = Follower(run, folder, "", is_new=orphan is None)
         if orphan is None:
@@ -127,11 +128,17 @@ class LocalCompute:
             follower.drain(is_last=True)
         return process.returncode if process else None
 
-    def _start(self, folder: JobFolder, follower: Follower) -> subprocess.Popen[bytes]:
+    def _start(self, folder: JobFolder, follower: Follower) -> subprocess.Popen[bytes] | WarmWorker:
         processes = self._compute.profile_of(folder.job.stage).processes
-        command = [*worker_command(sys.executable, processes), str(folder.document)]
+        arguments = [str(folder.document)]
         if self._stage:
-            command += ["--stage", self._stage]
+            arguments += ["--stage", self._stage]
+        environment = {**os.environ, **follower.environment({})}
+        if processes == 1:
+            warm = warm_worker(arguments, folder.job.threads, folder.log, environment)
+            if warm is not None:
+                return warm
+        command = [*worker_command(sys.executable, processes), *arguments]
         with folder.log.open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -139,7 +146,7 @@ class LocalCompute:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **follower.environment({})},
+                env=environment,
             )
 
 
@@ -162,7 +169,7 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _end_group(process: psutil.Process, child: subprocess.Popen[bytes] | None) -> None:
+def _end_group(process: psutil.Process, child: subprocess.Popen[bytes] | WarmWorker | None) -> None:
     """Ask the process to save its state and stop; after a while, kill its whole session."""
 
     def signal_group(number: int) -> None:

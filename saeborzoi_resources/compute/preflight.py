@@ -204,8 +204,8 @@ def _same_versions(label: str, figures: Figures) -> Finding:
         return Finding(
             what,
             False,
-            f"{', '.join(differing)}; install the same there: pip install -c constraints.txt "
-            "'saeborzoi[worker]'",
+            f"{', '.join(differing)}; install the same there, with the same constraints.txt "
+            "(docs/install.md)",
         )
     return Finding(what, True, f"equal to this machine's (torch {there['torch']})")
 

@@ -40,13 +40,13 @@ def with_cluster(number: str, cluster: str | None) -> str:
     return f"{number};{cluster}" if cluster else number
 
 
-def parent_of(one: str) -> str:
+def parent_of(slurm_id: str) -> str:
     """Id of the job or of the array that a task belongs to, without the cluster.
 
     >>> parent_of("12_3;nautilus"), parent_of("12")
     ('12', '12')
     """
-    return one.partition(";")[0].partition("_")[0]
+    return slurm_id.partition(";")[0].partition("_")[0]
 
 
 def task_of(parent: str, task: int) -> str:

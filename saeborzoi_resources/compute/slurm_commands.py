@@ -210,16 +210,16 @@ class Slurm:
             self._run("scancel", *_at(cluster), *ids)
         return [found] if found else []
 
-    def exit_code(self, one: str, name: str) -> int | None:
+    def exit_code(self, slurm_id: str, name: str) -> int | None:
         """Exit code of an ended job, negative for a signal; None where SLURM forgot."""
-        [(cluster, [number])] = by_cluster([one]).items()
+        [(cluster, [number])] = by_cluster([slurm_id]).items()
         done = self._run("scontrol", *_at(cluster), "show", "job", "-o", number)
         return read_exit_code(done.stdout, name)
 
-    def accounted_end(self, one: str, name: str) -> tuple[str, int | None] | None:
+    def accounted_end(self, slurm_id: str, name: str) -> tuple[str, int | None] | None:
         """State and exit code of a job that the controller forgot, from accounting; None
         without it."""
-        [(cluster, [number])] = by_cluster([one]).items()
+        [(cluster, [number])] = by_cluster([slurm_id]).items()
         done = self._sacct(cluster, [number], {name}, "-X", "-o", "JobID,State,ExitCode,JobName")
         return read_end(done, name)
 

@@ -135,14 +135,14 @@ class Task:
         if self.follower is not None:
             self.follower.drain(is_last=True)
 
-    def judge(self, seen: JobState | None, slurm: Slurm) -> None:
+    def judge(self, state: JobState | None, slurm: Slurm) -> None:
         """Draw the conclusion from SLURM's word; None where it knows the job no more."""
-        if seen is not None and seen.state in ALIVE:
-            self.seen = seen
+        if state is not None and state.state in ALIVE:
+            self.seen = state
             self._ended_since = None
-            if seen.state == "PENDING" and seen.reason in IMPOSSIBLE:
+            if state.state == "PENDING" and state.reason in IMPOSSIBLE:
                 slurm.cancel({self.slurm_id: self.submission})
-                self.end = end_of_state(seen, None, self.section, has_new_state=False)
+                self.end = end_of_state(state, None, self.section, has_new_state=False)
             return
         now = time.monotonic()
         if self._ended_since is None:
@@ -151,36 +151,36 @@ class Task:
         self.look()
         if self.is_ended:
             return
-        if self._may_show_late(seen) and now - self._ended_since < _SETTLE_S:
+        if self._may_show_late(state) and now - self._ended_since < _SETTLE_S:
             self.seen = JobState("ended", f"waiting up to {_SETTLE_S:.0f} s for its files to show")
             return
         self.look(is_last=True)
         if self.is_ended:
             return
-        if seen is None:
+        if state is None:
             accounted = slurm.accounted_end(self.slurm_id, self.submission)
             if accounted is not None:
-                seen = JobState(accounted[0], "")
+                state = JobState(accounted[0], "")
                 self.exit_code = accounted[1] if self.exit_code is None else self.exit_code
         elif self.exit_code is None:
             self.exit_code = slurm.exit_code(self.slurm_id, self.submission)
-        self.seen = seen
-        self._conclude(seen)
+        self.seen = state
+        self._conclude(state)
 
-    def _may_show_late(self, seen: JobState | None) -> bool:
+    def _may_show_late(self, state: JobState | None) -> bool:
         """Whether the node may have written more of the job's end than shows here."""
-        if seen is not None and seen.state == "TIMEOUT":
+        if state is not None and state.state == "TIMEOUT":
             return not self._has_new_state()
-        if seen is not None and seen.state not in ("COMPLETED", "FAILED"):
+        if state is not None and state.state not in ("COMPLETED", "FAILED"):
             return False
         result = self.folder.result()
         if result is not None and result["status"] == "interrupted":
             return self.exit_code is None
         return self.exit_code in _WRITES_A_RESULT
 
-    def _conclude(self, seen: JobState | None) -> None:
+    def _conclude(self, state: JobState | None) -> None:
         has_new_state = self._has_new_state()
-        end = end_of_state(seen, self.exit_code, self.section, has_new_state=has_new_state)
+        end = end_of_state(state, self.exit_code, self.section, has_new_state=has_new_state)
         result = self.folder.result()
         hidden = self.folder.hidden_output()
         if result is not None and result["status"] == "success":

@@ -77,9 +77,10 @@ def draft_settings(folder: Path) -> Draft:
 
 _AUTOMATION = [
     "",
-    "# While `saeborzoi ui` runs, its sensors make what is missing; with this, at night only:",
-    "# [automation]",
-    '# hours = "22:00-06:00"',
+    "# What is launched by itself while `saeborzoi ui` runs: nothing, unless one of these is on",
+    "[automation]",
+    "at_once = false                  # true: what an SAE lacks is made as soon as it is seen",
+    '# schedule = "0 22 * * *"        # cron, local time: one backfill over all that is missing',
 ]
 
 

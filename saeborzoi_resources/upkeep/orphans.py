@@ -194,20 +194,20 @@ def _abandoned_work(store: Store, owners: set[str]) -> Iterator[tuple[Path, str]
             yield owner, "work of a partition that has neither results nor open jobs"
 
 
-def orphans_as_text(found: Orphans) -> str:
+def orphans_as_text(orphans: Orphans) -> str:
     """What was found, for a terminal."""
-    total = sum(leftover.n_bytes for leftover in found.leftovers)
-    lines = [f"{len(found.leftovers)} files and folders that nothing needs, {size_text(total)}"]
+    total = sum(leftover.n_bytes for leftover in orphans.leftovers)
+    lines = [f"{len(orphans.leftovers)} files and folders that nothing needs, {size_text(total)}"]
     lines += [
         f"  {leftover.path}  ({size_text(leftover.n_bytes)}, {leftover.why})"
-        for leftover in found.leftovers
+        for leftover in orphans.leftovers
     ]
-    if found.lost:
-        lines.append(f"{len(found.lost)} artifacts are gone whose rows stand; materialize again:")
+    if orphans.lost:
+        lines.append(f"{len(orphans.lost)} artifacts are gone whose rows stand; materialize again:")
         lines += [
             f"  {lost.asset} {lost.first}"
             + (f" and {lost.n_partitions - 1} more" if lost.n_partitions > 1 else "")
             + f"  ({lost.artifact})"
-            for lost in found.lost
+            for lost in orphans.lost
         ]
     return "\n".join(lines)

@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import InputError, StoreError
-from saeborzoi.jobs.provenance import PROVENANCE, require_whole
+from saeborzoi.jobs.fingerprint import changed, fingerprint_of
+from saeborzoi.jobs.provenance import damaged, written_files
 from saeborzoi.pipeline import Artifact
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
@@ -83,7 +84,7 @@ class Trace(NamedTuple):
         return all(link.state in ("current", "not made") for link in self.links)
 
 
-def trace(platform: Platform, key: str) -> Trace:
+def trace(platform: Platform, key: str, cache: Path | None = None) -> Trace:
     """Follow a result back to the user's files.
 
     Parameters
@@ -92,6 +93,9 @@ def trace(platform: Platform, key: str) -> Trace:
         The project.
     key
         A layer's name, an SAE's partition key, or ``KEY|n0003``.
+    cache
+        Folder that says which artifacts were found whole, so that those whose files have the same
+        sizes and times are not read again; None reads every byte of each artifact.
 
     Raises
     ------
@@ -117,14 +121,22 @@ def trace(platform: Platform, key: str) -> Trace:
         for asset in artifacts_of(settings, layer):
             if asset.grain in owners:
                 own_node = node if asset.grain == "node" else None
-                links += _links(platform, asset, owners[asset.grain], own_node, links)
+                links += links_of(platform, asset, owners[asset.grain], own_node, links, cache)
     return Trace(key, hyperparameters, tuple(links))
 
 
-def _links(
-    platform: Platform, asset: Artifact, owner: str, node: int | None, before: Sequence[Link]
+def links_of(
+    platform: Platform,
+    asset: Artifact,
+    owner: str,
+    node: int | None = None,
+    before: Sequence[Link] = (),
+    cache: Path | None = None,
 ) -> list[Link]:
-    """Links of an asset: one for each run that made partitions that stand."""
+    """Links of an asset: one for each run that made partitions that stand.
+
+    `before` are the links of what it may be made from; for the others see `trace`.
+    """
     rows = [
         (row, None if row["nodes"] is None else [int(made) for made in row["nodes"]])
         for row in platform.catalog.standing(asset.name, owner).to_dict("records")
@@ -134,11 +146,14 @@ def _links(
     if not rows:
         key = PartitionKey(owner, node)
         return [Link(asset.name, str(key), "not made", "materialize it", partitions=(key,))]
+    damage = _damage([row for row, _ in rows], cache)
     links = []
     for row, nodes in rows:
         made_together = partition_keys(owner, nodes)
         made_from = json.loads(row["made_from"]) if isinstance(row["made_from"], str) else {}
-        state, reason, files = _state(platform, asset, owner, node, nodes, row, made_from, before)
+        state, reason, files = _state(
+            platform, asset, owner, node, nodes, row, made_from, before, damage
+        )
         if node is not None or len(made_together) == 1:
             partition = str(made_together[0] if node is None else PartitionKey(owner, node))
         else:
@@ -163,6 +178,25 @@ def _links(
     return links
 
 
+def _damage(rows: Sequence[Mapping[str, Any]], cache: Path | None) -> dict[str, str]:
+    """Artifacts that are not as they were written, and how that is known."""
+    found: dict[str, str] = {}
+    folders: dict[Path, Path] = {}
+    digests: dict[Path, str] = {}
+    for row in rows:
+        folder = Path(row["artifact"])
+        try:
+            files = written_files(folder, row["data_version"])
+        except StoreError as error:
+            found[row["artifact"]] = str(error)
+            continue
+        digests |= files
+        folders |= dict.fromkeys(files, folder)
+    for file in changed(digests, cache):
+        found.setdefault(str(folders[file]), str(damaged(folders[file], file)))
+    return found
+
+
 def _state(
     platform: Platform,
     asset: Artifact,
@@ -172,6 +206,7 @@ def _state(
     row: Mapping[str, Any],
     made_from: Mapping[str, Any],
     before: Sequence[Link],
+    damage: Mapping[str, str],
 ) -> tuple[State, str, tuple[Path, ...]]:
     """Whether a standing result is what would be made now, and why not."""
     # inputs count for all nodes that were made together; where some of those were made again
@@ -184,13 +219,12 @@ def _state(
     now = versions[0]
     if not Path(row["artifact"]).exists():
         return "artifact gone", "materialize it again", now.files
-    if row["data_version"] not in [version.digest for version in versions]:
+    # by its document: what the first release made keeps the version that it had
+    then_version = fingerprint_of(made_from) if made_from else row["data_version"]
+    if then_version not in [version.digest for version in versions]:
         return "stale", _difference(made_from, now.made_from), now.files
-    try:
-        if (Path(row["artifact"]) / PROVENANCE).exists():
-            require_whole(Path(row["artifact"]), row["data_version"], deep=False)
-    except StoreError as error:
-        return "artifact differs", str(error), now.files
+    if row["artifact"] in damage:
+        return "artifact differs", damage[row["artifact"]], now.files
     inputs = now.made_from["inputs"]
     rests_on = [
         link.asset if "stale" in link.state else f"{link.asset} ({link.state})"
@@ -246,13 +280,13 @@ def _flat(document: Any, name: str = "") -> dict[str, Any]:
     return leaves
 
 
-def as_text(found: Trace) -> str:
+def as_text(trace: Trace) -> str:
     """The chain for a terminal, inputs first."""
-    lines = [found.key]
-    if found.hyperparameters is not None:
-        values = found.hyperparameters.model_dump()
+    lines = [trace.key]
+    if trace.hyperparameters is not None:
+        values = trace.hyperparameters.model_dump()
         lines.append("  " + ", ".join(f"{name} {value}" for name, value in values.items()))
-    for link in found.links:
+    for link in trace.links:
         reason = f": {link.reason}" if link.reason else ""
         lines += ["", f"{link.asset}  {link.partition}", f"  {link.state}{reason}"]
         if link.made_at is None:

@@ -246,4 +246,8 @@ def test_shards_that_no_window_names_are_said(folder: Path) -> None:
     bed.write_text("".join(lines[:-2]))  # those of shard 2
     note = check(folder)[1]
     assert note is not None
-    assert "1 of 3 shards (activations_2.h5; 2 rows) stand in no line of train_seqs.bed" in note
+    assert "2 of 5 rows, 1 of 3 shards as a whole (activations_2.h5) stand in no line of" in note
+    bed.write_text("".join(lines[:-3]))  # and one row of shard 1
+    note = check(folder)[1]
+    assert note is not None
+    assert note.startswith("3 of 5 rows, 1 of 3 shards as a whole")

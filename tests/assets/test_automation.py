@@ -49,7 +49,7 @@ def _evaluate(
     return result
 
 
-def _pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
+def pretend_made(settings_file: Path, key: str, n_steps: int) -> None:
     """Catalogue the first steps of an SAE without rows."""
     platform = Platform(settings_file=str(settings_file))
     settings = platform.settings
@@ -76,12 +76,12 @@ def dg_run_id() -> str:
 
 def test_settings_become_partitions(settings_file: Path, instance: dg.DagsterInstance) -> None:
     result = _evaluate("register_hyperparameters", settings_file, instance)
-    assert isinstance(result, dg.SensorResult)
-    requests = result.dynamic_partitions_requests
-    assert requests is not None
-    assert [list(request.partition_keys) for request in requests] == [[KEY, OTHER]]
-    instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
-    assert isinstance(_evaluate("register_hyperparameters", settings_file, instance), dg.SkipReason)
+    assert isinstance(result, dg.SkipReason)
+    assert result.skip_message == f"added {KEY}, {OTHER}"
+    assert instance.get_dynamic_partitions(HYPERPARAMETERS) == [KEY, OTHER]
+    again = _evaluate("register_hyperparameters", settings_file, instance)
+    assert isinstance(again, dg.SkipReason)
+    assert again.skip_message == "every [[sae]] of the settings has its partition"
 
 
 def test_the_next_missing_step_is_launched(
@@ -90,7 +90,7 @@ def test_the_next_missing_step_is_launched(
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
     seen = []
     for n_done in range(7):
-        _pretend_made(settings_file, KEY, n_done)
+        pretend_made(settings_file, KEY, n_done)
         result = _evaluate("materialize_missing", settings_file, instance)
         assert isinstance(result, dg.SensorResult)
         assert result.run_requests is not None
@@ -116,7 +116,7 @@ def test_the_next_missing_step_is_launched(
 
 
 def test_only_what_lacks_is_made(settings_file: Path) -> None:
-    _pretend_made(settings_file, KEY, 3)
+    pretend_made(settings_file, KEY, 3)
     platform = Platform(settings_file=str(settings_file))
     for nodes in ((0, 1, 2), (8, 9, 10, 11)):
         platform.catalog.replace(
@@ -162,7 +162,9 @@ def test_no_more_saes_at_once_than_set(settings_file: Path, instance: dg.Dagster
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SkipReason)
     assert "1 SAEs are in flight" in str(result.skip_message)
-    settings_file.write_text(settings_file.read_text() + "\n[automation]\nmax_saes_in_flight = 2\n")
+    settings_file.write_text(
+        settings_file.read_text() + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\n"
+    )
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
 
@@ -172,7 +174,7 @@ def test_a_step_that_keeps_failing_is_left_and_stops_no_other(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
     for key in (KEY, OTHER):
-        _pretend_made(settings_file, key, 1)
+        pretend_made(settings_file, key, 1)
     _run(instance, f"{KEY}:training", DagsterRunStatus.FAILURE)
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)
@@ -193,7 +195,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY, OTHER])
     for key in (KEY, OTHER):
-        _pretend_made(settings_file, key, 1)
+        pretend_made(settings_file, key, 1)
     platform = Platform(settings_file=str(settings_file))
     row = dict.fromkeys(platform.catalog.rows("sae", KEY).columns)
     platform.catalog.replace(
@@ -203,7 +205,7 @@ def test_the_days_gpu_hours_hold_back_trainings_only(
     )
     settings_file.write_text(
         settings_file.read_text()
-        + "\n[automation]\nmax_saes_in_flight = 2\ngpu_hours_per_day = 1.5\n"
+        + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\ngpu_hours_per_day = 1.5\n"
     )
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SensorResult)

@@ -66,6 +66,10 @@ def test_results_are_whole_in_every_format(
         ("SELEC 1", "syntax error"),
         ("FROM no_such_table", "no_such_table does not exist"),
         ("SELECT no_column FROM sae", "no_column"),
+        (
+            "SELECT family FROM embedding_cluster",
+            "is called factor_family now",
+        ),
         ("DROP TABLE sae", "read-only"),
         ("", "no result"),
     ],

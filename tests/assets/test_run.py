@@ -34,20 +34,20 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def made(settings_file: Path, parts: Range = Range(), **more: bool) -> list[tuple[str, str]]:  # noqa: B008
+def made(settings_file: Path, parts: Range = Range(), again: bool = False) -> list[tuple[str, str]]:  # noqa: B008
     """Owner and step of what a run made; it has no failure."""
     settings = load_settings(settings_file)
     outcome = runner.run(
-        settings_file, settings, settings.wanted(), parts, display=Display(quiet=True), **more
+        settings_file, settings, settings.wanted(), parts, display=Display(quiet=True), again=again
     )
     assert outcome.failures == []
     return [(owner, step) for owner, step, _ in outcome.made]
 
 
-def lacking(settings_file: Path, parts: Range = Range(), **more: bool) -> dict[str, int]:  # noqa: B008
+def lacking(settings_file: Path, parts: Range = Range(), again: bool = False) -> dict[str, int]:  # noqa: B008
     """Step to the number of partitions that a plan would make."""
     wanted = load_settings(settings_file).wanted()
-    plan = runner.plan(settings_file, wanted, parts, **more)
+    plan = runner.plan(settings_file, wanted, parts, again=again)
     return {work.step.name: work.n_lacking for work in plan.work if work.n_lacking}
 
 
@@ -176,5 +176,7 @@ def test_unknown_stages_and_nodes_are_refused(tmp_path: Path) -> None:
     settings_file = make_small_project(tmp_path / "project")
     with pytest.raises(SettingsError, match="stages are normalization, training"):
         Range.of(["trainign"])
+    with pytest.raises(SettingsError, match="there is no stage ''"):
+        Range.of(to="")
     with pytest.raises(PartitionKeyError, match="has 12 nodes"):
         lacking(settings_file, Range.of(nodes=[12]))

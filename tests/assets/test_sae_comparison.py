@@ -127,11 +127,11 @@ def test_every_sae_gets_its_row_and_its_place(platform: Platform) -> None:
     result = _materialize(platform)
     table = platform.catalog.whole("sae_comparison").set_index("hyperparameters")
     assert sorted(table.index) == sorted(KEYS)
-    assert table.loc[KEYS, "n_factors"].tolist() == [2, 1, 2, 0]
+    assert table.loc[KEYS, "n_archetypes"].tolist() == [2, 1, 2, 0]
     assert table.loc[KEYS, "n_nodes_with_motif"].tolist() == [2, 1, 2, 0]
     assert table.loc[KEYS, "n_nodes_done"].tolist() == [3, 2, 3, 0]
     assert table.loc[KEYS[:3], "mean_log10_q"].tolist() == pytest.approx([2.0] * 3)
-    assert table.loc[KEYS, "n_factors_only_here"].tolist() == [1, 0, 1, 0]
+    assert table.loc[KEYS, "n_archetypes_only_here"].tolist() == [1, 0, 1, 0]
     assert table.loc[KEYS, "is_pareto"].tolist() == [False, False, True, True]
     assert table.loc[KEYS[0], "recurrence_seeds"] == pytest.approx(0.5, abs=0.1)
     pairs = platform.catalog.whole("sae_stability")
@@ -141,19 +141,20 @@ def test_every_sae_gets_its_row_and_its_place(platform: Platform) -> None:
     assert recurring["n_settings"].tolist()[:N_CHANNELS] == [2] * N_CHANNELS
     checks = {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
     assert checks == dict.fromkeys(
-        ["every_sae_compared", "matched_at_most_once", "recurs_in_itself"], True
+        ["every_sae_compared", "matched_at_most_once", "recurs_in_itself", "better_than_untrained"],
+        True,
     )
     (event,) = result.get_asset_materialization_events()
     metadata = event.step_materialization_data.materialization.metadata
     assert metadata["n_saes"].value == 4
     assert KEYS[0].replace("_", "\\_") in metadata["saes"].value
-    page = Path(str(metadata["page"].value))
+    page = Path(str(metadata["comparison_page"].value))
     assert page.is_file()
     assert (page.parent / "provenance.json").is_file()
 
 
-def test_factors_of_settings_are_told_from_those_of_all(platform: Platform) -> None:
-    factors = platform.catalog.whole("factor_by_sae").set_index("target_name")
+def test_archetypes_of_settings_are_told_from_those_of_all(platform: Platform) -> None:
+    factors = platform.catalog.whole("archetype_by_sae").set_index("archetype")
     assert "noise" not in factors.index
     assert factors["only_with"].to_dict() == {
         "CTCF": "", "SP1": "expansion 2", "GATA1": "expansion 3"

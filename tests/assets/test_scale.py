@@ -103,8 +103,10 @@ def test_each_node_says_what_came_of_it(instance: dg.DagsterInstance) -> None:
     for record in _materializations(instance):
         made_of_it = record.asset_materialization
         assert made_of_it is not None
+        node = int(str(record.partition_key)[-4:])
         assert {name: value.value for name, value in made_of_it.metadata.items()} == {
-            "state": f"motif of {record.partition_key}"
+            "node": f"motif of {record.partition_key}, more 1",
+            "page": f"/pages/{KEY}/index.html#node={node}",
         }
 
 
@@ -246,3 +248,30 @@ def test_what_the_user_set_stays(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "7")
     with dg.DagsterInstance.from_config(str(home)):
         assert os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "7"
+
+
+def test_a_node_takes_no_more_room_than_is_published(
+    instance: dg.DagsterInstance, home: Path
+) -> None:
+    """5 kB with all that its partition says, told by the events: few nodes half fill a page."""
+    _materialize(instance)
+    index = home / "history" / "runs" / "index.db"
+    with sqlite3.connect(index) as connection:
+        sizes = connection.execute(
+            "SELECT length(event), instr(event, 'logging_tags') FROM event_logs "
+            "WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
+        ).fetchall()
+    assert len(sizes) == N_NODES
+    assert max(size for size, _ in sizes) < 1400
+    assert not any(place for _, place in sizes), "what tells loggers is not stored"
+
+
+def test_what_is_stored_is_read_as_it_was(instance: dg.DagsterInstance) -> None:
+    """Though fields that say nothing are left out."""
+    run = _materialize(instance)
+    told = [e for e in run.all_events if e.event_type is DagsterEventType.ASSET_MATERIALIZATION]
+    read = instance.get_records_for_run(
+        run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+    ).records
+    stored = [record.event_log_entry.get_dagster_event() for record in read]
+    assert [e.event_specific_data for e in stored] == [e.event_specific_data for e in told]

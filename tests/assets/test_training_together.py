@@ -61,6 +61,9 @@ def test_passes_hold_saes_of_one_layer_and_seed(tmp_path: Path) -> None:
         [sae.hyperparameters.seed for sae in group] for group in passes(saes, platform.settings)
     ]
     assert seeds == [[0, 0], [1, 1]]
+    baseline = platform.sae(saes[0].hyperparameters.untrained().key)
+    groups = passes([*saes, baseline], platform.settings)
+    assert [baseline.key] in [[sae.key for sae in group] for group in groups]
 
 
 @pytest.mark.slow

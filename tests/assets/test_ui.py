@@ -63,7 +63,7 @@ def started(settings_file: Path, *options: str, **variables: str) -> Ui:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     end = time.monotonic() + _START_S
-    while not any("Serving dagster-webserver" in line for line in said):
+    while not any("The interface is ready" in line for line in said):
         assert process.poll() is None, "".join(said)
         assert time.monotonic() < end, "".join(said)
         time.sleep(0.2)
@@ -109,11 +109,7 @@ def ended(ui: Ui) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings_file = make_small_project(tmp_path_factory.mktemp("ui"))
-    # nothing is to be made while the interface is looked at
-    text = settings_file.read_text()
-    settings_file.write_text(text + '\n[automation]\nhours = "00:00-00:01"\n')
-    return settings_file
+    return make_small_project(tmp_path_factory.mktemp("ui"))
 
 
 @pytest.fixture(scope="module")

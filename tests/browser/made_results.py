@@ -55,6 +55,7 @@ def made_motifs(
                     "odds_ratio_high": 30.0,
                     "enrichment_p_value": 1e-6,
                     "odds_ratio_other_nodes": 3.0,
+                    "odds_ratio_genome": 4.0,
                     "fdr": 1e-4,
                     "activation_spearman": float(rng.uniform(0, 0.6)),
                 }
@@ -79,6 +80,7 @@ def made_matches(
                     "target_id": target_id,
                     "target_name": HOSTILE_NAME if place == 2 and node % 10 == 0 else name,
                     "factor_family": family,
+                    "archetype": family,
                     "target_class": "Zinc finger",
                     "p_value": p,
                     "q_value": p * 50,

@@ -109,8 +109,8 @@ def make(
         {
             "cluster": clusters.index,
             "n_nodes": clusters.to_numpy(),
-            "factor_family": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
-            "n_family_nodes": clusters.to_numpy() // 2,
+            "name": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
+            "n_named_nodes": clusters.to_numpy() // 2,
             "p_value": 1e-9,
         }
     )

@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import save_file
+from scipy import sparse
 
-from saeborzoi.browser.neighbours import N_NEAREST, by_decoder, by_jaccard, by_motif, read_decoder
+from saeborzoi.browser.neighbours import (
+    N_NEAREST,
+    by_coactivation,
+    by_decoder,
+    by_jaccard,
+    by_motif,
+    read_decoder,
+)
 from saeborzoi.errors import InputError
 from tests.browser.made_names import motif_matrix
 
@@ -62,6 +70,15 @@ def test_jaccard_neighbours_are_sorted_and_symmetric():
     assert found.node == {0: [2, 1], 1: [2, 0], 2: [0, 1]}
     assert found.similarity[2] == [0.4, 0.2]
     assert by_jaccard(pairs.iloc[:0]).node == {}
+
+
+def test_nodes_that_fire_together_are_near_by_the_share_of_positions(tmp_path):
+    together = sparse.csr_array(([4, 1], ([0, 1], [1, 3])), shape=(4, 4), dtype=np.uint32)
+    sparse.save_npz(tmp_path / "coactivation.npz", together)
+    node = pd.DataFrame({"node": [0, 1, 2, 3], "n_nonzero": [8, 4, 0, 2]})
+    found = by_coactivation(tmp_path / "coactivation.npz", node)
+    assert found.node == {0: [1], 1: [0, 3], 3: [1]}
+    assert found.similarity[1] == [4 / 8, 1 / 5]
 
 
 def test_a_decoder_of_another_sae_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.rebuild import backup, rebuild, restore
-from saeborzoi.catalog.rows import RECORD
+from saeborzoi.catalog.rows import RECORD, reseal
 from saeborzoi.catalog.schema import TABLES
 from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store
@@ -165,11 +166,44 @@ def test_what_cannot_be_read_is_left_out_and_named(catalog: Catalog) -> None:
     assert len(catalog.rows("training_log", KEY)) == 2
 
 
+def test_pages_of_the_first_release_are_named_as_left_out(catalog: Catalog) -> None:
+    """They have neither a record nor a provenance, and were left out in silence."""
+    pages = Store(catalog.path.parent).browser / "conv_x9_k0.25_lr0.003_s0"
+    pages.mkdir()
+    (pages / "index.html").write_text("")
+    (problem,) = rebuild(catalog).problems
+    assert f"{pages}: has no record" in problem
+    assert "--select feature_browser --partition 'conv_x9_k0.25_lr0.003_s0'" in problem
+
+
+def test_a_record_from_before_a_column_came_is_taken(catalog: Catalog) -> None:
+    """One record that does not fit must not cost the whole catalogue, either."""
+    motifs = catalog.whole("motif")
+    folder = Store(catalog.path.parent).sae_artifact(OTHER, "trained_sae")
+    _rewrite(folder, lambda frame: frame.drop(columns="fvu"))
+    assert rebuild(catalog).problems == ()
+    assert catalog.rows("training_log", OTHER)["fvu"].isna().all()
+    _rewrite(folder, lambda frame: frame.drop(columns="step"))
+    (problem,) = rebuild(catalog).problems
+    assert "columns missing ['step']" in problem
+    assert "--select trained_sae" in problem
+    pd.testing.assert_frame_equal(catalog.whole("motif"), motifs)
+
+
+def _rewrite(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Change an artifact's table on purpose, as an earlier release would have written it."""
+    file = folder / "training_log.parquet"
+    change(pd.read_parquet(file)).to_parquet(file, index=False)
+    reseal(folder)
+
+
 def test_a_copy_is_brought_back_with_its_last_write(catalog: Catalog, tmp_path: Path) -> None:
     before = _everything(catalog)
     copy = tmp_path / "copies" / "monday.duckdb"
     backup(catalog, copy)
     catalog.remove(Scope(sae_key=KEY))
+    with pytest.raises(CatalogError, match="is the catalogue itself"):
+        backup(catalog, catalog.path)
     former = restore(catalog, copy)
     assert former is not None
     _require_equal(before, _everything(catalog))

@@ -17,6 +17,7 @@ from saeborzoi.catalog.views import VIEWS
 from saeborzoi.motifs.matching import best_matches
 from saeborzoi_assets.queries import only_supported
 
+UNTRAINED = "conv_x8_k0.05_lr0.003_s0_untrained"
 KEY, OTHER = (f"conv_x{expansion}_k0.05_lr0.003_s0" for expansion in (4, 8))
 
 
@@ -212,9 +213,10 @@ def test_an_sae_s_summary_counts_what_its_nodes_found(catalogue: Catalogue) -> N
     catalogue.add("materialization", {"asset": "seqlets", "owner": KEY, "node": 2})
     found = catalogue.view("sae_summary").set_index("hyperparameters")
     counts = ["n_nodes", "n_nodes_done", "n_selected", "n_nodes_with_motif",
-              "n_nodes_with_match", "n_factors", "n_best_factors"]  # fmt: skip
-    assert found.loc[KEY, counts].tolist() == [40, 2, 5, 4, 3, 4, 3]
-    assert found.loc[OTHER, counts].tolist() == [80, 0, 0, 0, 0, 0, 0]
+              "n_nodes_with_match", "n_archetypes"]  # fmt: skip
+    assert found.loc[KEY, counts].tolist() == [40, 2, 5, 4, 3, 3]
+    assert found.loc[OTHER, counts].tolist() == [80, 0, 0, 0, 0, 0]
+    assert found.loc[KEY, "named_share"] == 3 / 4
     # of the best matches' q of 1e-6, 1e-5 and 1e-7
     assert found.loc[KEY, "mean_log10_q"] == pytest.approx((6 + 5 + 7) / 3)
     assert found.loc[KEY, "fvu"] == 0.25
@@ -241,19 +243,60 @@ def test_what_drives_a_track_is_named_and_stands_beside_its_controls(catalogue: 
     assert (row["recovered_mean"], row["fidelity_r_log"]) == (0.9, 0.8)
 
 
-def test_a_factor_that_one_setting_alone_finds_says_which(catalogue: Catalogue) -> None:
+def test_a_motif_without_a_match_is_mixed_composition_or_unknown(catalogue: Catalogue) -> None:
+    for node, families, bits in ((20, (0, 0), (8.0, 5.0)), (21, (0, 1), (8.0, 5.0)),
+                                 (22, (0, 1), (6.0, 5.0))):  # fmt: skip
+        catalogue.add("motif", motif(node, 1), motif(node, 2))
+        for number, family, core in zip((1, 2), families, bits, strict=True):
+            catalogue.add(
+                "motif_evidence",
+                {"node": node, "motif": number, "is_supported": True, "core_bits": core,
+                 "motif_family": family},
+            )  # fmt: skip
+    found = catalogue.view("unmatched_node").set_index("node")["kind"]
+    assert found[[20, 21, 22]].to_dict() == {
+        20: "unknown", 21: "mixed", 22: "repeat or composition"
+    }  # fmt: skip
+    assert not set(found.index) & {0, 1, 4, 5}
+
+
+def test_an_archetype_that_one_setting_alone_finds_says_which(catalogue: Catalogue) -> None:
     catalogue.add("sae", _sae(4))
     catalogue.add("sae", _sae(8), key=OTHER)
+    catalogue.add("sae", _sae(8, recipe="untrained"), key=UNTRAINED)
     catalogue.add("motif_match", match(3, 1, "CTCF", 1e-4), match(6, 1, "CTCF", 1e-9), key=OTHER)
-    found = catalogue.view("factor_by_sae").set_index("target_name")
-    assert found["n_saes"].to_dict() == {"CTCF": 2, "CTCFL": 1, "FOS": 1, "JUN": 1}
+    catalogue.add("motif_match", match(3, 1, "NRF1", 1e-9), key=UNTRAINED)
+    found = catalogue.view("archetype_by_sae").set_index("archetype")
+    # of node 0 the best is CTCFL; what was not trained found nothing
+    assert found["n_saes"].to_dict() == {"CTCF": 2, "CTCFL": 1, "FOS": 1}
     assert set(found["n_saes_of_layer"]) == {2}
     ctcf = found.loc["CTCF"]
     assert list(ctcf["saes"]) == [KEY, OTHER]
-    assert ctcf["n_nodes"] == 4
+    assert ctcf["n_nodes"] == 3
     assert ctcf["best_q_value"] == pytest.approx(1e-8)
     assert ctcf["only_with"] == ""
     assert found.loc["FOS", "only_with"] == "expansion 4"
+
+
+def test_a_node_is_called_by_its_archetype_and_what_of_it_fits_as_well(
+    catalogue: Catalogue,
+) -> None:
+    def of(factor: str, p: float, similarity: float, archetype: str = "AP-1", **more: Any) -> dict:
+        own = {"archetype": archetype, "similarity": similarity, **more}
+        return match(7, 1, factor, p) | own
+
+    catalogue.add(
+        "motif_match",
+        of("FOSL1::JUN", 1e-12, 0.98), of("JUND", 2e-12, 0.97), of("BATF", 3e-12, 0.95),
+        of("JUND", 4e-12, 0.97, target_id="another matrix"), of("FOSL2", 5e-12, 0.96),
+        of("MAFK", 6e-12, 0.80), of("CREB1", 7e-12, 0.97, "CRE"),
+    )  # fmt: skip
+    named = catalogue.view("node_name").set_index("node")
+    assert named.loc[7, "name"] == "AP-1: FOSL1::JUN, JUND, BATF …"
+    assert list(named.loc[7, "members"]) == ["FOSL1::JUN", "JUND", "BATF", "FOSL2"]
+    assert named.loc[7, "target_name"] == "FOSL1::JUN"
+    # of a catalogue from before there were archetypes
+    assert named.loc[1, "name"] == "CTCF"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from saeborzoi.comparison import plots as comparison_plots
 from saeborzoi.comparison import stability
 from saeborzoi.comparison import table as comparison
+from saeborzoi.comparison.baselines import beside_baselines, no_better
 from saeborzoi.comparison.page import comparison_page
 from saeborzoi.comparison.stability import Dictionary, match_nodes
 from saeborzoi.errors import InputError
@@ -212,11 +213,14 @@ def _summary() -> pd.DataFrame:
         {
             "hyperparameters": KEYS,
             "layer": "conv",
+            "recipe": "default",
+            "expansion": 4,
+            "topk": 0.05,
             "fvu": [0.3, 0.31, 0.2, 0.9],
             "validation_fvu": [0.32, 0.33, 0.25, 0.9],
             "l0": [5.0, 5.0, 5.0, 4.0],
             "dead_fraction": [0.0, 0.1, 0.3, 0.0],
-            "n_factors": 3,
+            "n_archetypes": 3,
             "n_nodes_with_motif": 9,
             **dict.fromkeys(["n_nodes", "n_nodes_done", "n_selected", "training_s"], 1),
             "mean_log10_q": None,
@@ -226,12 +230,12 @@ def _summary() -> pd.DataFrame:
     )
 
 
-def _factors() -> pd.DataFrame:
+def _archetypes() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "layer": "conv",
-            "target_name": ["CTCF", "SP1", "GATA1"],
-            "factor_family": "C2H2",
+            "archetype": ["CTCF", "SP1", "GATA1"],
+            "factors": [["CTCF"], ["SP1", "KLF4"], ["GATA1"]],
             "only_with": ["", "expansion 8", "expansion 4"],
             "n_saes": [4, 1, 2],
             "n_saes_of_layer": 4,
@@ -244,35 +248,82 @@ def _factors() -> pd.DataFrame:
 
 def test_the_table_ranks_within_the_layer_and_knows_the_front() -> None:
     pairs, _ = _stability()
-    table = comparison.comparison_table(_summary(), _factors(), pairs)
+    table = comparison.comparison_table(_summary(), _archetypes(), pairs)
     assert table["hyperparameters"].tolist() == [KEYS[2], KEYS[0], KEYS[1], KEYS[3]]
     table = table.set_index("hyperparameters")
     assert table.index[table["is_pareto"]].tolist() == [KEYS[2], KEYS[3]]
     assert table.index[table["is_pareto_with_dead"]].tolist() == [KEYS[2], KEYS[0], KEYS[3]]
-    assert table.at[KEYS[3], "n_factors_only_here"] == 1
+    assert table.at[KEYS[3], "n_archetypes_only_here"] == 1
     assert table.at[KEYS[0], "recurrence_seeds"] == pytest.approx(2 / 3)
     assert table.at[KEYS[0], "recurrence_settings"] == pytest.approx(1 / 3)
     assert (table["n_seeds"] == 1).all()
     assert (table["n_settings"] == 2).all()
 
 
+def test_what_was_never_trained_stands_beside_and_not_among_the_others() -> None:
+    summary = _summary()
+    baselines = summary.iloc[:3].assign(
+        hyperparameters=["conv_x4_untrained", "conv_x8_untrained", "conv_x1_channels"],
+        recipe=["untrained", "untrained", "channels"],
+        expansion=[4, 8, 1], fvu=[1.2, 0.1, 0.7], validation_fvu=[1.3, 0.1, 0.8], n_archetypes=5,
+    )  # fmt: skip
+    both = pd.concat([baselines, summary], ignore_index=True)
+    table = comparison.comparison_table(both, _archetypes(), _stability()[0])
+    assert table["hyperparameters"].tolist()[:4] == [KEYS[2], KEYS[0], KEYS[1], KEYS[3]]
+    assert not table.loc[table["recipe"] != "default", "is_pareto"].any()
+    beside = beside_baselines(table)
+    fvu = beside[beside["measure"] == "validation_fvu"].set_index("hyperparameters")
+    assert fvu.loc[KEYS[0], ["value", "untrained", "channels"]].tolist() == [0.32, 1.3, 0.8]
+    assert set(fvu["untrained_key"]) == {"conv_x4_untrained"}
+    assert fvu["is_better"].all()
+    assert no_better(beside) == []
+    # random weights with more families do not fail it; those that explain more do
+    assert not beside.loc[beside["measure"] == "n_archetypes", "is_better"].any()
+    both.loc[both["hyperparameters"] == "conv_x4_untrained", "validation_fvu"] = 0.3
+    worse = no_better(beside_baselines(both))
+    assert f"{KEYS[0]}: validation_fvu 0.32, untrained 0.3" in worse
+    assert len(worse) == 3
+    assert beside_baselines(summary).empty
+
+
 def test_training_fvu_is_compared_where_one_sae_has_no_other() -> None:
     pairs, _ = _stability()
     summary = _summary()
     summary.loc[2, "validation_fvu"] = None
-    table = comparison.comparison_table(summary, _factors(), pairs.iloc[:0])
+    table = comparison.comparison_table(summary, _archetypes(), pairs.iloc[:0])
     assert table["hyperparameters"].tolist() == [KEYS[2], KEYS[0], KEYS[1], KEYS[3]]
     assert table["recurrence_seeds"].isna().all()
 
 
-def test_factors_of_some_settings_only() -> None:
-    found = comparison.factors_by_settings(_factors())
-    assert found["target_name"].tolist() == ["GATA1", "SP1"]
+def test_archetypes_of_some_settings_only() -> None:
+    found = comparison.archetypes_by_settings(_archetypes())
+    assert found["archetype"].tolist() == ["GATA1", "SP1"]
+
+
+def _concepts() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "hyperparameters": [KEYS[0], KEYS[0], KEYS[1], KEYS[1]],
+            "annotation": "genes",
+            "annotation_class": ["exon", "Alu"] * 2,
+            "f1": [0.2, 0.6, 0.9, None],
+        }
+    )
+
+
+def test_concepts_stand_by_class_and_sae() -> None:
+    found = comparison.concepts_found(_concepts(), KEYS)
+    assert list(found) == ["annotation", "annotation_class", KEYS[0], KEYS[1]]
+    assert found["annotation_class"].tolist() == ["exon", "Alu"]
+    assert found[KEYS[0]].tolist() == [0.2, 0.6]
+    assert found[KEYS[1]].tolist()[0] == 0.9
+    assert np.isnan(found[KEYS[1]].tolist()[1])
+    assert comparison.concepts_found(_concepts().iloc[:0], KEYS).empty
 
 
 def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     pairs, _ = _stability()
-    table = comparison.comparison_table(_summary(), _factors(), pairs)
+    table = comparison.comparison_table(_summary(), _archetypes(), pairs)
     plots = {
         "reconstruction": comparison_plots.reconstruction(table),
         "fidelity": comparison_plots.fidelity(table),
@@ -283,16 +334,24 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         png = png_of(figure)
         assert png.startswith(b"\x89PNG")
         assert len(png) < MAX_BYTES
-    only = comparison.factors_by_settings(_factors()).assign(factor_family="<script>")
-    page = comparison_page("test & co", table, pairs, only, plots)
+    only = comparison.archetypes_by_settings(_archetypes()).assign(factors="<script>alert()")
+    concepts = comparison.concepts_found(_concepts(), KEYS)
+    pages = {KEYS[2]: f"../{KEYS[2]}/index.html"}
+    page = comparison_page(
+        "test & co", table, beside_baselines(table), pairs, only, concepts, plots, pages
+    )
     assert page.count("<img") == 4
-    assert "<script>" not in page
-    assert "&lt;script&gt;" in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert f'<a href="../{KEYS[2]}/index.html">{KEYS[2]}</a>' in page
+    assert page.index(">exon<") < page.index(">Alu<")
     assert KEYS[2] in page
     assert "recovered mean" in page
-    lonely = comparison.comparison_table(_summary().iloc[:1], _factors(), pairs.iloc[:0])
+    lonely = comparison.comparison_table(_summary().iloc[:1], _archetypes(), pairs.iloc[:0])
     comparison_plots.stability(lonely, pairs.iloc[:0])
     lonely[comparison.OF_MODEL] = np.nan  # as without a model
-    page = comparison_page("one", lonely, pairs.iloc[:0], only.iloc[:0], {})
+    page = comparison_page(
+        "one", lonely, beside_baselines(lonely), pairs.iloc[:0], only.iloc[:0], concepts, {}, {}
+    )
     assert ">none<" in page
     assert "recovered mean" not in page

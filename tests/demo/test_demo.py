@@ -13,9 +13,18 @@ import pandas as pd
 import pytest
 
 from saeborzoi.activations.shards import ShardFolder
-from saeborzoi.demo import DATA, make_demo, read_planted, recovery_table, recovery_text
+from saeborzoi.demo import (
+    DATA,
+    judge,
+    make_demo,
+    precision_text,
+    read_planted,
+    recovery_table,
+    recovery_text,
+)
 from saeborzoi.demo.motifs import planted_motifs
 from saeborzoi.demo.network import N_CHANNELS
+from saeborzoi.demo.precision import VERDICTS
 from saeborzoi.errors import InputError, SettingsError
 from saeborzoi.genome.coordinates import (
     Genome,
@@ -275,6 +284,39 @@ def test_nothing_found_is_nothing_recovered() -> None:
     matches = pd.DataFrame(columns=list(match(0, 1, "", "", 0.0)))
     table = recovery_table(PLANTED, INSTANCES, seqlets(0, 95), motifs, matches)
     assert recovery_text(table).endswith("0 of 4 planted motifs recovered and named")
+
+
+def test_nodes_are_judged_by_where_they_fire() -> None:
+    fired = pd.concat(
+        [
+            seqlets(0, 95, 195, 395),  # mostly M1
+            seqlets(1, 95, 390, 590),  # one each of three
+            seqlets(2, 10, 20, 795),  # mostly nothing
+        ],
+        ignore_index=True,
+    )
+    judged = judge(PLANTED, INSTANCES, fired).set_index("node")
+    assert judged["verdict"].tolist() == list(VERDICTS)
+    assert judged.loc[0, "motif_id"] == "M1"
+    assert judged["share_one"].tolist() == pytest.approx([2 / 3, 1 / 3, 1 / 3])
+    assert judged.loc[1, "share_any"] == 1
+    both = judged.reset_index()
+    unmatched = pd.DataFrame({"node": [2], "kind": "mixed"})
+    text = precision_text(both, both.iloc[1:], pd.Index([0, 2]), pd.Index([0]), unmatched)
+    assert "50% of the nodes with a motif, 100% of those named, 0% of an untrained" in text
+    assert "motif, but no match: 1 mixed" in text
+    counts = [line.split()[-4:] for line in text.splitlines()[1:-2]]
+    assert counts == [
+        ["3", "2", "1", "2"],
+        ["1", "1", "1", "0"],
+        ["1", "0", "0", "1"],
+        ["1", "1", "0", "1"],
+        ["1", "1", "1", "0"],
+    ]
+    none = judge(PLANTED, INSTANCES, fired.iloc[:0])
+    assert "none of the nodes with a motif" in precision_text(
+        none, none, pd.Index([]), pd.Index([]), unmatched.iloc[:0]
+    )
 
 
 def test_the_repository_starts_as_the_demo() -> None:

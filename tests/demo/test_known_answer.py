@@ -10,15 +10,22 @@ import pytest
 import torch
 
 from saeborzoi.demo import DATA, read_planted, recovery_table
+from saeborzoi.demo.motifs import planted_motifs
 from saeborzoi.demo.network import one_thread
 from saeborzoi.demo.recovery import seqlets_on_instances
 from saeborzoi.effects.fidelity import fidelity
 from saeborzoi.effects.inputs import SequencesOfWindows
 from saeborzoi.effects.loci import find_loci
 from saeborzoi.effects.node_effects import node_effects
+from saeborzoi.effects.track_scores import score_of
+from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls
+from saeborzoi.effects.variant_scores import window_starts
+from saeborzoi.genome.alleles import neutral_changes
 from saeborzoi.genome.coordinates import Genome, read_bed, read_windows
+from saeborzoi.genome.variants import keys_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.models.of_settings import load_settings_model, settings_geometry
+from saeborzoi.motifs.properties import column_bits
 from saeborzoi.nodes.overlaps import annotation_overlaps
 from saeborzoi.nodes.seqlets import make_seqlets
 from saeborzoi.sae.checkpoint import load_sae
@@ -186,3 +193,67 @@ def test_ablating_the_node_of_a_factor_moves_its_output_most(
     share, recovered = moves_its_factor_most(settings, untrained, node_of)
     assert share < 0.8
     assert recovered < settings.checks.min_recovered
+
+
+def strongest_instances(
+    planted: pd.DataFrame, instances: pd.DataFrame, genome: Genome
+) -> pd.DataFrame:
+    """SNPs that break the best instance of each motif at its most telling base pair."""
+    matrices = {motif.target.identifier: motif.target.matrix for motif in planted_motifs()}
+    rows = []
+    for motif in planted.itertuples():
+        matrix = matrices[motif.motif_id]
+        of = instances[instances["motif_id"] == motif.motif_id]
+        letters = genome.fetch_bytes(of["chrom"], of["start_bp"], len(matrix))
+        codes = np.searchsorted(np.frombuffer(b"ACGT", np.uint8), letters)
+        score = np.log2(matrix + 0.01)[np.arange(len(matrix)), codes].sum(1)
+        best = int(score.argmax())
+        column = int(column_bits(matrix).argmax())
+        start = int(of["start_bp"].iloc[best]) + column
+        ref, alt = "ACGT"[codes[best, column]], "ACGT"[int(matrix[column].argmin())]
+        chrom = of["chrom"].iloc[best]
+        rows.append((chrom, start, start + 1, ref, alt, "SNP", 0, motif.name))
+    columns = ["chrom", "start_bp", "end_bp", "ref", "alt", "kind", "line", "factor"]
+    table = pd.DataFrame(rows, columns=columns)
+    key = keys_of(table["chrom"], table["start_bp"] + 1, table["ref"], table["alt"])
+    return table.assign(variant=key)
+
+
+def test_snps_in_planted_motifs_act_through_the_motifs_node(
+    demo: Path, work: Path, settings: Settings, seqlets: pd.DataFrame
+) -> None:
+    planted, instances = read_planted(demo / DATA)
+    purest = seqlets_on_instances(planted, instances, seqlets).idxmax()
+    node_of = dict(zip(planted["name"], purest[planted["motif_id"]].astype(int), strict=True))
+    assert settings.model is not None
+    with one_thread(), Genome(settings.data.genome) as genome:
+        model = load_settings_model(settings.model)
+        assert model.outputs is not None
+        table = strongest_instances(planted, instances, genome)
+        tracks = np.array([model.outputs.tracks.index(name) for name in table["factor"]])
+        nodes = VariantNodes(
+            model, settings_geometry(model, settings.layer[0]), load_sae(work / "trained_sae"),
+            genome, score_of(model, 256), longest_bp=1, max_points=16, batch_size=8,
+        )  # fmt: skip
+
+        def rows_of(variants: pd.DataFrame, tracks: np.ndarray) -> pd.DataFrame:
+            start = window_starts(variants, model.input_bp)
+            pairs = Pairs(variants, start, tracks, np.full(len(variants), np.nan))
+            return pd.concat(nodes.exact(pairs), ignore_index=True)
+
+        rows = rows_of(table, tracks)
+        neutral = neutral_changes(genome, table, 2, 100, 1000, seed=0)
+        of_variant = dict(zip(table["variant"], tracks, strict=True))
+        control = rows_of(neutral, neutral["control_of"].map(of_variant).to_numpy())
+    rows = against_controls(rows, control)
+    top = rows[(rows["part"] == "node") & (rows["rank"] == 1)].set_index("variant")
+    factor = table.set_index("variant")["factor"]
+    right = top["node"] == factor[top.index].map(node_of)
+    assert len(top) == len(planted)
+    assert (right & (top["p_value"] <= 0.05)).mean() >= 0.9, top[~right].to_string()
+    # a neutral change has no node beyond the other ones
+    strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
+    assert strongest["attribution"].abs().max() < top["attribution"].abs().median()
+    halves = (strongest.iloc[::2], strongest.iloc[1::2])
+    beyond = against_controls(halves[0], halves[1])["q_value"]
+    assert (beyond > 0.05).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -54,19 +55,31 @@ def model(hg38_case: Path) -> SequenceModel:
     )
 
 
-@pytest.fixture(scope="module")
-def plans(hg38_case: Path) -> dict[str, SlabPlan]:
-    folders = {n: ShardFolder.open(hg38_case / "activations" / n) for n in ("train", "val")}
+@functools.cache
+def plans_of(case: Path) -> dict[str, SlabPlan]:
+    folders = {n: ShardFolder.open(case / "activations" / n) for n in ("train", "val")}
     return {name: SlabPlan(folder, folder.everything()) for name, folder in folders.items()}
 
 
-@pytest.fixture(scope="module")
-def trained(plans: dict[str, SlabPlan]) -> SparseAutoencoder:
+@functools.cache
+def trained_on(case: Path) -> SparseAutoencoder:
+    """The case's SAE: trained once for all tests that ask for it."""
+    plans = plans_of(case)
     maxima = channel_max(plans["train"].source).used
     data = TrainingData(plans["train"], None, maxima, "hg38_chr1")
     with one_thread():
         trained = TrainingLoop(data, Schedule(n_positions=2_000_000)).run([HYPERPARAMETERS])[0]
     return trained.sae.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def plans(hg38_case: Path) -> dict[str, SlabPlan]:
+    return plans_of(hg38_case)
+
+
+@pytest.fixture(scope="module")
+def trained(hg38_case: Path) -> SparseAutoencoder:
+    return trained_on(hg38_case)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,21 @@ def test_bed_classes(tmp_path: Path) -> None:
         "annotation_class": ["LINE/L1#x", "NA"],
     }
     assert bed.index.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["all.bed", "all.bed.gz"])
+def test_a_table_larger_than_the_memory_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The kernel would end the process without a word."""
+    text = "".join(f"chr1\t{start}\t{start + 9}\t.\t.\tmark\n" for start in range(20_000))
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    assert len(read_bed(path)) == 20_000
+    free = SimpleNamespace(available=2**20)
+    monkeypatch.setattr("saeborzoi.reading.psutil.virtual_memory", lambda: free)
+    with pytest.raises(InputError, match=rf"{name}: .* the memory that is free holds"):
+        read_bed(path)
 
 
 def test_bed_without_the_class_is_named(tmp_path: Path) -> None:

@@ -204,6 +204,26 @@ def test_across_nodes_needs_both_controls() -> None:
     pd.testing.assert_frame_equal(found, again)
 
 
+def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
+    """A repeat that lies everywhere is absent from shuffled seqlets and from the other nodes'."""
+    seqlets = pd.concat([seqlets_with("TGATAAGA", 0, 1), seqlets_with("CACGTGAC", 3, 2)])
+    motifs = pd.DataFrame(
+        {
+            "node": [0, 3],
+            "motif": 1,
+            "matrix": [matrix_of(word).tolist() for word in ("TGATAAGA", "CACGTGAC")],
+            "n_sites": 100,
+            "enrichment_p_value": 1e-40,
+        }
+    )
+    placed = seqlets_with("TGATAAGA", 9, 30)["sequence"].tolist()
+    found = evidence.across_nodes(motifs, seqlets, "sae", placed=placed)
+    assert (found["odds_ratio_other_nodes"] > 20).all()
+    assert found["odds_ratio_genome"].iloc[0] < 2
+    assert found["odds_ratio_genome"].iloc[1] > 20
+    assert (found["fdr"] < 0.05).tolist() == [False, True]
+
+
 def test_one_node_alone_has_no_other_nodes() -> None:
     seqlets = seqlets_with("TGATAAGA", 0, 1)
     motifs = pd.DataFrame(

@@ -9,7 +9,7 @@ from scipy import stats
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.motifs.databases import load_database
-from saeborzoi.motifs.families import cluster_families, motif_families, node_families
+from saeborzoi.motifs.families import motif_families, name_clusters, node_labels
 from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
 from saeborzoi.motifs.meme_format import parse_meme
 from tests.motifs.test_evidence import seqlets_with
@@ -55,58 +55,46 @@ def test_no_motif_no_family() -> None:
     assert motif_families(motif_rows([])).empty
 
 
-def matches_of(families: dict[int, str | None]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "node": list(families),
-            "motif": 1,
-            "database": "known",
-            "target_id": "T",
-            "factor_family": list(families.values()),
-            "p_value": 1e-9,
-            "is_significant": True,
-        }
-    )
-
-
 def test_clusters_are_named_by_what_they_are_rich_in() -> None:
     # every cluster holds zinc fingers; the third is rich in GATA though it is not the commonest
-    family: dict[int, str | None] = dict.fromkeys(range(60), "zinc finger")
-    family |= dict.fromkeys(range(60, 66), "GATA")
+    labels = pd.Series("zinc finger", index=range(60))
+    labels = pd.concat([labels, pd.Series("GATA", index=range(60, 66))])
     embedding = pd.DataFrame({"node": range(80), "cluster": [n % 3 for n in range(80)]})
     embedding.loc[embedding["node"].between(60, 65), "cluster"] = 2
-    named = cluster_families(embedding, matches_of(family)).set_index("cluster")
+    embedding.loc[80] = [80, 3]
+    named = name_clusters(embedding, labels).set_index("cluster")
     columns = [c.name for c in TABLE["embedding_cluster"].columns if c.name != "hyperparameters"]
     assert list(named.reset_index().columns) == columns
-    assert named.loc[2, "factor_family"] == "GATA"
-    assert named.loc[2, "n_family_nodes"] == 6
+    assert named.loc[2, "name"] == "GATA"
+    assert named.loc[2, "n_named_nodes"] == 6
     size = int((embedding["cluster"] == 2).sum())
-    exact = stats.hypergeom.sf(5, 80, 6, size) * 2 * 3
+    exact = stats.hypergeom.sf(5, 81, 6, size) * 2 * 4
     assert named.loc[2, "p_value"] == pytest.approx(exact)
-    assert named.loc[[0, 1], "factor_family"].isna().all()
-    assert named["n_nodes"].sum() == 80
+    assert named.loc[[0, 1], "name"].tolist() == ["zinc finger"] * 2
+    assert (named.loc[[0, 1], "p_value"] == 1).all()
+    assert named["n_nodes"].sum() == 81
+    assert pd.isna(named.loc[3, "name"])
 
 
-def test_family_of_a_node_is_its_best_match_with_one() -> None:
+def test_a_node_is_labelled_by_its_archetype_or_by_its_family_s_consensus() -> None:
+    motifs = pd.DataFrame(
+        {"node": [1, 2, 3, 4], "motif": 1, "consensus": ["NGATAN", "NNCACGTGN", "CACGTG", "AAA"]}
+    )
+    evidence = pd.DataFrame(
+        {
+            "node": [1, 2, 3, 4], "motif": 1, "motif_family": [1.0, 0.0, 0.0, None],
+            "founder_node": [1.0, 2.0, 2.0, None], "founder_motif": [1.0, 1.0, 1.0, None],
+        }
+    )  # fmt: skip
     matches = pd.DataFrame(
         {
-            "node": [1, 1, 1, 2, 3],
-            "motif": 1,
-            "database": "known",
-            "target_id": list("abcde"),
-            "factor_family": ["x", "y", None, "z", "w"],
-            "p_value": [1e-5, 1e-9, 1e-12, 1e-4, 1e-4],
-            "is_significant": [True, True, True, False, True],
+            "node": [1, 1], "motif": 1, "database": "known", "target_id": ["a", "b"],
+            "target_name": ["GATA4", "MECOM"], "archetype": ["GATA", "other"],
+            "p_value": [1e-9, 1e-5], "is_significant": True,
         }
-    )
-    assert node_families(matches).to_dict() == {1: "y", 3: "w"}
-
-
-def test_clusters_without_matches() -> None:
-    embedding = pd.DataFrame({"node": [1, 2], "cluster": [0, 1]})
-    named = cluster_families(embedding, matches_of({}))
-    assert named["factor_family"].isna().all()
-    assert named["n_nodes"].tolist() == [1, 1]
+    )  # fmt: skip
+    labels = node_labels(motifs, evidence, matches)
+    assert labels.to_dict() == {1: "GATA", 2: "CACGTG", 3: "CACGTG"}
 
 
 def test_fan_in_supports_what_both_controls_lack() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saeborzoi.genome.coordinates import Windows
-from saeborzoi.nodes.overlaps import annotation_overlaps
+from saeborzoi.nodes.overlaps import annotation_overlaps, repeat_classes
 
 LAYER = {"width_bp": 10, "bp_per_position": 4, "pad_bp": 8}
 BED = ["chrom", "start_bp", "end_bp", "annotation_class"]
@@ -147,3 +147,38 @@ def test_nothing_to_compare_is_an_empty_table(what: str) -> None:
     assert list(empty) == list(full)
     numeric = [c for c in full if c not in ("annotation", "annotation_class")]
     assert empty[numeric].dtypes.tolist() == full[numeric].dtypes.tolist()
+
+
+def test_the_class_that_carries_a_repeat_is_named() -> None:
+    """Of 40 seqlets ten are copies: nine lie in Alu, which covers a hundredth of the genome, all
+    40 in introns."""
+    rng = np.random.default_rng(0)
+    element = "GGCTGAGGCAGGAGAATCGC"
+    texts = ["".join(rng.choice(list("ACGT"), 20)) for _ in range(30)] + [element] * 10
+    start = np.arange(40) * 1000
+    seqlets = pd.DataFrame(
+        {"node": 3, "rank": range(40), "sequence": texts, "chrom": "chr1", "start_bp": start,
+         "end_bp": start + 20}
+    )  # fmt: skip
+    copies = start[30:39]
+    alu = pd.DataFrame(
+        {"chrom": "chr1", "start_bp": copies - 100, "end_bp": copies + 10,
+         "annotation_class": "SINE/Alu"}
+    )  # fmt: skip
+    intron = pd.DataFrame(
+        {"chrom": ["chr1"], "start_bp": [0], "end_bp": [41000], "annotation_class": "intron"}
+    )
+    annotations = {"genes": intron, "repeats": alu}
+    chance = pd.DataFrame(
+        {"node": 3, "annotation": ["genes", "repeats"], "n_seqlets": 40,
+         "annotation_class": ["intron", "SINE/Alu"], "n_expected": [39.0, 0.4]}
+    )  # fmt: skip
+    matrix = np.full((20, 4), 0.01)
+    matrix[range(20), ["ACGT".index(letter) for letter in element]] = 0.97
+    motifs = pd.DataFrame(
+        {"node": [3, 9], "motif": 2, "matrix": [matrix.tolist()] * 2, "n_sites": 10}
+    )
+    (row,) = repeat_classes(motifs, seqlets, annotations, chance, both_strands=False).itertuples()
+    assert (row.node, row.motif, row.annotation_class) == (3, 2, "SINE/Alu")
+    assert (row.n_sites, row.n_overlapping, row.n_expected) == (10, 9, 0.1)
+    assert repeat_classes(motifs.iloc[:0], seqlets, annotations, chance, both_strands=False).empty

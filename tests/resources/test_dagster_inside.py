@@ -18,7 +18,8 @@ from saeborzoi_resources.partition_status import PartitionStatus
 RESOURCES = Path(saeborzoi_resources.__file__).parent
 ROOT = RESOURCES.parent
 DOORS = (
-    "dagster_inside.py", "event_log.py", "event_log_postgres.py", "partition_status.py",
+    "dagster_inside.py", "dagster_dev.py", "backfills.py", "event_log.py", "event_log_postgres.py",
+    "partition_status.py", "widths.py",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from saeborzoi_assets.commands.instance import (
     known_partitions,
     unfinished_runs,
 )
+from saeborzoi_assets.commands.opened import opened_instance
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 
 KEY = "conv_x3_k0.25_lr0.003_s0"
@@ -86,3 +87,18 @@ def test_damaged_files_of_dagster_are_told_with_what_moving_them_away_costs(
     for entry in home.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     assert known_partitions(project) == []
+
+
+def test_a_database_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
+    """As the storage of PostgreSQL says it, which need not be installed here."""
+    refused = type(
+        "DagsterPostgresException", (Exception,), {"__module__": "dagster_postgres.utils"}
+    )
+    with (
+        pytest.raises(
+            StoreError, match=r"does not answer \(connection refused\).*dagster\.yaml"
+        ) as told,
+        opened_instance(tmp_path),
+    ):
+        raise refused("too many retries") from OSError("connection refused\nmore")
+    assert "\n" not in str(told.value)

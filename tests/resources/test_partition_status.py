@@ -11,6 +11,7 @@ import pytest
 from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS, NODE
 from saeborzoi_resources.event_log import EVENT_DEFAULTS
+from saeborzoi_resources.widths import note_widths
 from tests.dagster_own import (
     SERIALIZE_SUBSET,
     AssetStatusCacheValue,
@@ -209,3 +210,87 @@ def test_wiping_everything_leaves_an_asset_that_was_never_made(
     assert not storage.get_latest_tags_by_partition(
         made.key, kind, tag_keys=["dagster/data_version"]
     )
+
+
+def _sets(instance: dg.DagsterInstance) -> tuple[set[str], set[str], set[str]]:
+    """Partitions that show as made, failed and under way."""
+    status = _status(instance)
+    assert status is not None
+    made_keys, failed, in_progress = (
+        set() if text is None else set(NODES.deserialize_subset(text).get_partition_keys())
+        for text in (
+            status.serialized_materialized_partition_subset,
+            status.serialized_failed_partition_subset,
+            status.serialized_in_progress_partition_subset,
+        )
+    )
+    return made_keys, failed, in_progress
+
+
+def _of_sae(*nodes: int, key: str = KEYS[0]) -> set[str]:
+    return {f"{key}|n{node:04d}" for node in nodes}
+
+
+def test_what_failed_shows_as_failed_until_it_is_made(instance: dg.DagsterInstance) -> None:
+    _materialize(instance, last=2)
+    _materialize(instance, first=1, last=4, fail=True)
+    made_keys, failed, _ = _sets(instance)
+    assert failed == _of_sae(1, 2, 3, 4), "its last attempt failed, though 1 and 2 stand"
+    assert made_keys >= _of_sae(0)
+    _materialize(instance, first=2, last=3)
+    _, failed, _ = _sets(instance)
+    assert failed == _of_sae(1, 4)
+    _materialize(instance, first=0, last=7)
+    made_keys, failed, _ = _sets(instance)
+    assert (made_keys, failed) == (_of_sae(*range(8)), set())
+
+
+def test_a_partition_names_the_run_that_failed(instance: dg.DagsterInstance) -> None:
+    _materialize(instance, last=2)
+    _materialize(instance, first=1, last=1, fail=True)
+    _materialize(instance, key=KEYS[1])
+    (failed,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    planned = instance.event_log_storage.get_latest_planned_materialization_info
+    info = planned(made.key, f"{KEYS[0]}|n0001")
+    assert info is not None
+    assert info.run_id == failed.run_id
+    other = planned(made.key, f"{KEYS[0]}|n0002")
+    assert other is not None
+    assert other.run_id != failed.run_id
+    assert planned(made.key, f"{KEYS[0]}|n0007") is None
+
+
+def test_what_is_under_way_shows_so(instance: dg.DagsterInstance) -> None:
+    run_id = _start(instance, last=3)
+    _, failed, in_progress = _sets(instance)
+    assert (failed, in_progress) == (set(), _of_sae(0, 1, 2, 3))
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_failed(run)
+    _, failed, in_progress = _sets(instance)
+    assert (failed, in_progress) == (_of_sae(0, 1, 2, 3), set())
+
+
+def _start(instance: dg.DagsterInstance, last: int) -> str:
+    """A run over nodes that is under way."""
+    job = dg.Definitions(assets=[made]).resolve_implicit_global_asset_job_def()
+    run = instance.create_run_for_job(
+        job,
+        asset_selection=frozenset({made.key}),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={
+            "dagster/asset_partition_range_start": f"{KEYS[0]}|n0000",
+            "dagster/asset_partition_range_end": f"{KEYS[0]}|n{last:04d}",
+        },
+    )
+    return run.run_id
+
+
+def test_nodes_that_a_narrow_sae_lacks_are_not_missing(instance: dg.DagsterInstance) -> None:
+    note_widths(instance, {KEYS[0]: 5, KEYS[1]: N_NODES})
+    _materialize(instance, last=4)
+    made_keys, _, _ = _sets(instance)
+    assert made_keys == _of_sae(*range(N_NODES)), "5 are made, 3 are none"
+    _materialize(instance, key=KEYS[1], last=1)
+    made_keys, _, _ = _sets(instance)
+    assert made_keys == _of_sae(*range(N_NODES)) | _of_sae(0, 1, key=KEYS[1])

@@ -72,6 +72,15 @@ def test_a_folder_of_sparsify_s_is_read(tmp_path: Path) -> None:
     assert sae.channel_max.tolist() == [1, 1, 1, 1]
 
 
+def test_whole_numbers_beyond_64_bits_are_numbers(sae: SparseAutoencoder, tmp_path: Path) -> None:
+    save_checkpoint(sae, tmp_path)
+    file = tmp_path / "cfg.json"
+    many = {"threshold": 2**70, "channel_max": [2**70] * 10}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **many}))
+    back = load_checkpoint(tmp_path)
+    assert float(back.threshold) == back.channel_max.max() == 2.0**70
+
+
 def test_best_model_of_sae_borzoi_computes_the_same(tmp_path: Path) -> None:
     state = published()
     metrics = {"val_mse": np.float64(0.5), "val_l1": 0.1}
@@ -254,3 +263,37 @@ def test_tensors_beyond_the_memory_are_refused(
         import_published(path, 3)
     with pytest.raises(InputError, match="of memory are free"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"k": None}, "k is null; needed is a whole number of at least 1"),
+        ({"k": 0}, "k is 0"),
+        ({"k": True}, "k is true"),
+        ({"k": 2.5}, r"k is 2\.5"),
+        ({"k": "3"}, 'k is "3"'),
+        ({"k": 10**6}, "of which k = 1000000 are to be active"),
+        ({"threshold": None}, "threshold is null"),
+        ({"threshold": {}}, "threshold is {}"),
+        ({"threshold": 10**400}, "threshold is 1000"),
+        ({"saeborzoi_format": None}, "saeborzoi_format is null"),
+        ({"saeborzoi_format": "1"}, "saeborzoi_format is"),
+        ({"variant": None}, "variant is null; needed is one of topk"),
+        ({"variant": "gated"}, "variant is"),
+        ({"channel_max": None}, "channel_max is null"),
+        ({"channel_max": [0.0] * 10}, "channel_max is"),
+        ({"channel_max": [[1]] * 10}, "channel_max is"),
+        ({"d_in": 11}, "d_in 11, but sae.safetensors has 10"),
+        ({"num_latents": 7}, "num_latents 7, but"),
+    ],
+)
+def test_a_field_that_holds_what_it_cannot_is_named(
+    sae: SparseAutoencoder, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    save_checkpoint(sae, tmp_path)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(InputError, match=words) as error:
+        load_checkpoint(tmp_path)
+    assert str(tmp_path) in str(error.value)

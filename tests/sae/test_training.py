@@ -61,6 +61,27 @@ def test_the_published_recipe_hardly_moves_in_that_time(small_data: TrainingData
     assert SMALL.recovery(published.sae).recovered_fraction == 0
 
 
+def test_baselines_are_what_training_starts_from(
+    small_data: TrainingData, uninterrupted: Trained
+) -> None:
+    loop = TrainingLoop(small_data, SHORT)
+    untrained = loop.initial(H.untrained())
+    norms = torch.linalg.vector_norm(untrained.decoder_weight, dim=1)
+    assert torch.allclose(norms, torch.ones(untrained.n_nodes))
+    assert torch.equal(untrained.encoder_weight, untrained.decoder_weight)
+    assert (untrained.n_nodes, untrained.k) == (uninterrupted.sae.n_nodes, uninterrupted.sae.k)
+    batches = list(in_batches(small_data.train, 1000))
+    fvu = [evaluate(sae, batches).fvu for sae in (untrained, uninterrupted.sae)]
+    assert fvu[0] > 1.5 * fvu[1]
+    channels = loop.initial(H.model_copy(update={"recipe": "channels", "expansion": 1}))
+    x = torch.from_numpy(batches[0]).float()
+    y = channels.normalize(x).y - channels.pre_bias
+    active = channels.encode(x)
+    assert torch.equal(active.value, y.relu().topk(channels.k).values)
+    fires = active.value > 0
+    assert torch.equal(active.value[fires], y.gather(1, active.node)[fires])
+
+
 def test_the_log_follows_the_training(uninterrupted: Trained) -> None:
     train = [row for row in uninterrupted.log if row["split"] == "train"]
     validation = [row for row in uninterrupted.log if row["split"] == "validation"]

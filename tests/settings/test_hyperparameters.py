@@ -14,6 +14,7 @@ from saeborzoi.settings.hyperparameters import (
     Recipe,
     Variant,
     derived_seed,
+    every_combination,
     node_key,
     parse_node_key,
 )
@@ -86,3 +87,24 @@ def test_k_is_of_the_channels() -> None:
     assert (hyperparameters.n_nodes(608), hyperparameters.k(608)) == (2432, 30)
     # 0.29 * 100 is 28.999999999999996 in floating point
     assert Hyperparameters(layer="l", topk=0.29).k(100) == 29
+
+
+def test_a_grid_asks_for_each_baseline_once() -> None:
+    """What a baseline does not depend on would otherwise give copies of one dictionary."""
+    wanted = every_combination(
+        {
+            "layer": ["conv"], "expansion": [4, 8], "learning_rate": [1e-3, 3e-3],
+            "variant": ["topk", "batch_topk"], "recipe": ["default", "untrained", "channels"],
+        }
+    )  # fmt: skip
+    keys = {h.key for h in wanted if h.is_baseline}
+    assert keys == {
+        "conv_x4_k0.05_lr0.003_s0_untrained",
+        "conv_x8_k0.05_lr0.003_s0_untrained",
+        "conv_x1_k0.05_lr0.003_s0_channels",
+    }
+    assert len({h.key for h in wanted}) == 8 + 3
+    trained = Hyperparameters(layer="conv", variant="matryoshka", learning_rate=0.01)
+    assert trained.untrained().key == "conv_x4_k0.05_lr0.003_s0_untrained"
+    with pytest.raises(PartitionKeyError, match=r"write 'conv_x1_k0\.05_lr0\.003_s0_channels'"):
+        Hyperparameters.from_key("conv_x4_k0.05_lr0.003_s0_channels")

@@ -9,7 +9,10 @@ import pytest
 
 from saeborzoi.catalog.scope import PROJECT, Made, Scope
 from saeborzoi.errors import CatalogError, PartitionKeyError
-from saeborzoi.pipeline import ARTIFACT, ARTIFACTS
+from saeborzoi.jobs import fingerprint
+from saeborzoi.jobs.provenance import PROVENANCE, write_artifact
+from saeborzoi.pipeline import ARTIFACT
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_resources.platform import Platform
@@ -41,7 +44,7 @@ def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("shards/activations_0.h5", "windows.bed", "genome.fa"):
         (tmp_path / name).write_text(name)
     (tmp_path / "dagster_project.toml").write_text(_SETTINGS)
-    for asset in ARTIFACTS:
+    for asset in artifacts_of(_platform(tmp_path).settings):
         _make(tmp_path, asset.name, (0, 1, 2, 3) if asset.grain == "node" else None)
     return tmp_path
 
@@ -63,7 +66,8 @@ def _make(project: Path, name: str, nodes: tuple[int, ...] | None, run: str = "r
     owner = {"layer": "conv1d_1", "project": PROJECT}.get(grain, KEY)
     version = platform.version_of(name, owner, nodes)
     artifact = project / "store" / f"{name}-{nodes and nodes[0]}-{run}"
-    artifact.mkdir(parents=True)
+    with write_artifact(artifact, version.digest, {}) as new:
+        (new / "rows").write_bytes(name.encode() * 100)
     code = version.made_from["code"]
     scope = {"layer": Scope(layer=owner), "project": Scope()}.get(grain, Scope(None, owner, nodes))
     platform.catalog.replace(
@@ -90,7 +94,8 @@ def _edit(project: Path, old: str, new: str) -> None:
 def test_the_graph_has_every_artifact_and_the_files(made_project: Path) -> None:
     graph = build_definitions(made_project / "dagster_project.toml").resolve_asset_graph()
     named = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    assert named == {"input_files", *ARTIFACT}
+    settings = _platform(made_project).settings
+    assert named == {"input_files", *(artifact.name for artifact in artifacts_of(settings))}
 
 
 def test_a_fresh_chain_is_current_and_leads_to_run_files_and_artifact(project: Path) -> None:
@@ -180,6 +185,48 @@ def test_what_is_not_made_or_gone_is_said(project: Path) -> None:
     assert states["normalization_constants"] == "current"
     (project / "genome.fa").unlink()
     assert _states(project, KEY)["trained_sae"] == "not made"
+
+
+def _flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[5] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_artifact_whose_bytes_changed_is_never_current(
+    project: Path, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
+    """Size, name and version alone say nothing of the weights that lie there."""
+    monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)
+    platform = _platform(project)
+    cache = platform.store.fingerprints if kept else None
+    assert trace(platform, KEY, cache).is_current
+    weights = project / "store" / "trained_sae-None-run-1" / "rows"
+    _flip_a_bit(weights)
+    states = {link.asset: link for link in trace(platform, KEY, cache).links}
+    assert states["trained_sae"].state == "artifact differs"
+    assert f"{weights}: is damaged" in states["trained_sae"].reason
+    assert states["top_activations"].state == "rests on stale"
+    _flip_a_bit(weights)
+    assert trace(platform, KEY, cache).is_current
+
+
+def test_what_was_found_whole_is_not_read_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "_SETTLED_NS", 0)
+    platform = _platform(project)
+    cache = platform.store.fingerprints
+    assert trace(platform, KEY, cache).is_current
+    monkeypatch.setattr(fingerprint, "digest_of", None)
+    assert trace(_platform(project), KEY, cache).is_current
+
+
+def test_an_artifact_without_its_provenance_is_not_current(project: Path) -> None:
+    """Nothing says any more of what result it is."""
+    (project / "store" / "umap_embedding-None-run-1" / PROVENANCE).unlink()
+    assert _link(project, "umap_embedding", KEY).state == "artifact differs"
 
 
 def test_a_missing_file_of_the_user_leaves_the_question_open(project: Path) -> None:

@@ -44,7 +44,7 @@ function fillControls() {
     ...D.clusters.map((c) =>
       option(
         String(c.cluster),
-        `${c.cluster}${c.family ? ` ${c.family}` : ""} (${whole(c.n_nodes)})`,
+        `${c.cluster}${c.name ? ` ${c.name}` : ""} (${whole(c.n_nodes)})`,
       ),
     ),
   );
@@ -97,6 +97,10 @@ function showHead() {
   if (M.start_page) {
     byId("start-link").href = M.start_page;
     byId("start-link").hidden = false;
+  }
+  if (M.variants_page) {
+    byId("variants-link").href = M.variants_page;
+    byId("variants-link").hidden = false;
   }
   const count = (letters) => [...D.states].filter((letter) => letters.includes(letter)).length;
   const figures = [

@@ -88,7 +88,7 @@ function range(value, share = 0.98) {
 
 const COLOURINGS = lookup({
   family: {
-    word: "family of the best match",
+    word: "family of motifs",
     make: () => categories(familyOf, "family", (v) => v, "other families"),
   },
   q: {
@@ -137,7 +137,7 @@ const COLOURINGS = lookup({
   cluster: {
     word: "cluster",
     make: () => {
-      const families = new Map(D.clusters.map((c) => [c.cluster, c.family]));
+      const families = new Map(D.clusters.map((c) => [c.cluster, c.name]));
       return categories(
         (node) => D.cluster[node],
         "cluster",

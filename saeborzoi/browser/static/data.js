@@ -136,12 +136,28 @@ const stateOf = (node) => D.states[node];
 const targetOf = (node) => D.match[node];
 const nameOfTarget = (target) =>
   target < 0 ? null : D.targets.name[target] || D.targets.id[target];
-const familyOf = (node) => (targetOf(node) < 0 ? null : D.targets.family[targetOf(node)]);
+// The family of motifs (archetype) that a node is called by, and its factors that fit as well.
+const familyOfTarget = (target) =>
+  target < 0 ? null : D.targets.archetype[target] || nameOfTarget(target);
+const familyOf = (node) => familyOfTarget(targetOf(node));
+const fitsOf = (node) => [...new Set(D.fits[node].map(nameOfTarget))];
+function nameOf(node) {
+  if (targetOf(node) < 0) return null;
+  const fits = fitsOf(node);
+  if (fits.length === 1 && fits[0] === familyOf(node)) return fits[0];
+  return `${familyOf(node)}: ${fits.slice(0, 3).join(", ")}${fits.length > 3 ? " …" : ""}`;
+}
 const flagsOf = (node) => D.flags.filter((_, bit) => D.flag[node] & (1 << bit));
 const FLAG_MEANINGS = lookup({
   palindrome: "The motif equals its reverse complement.",
   "not enriched":
     "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
+  mixed:
+    "The node's motif matches nothing known, and it has motifs of several families: likely a mixture.",
+  "repeat or composition":
+    "The node's motif matches nothing known, and no six columns of it say as much as a factor's core: composition, a short word or a repeat.",
+  unknown:
+    "The node's motif matches nothing known, though it says as much as a factor's: a factor that the database lacks, or a part of the model's own making.",
   dense: "The node fires at more than one position in ten.",
   low_complexity: "The motif is a simple repeat or mere composition, as genomes have many.",
   cpg: "The motif is a run of CG without a pattern of its own.",

@@ -35,6 +35,9 @@ function nodesCsv(nodes) {
       "log10_e_value",
       "database",
       "target_id",
+      "name",
+      "archetype",
+      "fits_as_well",
       "target_name",
       "factor_family",
       "log10_q_value",
@@ -58,10 +61,13 @@ function nodesCsv(nodes) {
         D.consensus[node],
         D.log10_e[node],
         ...(target < 0
-          ? [null, null, null, null]
+          ? [null, null, null, null, null, null, null]
           : [
               D.targets.database[target],
               D.targets.id[target],
+              nameOf(node),
+              familyOf(node),
+              fitsOf(node).join(" "),
               nameOfTarget(target),
               D.targets.family[target],
             ]),
@@ -249,7 +255,7 @@ function logoSheet(nodes) {
   const cell = 420;
   const groups = drawn.map((node, i) => {
     const matrix = unpackMatrix(D.matrix[node]);
-    const name = nameOfTarget(targetOf(node));
+    const name = nameOf(node);
     const unit = Math.min(14, (cell - 20) / matrix.length);
     return s(
       "g",

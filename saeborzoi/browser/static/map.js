@@ -235,7 +235,7 @@ const map = {
     this.canvas.style.cursor = this.isLasso ? "crosshair" : node === null ? "grab" : "pointer";
     this.tooltip.hidden = node === null;
     if (node === null) return;
-    const name = nameOfTarget(targetOf(node));
+    const name = familyOf(node);
     this.tooltip.replaceChildren(
       h("strong", {}, `Node ${node}`),
       h(
@@ -243,7 +243,7 @@ const map = {
         {},
         name ? `${name} · q ${scientific(D.log10_q[node])}` : STATES[stateOf(node)].word,
       ),
-      familyOf(node) && h("span", { class: "family" }, familyOf(node)),
+      name && h("span", { class: "family" }, fitsOf(node).slice(0, 5).join(", ")),
       D.matrix[node] ? smallLogo(unpackMatrix(D.matrix[node]), "") : "",
       h("span", { class: "family" }, `fires at ${percent(D.frequency[node])} of positions`),
     );

@@ -57,6 +57,9 @@ function motifBlock(motif) {
       h("h4", {}, name),
       h("code", { class: "consensus" }, motif.consensus || ""),
       motif.suspect ? flagMark(motif.suspect, `suspect: ${motif.suspect}`) : null,
+      motif.lies_in
+        ? h("span", { class: "note" }, `${motif.n_lie_in} of ${plural(motif.n_sites, "site")} in ${motif.lies_in}`)
+        : null,
       !motif.significant && !motif.suspect
         ? h("span", { class: "flag" }, "not significant")
         : null,
@@ -156,9 +159,22 @@ function matchBlock(page, targets, row) {
       h(
         "span",
         { class: "family" },
-        [D.targets.id[target], D.targets.database[target], family, D.targets.class[target]]
+        [
+          D.targets.archetype[target],
+          D.targets.database[target],
+          family,
+          D.targets.class[target],
+        ]
           .filter(Boolean)
           .join(" · "),
+        " · ",
+        /^(MA|UN)\d{4}\.\d+$/.test(D.targets.id[target])
+          ? h(
+              "a",
+              { href: `https://jaspar.elixir.no/matrix/${D.targets.id[target]}/`, rel: "noreferrer" },
+              D.targets.id[target],
+            )
+          : D.targets.id[target],
       ),
     ),
     h(

@@ -96,7 +96,7 @@ async function showNode(text) {
 function nodeHead(node) {
   const previous = neighbourInOrder(node, -1);
   const next = neighbourInOrder(node, 1);
-  const name = nameOfTarget(targetOf(node));
+  const fits = targetOf(node) < 0 ? [] : fitsOf(node);
   const menu = h("details", { class: "menu" });
   exportMenu(
     menu,
@@ -116,12 +116,17 @@ function nodeHead(node) {
       starButton(node),
       badge(node),
       flagsOf(node).map((flag) => flagMark(flag)),
-      name &&
+      fits.length > 0 &&
         h(
           "p",
-          { class: "node-name" },
-          h("b", {}, name),
-          familyOf(node) ? ` · ${familyOf(node)}` : "",
+          {
+            class: "node-name",
+            title: `The family of motifs, and the factors of it that fit as well as the best one, ${fits[0]}: which of them binds, the motif cannot tell.`,
+          },
+          h("b", {}, familyOf(node)),
+          fits.length === 1 && fits[0] === familyOf(node)
+            ? ""
+            : `: ${fits.slice(0, 12).join(", ")}${fits.length > 12 ? ` and ${fits.length - 12} more` : ""}`,
         ),
     ),
     h(
@@ -240,7 +245,7 @@ function drawNode(box, node, page, targets) {
   const right = isQuiet ? [] : figures;
   if (isSelected) {
     left.unshift(motifPanel(page), matchPanel(page, targets));
-    right.push(effectPanel(page), overlapPanel(page));
+    right.push(effectPanel(page), overlapPanel(page), conceptPanel(page));
   }
   right.push(nearPanel(node, page), notePanel(node));
   parts.push(
@@ -252,5 +257,5 @@ function drawNode(box, node, page, targets) {
     ),
   );
   box.replaceChildren(...parts);
-  document.title = `Node ${node}${nameOfTarget(targetOf(node)) ? ` · ${nameOfTarget(targetOf(node))}` : ""} · ${M.hyperparameters}`;
+  document.title = `Node ${node}${nameOf(node) ? ` · ${nameOf(node)}` : ""} · ${M.hyperparameters}`;
 }

@@ -140,7 +140,16 @@ function evidencePanel(node, page) {
       ],
       motif && ["enrichment p", probability(motif.enrichment_p), "Fisher's exact test, one-sided"],
       motif && ["odds against other nodes", short(motif.odds[3])],
-      motif && ["false discovery rate", probability(motif.fdr)],
+      motif && [
+        "odds against the genome",
+        short(motif.odds[4]),
+        "places anywhere in the data, of the seqlets' composition",
+      ],
+      motif && [
+        "false discovery rate",
+        probability(motif.fdr),
+        "of the motifs with at most this rate, the share expected to be no more frequent than in one of the three controls; it tells a motif from noise, not a trained dictionary from a random one",
+      ],
       motif && [
         "activation ~ motif score",
         isMissing(motif.spearman) ? MISSING : `ρ = ${short(motif.spearman, 2)}`,
@@ -274,6 +283,12 @@ const NEAR = {
     "node_jaccard",
     "jaccard_matrix",
   ],
+  together: [
+    "by firing together",
+    "positions where both fire / positions where either does, over all the data",
+    null,
+    "top_activations",
+  ],
   decoder: ["by decoder", "cosine of the decoder directions", null, "trained_sae"],
   motif: [
     "by motif",
@@ -293,7 +308,7 @@ function nearPanel(node, page) {
         const found = page.near[kind];
         const why =
           tableName === null || M.computed[tableName]
-            ? kind === "decoder"
+            ? tableName === null
               ? `Not yet computed: ${asset}`
               : "none"
             : `Not yet computed: ${asset}`;
@@ -315,7 +330,7 @@ function nearPanel(node, page) {
                       h(
                         "span",
                         { class: "near-name" },
-                        nameOfTarget(targetOf(other)) || STATES[stateOf(other)].word,
+                        nameOf(other) || STATES[stateOf(other)].word,
                       ),
                     ),
                     D.matrix[other]

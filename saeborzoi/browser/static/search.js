@@ -70,7 +70,7 @@ function parseSearch(query) {
   return terms;
 }
 
-// Targets that the search names: nodes whose best match is one of them come first.
+// Targets that the search names: nodes that one of them fits as well as the best come first.
 function namedTargets(query) {
   const named = new Set();
   const hay = haystacks();
@@ -84,11 +84,16 @@ function namedTargets(query) {
   return named;
 }
 let wanted = new Set();
-// Why a node was found whose best match is another factor.
+const isNamed = (node) => D.fits[node].some((target) => wanted.has(target));
+// Why a node was found whose name does not say so.
 function alsoFound(node) {
-  if (!wanted.size || wanted.has(targetOf(node))) return null;
-  const other = D.matches[node].find((target) => wanted.has(target));
-  return other === undefined ? null : `also ${nameOfTarget(other)}`;
+  if (!wanted.size || targetOf(node) < 0) return null;
+  const fitting = D.fits[node].find((target) => wanted.has(target));
+  if (fitting !== undefined && fitsOf(node).indexOf(nameOfTarget(fitting)) < 3) return null;
+  const other = fitting ?? D.matches[node].find((target) => wanted.has(target));
+  if (other !== undefined) return `also ${nameOfTarget(other)}`;
+  const kin = [...wanted].find((target) => familyOfTarget(target) === familyOf(node));
+  return kin === undefined ? null : `the family of ${nameOfTarget(kin)}`;
 }
 
 let searchCache = null;
@@ -98,7 +103,9 @@ function haystacks() {
     searchCache = {
       names: lower(D.targets.name),
       ids: lower(D.targets.id),
-      families: lower(D.targets.family),
+      families: D.targets.family.map((family, i) =>
+        `${family || ""} ${familyOfTarget(i) || ""}`.toLowerCase(),
+      ),
       classes: D.annotations.map((a) => `${a.class} ${a.annotation}`.toLowerCase()),
       consensus: D.consensus.map((letters) => (letters ? masks(letters) : null)),
     };
@@ -120,7 +127,13 @@ function testOf({ field, word }) {
     hay.names.forEach((name, i) => {
       if (name.includes(lower) || hay.ids[i].startsWith(lower)) found.add(i);
     });
-    if (found.size) tests.push((node) => D.matches[node].some((target) => found.has(target)));
+    // a paralogue's motif is as good as its own
+    const families = new Set([...found].map(familyOfTarget));
+    if (found.size)
+      tests.push(
+        (node) =>
+          families.has(familyOf(node)) || D.matches[node].some((target) => found.has(target)),
+      );
   }
   if (!field || field === "family") {
     const found = new Set();
@@ -185,7 +198,7 @@ const SORT_KEYS = lookup({
   match: () => {
     // rank the names once: comparing ten thousand strings on every click is slow
     const order = D.targets.name.map((_, i) => i);
-    const names = order.map((i) => (nameOfTarget(i) || "").toLowerCase());
+    const names = order.map((i) => `${familyOfTarget(i)} ${nameOfTarget(i)}`.toLowerCase());
     order.sort((a, b) => (names[a] < names[b] ? -1 : names[a] > names[b] ? 1 : a - b));
     const rank = new Array(order.length);
     order.forEach((target, place) => {
@@ -218,7 +231,7 @@ function visibleNodes(view) {
   const keyed = nodes.map((node) => ({
     node,
     value: value(node),
-    place: byRelevance && !wanted.has(targetOf(node)) ? 1 : 0,
+    place: byRelevance && !isNamed(node) ? 1 : 0,
   }));
   keyed.sort((a, b) => {
     if (a.place !== b.place) return a.place - b.place;

@@ -11,7 +11,7 @@ const START_COLUMNS = [
   ["n_selected", "Selected", whole],
   ["n_nodes_with_motif", "With a motif", whole],
   ["n_nodes_with_match", "Matched", whole],
-  ["n_factors", "Factors", whole],
+  ["n_archetypes", "Families", whole],
 ];
 
 window.saeborzoi = (_, { project, saes }) => {
@@ -24,7 +24,7 @@ window.saeborzoi = (_, { project, saes }) => {
     ["dead_fraction", false],
     ["n_nodes_with_motif", true],
     ["n_nodes_with_match", true],
-    ["n_factors", true],
+    ["n_archetypes", true],
   ]) {
     const values = saes.map((sae) => sae[name]).filter((value) => !isMissing(value));
     if (saes.length > 1 && values.length)

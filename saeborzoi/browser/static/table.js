@@ -156,7 +156,7 @@ const table = {
   row(place) {
     const node = this.nodes[place];
     const picked = selection.has(node);
-    const name = nameOfTarget(targetOf(node));
+    const name = nameOf(node);
     const matrix = D.matrix[node];
     const box = h("input", {
       type: "checkbox",
@@ -203,12 +203,8 @@ const table = {
         { class: "c-match" },
         name
           ? [
-              h("span", { class: "name" }, name),
-              h(
-                "span",
-                { class: "family" },
-                alsoFound(node) || familyOf(node) || "family not known",
-              ),
+              h("span", { class: "name" }, familyOf(node)),
+              h("span", { class: "family", title: name }, alsoFound(node) || fitsOf(node).join(", ")),
             ]
           : h("span", { class: "missing" }, MISSING),
       ),

@@ -21,8 +21,6 @@ from saeborzoi.motifs.engine.search import Motif, Search
 from saeborzoi.motifs.engine.search_data import SearchData
 from saeborzoi.motifs.sequences import Sequences
 
-VERSION = "3"
-
 
 def widths_to_try(min_width: int, max_width: int) -> list[int]:
     """Widths from `min_width`, each sqrt(2) times the last, and `max_width`.

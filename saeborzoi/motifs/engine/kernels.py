@@ -114,18 +114,21 @@ def expectation_maximization(
                 continue
             total, top = 0.0, 0.0
             for s in range(n_strands):
-                base = s * n_windows
+                # block by block, so that the windows of a sequence do not wait for one another
+                x = r[s * n_windows : (s + 1) * n_windows]
+                code, free = codes4[s, i], is_free[s, i]
                 for j in range(n_windows):
-                    x = 0.0
-                    if is_free[s, i, j]:
-                        x = odds[0, codes4[s, i, j]]
-                        for b in range(1, n_blocks):
-                            x *= odds[b, codes4[s, i, j + 4 * b]]
-                        total += x
-                        if x > top:
-                            top = x
-                            place[i] = j + s * longest
-                    r[base + j] = x
+                    x[j] = odds[0, code[j]]
+                for b in range(1, n_blocks):
+                    for j in range(n_windows):
+                        x[j] *= odds[b, code[j + 4 * b]]
+                for j in range(n_windows):
+                    if not free[j]:
+                        x[j] = 0.0
+                    total += x[j]
+                    if x[j] > top:
+                        top = x[j]
+                        place[i] = j + s * longest
             if total <= 0.0:
                 continue
             eligible += 1

@@ -25,6 +25,9 @@ _BEHIND = 0.3
 """whose ln E is above the best one's by this share of it,"""
 _BEHIND_LOG_E = 8 * math.log(10)
 """and by at least this."""
+_N_CONTINUED = 12
+"""So many of the others go on, the best ones: in each search of every recorded set the best in the
+end was among the first eleven."""
 _FEW = 2
 """Up to this expected number two subsequences are started from: the E-values of so few windows are
 nearly the same for many."""
@@ -199,6 +202,12 @@ class Search:
         ]
         best = min(ends, default=np.inf)
         behind = best + max(_BEHIND_LOG_E, _BEHIND * abs(best))
+        going_on = sorted(
+            alignment.log_e
+            for _, converged, alignment in begun
+            if alignment is not None and not converged and alignment.log_e < behind
+        )[:_N_CONTINUED]
+        behind = np.nextafter(going_on[-1], np.inf) if going_on else behind
         alignments = []
         for start, converged, alignment in begun:
             if alignment is None:

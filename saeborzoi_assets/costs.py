@@ -15,24 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from saeborzoi.errors import InputError
 from saeborzoi.files import write_json
-from saeborzoi.genome.coordinates import read_windows
 from saeborzoi.sae.schedule import Schedule
-from saeborzoi.settings.sections import Layer
 from saeborzoi.worker import duration
 from saeborzoi_assets.lacking import Work
 from saeborzoi_resources.platform import Platform
+from saeborzoi_resources.upkeep.advice import n_positions
 
 FIXED_S = {
-    "normalization": 3.5, "training": 4.0, "inference": 4.0, "nodes": 10.0, "fan-in": 12.0,
+    "normalization": 2.5, "training": 3.0, "inference": 2.0, "nodes": 7.0, "fan-in": 7.0,
     "effects": 8.0, "pages": 1.5, "comparison": 2.0,
 }  # fmt: skip
-"""Seconds of a step however small it is: interpreters, libraries, the catalogue. Two cores of a
+"""Seconds of a step however small it is: libraries, Dagster, the catalogue, plots. Two cores of a
 current server processor."""
 
-_NODE_S = {"nodes": 0.12, "fan-in": 0.04, "pages": 0.01}
+_NODE_S = {"nodes": 0.19, "fan-in": 0.03, "pages": 0.02}
 """Seconds for each node, on the same machine."""
+_POSITION_S = {"training": 3e-6, "inference": 2e-6}
+"""Seconds for each position, of training in every epoch,"""
+_WEIGHT_S = {"training": 1.3e-11, "inference": 1.1e-11}
+"""and for each weight of the encoder beside."""
 _BP_S, _BORZOI_BP_S = 4e-6, 1.1e-4
 """Seconds of a prediction for each base pair of its input: of a small model, and of Borzoi."""
 _SMALL_BP, _BORZOI_BP = 10_000, 524_288
@@ -116,9 +118,9 @@ class Costs:
         if name == "training":
             schedule = Schedule(**self.platform.settings.training.schedule)
             total = schedule.total_positions(max(1, n_positions(layer)))
-            return total * (3e-6 + 1.3e-11 * weights)
+            return total * (_POSITION_S[name] + _WEIGHT_S[name] * weights)
         if name == "inference":
-            return n_positions(layer) * (2e-6 + 1.1e-11 * weights)
+            return n_positions(layer) * (_POSITION_S[name] + _WEIGHT_S[name] * weights)
         if name == "effects":
             return self._effects_s(work, h.n_nodes(layer.n_channels))
         n_nodes = (
@@ -156,26 +158,28 @@ class Costs:
         return _BASE_BYTES + buffers + 5 * weights
 
 
-def n_positions(layer: Layer) -> int:
-    """Positions of a layer's training windows, with overlaps; 0 where the windows cannot be
-    read, which `check` and the run tell."""
-    if layer.train.windows is None:
-        return 0
-    try:
-        windows = read_windows(layer.train.windows)
-    except InputError:
-        return 0
-    return int((windows.end_bp - windows.start_bp).sum()) // layer.bp_per_position
+def cost_of(step: str) -> str:
+    """What the shipped figures say of a step, in words.
+
+    >>> cost_of("inference")
+    'about 2 s, and for each million positions 2 s and 0.011 s a thousand weights'
+    """
+    text = f"about {FIXED_S.get(step, 3.0):g} s"
+    if step in _NODE_S:
+        text += f", and {_NODE_S[step]:g} s a node"
+    if step in _POSITION_S:
+        text += (
+            f", and for each million positions {1e6 * _POSITION_S[step]:g} s and "
+            f"{1e9 * _WEIGHT_S[step]:.2g} s a thousand weights"
+        )
+    return text
 
 
 def plan_text(work: Sequence[Work], costs: Costs) -> str:
     """The plan for a terminal: a line a step and SAE, what stands, what it will take."""
     rows = [("SAE", "step", "stands", "to make", "time", "why")]
-    total, disk, memory = 0.0, 0.0, 0.0
     for each in work:
         estimate = costs.estimate(each)
-        total, disk = total + estimate.seconds, disk + estimate.disk_bytes
-        memory = max(memory, estimate.memory_bytes)
         rows.append(
             (
                 each.owner,
@@ -192,15 +196,20 @@ def plan_text(work: Sequence[Work], costs: Costs) -> str:
         for row in rows
     ]
     lines = [line.rstrip() for line in lines]
-    if total == 0:
-        return "\n".join([*lines, "", "everything stands; nothing is to be made"])
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"about {duration(total)} on this machine, {_size(disk)} of disk, {_size(memory)} of "
-            "memory at the peak",
-        ]
+    return "\n".join([*lines, "", total_text(work, costs)])
+
+
+def total_text(work: Sequence[Work], costs: Costs) -> str:
+    """What all of the work will take, in one line."""
+    estimates = [costs.estimate(each) for each in work]
+    seconds = sum(each.seconds for each in estimates)
+    if seconds == 0:
+        return "everything stands; nothing is to be made"
+    disk = sum(each.disk_bytes for each in estimates)
+    memory = max(each.memory_bytes for each in estimates)
+    return (
+        f"about {duration(seconds)} on this machine, {_size(disk)} of disk, {_size(memory)} of "
+        "memory at the peak"
     )
 
 

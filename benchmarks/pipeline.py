@@ -1,0 +1,118 @@
+"""Where the time of `saeborzoi run` goes: each step's wall time, and whose CPU time it took.
+
+    .venv/bin/python -m benchmarks.pipeline [FOLDER]
+
+Makes everything of the project in FOLDER again (the demo, in a temporary folder, where none is
+given), then runs once more with nothing to do. For each step: wall seconds; CPU seconds of this
+process (Dagster, the catalogue, light assets, plots); of its jobs' workers the CPU seconds, the
+wall seconds of the stage itself, and what the worker took beside it (start of the interpreter,
+imports, the 0.1 s at which its end is seen). On a machine that others use, read CPU seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from saeborzoi.demo import make_demo
+from saeborzoi.settings.load import load_settings
+from saeborzoi.worker import RESULT
+from saeborzoi_assets.commands.progress import Display
+from saeborzoi_assets.commands.runner import run
+
+
+def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
+    """CPU seconds of this process, or of its children that ended."""
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+class Shares(Display):
+    """Notes what each step takes; shows nothing."""
+
+    def __init__(self, jobs: Path) -> None:
+        super().__init__(quiet=True)
+        self.jobs = jobs
+        self.rows: list[tuple[str, float, float, float, float]] = []
+        self._begun = (0.0, 0.0, 0.0)
+
+    def started(self, owner: str, step: str, partition: str) -> None:
+        """See `Display`."""
+        self._begun = (time.time(), time.perf_counter(), cpu_s())
+
+    def ended(self, owner: str, step: str, state: str, seconds: float) -> None:
+        """See `Display`."""
+        began, clock, own = self._begun
+        results = [
+            json.loads(path.read_text())
+            for path in self.jobs.glob(f"*/{RESULT}")
+            if path.stat().st_mtime >= began
+        ]
+        self.rows.append(
+            (
+                step if state == "success" else f"{step} ({state})",
+                time.perf_counter() - clock,
+                cpu_s() - own,
+                sum(result["cpu_s"] for result in results),
+                sum(result["elapsed_s"] for result in results),
+            )
+        )
+
+
+def shares(settings_file: Path) -> None:
+    """Make everything of a project, and print a row a step."""
+    settings = load_settings(settings_file)
+    seen = Shares(settings.project.store / "jobs")
+    start, own, theirs = time.perf_counter(), cpu_s(), cpu_s(resource.RUSAGE_CHILDREN)
+    outcome = run(settings_file, settings, settings.wanted(), again=True, display=seen)
+    wall, own = time.perf_counter() - start, cpu_s() - own
+    theirs = cpu_s(resource.RUSAGE_CHILDREN) - theirs
+    table = Table("step", "wall s", "own CPU s", "workers' CPU s", "stage wall s")
+    for step, *figures in seen.rows:
+        table.add_row(step, *(f"{value:.1f}" for value in figures))
+    steps = sum(row[1] for row in seen.rows)
+    table.add_row("between the steps", f"{wall - steps:.1f}")
+    workers = sum(row[3] for row in seen.rows)
+    table.add_row("all", f"{wall:.1f}", f"{own:.1f}", f"{workers:.1f}", end_section=True)
+    Console(width=100).print(table)
+    for line in outcome.lines():
+        print(line)
+
+
+def command_s(settings_file: Path, *arguments: str) -> str:
+    """Wall and CPU seconds of a command on the project."""
+    environment = {**os.environ, "SAEBORZOI_PROJECT": str(settings_file)}
+    before, start = cpu_s(resource.RUSAGE_CHILDREN), time.perf_counter()
+    command = [str(Path(sys.executable).with_name("saeborzoi")), *arguments]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    wall, cpu = time.perf_counter() - start, cpu_s(resource.RUSAGE_CHILDREN) - before
+    return f"saeborzoi {' '.join(arguments)}: {wall:.1f} s, {cpu:.1f} s of CPU"
+
+
+def main() -> None:
+    """Of the project that the command line names."""
+    print(f"{os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as temporary:
+        if sys.argv[1:]:
+            settings_file = Path(sys.argv[1]).resolve() / "dagster_project.toml"
+        else:
+            start, own = time.perf_counter(), cpu_s()
+            settings_file = make_demo(Path(temporary))
+            wall = time.perf_counter() - start
+            print(f"the demo's data: {wall:.1f} s, {cpu_s() - own:.1f} s of CPU")
+        shares(settings_file)
+        print(command_s(settings_file, "run"))
+        print(command_s(settings_file, "--version"))
+
+
+if __name__ == "__main__":
+    main()

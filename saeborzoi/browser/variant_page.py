@@ -1,0 +1,265 @@
+"""The page of an SAE's variants: which nodes explain each, as one HTML file without scripts."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from saeborzoi.effects.variant_motifs import best_place
+from saeborzoi.genome.alleles import allele_letters
+from saeborzoi.genome.fasta import Genome
+from saeborzoi.motifs.properties import consensus
+
+MAX_VARIANTS = 200
+_FLANK_BP = 24
+_MOTIFS = 3
+"""Nodes whose motifs stand under a variant's sequences."""
+_WORDS = {
+    "all nodes": "all nodes together",
+    "background": "background: layer norm's mean and the pre-bias",
+    "error": "error: what the SAE leaves",
+    "bypass": "bypass: what goes past the layer",
+    "alignment": "alignment: what an indel moves and cannot be aligned",
+    "gap": "gap: what the integration misses",
+}
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; border-bottom: 1px solid #8884; text-align: left; }
+pre { font: .85rem/1.4 ui-monospace, monospace; overflow-x: auto; }
+svg { display: block; } .up { fill: #2a7f9e; } .down { fill: #b4552d; }
+b { background: #f5c84266; font-weight: 700; }
+"""
+
+
+class _Alleles(NamedTuple):
+    """Text of both alleles, and where the change is in each: low, high."""
+
+    ref: str
+    alt: str
+    in_ref: tuple[int, int]
+    in_alt: tuple[int, int]
+
+
+def variant_page(
+    project: str,
+    key: str,
+    explained: pd.DataFrame,
+    genome: Genome,
+    motifs: Mapping[int, NDArray[np.float64]],
+    *,
+    both_strands: bool,
+    assembly: str | None = None,
+) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    explained
+        Rows of view `variant_explained` of the SAE.
+    motifs
+        Node to its motif (width, 4).
+    both_strands
+        Whether motifs may lie on either strand.
+    assembly
+        UCSC's name of the genome; None: without links.
+
+    Returns
+    -------
+    str
+        HTML; everything that came from data is escaped.
+    """
+    explained = explained.sort_values(
+        ["variant_set", "variant", "track", "rank"], kind="stable", ignore_index=True
+    )
+    acting = explained["acts_through"].eq(True) & explained["part"].eq("node")
+    size = explained["effect"].abs().fillna(explained["attribution"].abs())
+    of_variant = explained[["variant_set", "variant"]].assign(size=size)
+    order = (
+        of_variant.groupby(["variant_set", "variant"], sort=False)["size"]
+        .max()
+        .sort_values(ascending=False, kind="stable")
+    )
+    sections, index = [], []
+    groups = dict(list(explained.groupby(["variant_set", "variant"], sort=False)))
+    for name in order.index[:MAX_VARIANTS]:
+        rows = groups[name]
+        anchor = quote(f"{name[0]}/{name[1]}", safe="")
+        best = rows[rows["part"].eq("node") & rows["acts_through"].eq(True)].head(1)
+        through = _node_name(best.iloc[0]) if len(best) else "none beyond controls"
+        first = rows.iloc[0]
+        cells = [str(first["name"] or ""), name[0], str(first["track"]), _number(first["effect"])]
+        index.append(
+            f'<tr><td><a href="#{anchor}">{html.escape(name[1][:60])}</a></td>'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, through))
+            + "</tr>"
+        )
+        sections.append(_section(name, anchor, rows, genome, motifs, both_strands, assembly))
+    n, n_acting = len(order), explained.loc[acting, ["variant_set", "variant"]].drop_duplicates()
+    left_out = (
+        f" The {MAX_VARIANTS} of the largest effects are here, all are in the view "
+        "<code>variant_explained</code>."
+        if n > MAX_VARIANTS
+        else ""
+    )
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+            "style-src 'unsafe-inline'\">",
+            f"<title>{html.escape(project)}: variants</title><style>{_STYLE}</style></head><body>",
+            '<p><a href="index.html">Feature browser</a></p>',
+            f"<h1>Variants and the nodes of {html.escape(key)}</h1>",
+            f"<p>{n:,} variants; {len(n_acting):,} act through a node that carries more than the "
+            f"strongest node of nearly every neutral change does.{left_out}</p>",
+            '<div class="wide"><table><thead><tr><th>variant</th><th>name</th><th>set</th>'
+            "<th>track</th><th>effect</th><th>through</th></tr></thead><tbody>",
+            *index,
+            "</tbody></table></div>",
+            *sections,
+            "</body></html>",
+        ]
+    )
+
+
+def _section(
+    name: tuple[str, str],
+    anchor: str,
+    rows: pd.DataFrame,
+    genome: Genome,
+    motifs: Mapping[int, NDArray[np.float64]],
+    both_strands: bool,
+    assembly: str | None,
+) -> str:
+    first = rows.iloc[0]
+    parts = [f'<h2 id="{anchor}">{html.escape(name[1][:80])}</h2>']
+    if isinstance(first["chrom"], str):
+        link = ""
+        if assembly is not None:
+            low, high = max(int(first["start_bp"]) - 50, 0) + 1, int(first["end_bp"]) + 50
+            query = urlencode({"db": assembly, "position": f"{first['chrom']}:{low}-{high}"})
+            url = f"https://genome.ucsc.edu/cgi-bin/hgTracks?{query}"
+            link = f' · <a rel="noreferrer" href="{html.escape(url)}">UCSC Genome Browser</a>'
+        parts.append(f"<p>{html.escape(str(first['name'] or ''))}{link}</p>")
+        parts.append(_sequences(rows, genome, motifs, both_strands))
+    for track, of_track in rows.groupby("track", sort=False):
+        what = (
+            f"{html.escape(str(track))} moves by {_number(of_track['effect'].iloc[0])}"
+            if track
+            else "No output model: how far each node's part of the layer moves"
+        )
+        method = html.escape(str(of_track["method"].iloc[0]))
+        parts.append(f"<p>{what} <small>({method})</small></p>")
+        parts.append(_bars(of_track))
+    return "\n".join(parts)
+
+
+def _bars(rows: pd.DataFrame) -> str:
+    ordered = pd.concat([rows[rows["part"] == "node"], rows[rows["part"] != "node"]])
+    largest = float(ordered["attribution"].abs().max() or 1) or 1
+    lines = []
+    for row in ordered.to_dict("records"):
+        value = float(row["attribution"])
+        length = 60 * abs(value) / largest if math.isfinite(value) else 0
+        x = 60 - length if value < 0 else 60
+        bar = (
+            f'<svg width="120" height="12" role="img" aria-label="{_number(value)}">'
+            f'<rect class="{"down" if value < 0 else "up"}" x="{x:.1f}" y="1" '
+            f'width="{length:.1f}" height="10"/></svg>'
+        )
+        cells = [
+            html.escape(_node_name(row) if row["part"] == "node" else _WORDS[row["part"]]),
+            bar,
+            _number(value),
+            _percent(row["share"]),
+        ]
+        if row["part"] == "node":
+            cells += [
+                html.escape(str(row["state"])),
+                f"{_number(row['activation_ref'])} → {_number(row['activation_alt'])}",
+                f"{_number(row['motif_ref_bits'])} → {_number(row['motif_alt_bits'])}",
+                _number(row["p_value"]),
+            ]
+        else:
+            cells += [""] * 4
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return (
+        '<div class="wide"><table><thead><tr><th>part</th><th></th><th>carries</th><th>share</th>'
+        "<th>state</th><th>activation</th><th>motif, bits</th><th>p</th></tr></thead><tbody>"
+        + "".join(lines)
+        + "</tbody></table></div>"
+    )
+
+
+def _sequences(
+    rows: pd.DataFrame,
+    genome: Genome,
+    motifs: Mapping[int, NDArray[np.float64]],
+    both_strands: bool,
+) -> str:
+    alleles = _alleles(rows.iloc[:1], genome)
+    shown = rows[(rows["part"] == "node") & rows["node"].isin(list(motifs))]
+    lines = {"ref": [], "alt": []}  # type: dict[str, list[str]]
+    for row in shown.drop_duplicates("node").head(_MOTIFS).to_dict("records"):
+        matrix = motifs[int(row["node"])]
+        found = {
+            side: best_place(text, matrix, *span, both_strands)
+            for side, text, span in (
+                ("ref", alleles.ref, alleles.in_ref),
+                ("alt", alleles.alt, alleles.in_alt),
+            )
+        }
+        # it stands under the allele that it fits better
+        side = max(found, key=lambda each: found[each][2] if found[each] else -math.inf)  # type: ignore[index]
+        place = found[side]
+        if place is None:
+            continue
+        offset, is_reverse, bits = place
+        word = consensus(matrix[::-1, ::-1] if is_reverse else matrix)
+        note = f"{_node_name(row)}, {bits:.1f} bits{', reverse strand' if is_reverse else ''}"
+        lines[side].append(f"     {' ' * offset}{word}  {html.escape(note)}")
+    text = []
+    for side, letters, (low, high) in (
+        ("ref", alleles.ref, alleles.in_ref),
+        ("alt", alleles.alt, alleles.in_alt),
+    ):
+        marked = f"{letters[:low]}<b>{letters[low:high]}</b>{letters[high:]}"
+        text += [f"{side}  {marked}", *lines[side]]
+    return "<pre>" + "\n".join(text) + "</pre>"
+
+
+def _alleles(row: pd.DataFrame, genome: Genome) -> _Alleles:
+    ref, alt = str(row["ref"].iloc[0]), str(row["alt"].iloc[0])
+    start = row["start_bp"].to_numpy(np.int64) - _FLANK_BP
+    letters = allele_letters(genome, row, start, 2 * _FLANK_BP + max(len(ref), len(alt)))
+    seen = 2 * _FLANK_BP
+    return _Alleles(
+        letters.ref[0].tobytes().decode()[: seen + len(ref)],
+        letters.alt[0].tobytes().decode()[: seen + len(alt)],
+        (_FLANK_BP, _FLANK_BP + len(ref)),
+        (_FLANK_BP, _FLANK_BP + len(alt)),
+    )
+
+
+def _node_name(row: Mapping[str, Any] | pd.Series) -> str:
+    name = row["target_name"]
+    return f"node {int(row['node'])}" + (f" ({name})" if isinstance(name, str) else "")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if value is not None and value == value else ""
+
+
+def _percent(value: Any) -> str:
+    return f"{value:.0%}" if value is not None and value == value else ""

@@ -1,0 +1,62 @@
+"""Tables of how well nodes detect annotation, and of what was never trained beside the trained."""
+
+from __future__ import annotations
+
+from saeborzoi.catalog.columns import HYPERPARAMETERS, NODE, table
+
+CONCEPT_TABLES = (
+    table(
+        "concept_score",
+        "one row a node and class of an annotation that it meets: how well it detects the class",
+        "hyperparameters node annotation annotation_class",
+        HYPERPARAMETERS,
+        NODE,
+        ("annotation", "VARCHAR", "name of the annotation in the settings"),
+        ("annotation_class", "VARCHAR", "class, from the BED's class column"),
+        ("threshold", "DOUBLE", "least activation that counts as firing, best on training windows"),
+        ("split", "VARCHAR", "windows that the figures are of: validation, else train"),
+        ("n_fired", "BIGINT", "positions where it fires"),
+        ("n_inside", "BIGINT", "those of them that the class covers"),
+        ("precision", "DOUBLE", "n_inside / n_fired"),
+        ("element_recall", "DOUBLE", "share of the class's elements in which it fires"),
+        ("f1", "DOUBLE", "harmonic mean of precision and element_recall"),
+        ("average_precision", "DOUBLE", "over all thresholds, of positions"),
+        ("lift", "DOUBLE", "precision / share of all positions that the class covers"),
+        ("train_f1", "DOUBLE", "F1 on the training windows, by which threshold was chosen"),
+    ),
+    table(
+        "concept",
+        "one row a class of an annotation: the node and the two nodes that detect it best",
+        "hyperparameters annotation annotation_class",
+        HYPERPARAMETERS,
+        ("annotation", "VARCHAR", "name of the annotation in the settings"),
+        ("annotation_class", "VARCHAR", "class, from the BED's class column"),
+        ("split", "VARCHAR", "windows that the figures are of: validation, else train"),
+        ("n_elements", "BIGINT", "elements of the class in those windows"),
+        ("prevalence", "DOUBLE", "share of their positions that the class covers"),
+        ("node", "INTEGER", "node with the best F1 on the training windows"),
+        ("precision", "DOUBLE", "its precision"),
+        ("element_recall", "DOUBLE", "its recall of elements"),
+        ("f1", "DOUBLE", "its F1"),
+        ("average_precision", "DOUBLE", "its average precision over positions"),
+        ("lift", "DOUBLE", "its precision / prevalence"),
+        ("node_a", "INTEGER", "first of the two nodes that are best where either may fire"),
+        ("node_b", "INTEGER", "second of them"),
+        ("pair_precision", "DOUBLE", "precision of the two"),
+        ("pair_element_recall", "DOUBLE", "recall of elements of the two"),
+        ("pair_f1", "DOUBLE", "F1 of the two"),
+    ),
+    table(
+        "baseline_comparison",
+        "one row a trained SAE and measure, beside what was never trained",
+        "hyperparameters measure",
+        HYPERPARAMETERS,
+        ("measure", "VARCHAR", "what is compared, e.g. validation_fvu or n_archetypes"),
+        ("value", "DOUBLE", "of the trained SAE"),
+        ("untrained", "DOUBLE", "of the untrained dictionary most like it; NULL where none is"),
+        ("channels", "DOUBLE", "of the layer's raw channels; NULL where they are not made"),
+        ("untrained_key", "VARCHAR", "partition key of that dictionary"),
+        ("channels_key", "VARCHAR", "partition key of the raw channels"),
+        ("is_better", "BOOLEAN", "than the untrained dictionary; NULL where one is not known"),
+    ),
+)

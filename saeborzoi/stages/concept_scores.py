@@ -1,0 +1,84 @@
+"""Stage `concept_scores`: how well every node detects every class of annotation."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+
+from saeborzoi.catalog.store import NODE_STATISTICS, Store
+from saeborzoi.genome.coordinates import Genome, read_bed, require_annotation_fits
+from saeborzoi.genome.windows import windows_of
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
+from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
+from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions
+from saeborzoi.nodes.concepts import ConceptData, concept_scores, is_found
+from saeborzoi.nodes.top_activations import ActiveNodes
+from saeborzoi.sae.checkpoint import load_checkpoint
+from saeborzoi.sae.data_fit import require_trained_on
+from saeborzoi.sources.positions import plans_of
+
+FILES = ("concept_score", "concept")
+"""Catalogue tables that the stage writes, each as `<name>.parquet`."""
+
+
+def run(job: Job, progress: Progress = silent) -> Figures:
+    """Scan training and validation data twice; writes `concept_score.parquet` and
+    `concept.parquet`.
+
+    Returns
+    -------
+    dict
+        n_concepts, n_left_out (classes beyond those that are scored), split, n_found (classes
+        that some node detects, see `is_found`), mean_best_f1.
+    """
+    assert job.hyperparameters is not None, "a job about an SAE"
+    layer, settings = job.layer_settings, job.settings
+    cache = Store(settings.project.store).genome_cache
+    annotations = {a.name: read_bed(a.path, a.class_column) for a in settings.data.annotation}
+    concepts = concepts_of(annotations)
+    source = require_input(job, "trained_sae")
+    statistics = pd.read_parquet(require_input(job, "top_activations") / NODE_STATISTICS)
+    torch.set_num_threads(job.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with (
+        plans_of(settings, layer, cache, progress) as (train, validation),
+        Genome(settings.data.genome, cache=cache) as genome,
+    ):
+        require_trained_on(source, train.source, job.key)
+        for a in settings.data.annotation:
+            require_annotation_fits(a.path, annotations[a.name], genome.chrom_sizes)
+        data = [
+            ConceptData(
+                plan,
+                elements_on_positions(
+                    concepts,
+                    annotations,
+                    windows_of(genome=genome, **shard_set.where),
+                    plan.source.n_positions,
+                    **layer.geometry,
+                ),
+            )
+            for shard_set, plan in zip(layer.sets, (train, validation), strict=False)
+            if plan is not None
+        ]
+        sae = load_checkpoint(source, layer.n_channels).to(device)
+        scored = concept_scores(
+            ActiveNodes(sae, job.threads),
+            statistics.sort_values("node")["activation_max"].to_numpy(float),
+            concepts,
+            data[0],
+            data[1] if len(data) > 1 else None,
+            progress,
+        )
+    with write_artifact(job.output, job.data_version, provenance(job)) as output:
+        for name, frame in zip(FILES, scored, strict=True):
+            frame.to_parquet(output / f"{name}.parquet", index=False)
+    f1 = scored.best["f1"]
+    n_classes = sum(table["annotation_class"].nunique() for table in annotations.values())
+    return {
+        "n_concepts": len(concepts),
+        "n_left_out": n_classes - len(concepts),
+        "split": "validation" if len(data) > 1 else "train",
+        "n_found": int(is_found(scored.best).sum()),
+        "mean_best_f1": float(f1.mean()) if f1.notna().any() else None,
+    }

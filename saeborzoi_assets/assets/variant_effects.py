@@ -1,0 +1,68 @@
+"""What each variant does to the model's outputs."""
+
+from functools import partial
+
+import dagster as dg
+import pandas as pd
+
+from saeborzoi.catalog.scope import PROJECT, Scope
+from saeborzoi.jobs.job import Figures
+from saeborzoi.jobs.provenance import require_whole
+from saeborzoi.settings.artifacts import artifacts_of
+from saeborzoi.stages.variant_effects import TABLES
+from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.shown import check, path, say, table
+from saeborzoi_resources.platform import Platform
+
+_SHOWN = ["variant_set", "variant", "name", "kind", "effect_norm", "p_value", "q_value"]
+
+
+def build(partitions: Partitions) -> dg.AssetsDefinition:
+    """The asset; not partitioned: every set of the settings, whose scores are kept one by one, so
+    that a set that is added costs what it costs alone."""
+
+    @artifact(partitions, all_used="every variant of the files was used, see variant_skipped")
+    def variant_effects(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        """Score of both alleles of each variant on the model's tracks, the most moved ones kept,
+        against neutral changes in the same windows; what a file holds and cannot be used."""
+        settings = platform.settings
+        with explained():
+            platform.store.require_writable()
+            version = platform.version_of("variant_effects", PROJECT)
+            output = platform.store.project_artifact("variant_effects")
+            layers = [
+                layer
+                for layer in settings.layer
+                if version.asset in (a.name for a in artifacts_of(settings, layer))
+            ]
+            job = platform.job(version, context.run.run_id, output=output, layer=layers[0])
+            tables: dict[str, pd.DataFrame] = {}
+
+            def catalogue(_: list[Figures]) -> None:
+                whole = require_whole(output, version.digest)
+                for name in TABLES:
+                    tables[name] = pd.read_parquet(whole / f"{name}.parquet")
+                made = made_by(context, version, output)
+                platform.record(made, Scope(), tables, partial(say, context))
+
+            figures = platform.compute.run(context, [job], catalogue)[0]
+        for note in figures.pop("notes"):
+            say(context, note)
+        variants, skipped = tables["variant"], tables["variant_skipped"]
+        reasons = skipped.groupby(["variant_set", "reason"]).size().rename("n").reset_index()
+        largest = variants.sort_values("effect_norm", ascending=False)
+        return dg.MaterializeResult(
+            metadata={
+                **{name: value for name, value in figures.items() if value is not None},
+                "largest": table(largest[_SHOWN]),
+                "skipped": table(reasons.sort_values("n", ascending=False)),
+                "files": path(output),
+            },
+            data_version=dg.DataVersion(version.digest),
+            check_results=[check("all_used", skipped.empty, n_skipped=len(skipped))],
+        )
+
+    return variant_effects

@@ -1,0 +1,90 @@
+"""The command `export`: all of an SAE as files for other programs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saeborzoi.catalog.store import Store
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.settings.load import load_settings
+from saeborzoi_assets.commands.terminal import terminal_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command()(export)
+
+
+def export(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(help="Partition key of the SAE.")],
+    output: Annotated[Path, typer.Argument(help="Folder to make; must not be there yet.")],
+    nodes: Annotated[
+        str | None, typer.Option(help="Nodes that get a bigWig over all the data, e.g. 3,7-9.")
+    ] = None,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Make one zip of the folder beside it, too.")
+    ] = False,
+) -> None:
+    """Write an SAE as files: weights, tables, motifs, seqlets as BED, tracks, a UCSC hub, an IGV
+    session, AnnData.
+
+    Example: saeborzoi export conv1d_1_x4_k0.05_lr0.003_s0 out --nodes 135 --archive
+    """
+    from saeborzoi.browser import assembly_of
+    from saeborzoi.files import write_folder
+    from saeborzoi.motifs.fan_in import motifs_as_meme
+    from saeborzoi.project import take_away
+    from saeborzoi.project.project import open_project
+    from saeborzoi_assets.commands import tracks
+    from saeborzoi_assets.commands.removal import parse_nodes
+
+    if output.exists():
+        raise SaeBorzoiError(f"{output} is there already; name a folder that is not")
+    terminal = terminal_of(context)
+    settings = load_settings(terminal.settings_file)
+    sae = open_project(terminal.settings_file).sae(key)
+    store = Store(settings.project.store)
+    sizes = tracks.sizes_of(settings, store, None)
+    wanted = parse_nodes(nodes) if nodes else []
+    for node in wanted:
+        sae.node(node)  # refused where the SAE has no such node
+    if wanted:
+        tracks.require_bigwig()
+    with write_folder(output.absolute()) as folder:
+        trained = store.require_artifact(store.sae_artifact(key, "trained_sae"), "trained_sae", key)
+        shutil.copytree(trained, folder / "sae")
+        for name in ("node_summary", "concept_score", "concept", "annotation_overlap"):
+            tracks.write_table(folder / f"{name}.tsv", sae.table(name))
+        motifs = sae.table("supported_motif")
+        (folder / "motifs.meme").write_text(motifs_as_meme(motifs))
+        bed = take_away.seqlets_bed(sae, sizes)
+        bed.to_csv(folder / take_away.BED, sep="\t", header=False, index=False, lineterminator="\n")
+        shown = {take_away.BED: f"seqlets of {key}"}
+        hub = {}
+        if take_away.write_bigbed(folder / take_away.BED, folder / take_away.BIGBED, sizes):
+            hub[take_away.BIGBED] = f"seqlets of {key}"
+        if wanted:
+            rows = take_away.activations_of(sae, wanted)
+            tracks.write_bigwigs(folder / "tracks", rows, sizes)
+            for file in sorted((folder / "tracks").iterdir()):
+                label = f"{file.stem} {sae.names.get(int(file.stem[1:])) or ''}".strip()
+                shown[f"tracks/{file.name}"] = hub[f"tracks/{file.name}"] = label
+        assembly = assembly_of(settings.data.genome)
+        take_away.write_igv_session(folder, assembly or str(settings.data.genome), shown)
+        if assembly and hub:
+            take_away.write_hub(folder, assembly, f"{settings.project.name} {key}", hub)
+        try:
+            data = take_away.as_anndata(sae)
+        except ImportError:
+            terminal.say("no nodes.h5ad: the package anndata is not installed")
+        else:
+            data.write_h5ad(folder / "nodes.h5ad")
+    terminal.say(f"{len(bed):,} seqlets, {len(motifs):,} motifs, {len(wanted)} tracks")
+    print(output)
+    if archive:
+        print(shutil.make_archive(str(output), "zip", output.parent, output.name))

@@ -1,0 +1,150 @@
+"""Workers of several local jobs without the start of an interpreter for each: this process's door
+to `warm_server.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from saeborzoi.worker import thread_variables
+from saeborzoi_resources.compute import warm_server
+
+_LOOK_S = 0.1
+_current: WarmWorkers | None = None
+
+
+class WarmWorker:
+    """A started worker; like `subprocess.Popen` as far as `local.py` asks."""
+
+    def __init__(self, server: WarmWorkers, pid: int) -> None:
+        self._server = server
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._server.code_of(self.pid)
+        return self.returncode
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        while (code := self.poll()) is None:
+            time.sleep(_LOOK_S)
+        return code
+
+
+class WarmWorkers:
+    """A process that copies itself into workers.
+
+    Parameters
+    ----------
+    stages
+        Of the jobs, in the order in which they will be asked for.
+    threads
+        Of every job; libraries read it when they are loaded.
+    """
+
+    def __init__(self, stages: Sequence[str], threads: int) -> None:
+        self.threads = threads
+        self._codes: dict[int, int] = {}
+        self._started: list[int] = []
+        self._rest = b""
+        self._is_gone = False
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            warm_server.command(sys.executable, stages),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, **thread_variables(threads)},
+            start_new_session=True,
+        )
+
+    def start(
+        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]
+    ) -> WarmWorker | None:
+        """Start a worker, or None where the process that copies itself is gone."""
+        request = {"arguments": [*arguments], "log": str(log), "environment": {**environment}}
+        with self._lock:
+            assert self._process.stdin is not None
+            try:
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            except OSError:
+                return None
+            while not self._started:
+                self._read(wait=True)
+                if self._is_gone:
+                    return None
+            return WarmWorker(self, self._started.pop())
+
+    def code_of(self, pid: int) -> int | None:
+        """Exit code of a worker; None while it runs."""
+        with self._lock:
+            self._read(wait=False)
+            if pid not in self._codes and self._is_gone and not psutil.pid_exists(pid):
+                # nobody is left who could say
+                return -signal.SIGKILL
+            return self._codes.get(pid)
+
+    def close(self) -> None:
+        """End the process; workers that still run go on."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.close()
+            self._process.wait()
+            self._read(wait=False)
+            self._process.stdout.close()
+            self._is_gone = True
+
+    def _read(self, *, wait: bool) -> None:
+        """Take in what was answered."""
+        assert self._process.stdout is not None
+        while not self._is_gone:
+            if not wait and not select.select([self._process.stdout], [], [], 0)[0]:
+                return
+            data = self._process.stdout.read(65536)
+            self._is_gone = not data
+            *lines, self._rest = (self._rest + (data or b"")).split(b"\n")
+            for told in map(json.loads, lines):
+                if "code" in told:
+                    self._codes[told["pid"]] = told["code"]
+                else:
+                    self._started.append(told["pid"])
+            wait = False
+
+
+@contextmanager
+def warm_workers(stages: Sequence[str], threads: int) -> Iterator[None]:
+    """While this lasts, local jobs of this process start at once; of no stages, as ever."""
+    global _current
+    if not stages:
+        yield
+        return
+    _current = WarmWorkers(stages, threads)
+    try:
+        yield
+    finally:
+        _current.close()
+        _current = None
+
+
+def warm_worker(
+    arguments: Sequence[str], threads: int, log: Path, environment: Mapping[str, str]
+) -> WarmWorker | None:
+    """A worker that started at once; None where there is none for so many threads."""
+    if _current is None or _current.threads != threads:
+        return None
+    return _current.start(arguments, log, environment)

@@ -1,0 +1,54 @@
+"""Workers that are copies of a process: exit codes, log, a session of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from saeborzoi.worker import EXIT_REFUSED
+from saeborzoi_resources.compute import warm
+
+
+@pytest.fixture
+def workers() -> Iterator[warm.WarmWorkers]:
+    started = warm.WarmWorkers([], 1)
+    yield started
+    started.close()
+
+
+def test_a_worker_says_how_it_ended_and_writes_into_its_log(
+    workers: warm.WarmWorkers, tmp_path: Path
+) -> None:
+    """Two jobs, neither of which is there: each has its code and its own log."""
+    logs = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    started = [workers.start([str(tmp_path / "no.json")], log, os.environ) for log in logs]
+    assert [each is not None and each.wait() for each in started] == [EXIT_REFUSED] * 2
+    assert all("the job document cannot be read" in log.read_text() for log in logs)
+
+
+def test_a_worker_outlives_the_process_that_it_is_a_copy_of(tmp_path: Path) -> None:
+    """As one that was started by itself outlives Dagster; whoever asks is told at its end."""
+    pipe = tmp_path / "job.json"
+    os.mkfifo(pipe)  # the worker waits until somebody writes its document
+    workers = warm.WarmWorkers([], 1)
+    worker = workers.start([str(pipe)], tmp_path / "log.txt", os.environ)
+    assert worker is not None
+    process = psutil.Process(worker.pid)
+    assert os.getsid(worker.pid) == worker.pid
+    workers.close()
+    assert process.is_running()
+    os.killpg(worker.pid, signal.SIGKILL)
+    process.wait(10)
+    assert worker.wait() == -signal.SIGKILL
+
+
+def test_jobs_of_other_threads_start_as_ever(tmp_path: Path) -> None:
+    """Libraries read the number of threads when they are loaded."""
+    with warm.warm_workers(["normalization_constants"], 2):
+        assert warm.warm_worker([], 3, tmp_path / "log.txt", {}) is None
+    assert warm.warm_worker([], 2, tmp_path / "log.txt", {}) is None

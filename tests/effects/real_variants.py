@@ -1,0 +1,61 @@
+"""SNPs that break a word in the hg38 case's windows, as its README chooses them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saeborzoi.genome.coordinates import Genome, read_windows
+from saeborzoi.models.layer import one_hot
+
+INPUT_BP = 200
+_TRANSITION = np.arange(256, dtype=np.uint8)
+_TRANSITION[np.frombuffer(b"ACGT", np.uint8)] = np.frombuffer(b"GTAC", np.uint8)
+
+WORDS = {"JUND": ("TGA[CG]TCA",), "FOXA1": ("TGTTTAC", "GTAAACA"), "MAX": ("CACGTG",)}
+"""Track to the words of its factor, whose middle letter is changed."""
+
+
+def sequences(case: Path) -> np.ndarray:
+    """(n, 200) letters of every window of 200 bp without N, at steps of 100 bp."""
+    found = []
+    with Genome(case / "genome" / "chr1_hg38_10M.fa.gz") as genome:
+        for name in ("train", "val"):
+            windows = read_windows(case / "activations" / name / "sequences.bed")
+            n_bp = int(windows.end_bp[0] - windows.start_bp[0])
+            whole = genome.fetch_bytes(windows.chrom, windows.start_bp, n_bp)
+            steps = np.arange(0, n_bp - INPUT_BP + 1, 100)
+            cut = np.lib.stride_tricks.sliding_window_view(whole, INPUT_BP, axis=1)[:, steps]
+            found.append(cut.reshape(-1, INPUT_BP))
+    letters = np.concatenate(found)
+    return letters[np.isin(letters, np.frombuffer(b"ACGT", np.uint8)).all(1)]
+
+
+def broken(letters: np.ndarray, track: str, n: int) -> tuple[Tensor, Tensor]:
+    """(n, 4, 200) of sequences that hold a word of a track, and with its middle letter changed."""
+    pattern = re.compile("|".join(WORDS[track]).encode())
+    rows, places = [], []
+    for i, row in enumerate(letters):
+        for match in pattern.finditer(row.tobytes()):
+            middle = (match.start() + match.end() - 1) // 2
+            # each locus once: in the window that has it nearer to its middle
+            if INPUT_BP // 4 <= middle < 3 * INPUT_BP // 4:
+                rows.append(i)
+                places.append(middle)
+                break
+    chosen = np.random.default_rng(0).permutation(len(rows))[:n]
+    ref = letters[np.array(rows)[chosen]]
+    alt = ref.copy()
+    at = np.array(places)[chosen]
+    alt[np.arange(len(chosen)), at] = _TRANSITION[alt[np.arange(len(chosen)), at]]
+    return one_hot(ref), one_hot(alt)
+
+
+def carrying(splice_layer: Tensor, sae: torch.nn.Module, node: int) -> Tensor:
+    """Activation of a node over all positions of layers."""
+    active = sae.encode(splice_layer)  # type: ignore[operator]
+    return torch.where(active.node == node, active.value, 0).sum(-1)
