@@ -16,7 +16,7 @@ from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi_assets.commands.costs import Costs
+from saeborzoi_assets.costs import Costs
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.lacking import work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
