@@ -36,9 +36,10 @@ loader = "tests.effects.nets:small"
 arguments = {{ words = {list(MOTIFS)} }}
 [effects]
 n_loci = 12
+n_sequences = 16
 n_controls = 2
 [compute.profile.node_effects]
-sae_nodes_per_job = 4
+sae_nodes_per_job = 2
 """
 _MODULE = 'seqlet_width_bp = 16\nmodule = "pool"'
 
@@ -61,7 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def put_sae(project: Project) -> None:
-    """Write the SAE and which nodes are selected: all."""
+    """Write the SAE, and which nodes are selected: those of a channel."""
     platform = project.platform
     sae = SparseAutoencoder(4, N_NODES, 2)
     axes = torch.cat([torch.eye(4), torch.randn(8, 4, generator=torch.manual_seed(0))])
@@ -70,8 +71,14 @@ def put_sae(project: Project) -> None:
     sae.decoder_weight.data.copy_(directions)
     trained = platform.store.sae_artifact(KEY, "trained_sae")
     with write_artifact(trained, "v", {}) as folder:
-        save_checkpoint(sae, folder, hyperparameters=KEY)
-    rows = {"node": range(N_NODES), "selected": True, "n_seqlets": 1, "n_strong": 1, "n_dropped": 0}
+        save_checkpoint(sae, folder)
+    rows = {
+        "node": range(N_NODES),
+        "selected": [node < 4 for node in range(N_NODES)],
+        "n_seqlets": 1,
+        "n_strong": 1,
+        "n_dropped": 0,
+    }
     selection = pd.DataFrame({**rows, "reason": None})
     one = {"layer": "conv", "n_channels": 4, "n_nodes": N_NODES, "k": 2}
     for asset, nodes, tables in (
@@ -108,7 +115,7 @@ def test_the_sae_in_the_model_is_measured_and_checked(
     (summary,) = catalog.frame("SELECT * FROM sae_summary").to_dict("records")
     assert summary["recovered_mean"] == over_all.loc["sae", "recovered_mean"]
     checks = {e.check_name: e.passed for e in made.get_asset_check_evaluations()}
-    assert checks["recovered"]
+    assert checks["recovered"] == (over_all.loc["sae", "recovered_mean"] >= 0.8)
     shown = made.asset_materializations_for_node("fidelity")[0].metadata
     assert "data:image/png" in str(shown["tracks"].value)
 
@@ -151,8 +158,8 @@ def test_it_is_planned_traced_and_stale_when_its_settings_change(
         (lacking,) = [
             w for w in work_of(changed, changed.settings.wanted()[0]) if w.step.name == "effects"
         ]
-        n_sequences = 1_000_000 // 10_000  # the settings do not say how long the model's input is
-        predictions = n_sequences * 9 + 12 * 26 * 7
+        # the settings do not say how long the model's input is
+        predictions = 16 * 9 + 12 * 16 * 7
         estimate = Costs(changed, project.settings_file, {}).estimate(lacking)
         assert estimate.seconds == pytest.approx(8 + predictions * 10_000 * 4e-6)
     finally:
@@ -165,7 +172,7 @@ def test_effects_are_the_same_in_one_job_as_in_several(
     catalog, file = project.platform.catalog, project.settings_file
     before = catalog.rows("node_effect", KEY)
     text = file.read_text()
-    file.write_text(text.replace("sae_nodes_per_job = 4", "sae_nodes_per_job = 99"))
+    file.write_text(text.replace("sae_nodes_per_job = 2", "sae_nodes_per_job = 99"))
     try:
         whole = Project(file, project.instance)
         here = PlatformHere(settings_file=str(file))
