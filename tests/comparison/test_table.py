@@ -266,6 +266,7 @@ def test_what_was_never_trained_stands_beside_and_not_among_the_others() -> None
         hyperparameters=["conv_x4_untrained", "conv_x8_untrained", "conv_x1_channels"],
         recipe=["untrained", "untrained", "channels"],
         expansion=[4, 8, 1], fvu=[1.2, 0.1, 0.7], validation_fvu=[1.3, 0.1, 0.8], n_archetypes=5,
+        recovered_mean=0.1, fidelity_r_log=0.2,
     )  # fmt: skip
     both = pd.concat([baselines, summary], ignore_index=True)
     table = comparison.comparison_table(both, _archetypes(), _stability()[0])
@@ -346,7 +347,7 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     assert f'<a href="../{KEYS[2]}/index.html">{KEYS[2]}</a>' in page
     assert page.index(">exon<") < page.index(">Alu<")
     assert KEYS[2] in page
-    assert "recovered mean" in page
+    assert "loss recovered" in page
     lonely = comparison.comparison_table(_summary().iloc[:1], _archetypes(), pairs.iloc[:0])
     comparison_plots.stability(lonely, pairs.iloc[:0])
     lonely[comparison.OF_MODEL] = np.nan  # as without a model
@@ -354,4 +355,4 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         "one", lonely, beside_baselines(lonely), pairs.iloc[:0], only.iloc[:0], concepts, {}, {}
     )
     assert ">none<" in page
-    assert "recovered mean" not in page
+    assert "loss recovered" not in page
