@@ -178,6 +178,32 @@ def test_a_node_s_summary_has_one_row_whatever_is_known_of_it(catalogue: Catalog
     assert pd.isna(mine.loc[4, "is_supported"])
 
 
+def test_what_carries_a_variant_s_effect_is_named(catalogue: Catalogue) -> None:
+    catalogue.connection.execute(
+        "INSERT INTO variant (variant_set, variant, name, chrom, start_bp, ref, alt) "
+        "VALUES ('eqtl', 4, 'rs4', 'chr1', 99, 'A', 'G')"
+    )
+    here = {"variant_set": "eqtl", "variant": 4, "track": "liver", "effect": -2.0}
+    catalogue.add(
+        "variant_node",
+        {**here, "part": "node", "rank": 1, "node": 1, "share": 0.75, "acts_through": True},
+        {**here, "part": "node", "rank": 2, "node": 3, "share": 0.05, "acts_through": False},
+        {**here, "part": "error", "rank": 0, "share": 0.2, "acts_through": False},
+    )
+    columns = "name, chrom, ref, alt, part, rank, node, target_name, share"
+    found = catalogue.view("variant_explained", columns)
+    found = found.astype(object).fillna("-").values.tolist()
+    of_variant = ["rs4", "chr1", "A", "G"]
+    assert found == [
+        [*of_variant, "error", 0, "-", "-", 0.2],
+        [*of_variant, "node", 1, 1, "CTCF", 0.75],
+        [*of_variant, "node", 2, 3, "-", 0.05],
+    ]
+    # and the other way round: which variants act through a node
+    found = catalogue.view("node_variant", "node, target_name, variant, track, effect, share")
+    assert found.values.tolist() == [[1, "CTCF", 4, "liver", -2.0, 0.75]]
+
+
 def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
     catalogue: Catalogue,
 ) -> None:
