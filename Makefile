@@ -15,7 +15,7 @@ ui: $(INSTALLED)  ## Dagster's web interface and daemon on http://127.0.0.1:3000
 	$(BIN)/saeborzoi ui
 
 test: $(INSTALLED_DEV) system-packages lint  ## everything that CI runs
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST)
 
 # after a code version was bumped; WHY="..." where changed source leaves every result as it is
 code-versions: $(INSTALLED_DEV)

@@ -71,7 +71,7 @@ def export(
         if wanted:
             rows = take_away.activations_of(sae, wanted)
             tracks.write_bigwigs(folder / "tracks", rows, sizes)
-            for file in sorted((folder / "tracks").iterdir()):
+            for file in sorted((folder / "tracks").glob("*.bw")):
                 label = f"{file.stem} {sae.names.get(int(file.stem[1:])) or ''}".strip()
                 shown[f"tracks/{file.name}"] = hub[f"tracks/{file.name}"] = label
         assembly = assembly_of(settings.data.genome)

@@ -90,6 +90,7 @@ def locus(
     import pandas as pd
 
     from saeborzoi.catalog.catalog import Catalog
+    from saeborzoi.genome.regions import parse_region
     from saeborzoi.stages.locus import TABLE
     from saeborzoi_assets.commands import tracks
     from saeborzoi_resources.compute.once import run_once
@@ -97,6 +98,8 @@ def locus(
 
     if (region is None) == (fasta is None):
         raise SaeBorzoiError("locus takes either a region or --fasta")
+    if region is not None:
+        parse_region(region)
     if bigwig is not None:
         tracks.require_bigwig()
     settings = load_settings(terminal_of(context).settings_file)

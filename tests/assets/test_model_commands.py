@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,17 @@ import pytest
 import torch
 
 from saeborzoi.catalog.store import Store
+from saeborzoi.jobs.job import Figures, Job
+from saeborzoi.models import ask
+from saeborzoi.models.__main__ import describe
 from saeborzoi.models.layer import one_hot, run_to
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
-from saeborzoi.settings.load import load_settings
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.stages import locus
 from saeborzoi_assets.commands.cli import main
+from saeborzoi_resources.compute import once
 from tests.models.nets import model_of
 
 KEY = "second_x2_k0.25_lr0.003_s0"
@@ -59,6 +68,40 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages and questions about the model run here, not in processes that start for seconds."""
+
+    @contextlib.contextmanager
+    def run_here(
+        settings: Settings,
+        stage: str,
+        hyperparameters: Hyperparameters,
+        request: dict[str, str],
+        inputs: dict[str, Path],
+        threads: int,
+    ) -> Iterator[tuple[Figures, Path]]:
+        assert stage == "locus"
+        with tempfile.TemporaryDirectory() as folder:
+            document = Path(folder, "request.json")
+            document.write_text(json.dumps(request))
+            job = Job(
+                job_id="here", stage=stage, settings=settings, layer=hyperparameters.layer,
+                hyperparameters=hyperparameters, inputs={**inputs, "request": document},
+                output=Path(folder, "output"), work=Path(folder, "work"), threads=1,
+            )  # fmt: skip
+            yield locus.run(job), job.output
+
+    monkeypatch.setattr(once, "run_once", run_here)
+    monkeypatch.setattr(
+        ask,
+        "ask_model",
+        lambda model, layers=(), modules=False: describe(
+            {"model": model, "layers": layers, "modules": modules}
+        ),
+    )
+
+
 def saeborzoi(project: Path, *arguments: str) -> int:
     return main(["--project", str(project), *arguments])
 
@@ -67,6 +110,12 @@ def test_check_names_what_the_model_says(project: Path, capsys: pytest.CaptureFi
     assert saeborzoi(project, "check") == 0
     seen = capsys.readouterr().out
     assert "ok    layer second, module: conv: 12 channels, 2 bp a position" in seen
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_check_names_what_does_not_fit_the_model(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = project / "dagster_project.toml"
     settings.write_text(_SETTINGS.replace("n_channels = 12", "n_channels = 13"))
     assert saeborzoi(project, "check") == 1
@@ -76,6 +125,7 @@ def test_check_names_what_the_model_says(project: Path, capsys: pytest.CaptureFi
     assert "RuntimeError: the file is elsewhere" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_model_lists_modules(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert saeborzoi(project, "model") == 0
     seen = capsys.readouterr().out
@@ -143,6 +193,7 @@ def test_locus_says_which_nodes_fire_where(
     assert len(list(files["tracks"].glob("n*.bedgraph"))) == 4
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_locus_writes_bigwigs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bigwig = pytest.importorskip("pyBigWig", reason="needs the extra saeborzoi[bigwig]")
     folder = project / "bw"
@@ -154,6 +205,7 @@ def test_locus_writes_bigwigs(project: Path, capsys: pytest.CaptureFixture[str])
     assert value == pytest.approx(strongest["activation"], rel=1e-6)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_locus_of_sequences_that_are_in_no_genome(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -176,6 +228,7 @@ def test_locus_of_sequences_that_are_in_no_genome(
     assert inner["node"].tolist() == there["node"].tolist()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_an_sae_of_another_models_weights_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +243,7 @@ def test_an_sae_of_another_models_weights_is_refused(
     assert model_of("padded").fingerprint in seen
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -41,6 +41,7 @@ def made(settings_file: Path, parts: Range = Range(), again: bool = False) -> li
         settings_file, settings, settings.wanted(), parts, display=Display(quiet=True), again=again
     )
     assert outcome.failures == []
+    assert not outcome.is_stopped
     return [(owner, step) for owner, step, _ in outcome.made]
 
 

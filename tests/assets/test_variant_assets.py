@@ -6,58 +6,62 @@ from pathlib import Path
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import pytest
 
 import saeborzoi
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.errors import InputError
+from saeborzoi.jobs.provenance import write_artifact
+from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import load_settings
+from saeborzoi_assets.assets import variant_effects
+from saeborzoi_assets.assets.feature_browser import page_of_variants
 from saeborzoi_assets.definitions import build_definitions
-from saeborzoi_assets.partitions import HYPERPARAMETERS
-from saeborzoi_assets.plan import project_steps, steps
+from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
+from saeborzoi_assets.plan import steps
 from tests.assets.test_pipeline import Project, failure_of
+from tests.effects.nets import shrinking_sae
 from tests.made_project import PlatformHere
 from tests.stages.test_variant_stages import SETTINGS, write_inputs
 
 KEY = "conv_x2_k0.5_lr0.003_s0"
+N_NODES = 12
 MORE = """
-[[data.motif_database]]
-name = "known"
-source = "known.meme"
 [[sae]]
 layer = "conv"
 expansion = 2
 topk = 0.5
-[training]
-n_epochs = 2
-batch_size = 64
-[selection]
-n_top = 40
-min_nonzero = 10
-min_strong = 5
-[motifs]
-n_motifs = 1
-[effects]
-n_loci = 2
-n_controls = 1
 """
-MEME = """MEME version 4
 
-ALPHABET= ACGT
 
-MOTIF K1 known
-
-letter-probability matrix: alength= 4 w= 4 nsites= 100 E= 0
-0.91 0.03 0.03 0.03
-0.03 0.91 0.03 0.03
-0.03 0.03 0.91 0.03
-0.03 0.03 0.03 0.91
-"""
+def put_sae(project: Project) -> None:
+    """An SAE as training would leave it, whose nodes have no motifs."""
+    platform = project.platform
+    trained = platform.store.sae_artifact(KEY, "trained_sae")
+    with write_artifact(trained, "v", {}) as folder:
+        save_checkpoint(shrinking_sae(0.5), folder, hyperparameters=KEY)
+    one = {"layer": "conv", "n_channels": 6, "n_nodes": N_NODES, "k": 3}
+    everything = tuple(range(N_NODES))
+    for asset, nodes, tables in (
+        ("trained_sae", None, {"sae": pd.DataFrame([one]), "training_log": pd.DataFrame()}),
+        ("meme_motifs", everything, {"motif": pd.DataFrame()}),
+        ("tomtom_matches", everything, {"motif_match": pd.DataFrame()}),
+    ):
+        frames = {
+            name: frame.reindex(
+                columns=[c.name for c in TABLE[name].columns if c.name != "hyperparameters"]
+            )
+            for name, frame in tables.items()
+        }
+        scope = Scope(sae_key=KEY, nodes=nodes)
+        platform.catalog.replace(Made(asset, "run", "1", "v", trained), scope, frames)
 
 
 @pytest.mark.slow
 def test_a_vcf_goes_in_and_nodes_come_out(tmp_path: Path) -> None:
     write_inputs(tmp_path)
-    (tmp_path / "known.meme").write_text(MEME)
     path = tmp_path / "dagster_project.toml"
     path.write_text(SETTINGS + MORE)
     settings = load_settings(path)
@@ -66,11 +70,13 @@ def test_a_vcf_goes_in_and_nodes_come_out(tmp_path: Path) -> None:
         project = Project(path, instance)
         project.definitions = build_definitions(path, {"platform": here})
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
-        for step in [*steps(settings, settings.wanted()[0]), *project_steps(settings)]:
-            if "sae_comparison" not in step.assets:
-                result = project.materialize(step)
-                assert result.success, failure_of(result)
-        opened = saeborzoi.open(tmp_path)
+        put_sae(project)
+        (step,) = (s for s in steps(settings, settings.wanted()[0]) if "variant_nodes" in s.assets)
+        result = project.materialize(step)
+        assert result.success, failure_of(result)
+        effects = variant_effects.build(Partitions.of(settings))
+        assert dg.materialize([effects], resources={"platform": here}, instance=instance).success
+    opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6
     first = variants.iloc[0]["variant"]
@@ -100,5 +106,6 @@ def test_a_vcf_goes_in_and_nodes_come_out(tmp_path: Path) -> None:
     ].tolist()
     assert all(np.isfinite(r.info["SAEB_EFFECT"]) for r in records)
     assert {r.info["SAEB_TRACK"] for r in records} <= {"a", "b", "idle"}
-    page = (settings.project.store / "browser" / KEY / "variants.html").read_text()
+    page = page_of_variants(here, KEY)
+    assert page is not None
     assert first in page
