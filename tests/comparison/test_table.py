@@ -224,8 +224,7 @@ def _summary() -> pd.DataFrame:
             "n_nodes_with_motif": 9,
             **dict.fromkeys(["n_nodes", "n_nodes_done", "n_selected", "training_s"], 1),
             "mean_log10_q": None,
-            "fidelity_r_log": [0.9, 0.95, 0.8, np.nan],
-            "recovered_mean": [0.92, 0.97, 0.85, np.nan],
+            **dict.fromkeys(comparison.OF_MODEL, np.nan),
         }
     )
 
@@ -323,7 +322,13 @@ def test_concepts_stand_by_class_and_sae() -> None:
 
 def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     pairs, _ = _stability()
-    table = comparison.comparison_table(_summary(), _archetypes(), pairs)
+    table = comparison.comparison_table(
+        _summary().assign(
+            fidelity_r_log=[0.9, 0.95, 0.8, np.nan], recovered_mean=[0.9, 1, 0.8, np.nan]
+        ),
+        _archetypes(),
+        pairs,
+    )
     plots = {
         "reconstruction": comparison_plots.reconstruction(table),
         "fidelity": comparison_plots.fidelity(table),
@@ -346,7 +351,7 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
     assert f'<a href="../{KEYS[2]}/index.html">{KEYS[2]}</a>' in page
     assert page.index(">exon<") < page.index(">Alu<")
     assert KEYS[2] in page
-    assert "recovered mean" in page
+    assert "loss recovered" in page
     lonely = comparison.comparison_table(_summary().iloc[:1], _archetypes(), pairs.iloc[:0])
     comparison_plots.stability(lonely, pairs.iloc[:0])
     lonely[comparison.OF_MODEL] = np.nan  # as without a model
@@ -354,4 +359,4 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         "one", lonely, beside_baselines(lonely), pairs.iloc[:0], only.iloc[:0], concepts, {}, {}
     )
     assert ">none<" in page
-    assert "recovered mean" not in page
+    assert "loss recovered" not in page
