@@ -265,6 +265,7 @@ def test_what_was_never_trained_stands_beside_and_not_among_the_others() -> None
         hyperparameters=["conv_x4_untrained", "conv_x8_untrained", "conv_x1_channels"],
         recipe=["untrained", "untrained", "channels"],
         expansion=[4, 8, 1], fvu=[1.2, 0.1, 0.7], validation_fvu=[1.3, 0.1, 0.8], n_archetypes=5,
+        recovered_mean=0.1, fidelity_r_log=0.2,
     )  # fmt: skip
     both = pd.concat([baselines, summary], ignore_index=True)
     table = comparison.comparison_table(both, _archetypes(), _stability()[0])
