@@ -76,7 +76,7 @@ class Small(nn.Module):
         weight = torch.zeros(4, 4, len(words[0]))
         for i, word in enumerate(words):
             weight[i] = one_hot(np.frombuffer(word.encode(), np.uint8))
-        weight[2, 1:3], weight[3, ::3] = 0.2, 0.2
+        weight[2, 1:3], weight[3, ::3] = 0.02, 0.02
         self.scan.weight.data = weight
         self.floor = nn.Parameter(torch.tensor([8.0, 8.0, 0.0, 0.0])[:, None])
         self.pool = nn.MaxPool1d(4)

@@ -56,8 +56,8 @@ def test_chosen_tracks_of_both_heads(
     assert model.outputs is not None
     some = with_tracks(model, [model.outputs.tracks[1], f"*{model.outputs.tracks[2][-3:]}"])
     sequences = Sequences(torch.cat([one, other]))
-    loci = find_loci(some, geometry, sae, sequences, [3, 4], 1)  # type: ignore[arg-type]
-    assert {locus.node for locus in loci} == {3, 4}
+    loci = find_loci(some, geometry, sae, sequences, range(sae.n_nodes), 1)  # type: ignore[arg-type]
+    assert loci
     effects = node_effects(some, geometry, sae, sequences, loci[:1], n_controls=1)  # type: ignore[arg-type]
     assert effects["track"].unique().tolist() == list(model.outputs.tracks[1:])
     figures = effects[["level", "ablated", "doubled", "control", "shuffled", "z"]]
