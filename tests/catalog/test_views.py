@@ -181,9 +181,9 @@ def test_a_node_s_summary_has_one_row_whatever_is_known_of_it(catalogue: Catalog
 def test_what_carries_a_variant_s_effect_is_named(catalogue: Catalogue) -> None:
     catalogue.connection.execute(
         "INSERT INTO variant (variant_set, variant, name, chrom, start_bp, ref, alt) "
-        "VALUES ('eqtl', 4, 'rs4', 'chr1', 99, 'A', 'G')"
+        "VALUES ('eqtl', 'chr1:100:A:G', 'rs4', 'chr1', 99, 'A', 'G')"
     )
-    here = {"variant_set": "eqtl", "variant": 4, "track": "liver", "effect": -2.0}
+    here = {"variant_set": "eqtl", "variant": "chr1:100:A:G", "track": "liver", "effect": -2.0}
     catalogue.add(
         "variant_node",
         {**here, "part": "node", "rank": 1, "node": 1, "share": 0.75, "acts_through": True},
@@ -201,7 +201,7 @@ def test_what_carries_a_variant_s_effect_is_named(catalogue: Catalogue) -> None:
     ]
     # and the other way round: which variants act through a node
     found = catalogue.view("node_variant", "node, target_name, variant, track, effect, share")
-    assert found.values.tolist() == [[1, "CTCF", 4, "liver", -2.0, 0.75]]
+    assert found.values.tolist() == [[1, "CTCF", "chr1:100:A:G", "liver", -2.0, 0.75]]
 
 
 def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
