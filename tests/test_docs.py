@@ -31,9 +31,8 @@ def _commands() -> Iterator[list[str]]:
 
 
 def test_the_settings_of_the_readme_are_taken(tmp_path: Path) -> None:
-    """They are what a newcomer copies."""
-    (block,) = _blocks("toml")
-    (tmp_path / "dagster_project.toml").write_text(block)
+    """They are what a newcomer copies; the later blocks are added to the first."""
+    (tmp_path / "dagster_project.toml").write_text("\n".join(_blocks("toml")))
     settings = load_settings(tmp_path)
     assert [h.topk for h in settings.wanted()] == [0.05, 0.02]
     assert (settings.layer[0].n_channels, settings.layer[0].bp_per_position) == (608, 2)
