@@ -152,10 +152,8 @@ def concepts_found(concepts: pd.DataFrame, order: list[str]) -> pd.DataFrame:
         annotation, annotation_class, and a column an SAE that was scored: F1, NaN where it meets
         no element.
     """
-    wide = concepts.pivot_table(
-        index=["annotation", "annotation_class"], columns="hyperparameters", values="f1",
-        dropna=False,
-    )  # fmt: skip
+    keys = ["annotation", "annotation_class", "hyperparameters"]
+    wide = concepts.set_index(keys)["f1"].unstack()
     wide = wide.reindex(columns=[key for key in order if key in wide.columns])
     best = wide.max(axis=1).fillna(0)
     wide = wide.loc[best.sort_values(ascending=False, kind="stable").index]

@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 
 from saeborzoi.catalog.scope import PROJECT
-from saeborzoi.pipeline import ARTIFACT, ARTIFACTS
+from saeborzoi.pipeline import ARTIFACT
+from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import load_settings
 from saeborzoi.settings.user_files import observed_groups
 from saeborzoi_assets.assets import input_files
@@ -178,7 +179,7 @@ def test_an_asset_depends_on_just_the_groups_whose_files_it_is_made_from(
     platform = Platform(settings_file=str(host.settings_file))
     observed = observed_groups(platform.settings)
     expected = {}
-    for artifact in ARTIFACTS:
+    for artifact in artifacts_of(platform.settings):
         owner = {"layer": "conv1d_1", "project": PROJECT}.get(artifact.grain, KEY)
         files = platform.version_of(artifact.name, owner).files
         groups = {group for group, of_group in observed.items() if set(files) & set(of_group)}

@@ -184,7 +184,7 @@ def test_bad_activations_cost_no_earlier_result(untouched: Project) -> None:
 @pytest.mark.slow
 def test_what_is_missing_upstream_is_named(untouched: Project) -> None:
     shutil.rmtree(untouched.platform.store.root)
-    assert "normalization_constants of conv is not in the store" in failure_of(
+    assert "normalization_constants of conv is not made yet" in failure_of(
         untouched.make("trained_sae", KEY)
     )
     assert f"dagster asset materialize --select top_activations --partition '{KEY}'" in failure_of(

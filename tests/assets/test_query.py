@@ -68,7 +68,7 @@ def test_results_are_whole_in_every_format(
         ("SELECT no_column FROM sae", "no_column"),
         (
             "SELECT family FROM embedding_cluster",
-            "is called factor_family now",
+            "is called name now",
         ),
         ("DROP TABLE sae", "read-only"),
         ("", "no result"),
