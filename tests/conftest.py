@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 # CI=true, as every public CI sets it, looks thoroughly; HYPOTHESIS_PROFILE names another one
 hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
@@ -32,10 +33,18 @@ def meme_parity_case() -> Path:
 
 @pytest.fixture(scope="session")
 def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small project with every result; tests do not write into it."""
+    """Folder of a small project with every result; tests do not write into it. It takes minutes
+    where nothing is compiled yet, so that processes that test side by side share one."""
     from tests.made_project import make
 
-    return make(tmp_path_factory.mktemp("made") / "project")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / "made" / "project", shared / "made.done"
+    with FileLock(shared / "made.lock"):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
 
 
 def _case(name: str) -> Path:
