@@ -33,12 +33,16 @@ def check_specs(
 ) -> list[dg.AssetCheckSpec]:
     """Checks of an artifact by name and what must hold, a result for each partition where its runs
     make one partition each."""
-    own = partitions.of_grain(declared.grain) if _is_of_one(declared, partitions) else None
+    partitions_def = (
+        partitions.of_grain(declared.grain) if _is_of_one(declared, partitions) else None
+    )
     with warnings.catch_warnings():
         # partitions of checks are a preview in Dagster 1.13; the tests hold that they work
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return [
-            dg.AssetCheckSpec(name, asset=declared.name, description=what, partitions_def=own)
+            dg.AssetCheckSpec(
+                name, asset=declared.name, description=what, partitions_def=partitions_def
+            )
             for name, what in checks.items()
         ]
 
@@ -70,9 +74,9 @@ def _with_others(
     assert result.check_name is not None, "checks are given by name"
     key = dg.AssetCheckKey(context.asset_key, result.check_name)
     for earlier in earlier_evaluations(context.instance, key, _HISTORY):
-        told = {name: value.value for name, value in earlier.metadata.items()}
-        for sae in str(told.get(_SAES, "")).split(", "):
-            last.setdefault(sae, (earlier.passed, str(told.get(_FIGURES, ""))))
+        earlier_figures = {name: value.value for name, value in earlier.metadata.items()}
+        for sae in str(earlier_figures.get(_SAES, "")).split(", "):
+            last.setdefault(sae, (earlier.passed, str(earlier_figures.get(_FIGURES, ""))))
     known = {*context.instance.get_dynamic_partitions(HYPERPARAMETERS), *saes}
     last = {sae: last[sae] for sae in sorted(last) if sae in known}
     failing = [sae for sae, (holds, _) in last.items() if not holds]

@@ -174,14 +174,14 @@ def node_batches(
         assert node is not None, "assets of nodes have partitions of nodes"
         nodes.setdefault(owner, []).append(node)
     batches = []
-    for key, wanted in nodes.items():
+    for key, numbers in nodes.items():
         sae = platform.sae(key)
-        there = [node for node in wanted if node < sae.n_nodes]
-        if there and len(there) < len(wanted):
+        existing = [node for node in numbers if node < sae.n_nodes]
+        if existing and len(existing) < len(numbers):
             # "all" in the interface, or a backfill from the SAE: Dagster has the widest's nodes
             say(context, f"{key} has {sae.n_nodes:,} nodes; those beyond are left out")
-            wanted = there
-        batches.append((sae, sae.require_nodes(wanted)))
+            numbers = existing
+        batches.append((sae, sae.require_nodes(numbers)))
     return batches
 
 
@@ -248,11 +248,14 @@ def run_node_stage(
         frames = [pd.read_parquet(job.output) for job in jobs]
         # without nodes to work on: no rows, but the columns' types
         frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
-        documents = [provenance(job, figures=own) for job, own in zip(jobs, figures, strict=True)]
+        documents = [
+            provenance(job, figures=job_figures)
+            for job, job_figures in zip(jobs, figures, strict=True)
+        ]
         write_tables(folder, {result: frame}, version, {"jobs": documents})
-        made = made_by(context, version, folder)
+        materialization = made_by(context, version, folder)
         scope = Scope(sae_key=sae.key, nodes=nodes)
-        platform.record(made, scope, {result: frame}, partial(say, context))
+        platform.record(materialization, scope, {result: frame}, partial(say, context))
         for job in jobs:
             shutil.rmtree(job.work, ignore_errors=True)
             job.inputs[table].unlink(missing_ok=True)
@@ -324,9 +327,9 @@ def keep(
         inputs=inputs,
     )
     write_tables(output, tables, version, provenance(job), more)
-    made = made_by(context, version, output)
+    materialization = made_by(context, version, output)
     scope = Scope(sae_key=sae.key, nodes=nodes)
-    platform.record(made, scope, tables, partial(say, context))
+    platform.record(materialization, scope, tables, partial(say, context))
     return output
 
 
@@ -356,9 +359,9 @@ def run_result(
         str(key): _shown(str(key), figures.get(str(key), _NO_NODE), is_brief) for key in partitions
     }
     if len(partitions) == 1:
-        own = shown_figures.get(str(partitions[0]), {})
+        partition_figures = shown_figures.get(str(partitions[0]), {})
         return dg.MaterializeResult(
-            metadata=rounded({**summary, **own}),
+            metadata=rounded({**summary, **partition_figures}),
             data_version=dg.DataVersion(versions[0]),
             check_results=list(checks),
         )
@@ -378,5 +381,5 @@ def _shown(key: str, figures: Mapping[str, Any], is_brief: bool) -> dict[str, An
     partition = PartitionKey.parse(key)
     if partition.node is None or figures is _NO_NODE:
         return rounded(figures)
-    told = {"node": in_one_line(figures)} if is_brief else rounded(figures)
-    return {**told, "page": page(partition)}
+    metadata = {"node": in_one_line(figures)} if is_brief else rounded(figures)
+    return {**metadata, "page": page(partition)}

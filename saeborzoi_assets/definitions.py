@@ -73,7 +73,7 @@ def build_definitions(
             input_files.sensor(),
             stale_results.sensor(),
         ],
-        schedules=[found] if (found := schedule.schedule(partitions)) else [],
+        schedules=[definition] if (definition := schedule.schedule(partitions)) else [],
         executor=dg.multi_or_in_process_executor,
         loggers={"console": console},
     )

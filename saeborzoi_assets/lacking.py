@@ -94,7 +94,7 @@ class Work(NamedTuple):
 def work_of(
     platform: Platform,
     hyperparameters: Hyperparameters,
-    wanted: Range = Range(),  # noqa: B008  (immutable)
+    parts: Range = Range(),  # noqa: B008  (immutable)
     *,
     again: bool = False,
 ) -> list[Work]:
@@ -113,21 +113,21 @@ def work_of(
     PartitionKeyError
         Where the SAE has no such node.
     """
-    found = _lacking(platform, hyperparameters, wanted, again=again)
-    return _work_by_step(hyperparameters.key, found)
+    gaps = _lacking(platform, hyperparameters, parts, again=again)
+    return _work_by_step(hyperparameters.key, gaps)
 
 
 def missing_of(platform: Platform, hyperparameters: Hyperparameters) -> Missing:
     """What an SAE does not have yet, and what is made from it. Unlike `work_of` it asks the
     catalogue alone: what stands is left as it is, though it would be made otherwise now."""
-    wanted = Range()
-    found = _lacking(platform, hyperparameters, wanted, only_missing=True)
+    parts = Range()
+    gaps = _lacking(platform, hyperparameters, parts, only_missing=True)
     partitions = {
         artifact: sorted(keys, key=lambda key: (key.owner, key.node or 0))
-        for artifact, keys in found.lacking.items()
+        for artifact, keys in gaps.lacking.items()
         if keys
     }
-    return Missing(partitions, _work_by_step(hyperparameters.key, found))
+    return Missing(partitions, _work_by_step(hyperparameters.key, gaps))
 
 
 class Missing(NamedTuple):
@@ -156,72 +156,72 @@ class _Lacking(NamedTuple):
 def _lacking(
     platform: Platform,
     hyperparameters: Hyperparameters,
-    wanted: Range,
+    parts: Range,
     *,
     again: bool = False,
     only_missing: bool = False,
 ) -> _Lacking:
     sae = platform.sae(hyperparameters.key)
-    nodes = range(sae.n_nodes) if wanted.nodes is None else sae.require_nodes(wanted.nodes)
+    nodes = range(sae.n_nodes) if parts.nodes is None else sae.require_nodes(parts.nodes)
     keys: dict[str, list[PartitionKey]] = {
         "layer": [PartitionKey(sae.layer.name)],
         "sae": [PartitionKey(sae.key)],
         "node": partition_keys(sae.key, nodes),
     }
     links = {} if only_missing else _links(platform, sae.key)
-    found = _Lacking(keys, {}, {})
+    gaps = _Lacking(keys, {}, {})
     artifacts = [
         artifact
         for artifact in artifacts_of(platform.settings, sae.layer)
-        if artifact in wanted.artifacts and artifact.grain in keys
+        if artifact in parts.artifacts and artifact.grain in keys
     ]
     for artifact in artifacts:
         asked = keys[artifact.grain]
         if again:
             missing, why = set(asked), [_AGAIN]
         elif only_missing:
-            made = platform.catalog.partitions_made(artifact.name, asked[0].owner)
-            missing = set(asked) - set(made)
+            made_keys = platform.catalog.partitions_made(artifact.name, asked[0].owner)
+            missing = set(asked) - set(made_keys)
             why = ["not made"] if missing else []
         else:
             missing, why = _missing(asked, links.get(artifact.name, []))
-        for before in (found.lacking[name] for name in artifact.inputs if found.lacking.get(name)):
+        for before in (gaps.lacking[name] for name in artifact.inputs if gaps.lacking.get(name)):
             of_nodes = artifact.grain == "node" and all(key.node is not None for key in before)
             more = (before if of_nodes else set(asked)) - missing
             if more:
                 missing |= more
                 why.append(_NEW_INPUTS)
-        found.lacking[artifact.name], found.reasons[artifact.name] = missing, why
-    return found
+        gaps.lacking[artifact.name], gaps.reasons[artifact.name] = missing, why
+    return gaps
 
 
-def _work_by_step(owner: str, found: _Lacking) -> list[Work]:
+def _work_by_step(owner: str, gaps: _Lacking) -> list[Work]:
     return [
         work
-        for step in dict.fromkeys(ARTIFACT[name].step for name in found.lacking)
-        for work in _works(owner, step, found)
+        for step in dict.fromkeys(ARTIFACT[name].step for name in gaps.lacking)
+        for work in _works(owner, step, gaps)
     ]
 
 
-def _works(owner: str, step: str, found: _Lacking) -> list[Work]:
+def _works(owner: str, step: str, gaps: _Lacking) -> list[Work]:
     """A step's work: one for each stretch of nodes that follow each other, or one for all of them
     where there are many stretches, each of which would be a run of its own."""
-    lacking, reasons = found.lacking, found.reasons
+    lacking, reasons = gaps.lacking, gaps.reasons
     artifacts = [a for a in ARTIFACTS if a.step == step and a.name in lacking]
-    asked = found.keys[artifacts[0].grain]
-    made = [key for key in asked if any(key in lacking[a.name] for a in artifacts)]
+    asked = gaps.keys[artifacts[0].grain]
+    lacking_keys = [key for key in asked if any(key in lacking[a.name] for a in artifacts)]
     names = tuple(a.name for a in artifacts if lacking[a.name])
     why = tuple(dict.fromkeys(text for name in names for text in reasons[name]))
-    if not made:
+    if not lacking_keys:
         return [Work(owner, PipelineStep(step, (), asked[0], asked[-1]), len(asked), 0, ())]
     stretches: list[list[PartitionKey]] = []
-    for key in made:
+    for key in lacking_keys:
         if stretches and _follows(stretches[-1][-1], key):
             stretches[-1].append(key)
         else:
             stretches.append([key])
     if len(stretches) > _MOST_STRETCHES:
-        stretches = [made]
+        stretches = [lacking_keys]
     return [
         Work(owner, PipelineStep(step, names, keys[0], keys[-1]), len(asked), len(keys), why)
         for keys in stretches
@@ -263,7 +263,7 @@ def _missing(
 
 
 def project_work(
-    platform: Platform, wanted: Range, *, again: bool = False, is_changing: bool = False
+    platform: Platform, parts: Range, *, again: bool = False, is_changing: bool = False
 ) -> list[Work]:
     """Steps about all SAEs of the project, with what of them is to be made.
 
@@ -271,7 +271,7 @@ def project_work(
     """
     work = []
     for artifact in artifacts_of(platform.settings):
-        if artifact.grain != "project" or artifact not in wanted.artifacts:
+        if artifact.grain != "project" or artifact not in parts.artifacts:
             continue
         key = PartitionKey(PROJECT)
         links: list[Link] = []

@@ -38,9 +38,9 @@ class Partitions(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> "Partitions":
         """Partitions of a project; nodes cover the widest SAE of the settings."""
-        wanted = settings.wanted()
+        saes = settings.wanted()
         widest = max(
-            (h.n_nodes(settings.layer_named(h.layer).n_channels) for h in wanted),
+            (h.n_nodes(settings.layer_named(h.layer).n_channels) for h in saes),
             default=4 * max(layer.n_channels for layer in settings.layer),
         )
         sae = dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS)

@@ -88,12 +88,14 @@ def next_step(
 ) -> PipelineStep | None:
     """The first step that is not whole, cut to what it lacks; None where the SAE is complete."""
     for step in steps(settings, hyperparameters):
-        wanted = step.partitions
-        made = {asset: catalog.partitions_made(asset, step.first.owner) for asset in step.assets}
-        lacking = [key for key in wanted if any(key not in made[asset] for asset in step.assets)]
+        keys = step.partitions
+        made_keys = {
+            asset: catalog.partitions_made(asset, step.first.owner) for asset in step.assets
+        }
+        lacking = [key for key in keys if any(key not in made_keys[asset] for asset in step.assets)]
         if lacking:
             assets = tuple(
-                asset for asset in step.assets if any(key not in made[asset] for key in wanted)
+                asset for asset in step.assets if any(key not in made_keys[asset] for key in keys)
             )
             return step._replace(assets=assets, first=lacking[0], last=lacking[-1])
     return None

@@ -50,14 +50,14 @@ def rounded(figures: Mapping[str, Any]) -> dict[str, Any]:
     >>> rounded({"fvu": 0.09902002871838841, "compute": {"backend": "local", "elapsed_s": 12.61}})
     {'fvu': 0.09902, 'took': '13 s, local'}
     """
-    told = {
+    shown = {
         name: float(f"{value:.4g}") if isinstance(value, float) else value
         for name, value in figures.items()
         if value is not None and name != "compute"
     }
     if "compute" in figures:
-        told["took"] = _used(figures["compute"])
-    return told
+        shown["took"] = _used(figures["compute"])
+    return shown
 
 
 def _used(compute: Mapping[str, Any]) -> str:

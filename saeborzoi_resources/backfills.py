@@ -69,12 +69,12 @@ def launch_backfill(
 
 def partitions_under_way(instance: dg.DagsterInstance) -> dict[str, set[str]]:
     """Partition keys that backfills under way are to make, whoever launched them, by backfill."""
-    found: dict[str, set[str]] = {}
+    keys_by_backfill: dict[str, set[str]] = {}
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_UNDER_WAY)):
         keys = set(backfill.partition_names or ())
         if backfill.asset_backfill_data is not None:
             target = backfill.asset_backfill_data.target_subset
             for subset in target.partitions_subsets_by_asset_key.values():
                 keys |= set(subset.get_partition_keys())
-        found[backfill.backfill_id] = keys
-    return found
+        keys_by_backfill[backfill.backfill_id] = keys
+    return keys_by_backfill

@@ -375,10 +375,10 @@ def add_partition_metadata(
         Partition key to its metadata, which replaces what was told of it before.
     """
     step = context.get_step_execution_context()
-    told = dict(step._metadata_accumulator.per_output_metadata)
-    for key, own in figures.items():
-        told[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = own
-    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=told)
+    metadata = dict(step._metadata_accumulator.per_output_metadata)
+    for key, values in figures.items():
+        metadata[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = values
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=metadata)
 
 
 def earlier_evaluations(

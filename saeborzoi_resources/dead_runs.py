@@ -159,13 +159,13 @@ def _host_of(mark: Path) -> str | None:
 
 def _processes(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[int, float]]:
     """Process ids that a run's events tell of, and when."""
-    seen = set()
+    pids = set()
     for record in instance.get_records_for_run(run_id, of_type=_EVENTS_WITH_PID).records:
         event = record.event_log_entry.dagster_event
         data = None if event is None else event.event_specific_data
         pid = getattr(data, "metadata", {}).get("pid")
-        if pid is not None and str(pid.value).isdigit() and pid.value not in seen:
-            seen.add(pid.value)
+        if pid is not None and str(pid.value).isdigit() and pid.value not in pids:
+            pids.add(pid.value)
             yield int(pid.value), record.event_log_entry.timestamp
 
 

@@ -144,15 +144,15 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
 def _without_defaults(event: dict[str, Any]) -> dict[str, Any]:
     """A partition's event without fields that Dagster reads as the same where they are missing,
     and without what tells loggers once more which step of which run it is of."""
-    told = event.get("dagster_event") or {}
-    if told.get("event_type_value") not in _BATCHED_NAMES:
+    dagster_event = event.get("dagster_event") or {}
+    if dagster_event.get("event_type_value") not in _BATCHED_NAMES:
         return event
-    told.pop("logging_tags", None)
-    about = told["event_specific_data"]
+    dagster_event.pop("logging_tags", None)
+    about = dagster_event["event_specific_data"]
     if about.get("asset_lineage") == []:
         del about["asset_lineage"]
-    made = about.get("materialization") or about.get("asset_observation")
-    for each in [made, *made["metadata_entries"]] if made else []:
+    materialization = about.get("materialization") or about.get("asset_observation")
+    for each in [materialization, *materialization["metadata_entries"]] if materialization else []:
         if each.get("description", "") is None:
             del each["description"]
     return event

@@ -56,15 +56,17 @@ def _valid(partitions_def: MultiPartitionsDefinition, keys: set[str]) -> set[str
     """Those of the keys that are defined, found at a fraction of the time of
     `filter_valid_partition_keys`, which makes an object of each: an SAE that is added or removed
     changes the definition, and with it all of 422,400 are looked at."""
-    found: tuple[set[str], set[str]] = (set(), set())
+    keys_of_dimensions: tuple[set[str], set[str]] = (set(), set())
     for key in keys:
         first, _, second = key.partition(MULTIPARTITION_KEY_DELIMITER)
-        found[0].add(first)
-        found[1].add(second)
+        keys_of_dimensions[0].add(first)
+        keys_of_dimensions[1].add(second)
     # a second part with a delimiter in it is no key of its dimension
     firsts, seconds = (
-        dimension.partitions_def.filter_valid_partition_keys(own)
-        for dimension, own in zip(partitions_def.partitions_defs, found, strict=True)
+        dimension.partitions_def.filter_valid_partition_keys(dimension_keys)
+        for dimension, dimension_keys in zip(
+            partitions_def.partitions_defs, keys_of_dimensions, strict=True
+        )
     )
     valid = set()
     for key in keys:
@@ -124,15 +126,15 @@ class PartitionStatus(SqlEventLogStorage):
                 return stored if stored.latest_storage_id == newest and not in_progress else None
             if not newest:
                 return None
-            made = _valid(partitions_def, self.get_materialized_partitions(key))
-            made |= _none(partitions_def, noted_widths(self._instance))
+            made_keys = _valid(partitions_def, self.get_materialized_partitions(key))
+            made_keys |= _none(partitions_def, noted_widths(self._instance))
             failed, in_progress_now, earliest = build_failed_and_in_progress_partition_subset(
                 self._instance, key, partitions_def, last_planned_materialization_storage_id=planned
             )
             status = AssetStatusCacheValue(
                 newest,
                 definition,
-                partitions_def.empty_subset().with_partition_keys(made).serialize(),
+                partitions_def.empty_subset().with_partition_keys(made_keys).serialize(),
                 failed.serialize(),
                 in_progress_now.serialize(),
                 earliest,
@@ -145,7 +147,7 @@ class PartitionStatus(SqlEventLogStorage):
     ) -> Mapping[str, tuple[str, int]]:
         """Partitions whose last attempt made nothing: its run and the id of the event that
         announced it."""
-        found = dict(
+        latest_attempts = dict(
             super().get_latest_asset_partition_materialization_attempts_without_materializations(
                 asset_key, after_storage_id
             )
@@ -153,18 +155,18 @@ class PartitionStatus(SqlEventLogStorage):
         event = SqlEventLogStorageTable.c
         announced = self._announced(asset_key, event.id > (after_storage_id or 0))
         if not announced:
-            return found
+            return latest_attempts
         runs = self._instance.get_runs(RunsFilter(run_ids=sorted({run for _, run in announced})))
         successful = {run.run_id for run in runs if run.status is DagsterRunStatus.SUCCESS}
         first = min((i for i, run in announced if run not in successful), default=None)
         if first is None:
-            return found
+            return latest_attempts
         attempts: dict[str, tuple[str, int]] = {}
         # later successes, too: they are the last attempts of what they made
         for event_id, run_id, keys in self._announcements(asset_key, event.id >= first):
             attempts.update(dict.fromkeys(keys, (run_id, event_id)))
         with self.index_connection() as connection:
-            made = connection.execute(
+            rows = connection.execute(
                 sqlalchemy.select(event.partition, sqlalchemy.func.max(event.id))
                 .where(
                     event.asset_key == asset_key.to_string(),
@@ -174,14 +176,14 @@ class PartitionStatus(SqlEventLogStorage):
                 )
                 .group_by(event.partition)
             ).fetchall()
-        made_at = {str(row[0]): int(row[1]) for row in made}
+        made_at = {str(row[0]): int(row[1]) for row in rows}
         for key, (run_id, event_id) in attempts.items():
-            is_latest = event_id > found.get(key, ("", 0))[1]
+            is_latest = event_id > latest_attempts.get(key, ("", 0))[1]
             if is_latest and made_at.get(key, 0) < event_id and run_id not in successful:
-                found[key] = run_id, event_id
+                latest_attempts[key] = run_id, event_id
             elif is_latest:
-                found.pop(key, None)
-        return found
+                latest_attempts.pop(key, None)
+        return latest_attempts
 
     def get_latest_planned_materialization_info(
         self, asset_key: AssetKey, partition: str | None = None

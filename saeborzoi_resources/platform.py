@@ -254,12 +254,16 @@ class Platform(dg.ConfigurableResource):
     def _versions_of_artifacts(self, names: Iterable[str], owner: str) -> dict[str, str]:
         """Data versions of whole artifacts of an SAE or its layer, as the catalogue has them."""
         layer = self._layer_of(owner)
-        found = {
+        versions = {
             name: self._versions_of(ARTIFACT[name], owner, layer, None)
             for name in names
             if name in ARTIFACT  # else rows that were taken out of the catalogue for the job
         }
-        return {name: str(next(iter(own))) for name, own in found.items() if len(own) == 1}
+        return {
+            name: str(next(iter(digests)))
+            for name, digests in versions.items()
+            if len(digests) == 1
+        }
 
     def _layer_of(self, owner: str) -> Layer:
         """The layer that an owner is, or that the SAE reads."""

@@ -53,10 +53,10 @@ def under_way(instance: dg.DagsterInstance, order: Sequence[str]) -> dict[str, s
     order
         Partition keys of the SAEs as Dagster has them.
     """
-    found = {}
+    makers = {}
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        found.update(dict.fromkeys(owners_of(run, order), f"run {run.run_id[:8]}"))
+        makers.update(dict.fromkeys(owners_of(run, order), f"run {run.run_id[:8]}"))
     for backfill, keys in partitions_under_way(instance).items():
         owners = {key.partition("|")[0] for key in keys}
-        found.update(dict.fromkeys(owners, f"backfill {backfill}"))
-    return found
+        makers.update(dict.fromkeys(owners, f"backfill {backfill}"))
+    return makers

@@ -39,13 +39,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             seqlets = selected_seqlets(
                 platform, sae, "node, rank, sequence, chrom, start_bp, end_bp"
             )
-            wanted = settings.data.annotation
+            annotation_settings = settings.data.annotation
             version = platform.version_of("annotation_overlaps", sae.key)
-            say(context, f"overlaps of {len(seqlets):,} seqlets with {len(wanted)} annotations")
-            annotations = {a.name: read_bed(a.path, a.class_column) for a in wanted}
+            say(
+                context,
+                f"overlaps of {len(seqlets):,} seqlets with {len(annotation_settings)} annotations",
+            )
+            annotations = {a.name: read_bed(a.path, a.class_column) for a in annotation_settings}
             with Genome(settings.data.genome, cache=platform.store.genome_cache) as genome:
                 windows = windows_of(genome=genome, **sae.layer.train.where)
-                for a in wanted:
+                for a in annotation_settings:
                     n_elsewhere = require_annotation_fits(
                         a.path, annotations[a.name], genome.chrom_sizes
                     )
@@ -80,7 +83,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from saeborzoi.plots import annotation_heatmap
 
         met = frame.groupby("annotation")["n_overlapping"].sum()
-        unmet = [a.name for a in wanted if met.get(a.name, 0) == 0]
+        unmet = [a.name for a in annotation_settings if met.get(a.name, 0) == 0]
         top = frame.sort_values("z_shuffled", ascending=False).groupby("annotation_class").head(3)
         return dg.MaterializeResult(
             metadata={

@@ -132,12 +132,12 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
 
     catalog = platform.catalog
     tables = {name: catalog.rows(name, key) for name in REQUIRED if name != "materialization"}
-    made = [
+    node_partitions = [
         (asset, partition.node)
         for asset in dict.fromkeys(ASSET_OF_TABLE.values())
         for partition in catalog.partitions_made(asset, key)
     ]
-    tables["materialization"] = pd.DataFrame(made, columns=["asset", "node"])
+    tables["materialization"] = pd.DataFrame(node_partitions, columns=["asset", "node"])
     tables["sae"] = tables["sae"].assign(hyperparameters=key)
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):

@@ -24,14 +24,14 @@ _MISSING = "missing"
 
 def versions(settings: Settings) -> dict[str, str]:
     """Group to the fingerprint of its files; `missing` where one is not there."""
-    found = {}
+    fingerprints = {}
     cache = Store(settings.project.store).fingerprints
     for group, files in observed_groups(settings).items():
         try:
-            found[group] = fingerprint_files(files, cache)
+            fingerprints[group] = fingerprint_files(files, cache)
         except InputError:
-            found[group] = _MISSING
-    return found
+            fingerprints[group] = _MISSING
+    return fingerprints
 
 
 def observations(fingerprints: Mapping[str, str]) -> list[dg.AssetObservation]:

@@ -49,8 +49,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 frames.append(result.frame)
                 outputs.append(result.output)
                 for row in selection.itertuples():
-                    own = _figures(row, result.frame)
-                    figures[str(PartitionKey(sae.key, row.node))] = own
+                    node_figures = _figures(row, result.frame)
+                    figures[str(PartitionKey(sae.key, row.node))] = node_figures
         from saeborzoi.plots import motif_logos
 
         motifs = pd.concat(frames)
@@ -76,10 +76,10 @@ def _figures(row: object, motifs: pd.DataFrame) -> dict[str, object]:
     """What a node's own partition shows."""
     if not row.selected:  # type: ignore[attr-defined]
         return {"state": f"not selected: {row.reason}"}  # type: ignore[attr-defined]
-    own = motifs[(motifs["node"] == row.node) & motifs["is_significant"]]  # type: ignore[attr-defined]
-    if own.empty:
+    significant = motifs[(motifs["node"] == row.node) & motifs["is_significant"]]  # type: ignore[attr-defined]
+    if significant.empty:
         return {"state": "no significant motif"}
-    best = own.nsmallest(1, "log10_e_value").iloc[0]
+    best = significant.nsmallest(1, "log10_e_value").iloc[0]
     return {
         "state": "motif",
         "consensus": best["consensus"],

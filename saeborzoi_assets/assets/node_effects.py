@@ -57,9 +57,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         tables[name] = platform.catalog.rows(name, sae.key, nodes=[])
                 documents = [provenance(j, figures=f) for j, f in zip(jobs, figures, strict=True)]
                 write_tables(output, tables, version, {"jobs": documents})
-                made = made_by(context, version, output)
+                materialization = made_by(context, version, output)
                 scope = Scope(sae_key=sae.key)
-                platform.record(made, scope, tables, partial(say, context))
+                platform.record(materialization, scope, tables, partial(say, context))
                 for job in jobs:
                     shutil.rmtree(job.work, ignore_errors=True)
                     job.output.unlink(missing_ok=True)

@@ -181,7 +181,7 @@ def _matches(
     A pair's result is kept in the store's work folder, named by what it was made from.
     """
     inputs = version.made_from["inputs"]
-    wanted = platform.settings.comparison
+    limits = platform.settings.comparison
     work = platform.store.work(PROJECT, "sae_comparison")
     read = lru_cache(2 * stability.TILE)(
         lambda key: stability.read_dictionary(*_files(platform, key))
@@ -194,14 +194,14 @@ def _matches(
                 [inputs[asset][key] for asset in ("trained_sae", "top_activations")]
                 for key in (a, b)
             ]
-            name = fingerprint_of([a, b, made_from, wanted.model_dump(), version.made_from["code"]])
+            name = fingerprint_of([a, b, made_from, limits.model_dump(), version.made_from["code"]])
             file = work / f"{name}.npz"
             used.add(file.name)
             if file.exists():
                 matches = stability.load_matches(file)
             else:
                 matches = stability.match_nodes(
-                    read(a), read(b), wanted.min_cosine, wanted.min_jaccard
+                    read(a), read(b), limits.min_cosine, limits.min_jaccard
                 )
                 with write_file(file) as temporary:
                     stability.save_matches(matches, temporary)
@@ -219,8 +219,10 @@ def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:
     """Share of an SAE's nodes that it finds in itself; 1 where no SAE has top positions yet."""
     for key in saes:
         if platform.store.sae_artifact(key, "top_activations").exists():
-            own = stability.read_dictionary(*_files(platform, key))
-            wanted = platform.settings.comparison
-            matches = stability.match_nodes(own, own, wanted.min_cosine, wanted.min_jaccard)
+            dictionary = stability.read_dictionary(*_files(platform, key))
+            limits = platform.settings.comparison
+            matches = stability.match_nodes(
+                dictionary, dictionary, limits.min_cosine, limits.min_jaccard
+            )
             return len(matches.node_a) / max(matches.n_a, 1)
     return 1.0

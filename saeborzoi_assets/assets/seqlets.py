@@ -33,7 +33,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from saeborzoi.nodes.top_positions import read_top_positions
 
         settings = platform.settings
-        versions, made, figures = [], [], {}
+        versions, results, figures = [], [], {}
         with explained():
             batches = node_batches(context, platform)
             platform.store.require_writable()
@@ -69,15 +69,15 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                         f"{int(selection['selected'].sum())} selected, {len(rows):,} seqlets",
                     )
                     versions.append(version.digest)
-                    made.append((sae, rows, selection, output))
+                    results.append((sae, rows, selection, output))
                     for row in selection.itertuples():
                         figures[str(PartitionKey(sae.key, row.node))] = {
                             "selection": row.reason or "selected",
                             "n_seqlets": int(row.n_seqlets),
                         }
-                checks = _checks(platform, genome, made)
-        all_rows = pd.concat([rows for _, rows, _, _ in made])
-        all_selection = pd.concat([selection for _, _, selection, _ in made])
+                checks = _checks(platform, genome, results)
+        all_rows = pd.concat([rows for _, rows, _, _ in results])
+        all_selection = pd.concat([selection for _, _, selection, _ in results])
         not_selected = all_selection[~all_selection["selected"].astype(bool)]
         summary = {
             "n_selected": int(all_selection["selected"].sum()),
@@ -85,25 +85,25 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             "n_seqlets": len(all_rows),
             "not_selected": table(not_selected[["node", "reason"]]),
             "strongest_seqlets": table(all_rows.nlargest(10, "activation")),
-            "files": path(made[0][3]),
+            "files": path(results[0][3]),
         }
         return run_result(context, versions, summary, figures, checks)
 
     return seqlets
 
 
-def _checks(platform: Platform, genome, made) -> list[dg.AssetCheckResult]:  # type: ignore[no-untyped-def]
+def _checks(platform: Platform, genome, results) -> list[dg.AssetCheckResult]:  # type: ignore[no-untyped-def]
     n_selected = sum(
         int(platform.catalog.rows("node_selection", sae.key, "selected")["selected"].sum())
-        for sae in {sae for sae, *_ in made}
+        for sae in {sae for sae, *_ in results}
     )
-    rows = pd.concat([rows for _, rows, _, _ in made])
+    rows = pd.concat([rows for _, rows, _, _ in results])
     inside = genome.inside(rows["chrom"], rows["start_bp"], rows["end_bp"])
     chosen = rows.iloc[np.linspace(0, len(rows) - 1, min(len(rows), _N_CHECKED)).astype(int)]
     reference = genome.fetch(chosen["chrom"], chosen["start_bp"], chosen["end_bp"])
     n_wrong = sum(
-        seen != (_other_strand(forward) if strand == "-" else forward)
-        for forward, seen, strand in zip(
+        sequence != (_other_strand(forward) if strand == "-" else forward)
+        for forward, sequence, strand in zip(
             reference, chosen["sequence"], chosen["strand"], strict=True
         )
     )

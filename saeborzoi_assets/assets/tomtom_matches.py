@@ -58,8 +58,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 frames.append(result.frame)
                 outputs.append(result.output)
                 figures |= {
-                    str(PartitionKey(sae.key, node)): own
-                    for node, own in _figures(nodes, motifs, result.frame).items()
+                    str(PartitionKey(sae.key, node)): node_figures
+                    for node, node_figures in _figures(nodes, motifs, result.frame).items()
                 }
         matches = pd.concat(frames)
         significant = matches[matches["is_significant"].astype(bool)]

@@ -46,9 +46,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             logs: dict[str, pd.DataFrame] = {}
 
             def catalogue(of_jobs: list[Figures]) -> None:
-                for group, own in zip(groups, of_jobs, strict=True):
-                    others = own.pop("together", {})
-                    figures.update({group[0].key: own, **others})
+                for group, group_figures in zip(groups, of_jobs, strict=True):
+                    others = group_figures.pop("together", {})
+                    figures.update({group[0].key: group_figures, **others})
                 for sae in saes:
                     key = sae.key
                     logs[key] = _catalogue(context, platform, sae, versions[key], figures[key])
@@ -139,14 +139,18 @@ def _shown(platform: Platform, sae: Sae, figures: Figures, log: pd.DataFrame) ->
 def _checks(figures: Mapping[str, Figures], limits: Checks) -> list[dg.AssetCheckResult]:
     """The worst SAE of the run decides; nobody asks a baseline to explain anything."""
     figures = {
-        key: own for key, own in figures.items() if not Hyperparameters.from_key(key).is_baseline
+        key: sae_figures
+        for key, sae_figures in figures.items()
+        if not Hyperparameters.from_key(key).is_baseline
     }
     if not figures:
         note = "a baseline is held to no threshold"
         return [check(f"{name}_below_threshold", True, note=note) for name in _THRESHOLDS]
     compared = {
-        key: own["fvu"] if own.get("validation_fvu") is None else own["validation_fvu"]
-        for key, own in figures.items()
+        key: sae_figures["fvu"]
+        if sae_figures.get("validation_fvu") is None
+        else sae_figures["validation_fvu"]
+        for key, sae_figures in figures.items()
     }
     worst_fvu = max(compared, key=lambda key: (not math.isfinite(compared[key]), compared[key]))
     worst_dead = max(figures, key=lambda key: figures[key]["dead_fraction"])

@@ -45,8 +45,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 whole = require_whole(output, version.digest)
                 for name in TABLES:
                     tables[name] = pd.read_parquet(whole / f"{name}.parquet")
-                made = made_by(context, version, output)
-                platform.record(made, Scope(), tables, partial(say, context))
+                materialization = made_by(context, version, output)
+                platform.record(materialization, Scope(), tables, partial(say, context))
 
             figures = platform.compute.run(context, [job], catalogue)[0]
         for note in figures.pop("notes"):

@@ -73,13 +73,13 @@ def licences(context: typer.Context, as_json: AsJson = False) -> None:
     """List every package that this installation rests on, with version and licence."""
     from saeborzoi_resources.upkeep.licences import packages
 
-    found = packages()
+    package_list = packages()
     if as_json:
-        print_json([package._asdict() for package in found])
+        print_json([package._asdict() for package in package_list])
         return
-    width = max(len(package.name) for package in found)
-    for package in found:
+    width = max(len(package.name) for package in package_list)
+    for package in package_list:
         print(f"{package.name:{width}}  {package.version:12}  {package.licence}")
     terminal_of(context).say(
-        f"\n{len(found)} packages, as their own metadata state it; saeborzoi itself is MIT"
+        f"\n{len(package_list)} packages, as their own metadata state it; saeborzoi itself is MIT"
     )

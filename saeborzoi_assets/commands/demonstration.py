@@ -45,15 +45,15 @@ def demonstrate(folder: Path) -> int:
     start = time.monotonic()
     settings_file = make_demo(folder, Reporter())
     settings = load_settings(settings_file)
-    wanted = settings.wanted()
-    planned = plan(settings_file, wanted, Range())
+    saes = settings.wanted()
+    planned = plan(settings_file, saes, Range())
     print(planned.text(), flush=True)
-    outcome = run(settings_file, settings, wanted, planned=planned)
+    outcome = run(settings_file, settings, saes, planned=planned)
     for line in outcome.lines():
         print(line, flush=True)
     if outcome.failures or outcome.is_stopped:
         return outcome.exit_code
-    key = wanted[0].key
+    key = saes[0].key
     store = Store(settings.project.store)
     catalog = Catalog(store.catalog)
     selection = catalog.rows("node_selection", key)
@@ -72,7 +72,7 @@ def demonstrate(folder: Path) -> int:
     print(
         precision_text(
             judge(*truth, seqlets),
-            judge(*truth, untrained_seqlets(settings, wanted[0])),
+            judge(*truth, untrained_seqlets(settings, saes[0])),
             pd.Index(catalog.rows("supported_motif", key, "node")["node"]),
             pd.Index(catalog.rows("best_match", key, "node")["node"]),
             catalog.rows("unmatched_node", key),
@@ -85,9 +85,9 @@ def demonstrate(folder: Path) -> int:
 
 def _own_command() -> str:
     """How a reader calls the command of this environment."""
-    own = Path(sys.executable).with_name("saeborzoi")
-    found = shutil.which("saeborzoi")
-    if not own.exists() or (found is not None and own.samefile(found)):
+    command = Path(sys.executable).with_name("saeborzoi")
+    on_path = shutil.which("saeborzoi")
+    if not command.exists() or (on_path is not None and command.samefile(on_path)):
         return "saeborzoi"
     here = Path.cwd()
-    return str(own.relative_to(here) if own.is_relative_to(here) else own)
+    return str(command.relative_to(here) if command.is_relative_to(here) else command)

@@ -50,10 +50,10 @@ def export(
     sae = open_project(terminal.settings_file).sae(key)
     store = Store(settings.project.store)
     sizes = tracks.sizes_of(settings, store, None)
-    wanted = parse_nodes(nodes) if nodes else []
-    for node in wanted:
+    node_numbers = parse_nodes(nodes) if nodes else []
+    for node in node_numbers:
         sae.node(node)  # refused where the SAE has no such node
-    if wanted:
+    if node_numbers:
         tracks.require_bigwig()
     with write_folder(output.absolute()) as folder:
         trained = store.require_artifact(store.sae_artifact(key, "trained_sae"), "trained_sae", key)
@@ -68,8 +68,8 @@ def export(
         hub = {}
         if take_away.write_bigbed(folder / take_away.BED, folder / take_away.BIGBED, sizes):
             hub[take_away.BIGBED] = f"seqlets of {key}"
-        if wanted:
-            rows = take_away.activations_of(sae, wanted)
+        if node_numbers:
+            rows = take_away.activations_of(sae, node_numbers)
             tracks.write_bigwigs(folder / "tracks", rows, sizes)
             for file in sorted((folder / "tracks").glob("*.bw")):
                 label = f"{file.stem} {sae.names.get(int(file.stem[1:])) or ''}".strip()
@@ -84,7 +84,7 @@ def export(
             terminal.say("no nodes.h5ad: the package anndata is not installed")
         else:
             data.write_h5ad(folder / "nodes.h5ad")
-    terminal.say(f"{len(bed):,} seqlets, {len(motifs):,} motifs, {len(wanted)} tracks")
+    terminal.say(f"{len(bed):,} seqlets, {len(motifs):,} motifs, {len(node_numbers)} tracks")
     print(output)
     if archive:
         print(shutil.make_archive(str(output), "zip", output.parent, output.name))

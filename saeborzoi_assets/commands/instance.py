@@ -154,8 +154,8 @@ def forget(
         for key in known:
             instance.delete_dynamic_partition(HYPERPARAMETERS, key)
         for asset in assets:
-            made = instance.get_materialized_partitions(dg.AssetKey(asset))
-            gone = sorted(key for key in made if goes(PartitionKey.parse(key)))
+            keys = instance.get_materialized_partitions(dg.AssetKey(asset))
+            gone = sorted(key for key in keys if goes(PartitionKey.parse(key)))
             if not gone:
                 continue
             try:

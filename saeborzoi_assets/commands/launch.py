@@ -120,11 +120,15 @@ class Launcher:
             self._instance.report_run_canceled(run)
             run = self._instance.get_run_by_id(run_id)
         checks = tuple(
-            FailedCheck(found.asset_key.to_user_string(), found.check_name, _values(found.metadata))
+            FailedCheck(
+                evaluation.asset_key.to_user_string(),
+                evaluation.check_name,
+                _values(evaluation.metadata),
+            )
             for event in events
             if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
-            for found in [event.asset_check_evaluation_data]
-            if not found.passed
+            for evaluation in [event.asset_check_evaluation_data]
+            if not evaluation.passed
         )
         if run is not None and run.status is dg.DagsterRunStatus.SUCCESS:
             return Ended("success", "", checks)
@@ -147,8 +151,8 @@ def _reason(events: Sequence[dg.DagsterEvent]) -> str:
     for event in events:
         if event.event_type is dg.DagsterEventType.STEP_FAILURE:
             data = event.step_failure_data
-            told = data.user_failure_data.description if data.user_failure_data else None
-            reasons.append(told or (data.error.to_string() if data.error else "unknown"))
+            description = data.user_failure_data.description if data.user_failure_data else None
+            reasons.append(description or (data.error.to_string() if data.error else "unknown"))
         elif event.event_type is dg.DagsterEventType.RUN_FAILURE and not reasons:
             error = event.job_failure_data.error
             reasons.append(error.to_string() if error else "unknown")

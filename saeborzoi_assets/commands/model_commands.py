@@ -47,15 +47,15 @@ def model(
         section = Model(
             loader=loader, weights=weights.absolute() if weights else None, input_bp=input_bp
         )
-    found = ask_model(section, modules=True)
+    answer = ask_model(section, modules=True)
     if as_json:
-        print_json({name: value for name, value in found.items() if name != "table"})
+        print_json({name: value for name, value in answer.items() if name != "table"})
         return
-    print(found["table"])
+    print(answer["table"])
     terminal_of(context).say(
-        f"\nfingerprint {found['fingerprint']}, {found['n_parameters']:,} parameters, input "
-        f"{found['input_bp']:,} bp\noutputs: {found['outputs']}"
-        + "".join(f"\nlayer {name}: {module}" for name, module in found["layers"].items())
+        f"\nfingerprint {answer['fingerprint']}, {answer['n_parameters']:,} parameters, input "
+        f"{answer['input_bp']:,} bp\noutputs: {answer['outputs']}"
+        + "".join(f"\nlayer {name}: {module}" for name, module in answer["layers"].items())
     )
 
 

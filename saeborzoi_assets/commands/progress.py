@@ -93,16 +93,16 @@ class Display:
         """A line that a stage printed."""
         if self._quiet:
             return
-        found = _PROGRESS.match(text)
+        match = _PROGRESS.match(text)
         if self._bars is None or not self._tasks:
             print(text, flush=True)
-        elif found is not None:
+        elif match is not None:
             # with several SAEs side by side the newest line is shown at the newest of them
             task = next(reversed(self._tasks.values()))
-            total = found["total"]
+            total = match["total"]
             self._bars.update(
                 task,
-                description=found["what"],
-                completed=int(found["done"].replace(",", "")),
+                description=match["what"],
+                completed=int(match["done"].replace(",", "")),
                 total=int(total.replace(",", "")) if total else None,
             )

@@ -107,7 +107,7 @@ def run(
     terminal = terminal_of(context)
     settings_file = terminal.settings_file
     settings = load_settings(settings_file)
-    wanted = [settings.parse_key(text) for text in key or ()] or settings.wanted()
+    saes = [settings.parse_key(text) for text in key or ()] or settings.wanted()
     chosen = [name for text in select or () for name in text.split(",")]
     parts = Range.of(
         chosen, to, None if nodes is None else parse_nodes(nodes), artifacts_of(settings)
@@ -115,7 +115,7 @@ def run(
     quiet = terminal.quiet or as_json
     plan = None
     if dry_run or not quiet:
-        plan = runner.plan(settings_file, wanted, parts, again=again)
+        plan = runner.plan(settings_file, saes, parts, again=again)
         if as_json:
             print_json(plan.document())
         else:
@@ -124,7 +124,7 @@ def run(
             return
     display = Display(quiet=quiet, verbose=terminal.verbose)
     outcome = runner.run(
-        settings_file, settings, wanted, parts, again=again, display=display, planned=plan
+        settings_file, settings, saes, parts, again=again, display=display, planned=plan
     )
     if as_json:
         print_json(outcome.document())

@@ -60,22 +60,22 @@ def parse_nodes(nodes: str) -> list[int]:
     PartitionKeyError
         Where the text is not of that form.
     """
-    wanted: list[int] = []
+    numbers: list[int] = []
     for part in nodes.split(","):
-        found = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
-        last = int(found[2] or found[1]) if found else -1
-        if found is None or last < int(found[1]):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
+        last = int(match[2] or match[1]) if match else -1
+        if match is None or last < int(match[1]):
             raise PartitionKeyError(
                 f"--nodes {nodes[:80]!r}: {part[:80]!r} is no node and no range of nodes; write "
                 "e.g. 3,7-9"
             )
-        if last >= MAX_NODES or len(wanted) >= MAX_NODES:  # before any memory is taken
+        if last >= MAX_NODES or len(numbers) >= MAX_NODES:  # before any memory is taken
             raise PartitionKeyError(
                 f"--nodes {nodes[:80]!r}: {part!r} goes beyond the {MAX_NODES:,} nodes that an SAE "
                 "may have; write those that it has, e.g. 3,7-9"
             )
-        wanted += range(int(found[1]), last + 1)
-    return wanted
+        numbers += range(int(match[1]), last + 1)
+    return numbers
 
 
 def remove(
@@ -152,11 +152,11 @@ def _made_again(settings: Settings, catalog: Catalog, plan: cleaning.Removal) ->
 def remove_orphans(settings_file: Path, *, for_good: bool) -> str:
     """Remove files that nothing needs, or only name them; rows without artifact are named."""
     store = Store(load_settings(settings_file).project.store)
-    found = orphans(store, Catalog(store.catalog))
-    text = orphans_as_text(found)
-    if not found.leftovers:
+    remains = orphans(store, Catalog(store.catalog))
+    text = orphans_as_text(remains)
+    if not remains.leftovers:
         return text
     if not for_good:
         return f"{text}\n{_DRY}"
-    remove_leftovers(store, found.leftovers)
+    remove_leftovers(store, remains.leftovers)
     return f"{text}\nremoved"

@@ -55,13 +55,13 @@ def trace(
 
     platform = Platform(settings_file=str(terminal_of(context).settings_file))
     take_over(platform)
-    found = trace_back(platform, key)
+    result = trace_back(platform, key)
     if as_json:
-        links = [link._asdict() for link in found.links]
-        print_json({"key": found.key, "is_current": found.is_current, "links": links})
+        links = [link._asdict() for link in result.links]
+        print_json({"key": result.key, "is_current": result.is_current, "links": links})
     else:
-        print(as_text(found))
-    if not found.is_current:
+        print(as_text(result))
+    if not result.is_current:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -91,5 +91,5 @@ def clean(
             raise SaeBorzoiError("--nodes goes with an SAE's partition key, not with --orphans")
         print(remove_orphans(settings_file, for_good=yes))
         return
-    wanted, wanted_nodes = parse_target(target, nodes)
-    print(remove(settings_file, wanted, wanted_nodes, for_good=yes))
+    owner, wanted_nodes = parse_target(target, nodes)
+    print(remove(settings_file, owner, wanted_nodes, for_good=yes))

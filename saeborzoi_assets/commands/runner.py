@@ -144,7 +144,7 @@ class Plan:
 
 
 def plan(
-    settings_file: Path, wanted: Sequence[Hyperparameters], parts: Range, *, again: bool = False
+    settings_file: Path, saes: Sequence[Hyperparameters], parts: Range, *, again: bool = False
 ) -> Plan:
     """Everything that was asked for, step by step, with what of it is to be made.
 
@@ -152,13 +152,13 @@ def plan(
     """
     platform = Platform(settings_file=str(settings_file))
     take_over(platform)
-    return Plan(_all_work(platform, wanted, parts, again), Costs.of(platform))
+    return Plan(_all_work(platform, saes, parts, again), Costs.of(platform))
 
 
 def _all_work(
-    platform: Platform, wanted: Sequence[Hyperparameters], parts: Range, again: bool
+    platform: Platform, saes: Sequence[Hyperparameters], parts: Range, again: bool
 ) -> list[Work]:
-    work = [each for h in wanted for each in work_of(platform, h, parts, again=again)]
+    work = [each for h in saes for each in work_of(platform, h, parts, again=again)]
     if parts.nodes is not None:
         return work
     is_changing = any(each.n_lacking for each in work)
@@ -168,7 +168,7 @@ def _all_work(
 def run(
     settings_file: Path,
     settings: Settings,
-    wanted: Sequence[Hyperparameters],
+    saes: Sequence[Hyperparameters],
     parts: Range = Range(),  # noqa: B008  (immutable)
     *,
     again: bool = False,
@@ -192,17 +192,17 @@ def run(
     platform = Platform(settings_file=str(settings_file))
     take_over(platform, display.say)
     report_dead_runs(settings_file.parent, platform.store.jobs)
-    planned = planned or plan(settings_file, wanted, parts, again=again)
+    planned = planned or plan(settings_file, saes, parts, again=again)
     outcome = Outcome()
     with _warm(platform, planned.work), opened_instance(home) as instance:
-        register(instance, settings, [h.key for h in wanted])
-        for seen in input_files.observations(input_files.versions(settings)):
-            instance.report_runless_asset_event(seen)
+        register(instance, settings, [h.key for h in saes])
+        for observation in input_files.observations(input_files.versions(settings)):
+            instance.report_runless_asset_event(observation)
         launcher = Launcher(settings_file, instance)
         lanes = _Lanes(platform, launcher, planned.costs, display, outcome, parts, again)
         with _stopped_by_signals(launcher, outcome, display), display:
-            lanes.run(wanted, 1 if settings.compute.backend == "local" else _MOST_LANES)
-    outcome.advice += advice_after(settings, wanted, platform.catalog)
+            lanes.run(saes, 1 if settings.compute.backend == "local" else _MOST_LANES)
+    outcome.advice += advice_after(settings, saes, platform.catalog)
     return outcome
 
 
@@ -235,13 +235,13 @@ class _Lanes:
         self._owners: dict[str, threading.Lock] = {}
         self._made: set[tuple[str, str]] = set()
 
-    def run(self, wanted: Sequence[Hyperparameters], n_lanes: int) -> None:
+    def run(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
         """Bring every SAE to its end, then what is about all of them."""
-        for hyperparameters in wanted:
+        for hyperparameters in saes:
             self._queue.put(hyperparameters)
         threads = [
             threading.Thread(target=self._lane, name=f"lane {i}", daemon=True)
-            for i in range(min(n_lanes, len(wanted)))
+            for i in range(min(n_lanes, len(saes)))
         ]
         for thread in threads:
             thread.start()

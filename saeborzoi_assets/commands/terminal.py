@@ -64,8 +64,8 @@ class Terminal:
 
 def terminal_of(context: typer.Context) -> Terminal:
     """The options that stood before the command's name."""
-    found = context.find_object(Terminal)
-    return found if found is not None else Terminal()
+    terminal = context.find_object(Terminal)
+    return terminal if terminal is not None else Terminal()
 
 
 def print_json(document: Any) -> None:

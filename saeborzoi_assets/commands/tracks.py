@@ -112,8 +112,8 @@ def sizes_of(settings: Settings, store: Store, fasta: Path | None) -> dict[str, 
 def _by_node(rows: pd.DataFrame, sizes: dict[str, int]) -> Iterator[tuple[int, pd.DataFrame]]:
     """chrom, start_bp, end_bp, activation of each node, inside the chromosomes, in their order."""
     order = {name: i for i, name in enumerate(sizes)}
-    for node, own in rows.groupby("node"):
-        table = own[["chrom", "start_bp", "end_bp", "activation"]].copy()
+    for node, node_rows in rows.groupby("node"):
+        table = node_rows[["chrom", "start_bp", "end_bp", "activation"]].copy()
         table["start_bp"] = table["start_bp"].clip(lower=0)
         table["end_bp"] = table["end_bp"].clip(upper=table["chrom"].map(sizes))
         yield (

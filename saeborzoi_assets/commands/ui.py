@@ -103,8 +103,8 @@ def _only_one(home: Path) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            seen = json.loads(holder.read_text())
-            who = f"process {seen['pid']} on {seen['host']}, {seen['address']}"
+            process = json.loads(holder.read_text())
+            who = f"process {process['pid']} on {process['host']}, {process['address']}"
         except (OSError, ValueError, KeyError, TypeError):
             who = "its process is not known"
         raise SaeBorzoiError(

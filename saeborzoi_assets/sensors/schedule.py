@@ -141,10 +141,10 @@ def launch_missing(
     for note in notes:
         tell(note)
     costs = Costs.of(platform)
-    told = [_launch(instance, partitions, costs, lot) for lot in lots]
-    for line in told:
+    lines = [_launch(instance, partitions, costs, lot) for lot in lots]
+    for line in lines:
         tell(line)
-    return "; ".join([*told, *notes]) or "nothing is new: every SAE is complete"
+    return "; ".join([*lines, *notes]) or "nothing is new: every SAE is complete"
 
 
 def _lots(

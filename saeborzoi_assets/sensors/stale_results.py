@@ -32,20 +32,20 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
     """
     if not platform.catalog.path.exists():
         return {}
-    found: dict[str, dict[str, int]] = {}
+    stale: dict[str, dict[str, int]] = {}
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
         standing = files_made_from(platform.catalog)
         for asset in artifacts_of(platform.settings):
             now: dict[object, str | None] = {}
-            own = standing[standing["asset"] == asset.name]
-            for owner, files, n in own[["owner", "files", "n_partitions"]].itertuples(index=False):
+            rows = standing[standing["asset"] == asset.name]
+            for owner, files, n in rows[["owner", "files", "n_partitions"]].itertuples(index=False):
                 group = _readers(platform, owner)
                 if group not in now:
                     now[group] = _fingerprint(platform, asset, owner)
                 if now[group] not in (None, files):
-                    of_asset = found.setdefault(asset.name, {})
+                    of_asset = stale.setdefault(asset.name, {})
                     of_asset[owner] = of_asset.get(owner, 0) + int(n)
-    return found
+    return stale
 
 
 def _readers(platform: Platform, owner: str) -> object:
@@ -102,12 +102,12 @@ def check() -> dg.AssetChecksDefinition:
         description="Every result was made from the files as they are now.",
     )
     def results_are_of_these_files(platform: Platform) -> dg.AssetCheckResult:
-        found = outcome(stale_results(platform))
+        result = outcome(stale_results(platform))
         return dg.AssetCheckResult(
-            passed=found.passed,
-            severity=found.severity,
-            metadata=found.metadata,
-            description=found.description,
+            passed=result.passed,
+            severity=result.severity,
+            metadata=result.metadata,
+            description=result.description,
         )
 
     return results_are_of_these_files

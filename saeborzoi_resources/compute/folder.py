@@ -40,8 +40,10 @@ class JobFolder:
         self.job = job
         self.path = jobs_folder / job.job_id
         self._locks = [
-            self.path / "lock" if job.nodes else jobs_folder / ".locks" / f"{job.stage}-{own.key}"
-            for own in job.each()
+            self.path / "lock"
+            if job.nodes
+            else jobs_folder / ".locks" / f"{job.stage}-{single_job.key}"
+            for single_job in job.each()
         ]
         self.fingerprint = fingerprint(job)
 
@@ -108,7 +110,10 @@ class JobFolder:
 
     def hidden_output(self) -> Path | None:
         """An output of the job that does not show on this machine; None where all do."""
-        return next((own.output for own in self.job.each() if not shows(own.output)), None)
+        return next(
+            (single_job.output for single_job in self.job.each() if not shows(single_job.output)),
+            None,
+        )
 
     def untaken_success(self, root_run_id: str) -> dict[str, Any] | None:
         """A success that nobody took yet, or that an earlier attempt of the same run took.
@@ -119,7 +124,7 @@ class JobFolder:
         document = self.result()
         if document is None or document["status"] != "success":
             return None
-        outputs = [own.output for own in self.job.each()]
+        outputs = [single_job.output for single_job in self.job.each()]
         inodes = [path.stat().st_ino if path.exists() else 0 for path in outputs]
         if inodes != document.get("output_inodes"):
             # deleted since, or another job has put its own result there

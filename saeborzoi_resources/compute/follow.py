@@ -63,7 +63,7 @@ class DagsterRun:
         """Add a value to a tag of the run, after those that it or another step added before."""
         instance = self.context.instance
         run = instance.get_run_by_id(self.run_id)
-        values = [one for one in (run.tags.get(name, "") if run else "").split(",") if one]
+        values = [part for part in (run.tags.get(name, "") if run else "").split(",") if part]
         if value not in values:
             instance.add_run_tags(self.run_id, {name: ",".join([*values, value])})
 

@@ -85,14 +85,14 @@ def _check_profile(
     profile = settings.compute.profile_of(stages[0])
     label = f"profile of {', '.join(stages)}"
     try:
-        found = Slurm(settings.compute.ssh_host).partition(profile.partition, profile.options)
+        columns = Slurm(settings.compute.ssh_host).partition(profile.partition, profile.options)
     except SaeBorzoiError as error:
         return [Finding(f"{label}: partition", False, str(error))]
     name = profile.partition or "(default)"
-    if not found:
+    if not columns:
         detail = f"no partition {name}; `sinfo` lists those that there are"
         return [Finding(f"{label}: partition", False, detail)]
-    _, availability, limit, nodes, cpus, memory, gres, _ = found
+    _, availability, limit, nodes, cpus, memory, gres, _ = columns
     detail = f"{name} is {availability}: {nodes} nodes, {cpus} CPUs, {memory} MB, {gres}, {limit}"
     findings = [Finding(f"{label}: partition", availability == "up", detail)]
     short = profile.model_copy(update={"time": _TIME, "max_attempts": 1})
@@ -192,12 +192,12 @@ def _same_filesystem(
 
 def _same_versions(label: str, figures: Figures) -> Finding:
     here = {"saeborzoi": saeborzoi.__version__, **versions()}
-    there = {"saeborzoi": figures["saeborzoi"], **figures["versions"]}
-    here["python"], there["python"] = platform.python_version(), figures["python"]
+    job_versions = {"saeborzoi": figures["saeborzoi"], **figures["versions"]}
+    here["python"], job_versions["python"] = platform.python_version(), figures["python"]
     differing = [
-        f"{name} {there[name]} (here {here[name]})"
+        f"{name} {job_versions[name]} (here {here[name]})"
         for name in here
-        if _plain(here[name]) != _plain(there[name])
+        if _plain(here[name]) != _plain(job_versions[name])
     ]
     what = f"{label}: versions"
     if differing:
@@ -207,7 +207,7 @@ def _same_versions(label: str, figures: Figures) -> Finding:
             f"{', '.join(differing)}; install the same there, with the same constraints.txt "
             "(docs/install.md)",
         )
-    return Finding(what, True, f"equal to this machine's (torch {there['torch']})")
+    return Finding(what, True, f"equal to this machine's (torch {job_versions['torch']})")
 
 
 def _plain(version: str | None) -> str | None:

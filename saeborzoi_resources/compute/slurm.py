@@ -158,13 +158,13 @@ class SlurmCompute:
             run.say(f"job {task.folder.job.job_id} finished earlier; its result is taken")
         names, ids = {}, {}
         for task, note in noted.items():
-            if one := _id_of(note, submitter.id_of(note["submission"]) or ""):
-                ids[task] = one
-                names[one] = note["submission"]
+            if earlier_id := _id_of(note, submitter.id_of(note["submission"]) or ""):
+                ids[task] = earlier_id
+                names[earlier_id] = note["submission"]
         states = submitter.patiently(lambda: self._slurm.states(names)) if names else {}
         for task, slurm_id in ids.items():
-            seen = states.get(slurm_id)
-            if seen is not None and seen.state in ALIVE:
+            state = states.get(slurm_id)
+            if state is not None and state.state in ALIVE:
                 follower = Follower(run, task.folder, prefix_of(task, tasks), is_new=False)
                 task.join(noted[task], slurm_id, follower)
                 run.tag(RUN_TAG, parent_of(slurm_id))
@@ -183,8 +183,8 @@ class SlurmCompute:
                 run.say(f"cancelling: SLURM does not answer ({error})")
                 time.sleep(self._settings.poll_s)
             else:
-                told = ", ".join(cancelled[:10]) or "(none was left)"
-                run.say(f"cancelled SLURM jobs {told}")
+                id_list = ", ".join(cancelled[:10]) or "(none was left)"
+                run.say(f"cancelled SLURM jobs {id_list}")
                 return
         run.say(f"not cancelled, SLURM does not answer: scancel {' '.join(names)}")
 
@@ -195,7 +195,7 @@ class SlurmCompute:
         deadline = time.monotonic() + _ACCOUNTING_S
         while names and time.monotonic() < deadline:
             known = self._slurm.accounting(names)
-            if not any(known.get(one, {}).get("state", "") in ALIVE for one in names):
+            if not any(known.get(slurm_id, {}).get("state", "") in ALIVE for slurm_id in names):
                 break
             time.sleep(_LOOK_S)
         return known
@@ -224,8 +224,8 @@ class _Said:
             elif task.end is not None:
                 counts[f"ended {task.end.state}"] += 1
             elif task.seen is not None:
-                told = f" ({task.seen.reason})" if task.seen.reason else ""
-                counts[f"{task.seen.state}{told}"] += 1
+                reason = f" ({task.seen.reason})" if task.seen.reason else ""
+                counts[f"{task.seen.state}{reason}"] += 1
             else:
                 counts["submitted"] += 1
         standing = ", ".join(

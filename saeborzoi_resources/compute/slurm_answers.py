@@ -62,8 +62,8 @@ def task_of(parent: str, task: int) -> str:
 def by_cluster(ids: Iterable[str]) -> dict[str, list[str]]:
     """Ids without their cluster, by cluster ('' for the one that commands ask by default)."""
     groups: dict[str, list[str]] = {}
-    for one in ids:
-        number, _, cluster = one.partition(";")
+    for slurm_id in ids:
+        number, _, cluster = slurm_id.partition(";")
         groups.setdefault(cluster, []).append(number)
     return groups
 
@@ -74,16 +74,16 @@ def clusters_of(options: Sequence[str]) -> str:
     >>> clusters_of(["--exclusive", "-M", "a,b"]), clusters_of(["--clusters=a"]), clusters_of([])
     ('a,b', 'a', '')
     """
-    found = ""
+    clusters = ""
     for place, option in enumerate(options):
         name, _, value = option.partition("=")
         if option == "-M" or (name in ("--clusters", "--cluster") and not value):
-            found = "".join(options[place + 1 : place + 2])
+            clusters = "".join(options[place + 1 : place + 2])
         elif name in ("--clusters", "--cluster"):
-            found = value
+            clusters = value
         elif option.startswith("-M"):
-            found = option[2:]
-    return found
+            clusters = option[2:]
+    return clusters
 
 
 def read_submitted(text: str) -> list[str]:
@@ -96,8 +96,8 @@ def read_submitted(text: str) -> list[str]:
     >>> read_submitted("Job <7> goes to queue 3")
     []
     """
-    found = [_PARSABLE.fullmatch(line) or _SENTENCE.search(line) for line in lines_of(text)]
-    return sorted({with_cluster(match[1], match[2]) for match in found if match})
+    matches = [_PARSABLE.fullmatch(line) or _SENTENCE.search(line) for line in lines_of(text)]
+    return sorted({with_cluster(match[1], match[2]) for match in matches if match})
 
 
 def read_queue(text: str, names: Mapping[str, str], cluster: str) -> dict[str, JobState]:
@@ -118,10 +118,10 @@ def read_queue(text: str, names: Mapping[str, str], cluster: str) -> dict[str, J
         match = _QUEUED.fullmatch(line)
         if match is None:
             continue
-        one = with_cluster(match[1], cluster)
+        slurm_id = with_cluster(match[1], cluster)
         # a wrapper that leaves the name out was asked for these names only
-        if one in names and match[4] in (None, names[one]):
-            states[one] = JobState(match[2], "" if match[3] == "None" else match[3])
+        if slurm_id in names and match[4] in (None, names[slurm_id]):
+            states[slurm_id] = JobState(match[2], "" if match[3] == "None" else match[3])
     return states
 
 
@@ -149,8 +149,8 @@ def read_exit_code(text: str, name: str) -> int | None:
     """
     for line in lines_of(text):
         if re.search(rf"\bJobName={re.escape(name)}(\s|$)", line):
-            found = re.search(r"\bExitCode=(\d+:\d+)", line)
-            return _exit_code(found[1]) if found else None
+            match = re.search(r"\bExitCode=(\d+:\d+)", line)
+            return _exit_code(match[1]) if match else None
     return None
 
 
@@ -189,15 +189,15 @@ def read_accounting(text: str, names: Mapping[str, str]) -> dict[str, dict[str, 
         )
         if match is None:
             continue
-        one, step, state, elapsed, cpu, memory, tres, name = match.groups()
+        slurm_id, step, state, elapsed, cpu, memory, tres, name = match.groups()
         if not step:
-            if one in names and name in (None, "", names[one]):
+            if slurm_id in names and name in (None, "", names[slurm_id]):
                 elapsed_s = float(elapsed or 0)
-                jobs[one] = {"state": state, "elapsed_s": elapsed_s, "cpu_s": _seconds(cpu)}
-                jobs[one]["gpu_h"] = round(elapsed_s / 3600 * _gpus(tres), 4)
-        elif one in jobs and (megabytes := _megabytes(memory)) is not None:
-            peak = jobs[one].get("peak_memory_mb", 0.0)
-            jobs[one]["peak_memory_mb"] = max(peak, megabytes)
+                jobs[slurm_id] = {"state": state, "elapsed_s": elapsed_s, "cpu_s": _seconds(cpu)}
+                jobs[slurm_id]["gpu_h"] = round(elapsed_s / 3600 * _gpus(tres), 4)
+        elif slurm_id in jobs and (megabytes := _megabytes(memory)) is not None:
+            peak = jobs[slurm_id].get("peak_memory_mb", 0.0)
+            jobs[slurm_id]["peak_memory_mb"] = max(peak, megabytes)
     return jobs
 
 

@@ -128,16 +128,16 @@ class Slurm:
         if done.returncode != 0 and not ids:
             raise _refusal(_said(done))
         numbers = {with_cluster(n, None): name for n in re.findall(r"\b\d+\b", done.stdout)}
-        found = self.find(name, options) or next(iter(self.states(numbers)), None)
-        if found is None and done.returncode != 0:
+        slurm_id = self.find(name, options) or next(iter(self.states(numbers)), None)
+        if slurm_id is None and done.returncode != 0:
             raise _refusal(_said(done))
-        if found is None:
+        if slurm_id is None:
             printed = " / ".join(lines_of(done.stdout))[:300]
             raise Refused(
                 f"sbatch printed {printed!r}, in which no job id is found, and squeue knows no job "
                 f"named {name}; where sbatch is a wrapper here, call the real one first on PATH"
             )
-        return found
+        return slurm_id
 
     def states(self, names: Mapping[str, str]) -> dict[str, JobState]:
         """State of each job or array task that SLURM still knows, by its id.
@@ -154,9 +154,9 @@ class Slurm:
         """
         states: dict[str, JobState] = {}
         for cluster, ids in by_cluster(names).items():
-            parents = ",".join(sorted({parent_of(one) for one in ids}, key=int))
-            wanted = {with_cluster(one, cluster) for one in ids}
-            named = ",".join(sorted({names[one] for one in wanted}))
+            parents = ",".join(sorted({parent_of(slurm_id) for slurm_id in ids}, key=int))
+            full_ids = {with_cluster(slurm_id, cluster) for slurm_id in ids}
+            named = ",".join(sorted({names[slurm_id] for slurm_id in full_ids}))
             done = self._run(
                 "squeue", *_at(cluster), "-h", "-r", "-t", "all", "-n", named, "-j", parents,
                 "-o", "%i|%T|%r|%j",
@@ -179,15 +179,15 @@ class Slurm:
         done = self._run("squeue", *_at(named), "-t", "all", "-n", name, "-o", "%F|%j")
         if done.returncode != 0 and named:
             raise NoAnswer(f"squeue: {_said(done)}")
-        found = read_found(done.stdout, name)
-        if found is None and not named:
+        slurm_id = read_found(done.stdout, name)
+        if slurm_id is None and not named:
             try:
                 # a federation may have started it elsewhere; elsewhere there are no clusters to ask
                 done = self._run("squeue", "-M", "all", "-t", "all", "-n", name, "-o", "%F|%j")
             except NoAnswer:
                 return None
-            found = read_found(done.stdout, name)
-        return found
+            slurm_id = read_found(done.stdout, name)
+        return slurm_id
 
     def cancel(self, names: Mapping[str, str]) -> list[str]:
         """Cancel jobs or tasks, and say which there were; those that ended already are no error.
@@ -205,10 +205,10 @@ class Slurm:
 
     def cancel_named(self, name: str, options: Sequence[str] = ()) -> list[str]:
         """Cancel the job or the whole array of a name, where there is one; see `find`."""
-        found = self.find(name, options)
-        for cluster, ids in by_cluster([found] if found else []).items():
+        slurm_id = self.find(name, options)
+        for cluster, ids in by_cluster([slurm_id] if slurm_id else []).items():
             self._run("scancel", *_at(cluster), *ids)
-        return [found] if found else []
+        return [slurm_id] if slurm_id else []
 
     def exit_code(self, slurm_id: str, name: str) -> int | None:
         """Exit code of an ended job, negative for a signal; None where SLURM forgot."""
@@ -238,13 +238,13 @@ class Slurm:
         """
         known = {}
         for cluster, ids in by_cluster(names).items():
-            named = {one: names[with_cluster(one, cluster)] for one in ids}
+            named = {slurm_id: names[with_cluster(slurm_id, cluster)] for slurm_id in ids}
             said = self._sacct(
                 cluster, ids, set(named.values()),
                 "-o", "JobID,State,ElapsedRaw,TotalCPU,MaxRSS,AllocTRES,JobName",
             )  # fmt: skip
-            for one, used in read_accounting(said, named).items():
-                known[with_cluster(one, cluster)] = used
+            for slurm_id, used in read_accounting(said, named).items():
+                known[with_cluster(slurm_id, cluster)] = used
         return known
 
     def _sacct(self, cluster: str, ids: Sequence[str], names: set[str], *asked: str) -> str:
@@ -261,8 +261,8 @@ class Slurm:
     def max_array_size(self) -> int:
         """Most tasks of one array."""
         done = self._run("scontrol", "show", "config")
-        found = re.search(r"MaxArraySize\s*=\s*(\d+)", done.stdout)
-        return max(1, int(found[1]) - 1) if found else 1000
+        match = re.search(r"MaxArraySize\s*=\s*(\d+)", done.stdout)
+        return max(1, int(match[1]) - 1) if match else 1000
 
     def partition(self, name: str | None, options: Sequence[str] = ()) -> list[str]:
         """Columns that `sinfo` has of a partition (the default one where None): name,
@@ -295,8 +295,8 @@ class Slurm:
             ) from None
         except subprocess.TimeoutExpired as error:
             # bytes, whatever was asked for
-            told = error.stderr.decode(errors="replace") if error.stderr else ""
-            said = f": {'; '.join(lines_of(told))}" if told else ""
+            stderr = error.stderr.decode(errors="replace") if error.stderr else ""
+            said = f": {'; '.join(lines_of(stderr))}" if stderr else ""
             raise NoAnswer(f"{command[0]} did not answer within {_TIMEOUT_S} s{said}") from None
         if self._ssh_host is not None and done.returncode == _SSH_FAILED:
             raise NoAnswer(f"ssh {self._ssh_host}: {_said(done)}")

@@ -113,13 +113,13 @@ def end_of_refusal(message: str, section: str) -> End:
 
 
 def end_of_state(
-    seen: JobState | None, exit_code: int | None, section: str, *, has_new_state: bool
+    last_state: JobState | None, exit_code: int | None, section: str, *, has_new_state: bool
 ) -> End:
     """The end of a job that left no result.
 
     Parameters
     ----------
-    seen
+    last_state
         SLURM's last word; None where it knows the job no more.
     exit_code
         What the batch script wrote, else what SLURM knows; None for neither.
@@ -128,12 +128,12 @@ def end_of_state(
     has_new_state
         Whether the stage saved its state during this attempt.
     """
-    state, reason = seen or JobState("VANISHED", "")
-    told = f" ({reason})" if reason and reason != "NonZeroExitCode" else ""
+    state, reason = last_state or JobState("VANISHED", "")
+    note = f" ({reason})" if reason and reason != "NonZeroExitCode" else ""
     if reason in IMPOSSIBLE and state == "PENDING":
         return End(
             "IMPOSSIBLE",
-            f"SLURM would never start it{told}",
+            f"SLURM would never start it{note}",
             f"Ask in {section} for what the partition can give; the job is cancelled.",
         )
     if state == "TIMEOUT":
@@ -153,7 +153,7 @@ def end_of_state(
     if state in ("CANCELLED", "REVOKED"):
         return End(
             state,
-            f"somebody else cancelled it{told}",
+            f"somebody else cancelled it{note}",
             "Ask who (an administrator, another terminal); run again: it goes on from its last "
             "state.",
         )
@@ -168,7 +168,7 @@ def end_of_state(
     if state in ("NODE_FAIL", "BOOT_FAIL"):
         return End(
             state,
-            f"its node failed{told}",
+            f"its node failed{note}",
             "Run again later; where one node fails often, add `--exclude=<node>` to `options` in "
             f"{section}.",
             is_retriable=True,
@@ -192,4 +192,4 @@ def end_of_state(
     if state == "COMPLETED" and exit_code is None:
         exit_code = 0
     end = end_of_exit_code(exit_code, f"`mem` in {section}")
-    return end._replace(reason=f"{end.reason}; SLURM says {state}{told}")
+    return end._replace(reason=f"{end.reason}; SLURM says {state}{note}")

@@ -180,18 +180,18 @@ class Submitter:
 
         def attempt() -> str:
             nonlocal is_first
-            found = None if is_first else self._slurm.find(name, self.profile.options)
+            slurm_id = None if is_first else self._slurm.find(name, self.profile.options)
             is_first = False
-            return found or self._slurm.submit(options, script, name)
+            return slurm_id or self._slurm.submit(options, script, name)
 
         try:
             return self.patiently(attempt)
         except SubmitLimit:
             # sbatch tries again by itself, and may have been taken when it was ended
-            found = self.patiently(lambda: self._slurm.find(name, self.profile.options))
-            if found is None:
+            slurm_id = self.patiently(lambda: self._slurm.find(name, self.profile.options))
+            if slurm_id is None:
                 raise
-            return found
+            return slurm_id
 
     def patiently(self, ask: Callable[[], _Answer]) -> _Answer:
         """Ask until SLURM answers, for a while."""

@@ -118,11 +118,11 @@ class WarmWorkers:
             data = self._process.stdout.read(65536)
             self._is_gone = not data
             *lines, self._rest = (self._rest + (data or b"")).split(b"\n")
-            for told in map(json.loads, lines):
-                if "code" in told:
-                    self._codes[told["pid"]] = told["code"]
+            for message in map(json.loads, lines):
+                if "code" in message:
+                    self._codes[message["pid"]] = message["code"]
                 else:
-                    self._started.append(told["pid"])
+                    self._started.append(message["pid"])
             wait = False
 
 

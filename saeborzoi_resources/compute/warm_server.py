@@ -69,8 +69,8 @@ def serve(modules: list[str]) -> None:
                 importlib.import_module(waiting.pop(0))
 
 
-def _answer(**told: int) -> None:
-    os.write(1, json.dumps(told).encode() + b"\n")
+def _answer(**message: int) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
 
 
 def _tell_ended() -> None:
@@ -84,7 +84,7 @@ def _tell_ended() -> None:
         _answer(pid=pid, code=os.waitstatus_to_exitcode(status))
 
 
-def _start(request: dict[str, Any], own: list[int]) -> int:
+def _start(request: dict[str, Any], descriptors: list[int]) -> int:
     """A copy of this process that runs a worker; its process id."""
     ready, is_ready = os.pipe()
     pid = os.fork()
@@ -106,7 +106,7 @@ def _start(request: dict[str, Any], own: list[int]) -> int:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for descriptor, place in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(descriptor, place)
-        for descriptor in (nothing, log, *own):
+        for descriptor in (nothing, log, *descriptors):
             os.close(descriptor)
         os.environ.clear()
         os.environ.update(request["environment"])

@@ -49,19 +49,19 @@ def n_positions(layer: Layer) -> int:
     return int((windows.end_bp - windows.start_bp).sum()) // layer.bp_per_position
 
 
-def all_advice(settings: Settings, wanted: Sequence[Hyperparameters]) -> Iterator[Advice]:
+def all_advice(settings: Settings, saes: Sequence[Hyperparameters]) -> Iterator[Advice]:
     """Everything: of the settings, the data, and what was made of SAEs."""
     catalog = Catalog(Store(settings.project.store).catalog)
-    yield from advice_before(settings, wanted, catalog)
+    yield from advice_before(settings, saes, catalog)
     yield from advice_on_data(settings)
-    yield from advice_after(settings, wanted, catalog)
+    yield from advice_after(settings, saes, catalog)
 
 
 def advice_before(
-    settings: Settings, wanted: Sequence[Hyperparameters], catalog: Catalog
+    settings: Settings, saes: Sequence[Hyperparameters], catalog: Catalog
 ) -> Iterator[Advice]:
     """What the settings alone say of SAEs whose nodes were not counted yet."""
-    for h in wanted:
+    for h in saes:
         layer = settings.layer_named(h.layer)
         k = h.k(layer.n_channels)
         if k == 1:
@@ -112,17 +112,17 @@ def _zero_share(layer: Layer) -> float:
 
 
 def advice_after(
-    settings: Settings, wanted: Sequence[Hyperparameters], catalog: Catalog
+    settings: Settings, saes: Sequence[Hyperparameters], catalog: Catalog
 ) -> Iterator[Advice]:
     """What the catalogue says of SAEs that are trained and whose nodes were counted."""
-    for h in wanted if catalog.path.exists() else ():
+    for h in saes if catalog.path.exists() else ():
         for row in catalog.rows("sae", h.key).itertuples():
-            seen = row.fvu if pd.isna(row.validation_fvu) else row.validation_fvu
-            if seen > 1:
+            fvu = row.fvu if pd.isna(row.validation_fvu) else row.validation_fvu
+            if fvu > 1:
                 imported = settings.checkpoint_of(h) is not None
                 yield Advice(
                     h.key,
-                    f"FVU {seen:.2g}: its reconstruction is worse than the mean of each channel; "
+                    f"FVU {fvu:.2g}: its reconstruction is worse than the mean of each channel; "
                     + (
                         "an imported SAE needs the layer and the channel maxima that it was "
                         "trained with ([[layer]] channel_max, and the order of channels)"

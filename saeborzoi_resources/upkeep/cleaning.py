@@ -117,17 +117,17 @@ def plan_removal(
     CatalogError
         Where the catalogue is missing or cannot be read.
     """
-    made = set(catalog.artifacts_made()["owner"]) - {PROJECT}
-    seen = {
-        *made, *partitions,
+    made_owners = set(catalog.artifacts_made()["owner"]) - {PROJECT}
+    names = {
+        *made_owners, *partitions,
         *(hyperparameters.key for hyperparameters in settings.wanted()),
         *(owner.name for top in ("saes", "work", "layers") for owner in children(store.root / top)),
         *(pages.name for pages in children(store.browser) if pages.is_dir() or pages.is_symlink()),
         *(job_of(folder).owner for folder in children(store.jobs)),
         *(layer.name for layer in settings.layer),
     }  # fmt: skip
-    layer_of = {name: layer for name in seen if (layer := _layer_of(name))}
-    layers = (seen - set(layer_of)) | set(layer_of.values())
+    layer_of = {name: layer for name in names if (layer := _layer_of(name))}
+    layers = (names - set(layer_of)) | set(layer_of.values())
     if target not in layers and target not in layer_of:
         known = [*sorted(layers), *sorted(layer_of)]
         nearest = difflib.get_close_matches(target, known, n=3, cutoff=0.4) or known[:3]
@@ -160,8 +160,8 @@ def plan_removal(
     ]
     folders += [folder for folder in children(store.jobs) if job_of(folder).owner in owners]
     folders += [lock for lock in children(store.jobs / LOCKS) if owner_of_lock(lock) in owners]
-    wanted = [h.key for h in settings.wanted() if h.key in owners]
-    return _planned(target, scopes, catalog, folders, wanted=wanted)
+    keys_in_settings = [h.key for h in settings.wanted() if h.key in owners]
+    return _planned(target, scopes, catalog, folders, keys_in_settings=keys_in_settings)
 
 
 def _layer_of(name: str) -> str | None:
@@ -173,11 +173,11 @@ def _layer_of(name: str) -> str | None:
 
 
 def _plan_nodes(
-    settings: Settings, store: Store, catalog: Catalog, key: str, wanted: Collection[int]
+    settings: Settings, store: Store, catalog: Catalog, key: str, numbers: Collection[int]
 ) -> Removal:
     hyperparameters = settings.parse_key(key)
     sae = Sae(key, hyperparameters, settings.layer_named(hyperparameters.layer))
-    nodes = sae.require_nodes(sorted(set(wanted)))
+    nodes = sae.require_nodes(sorted(set(numbers)))
     going = set(nodes)
     folders, cut, assets = [], [], []
     for batch in catalog.batches(key).itertuples():
@@ -215,7 +215,7 @@ def _planned(
     folders: Collection[Path],
     *,
     cut: Collection[tuple[Path, tuple[int, ...]]] = (),
-    wanted: Collection[str] = (),
+    keys_in_settings: Collection[str] = (),
     resting_on: Collection[str] = (),
 ) -> Removal:
     n_bytes = [size for folder in folders for size in sizes(folder)]
@@ -227,7 +227,7 @@ def _planned(
         tuple(cut),
         len(n_bytes),
         sum(n_bytes),
-        tuple(wanted),
+        tuple(keys_in_settings),
         tuple(resting_on),
     )
 

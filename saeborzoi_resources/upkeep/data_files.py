@@ -133,9 +133,10 @@ def describe(path: Path) -> str:
         shards = [file for file in path.iterdir() if SHARD.match(file.name)]
         if not shards:
             raise InputError(f"{path}: a folder without activations_<i>.h5")
-        seen = look_at_shards(path, path, shards)
+        shard_set = look_at_shards(path, path, shards)
         return (
-            f"{len(shards)} shards of {seen.n_positions} positions and {seen.n_channels} channels"
+            f"{len(shards)} shards of {shard_set.n_positions} positions and "
+            f"{shard_set.n_channels} channels"
         )
     first = head(path)
     if first[:1] and first[0].startswith(">"):

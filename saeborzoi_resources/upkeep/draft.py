@@ -55,7 +55,7 @@ def draft_settings(folder: Path) -> Draft:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one that holds your files")
     files = sorted(_files(folder))
-    found: list[str] = []
+    inputs: list[str] = []
     missing: list[str] = []
     lines = [
         "# Settings of this project; `saeborzoi check` looks at every input in seconds.",
@@ -66,13 +66,13 @@ def draft_settings(folder: Path) -> Draft:
         'store = "store"                  # results and the catalogue go here',
         "",
         "[data]",
-        *_genome(folder, files, found, missing),
-        *_annotation(folder, files, found),
-        *_motifs(folder, files, found),
+        *_genome(folder, files, inputs, missing),
+        *_annotation(folder, files, inputs),
+        *_motifs(folder, files, inputs),
     ]
-    layers = _layers(folder, files, found, missing)
+    layers = _layers(folder, files, inputs, missing)
     text = "\n".join([*lines, *layers, *_sae(layers), *_AUTOMATION]) + "\n"
-    return Draft(text, found, missing)
+    return Draft(text, inputs, missing)
 
 
 _AUTOMATION = [
@@ -100,20 +100,20 @@ def _quoted(path: Path, folder: Path) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _genome(folder: Path, files: list[Path], found: list[str], missing: list[str]) -> list[str]:
+def _genome(folder: Path, files: list[Path], inputs: list[str], missing: list[str]) -> list[str]:
     fasta = [path for path in files if _FASTA.search(path.name) and head(path, 1)[:1]]
     fasta = [path for path in fasta if head(path, 1)[0].startswith(">")]
     if not fasta:
         missing.append("a genome: FASTA, plain or gzipped")
         return ['genome = "hg38.fa.gz"             # fill in: FASTA, plain or gzipped']
     largest = max(fasta, key=lambda path: path.stat().st_size)
-    found.append(f"genome {largest.relative_to(folder)}")
+    inputs.append(f"genome {largest.relative_to(folder)}")
     others = [path for path in fasta if path != largest]
     note = f"   # the largest of {len(fasta)} FASTA files" if others else ""
     return [f"genome = {_quoted(largest, folder)}{note}"]
 
 
-def _annotation(folder: Path, files: list[Path], found: list[str]) -> list[str]:
+def _annotation(folder: Path, files: list[Path], inputs: list[str]) -> list[str]:
     lines = []
     for path in files:
         if not _BED.search(path.name):
@@ -131,14 +131,14 @@ def _annotation(folder: Path, files: list[Path], found: list[str]) -> list[str]:
             f"path = {_quoted(path, folder)}",
             *([f"class_column = {column + 1}"] if column != 5 else []),
         ]
-        found.append(
+        inputs.append(
             f"annotation {path.relative_to(folder)}: class in column {column + 1}, "
             f"{n_classes} in its first rows"
         )
     return lines
 
 
-def _motifs(folder: Path, files: list[Path], found: list[str]) -> list[str]:
+def _motifs(folder: Path, files: list[Path], inputs: list[str]) -> list[str]:
     lines = []
     for path in files:
         if not _MEME.search(path.name):
@@ -153,7 +153,7 @@ def _motifs(folder: Path, files: list[Path], found: list[str]) -> list[str]:
             f'name = "{name}"',
             f"source = {_quoted(path, folder)}",
         ]
-        found.append(f"motif database {path.relative_to(folder)}")
+        inputs.append(f"motif database {path.relative_to(folder)}")
     if lines:
         return lines
     return [
@@ -165,7 +165,7 @@ def _motifs(folder: Path, files: list[Path], found: list[str]) -> list[str]:
     ]
 
 
-def _layers(folder: Path, files: list[Path], found: list[str], missing: list[str]) -> list[str]:
+def _layers(folder: Path, files: list[Path], inputs: list[str], missing: list[str]) -> list[str]:
     sets = [
         look_at_shards(shards, folder, files)
         for shards in sorted({path.parent for path in files if SHARD.match(path.name)})
@@ -191,7 +191,7 @@ def _layers(folder: Path, files: list[Path], found: list[str], missing: list[str
             None,
         )  # fmt: skip
         lines += _layer_lines(name, shards, pair, folder, missing)
-        found.append(
+        inputs.append(
             f"shards {shards.folder.relative_to(folder) or '.'}: layer {name}, "
             f"{shards.n_channels} channels, {shards.n_positions} positions a row"
             + (f"; validation {pair.folder.relative_to(folder)}" if pair else "")

@@ -40,28 +40,28 @@ def packages(root: str = "saeborzoi") -> list[Package]:
     root
         Name of a distribution.
     """
-    found: dict[str, Package] = {}
+    by_name: dict[str, Package] = {}
     # every extra of the root counts where its packages are installed
     extras = set(metadata.metadata(root).get_all("Provides-Extra") or ())
     todo = [(canonicalize_name(root), frozenset(extras))]
-    seen = set()
+    visited = set()
     while todo:
-        name, wanted = todo.pop()
-        if (name, wanted) in seen:
+        name, package_extras = todo.pop()
+        if (name, package_extras) in visited:
             continue
-        seen.add((name, wanted))
+        visited.add((name, package_extras))
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:  # of an extra that is not installed
             continue
-        found.setdefault(name, _package(distribution))
+        by_name.setdefault(name, _package(distribution))
         for text in distribution.requires or ():
             requirement = Requirement(text)
             marker = requirement.marker
-            if marker is None or any(marker.evaluate({"extra": e}) for e in (*wanted, "")):
+            if marker is None or any(marker.evaluate({"extra": e}) for e in (*package_extras, "")):
                 todo.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
-    found.pop(canonicalize_name(root))
-    return [found[name] for name in sorted(found)]
+    by_name.pop(canonicalize_name(root))
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def _package(distribution: metadata.Distribution) -> Package:

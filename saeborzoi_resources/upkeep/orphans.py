@@ -79,10 +79,10 @@ def orphans(store: Store, catalog: Catalog, now: float | None = None) -> Orphans
         needed in this one.
     """
     recent = (time.time() if now is None else now) - DAY_S
-    made = catalog.artifacts_made()
+    artifacts = catalog.artifacts_made()
     lost = []
     standing = set()
-    for row in made.itertuples():
+    for row in artifacts.itertuples():
         artifact = Path(os.path.normpath(row.artifact))
         if not artifact.is_relative_to(store.root):
             raise StoreError(
@@ -95,7 +95,7 @@ def orphans(store: Store, catalog: Catalog, now: float | None = None) -> Orphans
             node = None if pd.isna(row.first_node) else int(row.first_node)
             first = PartitionKey(row.owner, node)
             lost.append(LostArtifact(row.asset, first, int(row.n_partitions), artifact))
-    owners = set(made["owner"])
+    owners = set(artifacts["owner"])
     candidates = [
         *_unreferenced(store, standing),
         *_killed_writes(store),

@@ -118,14 +118,14 @@ def _model(model: Model, layers: Sequence[Layer]) -> Iterator[Finding]:
     """The model, loaded in a process of its own, and each layer that it computes."""
     from saeborzoi.models.ask import ask_model
 
-    found: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
 
     def look() -> str:
-        found.update(ask_model(model, layers))
-        return f"{found['n_parameters']:,} parameters, fingerprint {found['fingerprint']}"
+        answer.update(ask_model(model, layers))
+        return f"{answer['n_parameters']:,} parameters, fingerprint {answer['fingerprint']}"
 
     yield _finding(f"model {model.loader}", look)
-    for layer in found.get("checked", []):
+    for layer in answer.get("checked", []):
         yield Finding(f"layer {layer['name']}, module", layer["ok"], layer["detail"])
 
 
@@ -145,11 +145,11 @@ def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path
         sae = load_checkpoint(path, n_channels)
     else:
         sae = import_published(path, hyperparameters.k(n_channels), n_channels, notes)
-    wanted = hyperparameters.n_nodes(n_channels)
-    if sae.n_nodes != wanted:
+    n_nodes = hyperparameters.n_nodes(n_channels)
+    if sae.n_nodes != n_nodes:
         raise InputError(
             f"{path}: {sae.n_nodes} nodes, but expansion {hyperparameters.expansion} of "
-            f"{n_channels} channels is {wanted}; fix expansion in its [[sae]]"
+            f"{n_channels} channels is {n_nodes}; fix expansion in its [[sae]]"
         )
     return "; ".join([f"{sae.n_nodes} nodes", *notes])
 

@@ -138,7 +138,7 @@ def links_of(
     `before` are the links of what it may be made from; for the others see `trace`.
     """
     rows = [
-        (row, None if row["nodes"] is None else [int(made) for made in row["nodes"]])
+        (row, None if row["nodes"] is None else [int(number) for number in row["nodes"]])
         for row in platform.catalog.standing(asset.name, owner).to_dict("records")
     ]
     if node is not None:
@@ -180,7 +180,7 @@ def links_of(
 
 def _damage(rows: Sequence[Mapping[str, Any]], cache: Path | None) -> dict[str, str]:
     """Artifacts that are not as they were written, and how that is known."""
-    found: dict[str, str] = {}
+    damage: dict[str, str] = {}
     folders: dict[Path, Path] = {}
     digests: dict[Path, str] = {}
     for row in rows:
@@ -188,13 +188,13 @@ def _damage(rows: Sequence[Mapping[str, Any]], cache: Path | None) -> dict[str, 
         try:
             files = written_files(folder, row["data_version"])
         except StoreError as error:
-            found[row["artifact"]] = str(error)
+            damage[row["artifact"]] = str(error)
             continue
         digests |= files
         folders |= dict.fromkeys(files, folder)
     for file in changed(digests, cache):
-        found.setdefault(str(folders[file]), str(damaged(folders[file], file)))
-    return found
+        damage.setdefault(str(folders[file]), str(damaged(folders[file], file)))
+    return damage
 
 
 def _state(
