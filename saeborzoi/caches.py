@@ -109,22 +109,22 @@ def _private_folder() -> Path | None:
     """
     try:
         folder = Path(tempfile.gettempdir()) / f"saeborzoi-{os.getuid()}"
-        made = _made(folder)
-        if made is not None:
-            return made
-        own = Path(tempfile.mkdtemp(prefix="saeborzoi-"))
+        named_folder = _made(folder)
+        if named_folder is not None:
+            return named_folder
+        new_folder = Path(tempfile.mkdtemp(prefix="saeborzoi-"))
     except OSError:
         return None
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own
+    atexit.register(shutil.rmtree, new_folder, ignore_errors=True)
+    return new_folder
 
 
 def _made(folder: Path) -> Path | None:
     """The folder, made where it is missing; None where it is not ours alone."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        seen = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return None
-    is_ours = stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid()
-    return folder if is_ours and not seen.st_mode & 0o022 and _can_write(str(folder)) else None
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    return folder if is_ours and not status.st_mode & 0o022 and _can_write(str(folder)) else None

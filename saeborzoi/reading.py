@@ -222,12 +222,12 @@ def read_json(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {twice!r} stands twice")
-    return found
+    return mapping
 
 
 def _no_number(word: str) -> float:

@@ -214,34 +214,34 @@ _MAXRSS_PER_MB = 1024 * 1024 if sys.platform == "darwin" else 1024
 def usage() -> dict[str, Any]:
     """What this process has used: `cpu_s`, `peak_memory_mb`; in SLURM the job's id and GPUs;
     where torch used a GPU, its name and peak memory."""
-    own, children = (
+    process, children = (
         resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     # what a process that still runs has started counts when that one ends: the motif search's
     running = [each.cpu_times() for each in psutil.Process().children()]
-    seen: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "cpu_s": round(
-            own.ru_utime
-            + own.ru_stime
+            process.ru_utime
+            + process.ru_stime
             + children.ru_utime
             + children.ru_stime
             + sum(map(sum, running)),
             2,
         ),
-        "peak_memory_mb": round(max(own.ru_maxrss, children.ru_maxrss) / _MAXRSS_PER_MB, 1),
+        "peak_memory_mb": round(max(process.ru_maxrss, children.ru_maxrss) / _MAXRSS_PER_MB, 1),
     }
     if "SLURM_JOB_ID" in os.environ:
         task = os.environ.get("SLURM_ARRAY_TASK_ID")
         parent = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
-        seen["slurm_job_id"] = f"{parent}_{task}" if task else parent
+        figures["slurm_job_id"] = f"{parent}_{task}" if task else parent
         if "SLURM_GPUS_ON_NODE" in os.environ:
-            seen["n_gpus"] = int(os.environ["SLURM_GPUS_ON_NODE"])
+            figures["n_gpus"] = int(os.environ["SLURM_GPUS_ON_NODE"])
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        seen["gpu"] = torch.cuda.get_device_name()
-        seen.setdefault("n_gpus", torch.cuda.device_count())
-        seen["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return seen
+        figures["gpu"] = torch.cuda.get_device_name()
+        figures.setdefault("n_gpus", torch.cuda.device_count())
+        figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return figures
 
 
 def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str, Any]]:
@@ -254,7 +254,7 @@ def run_stage(job: Job, stage: Stage, reporter: Reporter) -> tuple[int, dict[str
     """
     try:
         figures: Figures = stage(job, reporter)
-        outputs = [own.output for own in job.each()]
+        outputs = [each_job.output for each_job in job.each()]
         for output in outputs:
             if not output.exists():
                 raise ComputeError(f"the stage ended without writing {output}")

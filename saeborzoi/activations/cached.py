@@ -72,10 +72,10 @@ class CachedSource:
     def _write(self, cache: Path, progress: Progress) -> None:
         live = self._live
         n = len(live.places.windows)
-        wanted: dict[int, tuple[int, int]] = {}
+        span_of_row: dict[int, tuple[int, int]] = {}
         for _, row, first, last, _ in live.scan.pieces.tolist():
-            low, high = wanted.get(row, (first, last))
-            wanted[row] = (min(low, first), max(high, last))
+            low, high = span_of_row.get(row, (first, last))
+            span_of_row[row] = (min(low, first), max(high, last))
         with write_folder(cache) as temporary:
             for shard, begin in enumerate(range(0, n, _ROWS)):
                 rows = range(begin, min(begin + _ROWS, n))
@@ -85,8 +85,8 @@ class CachedSource:
                     )
                     for row in rows:
                         # what does not count, as padding, stays 0
-                        if row in wanted:
-                            low, high = wanted[row]
+                        if row in span_of_row:
+                            low, high = span_of_row[row]
                             data[row - begin, low:high] = live.read(
                                 0, slice(row, row + 1), slice(low, high)
                             )[0]

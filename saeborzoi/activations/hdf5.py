@@ -202,7 +202,7 @@ def _require_sources(path: Path, dataset: h5py.Dataset) -> None:
                     needed = selected.get_simple_extent_dims()
                 else:
                     needed = tuple(int(end) + 1 for end in selected.get_select_bounds()[1])
-                if any(n > there for n, there in zip(needed, origin.shape, strict=False)):
+                if any(n > n_stored for n, n_stored in zip(needed, origin.shape, strict=False)):
                     raise InputError(
                         f"{what}, which has shape {origin.shape}, needed is {needed}; HDF5 would "
                         "give zeros: bring the right file"
@@ -221,16 +221,16 @@ def _require_sources(path: Path, dataset: h5py.Dataset) -> None:
 
 def _require_external(path: Path, dataset: h5py.Dataset) -> None:
     needed = int(np.prod(dataset.shape, dtype=object)) * dataset.dtype.itemsize
-    there = 0
+    n_bytes = 0
     for name, offset, size in dataset.external:
         file = path.parent / name if not Path(name).exists() else Path(name)
         if not file.is_file():
             raise InputError(
                 f"{path}: its values lie in {name}, which is not there; bring that file beside it"
             )
-        there += min(size, max(0, file.stat().st_size - offset))
-    if there < needed:
+        n_bytes += min(size, max(0, file.stat().st_size - offset))
+    if n_bytes < needed:
         raise InputError(
             f"{path}: its values lie in {', '.join(name for name, *_ in dataset.external)}, "
-            f"which hold {there:,} of {needed:,} bytes; HDF5 would give zeros: bring them whole"
+            f"which hold {n_bytes:,} of {needed:,} bytes; HDF5 would give zeros: bring them whole"
         )

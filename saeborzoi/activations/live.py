@@ -67,8 +67,8 @@ class Places(NamedTuple):
             start = int(w.end_bp[row]) + self.pad_bp - first_bp - n_bp
         else:
             start = int(w.start_bp[row]) - self.pad_bp + first_bp
-        found = genome.padded([w.chrom[row]], [start], n_bp)[0]
-        return reverse_complement(found) if is_reverse else found
+        letters = genome.padded([w.chrom[row]], [start], n_bp)[0]
+        return reverse_complement(letters) if is_reverse else letters
 
 
 class Scan(NamedTuple):

@@ -169,17 +169,17 @@ class TrainingStream:
             (batch_size, n_channels), as stored; valid until the next one is asked for.
         """
         parts: list[Raw] = []
-        wanted = batch_size
+        n_needed = batch_size
         for pool in self._pools(first_row):
             taken = 0
             while taken < len(pool):
-                part = pool[taken : taken + wanted]
+                part = pool[taken : taken + n_needed]
                 taken += len(part)
-                wanted -= len(part)
+                n_needed -= len(part)
                 parts.append(part)
-                if wanted == 0:
+                if n_needed == 0:
                     yield _joined(parts)
-                    parts, wanted = [], batch_size
+                    parts, n_needed = [], batch_size
             # Two buffers take turns, so the pool after the next one overwrites this one: copy.
             parts = [part.copy() for part in parts]
 

@@ -64,9 +64,9 @@ def region_of_model(
         )
     size = genome.chrom_sizes.get(region.chrom)
     if size is None or region.end_bp > size:
-        seen = "is not in the genome" if size is None else f"has {size:,} bp"
+        state = "is not in the genome" if size is None else f"has {size:,} bp"
         raise InputError(
-            f"{region}: {region.chrom} {seen}, which has {', '.join(list(genome.chrom_sizes)[:5])}"
+            f"{region}: {region.chrom} {state}, which has {', '.join(list(genome.chrom_sizes)[:5])}"
             "; ask for a region of this assembly"
         )
     bp = geometry.bp_per_position

@@ -87,29 +87,29 @@ def read_channel_max(path: Path | str, n_channels: int) -> ChannelMax:
         Where the file is not such a document, or its channels are not 0 ... n_channels-1.
     """
     document = read_json(Path(path))
-    seen = np.full(n_channels, np.nan, np.float32)
+    maxima = np.full(n_channels, np.nan, np.float32)
     try:
         if not isinstance(document, dict):
             raise ValueError(f"a JSON {type(document).__name__}")
         for key, value in document.items():
             if not re.fullmatch(r"[0-9]{1,9}", key) or int(key) >= n_channels:
                 raise ValueError(f"no channel {key[:40]!r}")
-            if not np.isnan(seen[int(key)]):
+            if not np.isnan(maxima[int(key)]):
                 raise ValueError(f"channel {int(key)} stands twice")
             if not is_number(value):
                 raise ValueError(f"channel {key!r}: {json.dumps(value)[:40]}, no number of float32")
-            seen[int(key)] = value
+            maxima[int(key)] = value
     except ValueError as error:
         raise InputError(
             f"{path}: not the normalization constants of {n_channels} channels ({error}); needed "
             'is {"0": maximum, "1": maximum, ...}, finite numbers; fix channel_max or n_channels'
         ) from None
-    if np.isnan(seen).any():
+    if np.isnan(maxima).any():
         raise InputError(
-            f"{path}: channel {int(np.isnan(seen).argmax())} is missing of {n_channels}; bring the "
-            "file of this layer, or leave channel_max out to have it made"
+            f"{path}: channel {int(np.isnan(maxima).argmax())} is missing of {n_channels}; bring "
+            "the file of this layer, or leave channel_max out to have it made"
         )
-    return _usable(seen)
+    return _usable(maxima)
 
 
 def _usable(maxima: NDArray[np.float32]) -> ChannelMax:

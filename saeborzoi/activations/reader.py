@@ -148,14 +148,16 @@ class Reader:
             raise ValueError("the pool's rows do not lie one behind the other: give a whole array")
         row_bytes = pool.shape[1] * pool.itemsize
         for start in range(0, len(target), _AT_ONCE):
-            own = target[start : start + _AT_ONCE]
+            pool_rows = target[start : start + _AT_ONCE]
             at = first + start
             offset = opened.offset + (row * self._n_positions + at) * row_bytes
-            if not _read_into(opened.descriptor, offset, pool, own):
+            if not _read_into(opened.descriptor, offset, pool, pool_rows):
                 # a call was cut short, as by a signal; past a file's end HDF5 would read zeros
-                if os.fstat(opened.descriptor).st_size < offset + len(own) * row_bytes:
+                if os.fstat(opened.descriptor).st_size < offset + len(pool_rows) * row_bytes:
                     raise _damaged(shard, f"ends within row {row}")
-                pool[own] = self.read(place, slice(row, row + 1), slice(at, at + len(own)))[0]
+                pool[pool_rows] = self.read(
+                    place, slice(row, row + 1), slice(at, at + len(pool_rows))
+                )[0]
 
     def _open(self, place: int) -> _Opened:
         """An open shard, kept: to look a dataset up takes as long as to read 500 positions.

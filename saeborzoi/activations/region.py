@@ -93,10 +93,10 @@ def region_of_shards(
             inside = np.flatnonzero((start_bp < region.end_bp) & (end_bp > region.start_bp))
             if not len(inside):
                 continue
-            own, chosen = int(row[near[i]]), slice(int(inside[0]), int(inside[-1]) + 1)
+            row_in_shard, chosen = int(row[near[i]]), slice(int(inside[0]), int(inside[-1]) + 1)
             block = reader.read(
                 int(place[near[i]]),
-                slice(own, own + 1),
+                slice(row_in_shard, row_in_shard + 1),
                 slice(first + chosen.start, first + chosen.stop),
             )[0]
             parts.append((block, start_bp[chosen], np.full(len(block), near[i])))

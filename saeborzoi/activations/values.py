@@ -100,10 +100,10 @@ def require_plausible(folder: ShardFolder, n_sampled: int = 4) -> None:
                 )
     if n_beyond > _MAX_BEYOND * n_values:
         kind = folder.dtype.name
-        seen = "uint16, read as bfloat16" if kind == "uint16" else kind
+        stored_as = "uint16, read as bfloat16" if kind == "uint16" else kind
         raise InputError(
             f"{folder.folder}: {n_beyond:,} of {n_values:,} sampled values that are not 0 "
-            f"({seen}) are of a size that no network makes, e.g. {example:.2g}; needed are "
+            f"({stored_as}) are of a size that no network makes, e.g. {example:.2g}; needed are "
             "activations in float16, float32 or bfloat16: turn quantized integers into float16 "
             "first, and mind the byte order"
         )

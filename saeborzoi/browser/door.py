@@ -74,11 +74,11 @@ class Door:
             given.setdefault(name.lower(), []).append(value)
         hosts = given.get("host", [])
         if len(hosts) != 1 or not self._may_be_asked_as(hosts[0]):
-            seen = ", ".join(hosts) or "none"
+            host_names = ", ".join(hosts) or "none"
             return _refused(
                 421,
-                f"This server is not asked by the name {seen!r}; open it by the address that was "
-                "printed when it was started.",
+                f"This server is not asked by the name {host_names!r}; open it by the address that "
+                "was printed when it was started.",
             )
         if not _asks_itself(method, hosts[0], given):
             return _refused(403, "A page of another origin may not ask this server.")

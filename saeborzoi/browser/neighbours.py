@@ -93,8 +93,8 @@ def by_motif(matrices: Mapping[int, NDArray[np.float64]]) -> Nearest:
         for strand in (forward, reverse):
             moved = np.zeros_like(strand)
             here = slice(max(0, shift), columns + min(0, shift))
-            there = slice(max(0, -shift), columns + min(0, -shift))
-            moved[:, here] = strand[:, there]
+            source_columns = slice(max(0, -shift), columns + min(0, -shift))
+            moved[:, here] = strand[:, source_columns]
             shifted.append(moved.reshape(n, -1).T)
     flat = forward.reshape(n, -1)
 
@@ -116,11 +116,15 @@ def by_jaccard(node_jaccard: pd.DataFrame) -> Nearest:
 
 def _of_pairs(a: NDArray[np.int64], b: NDArray[np.int64], value: NDArray[np.float64]) -> Nearest:
     """The nearest of each node where likeness is known of some pairs, each there once."""
-    own, other, both = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([value] * 2)
-    order = np.lexsort((other, -both, own))
-    own, other, both = own[order], other[order], both[order]
-    nodes, starts = np.unique(own, return_index=True)
-    stops = np.minimum(np.append(starts[1:], len(own))[: len(starts)], starts + N_NEAREST)
+    of_node, other, both = (
+        np.concatenate([a, b]),
+        np.concatenate([b, a]),
+        np.concatenate([value] * 2),
+    )
+    order = np.lexsort((other, -both, of_node))
+    of_node, other, both = of_node[order], other[order], both[order]
+    nodes, starts = np.unique(of_node, return_index=True)
+    stops = np.minimum(np.append(starts[1:], len(of_node))[: len(starts)], starts + N_NEAREST)
     nearest = Nearest({}, {})
     for node, start, stop in zip(nodes.tolist(), starts, stops, strict=True):
         nearest.node[node] = other[start:stop].tolist()

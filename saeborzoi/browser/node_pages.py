@@ -79,9 +79,9 @@ def page_files(
                 "effects": _effects(effects[node]) if node in effects else None,
                 "concepts": _concepts(concepts[node]) if node in concepts else None,
                 "near": {
-                    kind: [found.node[node], numbers(found.similarity[node], 3)]
-                    for kind, found in nearest.items()
-                    if node in found.node
+                    kind: [neighbours.node[node], numbers(neighbours.similarity[node], 3)]
+                    for kind, neighbours in nearest.items()
+                    if node in neighbours.node
                 },
             }
             pages.append({name: value for name, value in page.items() if value is not None})
@@ -206,7 +206,7 @@ def _strongest_effects(frame: pd.DataFrame) -> pd.DataFrame:
 def _effects(rows: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
     """Of each way of choosing loci: track, loci, level, ablated and its spread, doubled and its
     spread, controls and their spread, shuffled, z, q, significant."""
-    found: dict[str, list[list[Any]]] = {}
+    effects: dict[str, list[list[Any]]] = {}
     for row in rows:
         figures = numbers(
             row[name]
@@ -215,10 +215,10 @@ def _effects(rows: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
                 "control_std", "shuffled", "z", "q_value",
             )
         )  # fmt: skip
-        found.setdefault(str(row["loci"]), []).append(
+        effects.setdefault(str(row["loci"]), []).append(
             [text(row["track"]), integer(row["n_loci"]), *figures, int(bool(row["is_significant"]))]
         )
-    return found
+    return effects
 
 
 def _concepts(rows: list[dict[str, Any]]) -> list[list[Any]]:

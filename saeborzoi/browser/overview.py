@@ -228,8 +228,10 @@ def _sae(frame: pd.DataFrame) -> dict[str, Any] | None:
         str(name): value if isinstance(value, str) else number(value, 6)
         for name, value in row.items()
     }
-    told = [name for name in Hyperparameters.model_fields if name != "layer" and name in plain]
-    return {**plain, "settings": [[name.replace("_", " "), plain[name]] for name in told]}
+    setting_names = [
+        name for name in Hyperparameters.model_fields if name != "layer" and name in plain
+    ]
+    return {**plain, "settings": [[name.replace("_", " "), plain[name]] for name in setting_names]}
 
 
 def _training(log: pd.DataFrame) -> dict[str, list[list[Any]]]:

@@ -66,8 +66,8 @@ def assembly_of(genome: Path | str) -> str | None:
     >>> assembly_of("/data/hg38.chr1.fa.gz"), assembly_of("demo.fa")
     ('hg38', None)
     """
-    found = _ASSEMBLIES.search(Path(genome).name)
-    return found.group() if found else None
+    match = _ASSEMBLIES.search(Path(genome).name)
+    return match.group() if match else None
 
 
 def write_site(

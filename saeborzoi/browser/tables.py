@@ -187,12 +187,12 @@ class SaeTables:
 
     def _made_partitions(self) -> dict[str, set[int | None]]:
         """Asset to the nodes that it was made for; None for the SAE as a whole."""
-        made: dict[str, set[int | None]] = {}
+        nodes_of_asset: dict[str, set[int | None]] = {}
         rows: Any = self["materialization"]
         is_whole = rows["node"].isna()
         for asset, node, whole in zip(rows["asset"], rows["node"], is_whole, strict=True):
-            made.setdefault(str(asset), set()).add(None if whole else int(node))
-        return made
+            nodes_of_asset.setdefault(str(asset), set()).add(None if whole else int(node))
+        return nodes_of_asset
 
 
 def best_motifs(tables: SaeTables) -> dict[int, int]:

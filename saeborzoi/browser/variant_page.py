@@ -213,7 +213,7 @@ def _sequences(
     lines = {"ref": [], "alt": []}  # type: dict[str, list[str]]
     for row in shown.drop_duplicates("node").head(_MOTIFS).to_dict("records"):
         matrix = motifs[int(row["node"])]
-        found = {
+        places = {
             side: best_place(text, matrix, *span, both_strands)
             for side, text, span in (
                 ("ref", alleles.ref, alleles.in_ref),
@@ -221,8 +221,8 @@ def _sequences(
             )
         }
         # it stands under the allele that it fits better
-        side = max(found, key=lambda each: found[each][2] if found[each] else -math.inf)  # type: ignore[index]
-        place = found[side]
+        side = max(places, key=lambda each: places[each][2] if places[each] else -math.inf)  # type: ignore[index]
+        place = places[side]
         if place is None:
             continue
         offset, is_reverse, bits = place
@@ -243,10 +243,10 @@ def _alleles(row: pd.DataFrame, genome: Genome) -> _Alleles:
     ref, alt = str(row["ref"].iloc[0]), str(row["alt"].iloc[0])
     start = row["start_bp"].to_numpy(np.int64) - _FLANK_BP
     letters = allele_letters(genome, row, start, 2 * _FLANK_BP + max(len(ref), len(alt)))
-    seen = 2 * _FLANK_BP
+    n_flanking_bp = 2 * _FLANK_BP
     return _Alleles(
-        letters.ref[0].tobytes().decode()[: seen + len(ref)],
-        letters.alt[0].tobytes().decode()[: seen + len(alt)],
+        letters.ref[0].tobytes().decode()[: n_flanking_bp + len(ref)],
+        letters.alt[0].tobytes().decode()[: n_flanking_bp + len(alt)],
         (_FLANK_BP, _FLANK_BP + len(ref)),
         (_FLANK_BP, _FLANK_BP + len(alt)),
     )

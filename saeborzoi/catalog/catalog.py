@@ -98,8 +98,8 @@ class Catalog:
             yield connection
 
     def _identity(self) -> tuple[int, ...]:
-        seen = self.path.stat()
-        return seen.st_ino, seen.st_mtime_ns, seen.st_size
+        status = self.path.stat()
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Result of a query; an error about a column that was renamed has the new name as note."""
@@ -130,10 +130,15 @@ class Catalog:
         """
         require_table(table)
         if table in TABLE:
-            order, there = ", ".join(TABLE[table].key), [c.name for c in TABLE[table].columns]
+            order, column_names = (
+                ", ".join(TABLE[table].key),
+                [c.name for c in TABLE[table].columns],
+            )
         else:
-            order, there = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
-        require_columns(table, there, ["hyperparameters", *([] if nodes is None else ["node"])])
+            order, column_names = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
+        require_columns(
+            table, column_names, ["hyperparameters", *([] if nodes is None else ["node"])]
+        )
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
             Scope(sae_key=sae_key, nodes=None if nodes is None else tuple(nodes))
@@ -155,8 +160,8 @@ class Catalog:
         CatalogError
             Names the asset and the first partition to materialize.
         """
-        made = self.partitions_made(asset, owner)
-        missing = [key for key in partition_keys(owner, nodes) if key not in made]
+        keys_made = self.partitions_made(asset, owner)
+        missing = [key for key in partition_keys(owner, nodes) if key not in keys_made]
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise CatalogError(
@@ -168,42 +173,42 @@ class Catalog:
         """Files and folders that hold an asset's standing rows of one layer or SAE."""
         if not self.path.exists():
             return []
-        found = self.frame(
+        artifacts = self.frame(
             "SELECT DISTINCT artifact FROM materialization WHERE asset = ? AND owner = ? "
             "ORDER BY artifact",
             [asset, owner],
         )
-        return [self._absolute(name) for name in found["artifact"]]
+        return [self._absolute(name) for name in artifacts["artifact"]]
 
     def artifacts_made(self) -> pd.DataFrame:
         """Every artifact that rows stand on: asset, owner, first_node (NA for what is of the owner
         as a whole), n_partitions, artifact."""
-        found = self.frame(
+        artifacts = self.frame(
             "SELECT asset, owner, min(node) AS first_node, count(*) AS n_partitions, artifact "
             "FROM materialization GROUP BY asset, owner, artifact ORDER BY ALL"
         )
-        return self._with_paths(found).astype({"first_node": "Int64"})
+        return self._with_paths(artifacts).astype({"first_node": "Int64"})
 
     def batches(self, sae_key: str) -> pd.DataFrame:
         """Every artifact that rows of an SAE's nodes stand on: asset, artifact, nodes."""
-        found = self.frame(
+        batches = self.frame(
             "SELECT asset, artifact, list(node ORDER BY node) AS nodes "
             "FROM materialization WHERE owner = ? AND node IS NOT NULL "
             "GROUP BY asset, artifact ORDER BY asset, artifact",
             [sae_key],
         )
-        return self._with_paths(found)
+        return self._with_paths(batches)
 
     def partitions_made(self, asset: str, owner: str) -> set[PartitionKey]:
         """Partitions of one layer or SAE whose rows stand in the catalogue."""
         if not self.path.exists():
             return set()
         with self.read() as connection:
-            found = connection.execute(
+            rows = connection.execute(
                 "SELECT owner, node FROM materialization WHERE asset = ? AND owner = ?",
                 [asset, owner],
             ).fetchall()
-        return {PartitionKey(*row) for row in found}
+        return {PartitionKey(*row) for row in rows}
 
     def data_versions(
         self, asset: str, owner: str, nodes: Sequence[int] | None = None
@@ -212,12 +217,12 @@ class Catalog:
         partitioned by node and `nodes` are given, of those nodes."""
         if not self.path.exists():
             return []
-        found = self.frame(
+        versions = self.frame(
             "SELECT DISTINCT data_version FROM materialization WHERE asset = ? AND owner = ? "
             "AND (? OR node IS NULL OR list_contains(?::INTEGER[], node)) ORDER BY data_version",
             [asset, owner, nodes is None, list(map(int, nodes or ()))],
         )
-        return list(found["data_version"])
+        return list(versions["data_version"])
 
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
         """What made an asset's standing rows of one layer or SAE: a row for each run and version.
@@ -228,7 +233,7 @@ class Catalog:
             run_id, code_version, data_version, artifact, made_from, made_at, and nodes: those
             that were made together, sorted; None for what is of the owner as a whole.
         """
-        found = self.frame(
+        standing_rows = self.frame(
             "SELECT run_id, code_version, data_version, artifact, made_from, "
             "max(made_at) AS made_at, "
             "list(node ORDER BY node) FILTER (node IS NOT NULL) AS nodes "
@@ -236,7 +241,7 @@ class Catalog:
             "GROUP BY ALL ORDER BY made_at, artifact",
             [asset, owner],
         )
-        return self._with_paths(found)
+        return self._with_paths(standing_rows)
 
     def _absolute(self, artifact: str) -> Path:
         """Where an artifact lies that the catalogue names relative to the store."""

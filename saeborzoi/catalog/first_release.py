@@ -36,12 +36,12 @@ class OfTimes(NamedTuple):
 
 def of_times(catalog: Catalog) -> list[OfTimes]:
     """Standing results of the first release that are made from files of the user."""
-    found = catalog.frame(
+    rows = catalog.frame(
         "SELECT DISTINCT asset, owner, made_from->>'$.files' AS files FROM materialization "
         "WHERE regexp_matches(made_from->>'$.files', ?) ORDER BY ALL",
         [_OF_TIMES],
     )
-    return [OfTimes(*row) for row in found.itertuples(index=False)]
+    return [OfTimes(*row) for row in rows.itertuples(index=False)]
 
 
 def take_over(catalog: Catalog, same: Mapping[OfTimes, str]) -> int:
@@ -99,13 +99,15 @@ def _lacks_record(folder: Path) -> bool:
 
 def _rows(catalog: Catalog) -> list[dict[str, Any]]:
     """What made each artifact, with its nodes and the fingerprint of its files."""
-    found = catalog.frame(
+    artifacts = catalog.frame(
         "SELECT asset, owner, artifact, run_id, code_version, data_version, made_from, n_rows, "
         "made_from->>'$.files' AS files, max(made_at) AS made_at, "
         "list(node ORDER BY node) FILTER (node IS NOT NULL) AS nodes "
         "FROM materialization GROUP BY ALL ORDER BY made_at"
     )
-    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
+    return [
+        {str(name): value for name, value in row.items()} for row in artifacts.to_dict("records")
+    ]
 
 
 def _record(catalog: Catalog, row: Mapping[str, Any], content: str | None) -> bool:
@@ -134,7 +136,7 @@ def _record(catalog: Catalog, row: Mapping[str, Any], content: str | None) -> bo
     text = row["made_from"]
     if content is not None:
         text = text.replace(_noted(row["files"]), _noted(content))
-    made = Made(
+    origin = Made(
         artifact.name,
         row["run_id"],
         row["code_version"],
@@ -144,5 +146,5 @@ def _record(catalog: Catalog, row: Mapping[str, Any], content: str | None) -> bo
     )
     made_at = row["made_at"].to_pydatetime()
     # its own files have the columns of that time
-    write_record(made, scope, tables, int(row["n_rows"]), made_at, root, beside=True)
+    write_record(origin, scope, tables, int(row["n_rows"]), made_at, root, beside=True)
     return True

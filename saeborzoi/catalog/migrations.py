@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
     """Schema version of a catalogue; None where it has no tables yet."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'schema_version'"
     ).fetchall()
-    if not found[0][0]:
+    if not rows[0][0]:
         return None
     # fetched whole: a connection with an unread result refuses further work
     version = connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0]

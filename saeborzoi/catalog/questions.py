@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def resting_on(catalog: Catalog, assets: Iterable[str], sae_key: str) -> list[str]:
     """Results of an SAE or the whole project that were made from some assets' partitions of
     it, directly or not."""
-    found = catalog.frame(
+    results = catalog.frame(
         "SELECT asset, json_keys(made_from, '$.inputs') AS inputs FROM materialization "
         "WHERE list_contains(?, owner) AND node IS NULL",
         [[sae_key, PROJECT]],
     )
     inputs = {
-        row.asset: set(() if row.inputs is None else row.inputs) for row in found.itertuples()
+        row.asset: set(() if row.inputs is None else row.inputs) for row in results.itertuples()
     }
     touched = set(assets)
-    while more := {name for name, own in inputs.items() if own & touched} - touched:
+    while more := {name for name, made_from in inputs.items() if made_from & touched} - touched:
         touched |= more
     return sorted(touched & set(inputs))
 
@@ -45,13 +45,13 @@ def training_hours_since(catalog: Catalog, moment: datetime) -> float:
     """Hours that the trainings took that were catalogued since a moment."""
     if not catalog.path.exists():
         return 0.0
-    found = catalog.frame(
+    training_hours = catalog.frame(
         "SELECT coalesce(sum(training_s), 0) / 3600 AS hours FROM sae "
         "JOIN materialization ON asset = ? AND owner = hyperparameters "
         "WHERE made_at >= ?",
         [MAKER["sae"], moment],
     )
-    return float(found["hours"].iloc[0])
+    return float(training_hours["hours"].iloc[0])
 
 
 def versions_by_owner(catalog: Catalog, asset: str) -> dict[str, dict[str, int]]:
@@ -59,12 +59,12 @@ def versions_by_owner(catalog: Catalog, asset: str) -> dict[str, dict[str, int]]
     have each."""
     if not catalog.path.exists():
         return {}
-    found = catalog.frame(
+    counts = catalog.frame(
         "SELECT owner, data_version, count(*) AS n "
         "FROM materialization WHERE asset = ? GROUP BY ALL ORDER BY ALL",
         [asset],
     )
     versions: dict[str, dict[str, int]] = {}
-    for owner, version, n in found.itertuples(index=False):
+    for owner, version, n in counts.itertuples(index=False):
         versions.setdefault(owner, {})[version] = int(n)
     return versions

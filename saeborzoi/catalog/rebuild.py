@@ -99,9 +99,11 @@ def _records(root: Path) -> tuple[list[Record], list[str]]:
 def _rows(table: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
     """Rows of a record as the table wants them: columns that it gained since are NULL."""
     columns = {"layer": scope.layer, "hyperparameters": scope.sae_key}
-    own = [column for column, value in columns.items() if value is not None]
-    frame = frame.drop(columns=own, errors="ignore").rename(columns=FORMER_NAMES.get(table, {}))
-    expected = [column.name for column in TABLE[table].columns if column.name not in own]
+    scope_columns = [column for column, value in columns.items() if value is not None]
+    frame = frame.drop(columns=scope_columns, errors="ignore").rename(
+        columns=FORMER_NAMES.get(table, {})
+    )
+    expected = [column.name for column in TABLE[table].columns if column.name not in scope_columns]
     gained = set(expected) - set(frame.columns) - set(TABLE[table].key)
     return fitted(table, frame.assign(**dict.fromkeys(gained)), scope)
 

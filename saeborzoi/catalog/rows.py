@@ -61,11 +61,11 @@ def put_materialization(
 ) -> Superseded:
     """Note what made the rows of a scope; `artifact` is relative to the store."""
     condition, parameters = of_partitions(scope)
-    own = [made.asset, *parameters]
+    arguments = [made.asset, *parameters]
     before = connection.execute(
-        f"SELECT DISTINCT artifact FROM materialization WHERE asset = ? AND {condition}", own
+        f"SELECT DISTINCT artifact FROM materialization WHERE asset = ? AND {condition}", arguments
     ).fetchall()
-    connection.execute(f"DELETE FROM materialization WHERE asset = ? AND {condition}", own)
+    connection.execute(f"DELETE FROM materialization WHERE asset = ? AND {condition}", arguments)
     connection.execute(
         "INSERT INTO materialization (asset, owner, node, run_id, code_version, "
         "data_version, artifact, n_rows, made_at, made_from) "
@@ -92,12 +92,12 @@ def nodes_standing(
     connection: duckdb.DuckDBPyConnection, artifacts: Iterable[str]
 ) -> dict[str, list[int]]:
     """Artifacts that rows stand on, of some, and the nodes that do."""
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT artifact, list(node ORDER BY node) FILTER (node IS NOT NULL) FROM materialization "
         "WHERE list_contains(?, artifact) GROUP BY artifact",
         [sorted(artifacts)],
     ).fetchall()
-    return {name: list(nodes or ()) for name, nodes in found}
+    return {name: list(nodes or ()) for name, nodes in rows}
 
 
 def remove_batches(root: Path, artifacts: Iterable[str]) -> None:
@@ -220,7 +220,7 @@ def read_record(folder: Path, root: Path) -> Record:
             frame = frame[frame["node"].isin(scope.nodes)]
         tables[name] = frame
     made_from = document["made_from"]
-    made = Made(
+    origin = Made(
         document["asset"],
         document["run_id"],
         document["code_version"],
@@ -229,7 +229,7 @@ def read_record(folder: Path, root: Path) -> Record:
         None if made_from is None else json.loads(made_from),
     )
     return Record(
-        made,
+        origin,
         # where it lies now, whatever it was called
         relative_to_store(folder, root),
         scope,

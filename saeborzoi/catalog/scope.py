@@ -50,9 +50,11 @@ class Made(NamedTuple):
 
 def fitted(name: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
     """The frame with the scope's own column and today's names, refused where it does not fit."""
-    own = {"layer": scope.layer, "hyperparameters": scope.sae_key}
+    scope_columns = {"layer": scope.layer, "hyperparameters": scope.sae_key}
     whole = frame.rename(columns=FORMER_NAMES.get(name, {}))
-    whole = whole.assign(**{column: value for column, value in own.items() if value is not None})
+    whole = whole.assign(
+        **{column: value for column, value in scope_columns.items() if value is not None}
+    )
     expected = [column.name for column in TABLE[name].columns]
     missing = sorted(set(expected) - set(whole.columns))
     unknown = sorted(set(whole.columns) - set(expected))
@@ -102,32 +104,32 @@ def belonging_to(scopes: Iterable[Scope]) -> dict[str, tuple[str, list[Any]]]:
     With nodes go the rows of the assets that have a partition a node; what an asset of the SAE
     says of them belongs to the SAE.
     """
-    found: dict[str, tuple[str, list[Any]]] = {}
+    condition_of_table: dict[str, tuple[str, list[Any]]] = {}
     for scope in scopes:
         for table, condition, parameters in _belonging_to(scope):
-            conditions, before = found.get(table, ("", []))
+            conditions, before = condition_of_table.get(table, ("", []))
             joined = f"{conditions} OR {condition}" if conditions else condition
-            found[table] = joined, [*before, *parameters]
-    return found
+            condition_of_table[table] = joined, [*before, *parameters]
+    return condition_of_table
 
 
 def _belonging_to(scope: Scope) -> Iterator[tuple[str, str, list[Any]]]:
-    made = "materialization"
+    table_name = "materialization"
     if scope.sae_key is None:
-        yield made, "owner = ?", [scope.layer]
+        yield table_name, "owner = ?", [scope.layer]
         for table in TABLES:
             if table.key[0] == "layer":
                 yield table.name, "layer = ?", [scope.layer]
     elif scope.nodes is None:
         key = scope.sae_key
-        yield made, "owner = ?", [key]
+        yield table_name, "owner = ?", [key]
         for table in TABLES:
             for column in table.key:
                 if column.startswith("hyperparameters"):
                     yield table.name, f"{column} = ?", [key]
     else:
         condition, parameters = of_partitions(scope)
-        yield made, f"({condition})", parameters
+        yield table_name, f"({condition})", parameters
         condition, parameters = where_of(scope)
         for name in NODE_TABLES:
             yield name, f"({condition})", parameters

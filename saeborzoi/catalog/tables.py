@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 def missing_parts(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
     """Columns of this release's tables that are not there, as (table, column), and views that are
     not there or say another thing, as (view, "")."""
-    found = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
+    rows = connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall()
     comments = dict(
         connection.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal")
         .fetchall()
     )  # fmt: skip
-    there = set(found)
-    wanted = [(table.name, column.name) for table in TABLES for column in table.columns]
+    existing = set(rows)
+    expected = [(table.name, column.name) for table in TABLES for column in table.columns]
     return [
-        *(name for name in wanted if name not in there),
+        *(name for name in expected if name not in existing),
         *((view, "") for view in VIEWS if comments.get(view) != _comment_of(view)),
     ]
 
@@ -43,8 +43,8 @@ def make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     missing = missing_parts(connection)
     if not missing and not migrated:
         return
-    found = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-    tables = {name for (name,) in found}
+    rows = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    tables = {name for (name,) in rows}
     if "schema_version" not in tables:
         connection.execute("CREATE TABLE schema_version (version INTEGER)")
         connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
@@ -95,7 +95,7 @@ def require_table(name: str) -> None:
         )
 
 
-def require_columns(table: str, there: Collection[str], columns: Iterable[str]) -> None:
+def require_columns(table: str, column_names: Collection[str], columns: Iterable[str]) -> None:
     """Refuse to choose rows by a column that a table or view does not have.
 
     Raises
@@ -104,7 +104,7 @@ def require_columns(table: str, there: Collection[str], columns: Iterable[str]) 
         Names the column, and how to have every row.
     """
     for column in columns:
-        if column not in there:
+        if column not in column_names:
             raise CatalogError(
                 f"{table} has no column {column!r}, so rows of it cannot be chosen by that; take "
                 f"all of them: whole({table!r})"

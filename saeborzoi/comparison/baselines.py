@@ -80,10 +80,10 @@ def beside_baselines(figures: pd.DataFrame) -> pd.DataFrame:
                     "hyperparameters": sae["hyperparameters"],
                     "measure": measure.name,
                     "value": value,
-                    **{name: _number(own, measure.name) for name, own in beside.items()},
+                    **{name: _number(baseline, measure.name) for name, baseline in beside.items()},
                     **{
-                        f"{name}_key": own["hyperparameters"] if own else None
-                        for name, own in beside.items()
+                        f"{name}_key": baseline["hyperparameters"] if baseline else None
+                        for name, baseline in beside.items()
                     },
                     "is_better": bool(better) if known else None,
                 }

@@ -328,7 +328,7 @@ def load_matches(file: Path | str) -> Matches:
     """
     try:
         with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in Matches._fields}
+            fields = {name: arrays[name] for name in Matches._fields}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{file}: cannot be read ({error}); remove it, it is made again") from None
-    return Matches(**{name: a if a.ndim else a.item() for name, a in found.items()})
+    return Matches(**{name: a if a.ndim else a.item() for name, a in fields.items()})

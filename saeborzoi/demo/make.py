@@ -152,9 +152,9 @@ def _write_model(
 def _padded(sequence: NDArray[np.uint8], start: int, end: int) -> NDArray[np.uint8]:
     """What the network sees of a window: 4 stands for what is beyond the chromosome."""
     low, high = start - PAD_BP, end + PAD_BP
-    seen = sequence[max(low, 0) : high]
+    letters = sequence[max(low, 0) : high]
     after = max(high - len(sequence), 0)
-    return np.pad(seen, (max(-low, 0), after), constant_values=4)
+    return np.pad(letters, (max(-low, 0), after), constant_values=4)
 
 
 def _write_genome(path: Path, genome: DemoGenome, line_bp: int = 64) -> None:

@@ -83,12 +83,12 @@ def untrained_seqlets(
         sae = TrainingLoop(TrainingData(plan, None, maxima, ""), Schedule()).initial(
             hyperparameters.untrained()
         )
-        found = top_activations(
+        scan = top_activations(
             sae, plan, selection.n_top, selection.strong_fraction, progress=progress
         )
         seqlets, judged = make_seqlets(
-            found.top,
-            found.statistics.set_index("node")["n_nonzero"],
+            scan.top,
+            scan.statistics.set_index("node")["n_nonzero"],
             windows_of(genome=g, **layer.train.where),
             g,
             width_bp=layer.seqlet_width,

@@ -79,17 +79,17 @@ def recovery_table(
     for motif_id, name, family in planted[["motif_id", "name", "family"]].itertuples(index=False):
         node = hits[motif_id].idxmax() if len(hits) else None
         n_seqlets = hits.loc[node, motif_id] if node is not None else 0
-        found = best.loc[node] if n_seqlets and node in best.index else None
+        best_match = best.loc[node] if n_seqlets and node in best.index else None
         rows.append(
             {
                 "node": node if n_seqlets else None,
                 "n_seqlets": n_seqlets or None,
-                "consensus": None if found is None else found["consensus"],
-                "found_id": None if found is None else found["target_id"],
-                "found_name": None if found is None else found["target_name"],
-                "found_family": None if found is None else found["factor_family"],
-                "q_value": np.nan if found is None else found["q_value"],
-                "is_right": found is not None and _same(found, name, family),
+                "consensus": None if best_match is None else best_match["consensus"],
+                "found_id": None if best_match is None else best_match["target_id"],
+                "found_name": None if best_match is None else best_match["target_name"],
+                "found_family": None if best_match is None else best_match["factor_family"],
+                "q_value": np.nan if best_match is None else best_match["q_value"],
+                "is_right": best_match is not None and _same(best_match, name, family),
             }
         )
     table = planted[["motif_id", "name", "family", "n_instances"]].reset_index(drop=True)

@@ -166,11 +166,11 @@ def integrate(
         base = layer[pairs]
         with torch.set_grad_enabled(is_wanted):
             y = splice.predict(one_hot[pairs], lambda _: base.scatter(1, index, values))
-            found = score(y).gather(1, on[pairs][:, None])[:, 0]
+            track_scores = score(y).gather(1, on[pairs][:, None])[:, 0]
         if not is_wanted:
-            return found, None
-        (gradient,) = torch.autograd.grad(found.sum(), values)
-        return found.detach(), gradient
+            return track_scores, None
+        (gradient,) = torch.autograd.grad(track_scores.sum(), values)
+        return track_scores.detach(), gradient
 
     n = len(layer)
     low, high = (_over(n, batch_size, lambda p, e=e: at(p, e.expand(len(p)), False)[0])  # type: ignore[misc]
@@ -264,19 +264,19 @@ def _grouped(
     keys = [
         np.where(v > 0, place * n_nodes + j, -1).ravel() for j, v in zip(node, value, strict=True)
     ]
-    there = np.unique(np.concatenate(keys))
-    there = there[there >= 0]
-    change = np.zeros(len(there))
-    activation = np.zeros((2, len(there)), np.float32)
+    cells = np.unique(np.concatenate(keys))
+    cells = cells[cells >= 0]
+    change = np.zeros(len(cells))
+    activation = np.zeros((2, len(cells)), np.float32)
     for side, key in enumerate(keys):
         used = key >= 0
-        at = np.searchsorted(there, key[used])
+        at = np.searchsorted(cells, key[used])
         change[at] += (2 * side - 1) * carried[side].ravel()[used]
         activation[side, at] = value[side].ravel()[used]
     # positions beside the change, where both are the same
     moved = change != 0
-    there, change, activation = there[moved], change[moved], activation[:, moved]
-    where, of_node = np.divmod(there, n_nodes)
+    cells, change, activation = cells[moved], change[moved], activation[:, moved]
+    where, of_node = np.divmod(cells, n_nodes)
     pair, position = np.divmod(where, width)
     if without_sign:
         change = np.abs(change)

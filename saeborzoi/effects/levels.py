@@ -18,7 +18,7 @@ _NAMED = 5
 """Tracks that a message names, at most."""
 
 
-def with_tracks(model: SequenceModel, wanted: Sequence[str]) -> SequenceModel:
+def with_tracks(model: SequenceModel, patterns: Sequence[str]) -> SequenceModel:
     """The model with some of its tracks only, in the model's order.
 
     Parameters
@@ -37,22 +37,22 @@ def with_tracks(model: SequenceModel, wanted: Sequence[str]) -> SequenceModel:
             "this model has no outputs, so that nothing can be asked of its predictions: name them "
             "in the loader (`outputs` of LoadedModel), or set predicts = false in [model]"
         )
-    if not wanted:
+    if not patterns:
         return model
     chosen: set[int] = set()
-    for pattern in wanted:
-        found = [
+    for pattern in patterns:
+        indices = [
             i
             for i, track in enumerate(outputs.tracks)
             if track == pattern or fnmatch.fnmatchcase(track, pattern)
         ]
-        if not found:
+        if not indices:
             near = difflib.get_close_matches(pattern, outputs.tracks, _NAMED, cutoff=0)
             raise InputError(
                 f"[effects] tracks: the model has no track {pattern!r} among its "
                 f"{len(outputs.tracks):,}; the nearest are {', '.join(near)}"
             )
-        chosen |= set(found)
+        chosen |= set(indices)
     index = sorted(chosen)
     whole = model._forward or model.module
 
@@ -77,12 +77,12 @@ def level(y: Tensor, loss: Loss) -> Tensor:
     InputError
         Where a level is not finite, as the logarithm of a negative mean.
     """
-    found = loss.log(y.double().mean(2, keepdim=True)).double()[:, :, 0]
-    if not torch.isfinite(found).all():
+    levels = loss.log(y.double().mean(2, keepdim=True)).double()[:, :, 0]
+    if not torch.isfinite(levels).all():
         lowest = float(y.detach().double().mean(2).min())
         raise InputError(
             f"an output has no level on the scale {loss.log_scale!r}: its mean over bins is "
             f"{lowest:.3g} at the lowest; name the outputs' true `scale` "
             'in the loader, as "log" where they may be negative'
         )
-    return found
+    return levels

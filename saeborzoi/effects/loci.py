@@ -86,11 +86,11 @@ def find_loci(
     assert model.outputs is not None
     loss = loss_of(model.outputs.scale)
     probes = _probes(len(model.outputs.tracks)).to(model.device)
-    wanted = torch.tensor(sorted(nodes), device=model.device)
+    sorted_nodes = torch.tensor(sorted(nodes), device=model.device)
     n_sequences = len(sequences)
-    strongest = torch.zeros(n_sequences, len(wanted))
-    position = torch.zeros(n_sequences, len(wanted), dtype=torch.int64)
-    matters = torch.zeros(n_sequences, len(wanted), dtype=torch.float64)
+    strongest = torch.zeros(n_sequences, len(sorted_nodes))
+    position = torch.zeros(n_sequences, len(sorted_nodes), dtype=torch.int64)
+    matters = torch.zeros(n_sequences, len(sorted_nodes), dtype=torch.float64)
     done = 0
     for batch in sequences:
         leaf: list[Tensor] = []
@@ -107,20 +107,22 @@ def find_loci(
             ]
         for i, x in enumerate(leaf[0].detach()):
             activation, place, score = _of_sequence(sae, x, [g[i] for g in gradients])
-            strongest[done] = activation[wanted].cpu()
-            position[done] = place[wanted].cpu()
-            matters[done] = score[wanted].cpu()
+            strongest[done] = activation[sorted_nodes].cpu()
+            position[done] = place[sorted_nodes].cpu()
+            matters[done] = score[sorted_nodes].cpu()
             done += 1
         progress("sequences looked through for loci", done, n_sequences)
     chosen: dict[tuple[int, int], list[str]] = {}
     for criterion, values in zip(CRITERIA, (strongest.double(), matters), strict=True):
         order = torch.argsort(values, dim=0, descending=True, stable=True)[:n_loci]
-        for column, sequence in ((c, int(s)) for c in range(len(wanted)) for s in order[:, c]):
+        for column, sequence in (
+            (c, int(s)) for c in range(len(sorted_nodes)) for s in order[:, c]
+        ):
             if values[sequence, column] > 0:
                 chosen.setdefault((sequence, column), []).append(criterion)
     return [
         Locus(
-            int(wanted[column]),
+            int(sorted_nodes[column]),
             sequence,
             int(position[sequence, column]),
             float(strongest[sequence, column]),

@@ -100,15 +100,17 @@ def node_effects(
         by_sequence.setdefault(locus.sequence, []).append(locus)
     n_done = 0
     for sequence, here in sorted(by_sequence.items()):
-        own = {}
-        for locus, seen in runner.effects(sequences.one_hot(sequence), sequence, here):
-            own[locus.node] = seen
+        effects_of_node = {}
+        for locus, effects in runner.effects(sequences.one_hot(sequence), sequence, here):
+            effects_of_node[locus.node] = effects
             n_done += 1
             progress("nodes changed at their loci", n_done, len(loci), f"node {locus.node}")
         for locus in here:
             for criterion in locus.criteria:
                 key = locus.node, criterion
-                gathered.setdefault(key, _Sums(len(model.outputs.tracks))).add(own[locus.node])
+                gathered.setdefault(key, _Sums(len(model.outputs.tracks))).add(
+                    effects_of_node[locus.node]
+                )
     frames = [
         gathered[node, criterion].frame(node, criterion, model.outputs.tracks)
         for node, criterion in sorted(gathered, key=lambda key: (key[0], CRITERIA.index(key[1])))
@@ -160,13 +162,16 @@ class _Runner:
             x = self._splice.layer(one_hot)[0]
             active = activity(self._sae, x[0])
             changes = [list(self._changes(active, locus.node)) for locus in loci]
-            flat = [None, *(change for own in changes for change in own)]
+            flat = [None, *(change for changes_of_locus in changes for change in changes_of_locus)]
             levels = torch.cat(list(self._levels(one_hot, x, flat))).cpu().numpy()
-            ends = np.cumsum([len(own) for own in changes])[:-1]
+            ends = np.cumsum([len(changes_of_locus) for changes_of_locus in changes])[:-1]
             moved = np.split(levels[1:] - levels[0], ends)
             shuffled = self._shuffled(one_hot, sequence, loci)
-            for locus, seen, score in zip(loci, moved, shuffled, strict=True):
-                yield locus, _Seen(levels[0], seen[0], seen[1], seen[2:], score)
+            for locus, differences, score in zip(loci, moved, shuffled, strict=True):
+                yield (
+                    locus,
+                    _Seen(levels[0], differences[0], differences[1], differences[2:], score),
+                )
 
     def _changes(self, active: Activity, node: int) -> Iterator[_Change]:
         """The node ablated, doubled, and each control ablated at the node's positions."""
@@ -180,8 +185,8 @@ class _Runner:
         size[node] = 0
         strongest = torch.argsort(size, descending=True, stable=True)[: self._n_controls]
         for other in strongest[size[strongest] > 0].tolist():
-            where, own = here.of(other)
-            yield _Change(other, positions[where], -own * here.std[where, 0])
+            where, activation = here.of(other)
+            yield _Change(other, positions[where], -activation * here.std[where, 0])
 
     def _levels(
         self, one_hot: Tensor, x: Tensor, changes: Sequence[_Change | None]
@@ -250,16 +255,16 @@ class _Sums:
         self._squares = {name: np.zeros(n_tracks) for name in ("ablated", "doubled", "controls")}
         self._ranks, self._variance = np.zeros(n_tracks), 0.0
 
-    def add(self, seen: _Seen) -> None:
+    def add(self, effects: _Seen) -> None:
         self.n += 1
-        self.n_controls += len(seen.controls)
+        self.n_controls += len(effects.controls)
         for name in ("level", "ablated", "doubled", "shuffled"):
-            self._sum[name] += getattr(seen, name)
-        self._sum["controls"] += seen.controls.sum(0)
+            self._sum[name] += getattr(effects, name)
+        self._sum["controls"] += effects.controls.sum(0)
         for name in ("ablated", "doubled"):
-            self._squares[name] += getattr(seen, name) ** 2
-        self._squares["controls"] += (seen.controls**2).sum(0)
-        rank, variance = centred_rank(np.abs(seen.ablated), np.abs(seen.controls))
+            self._squares[name] += getattr(effects, name) ** 2
+        self._squares["controls"] += (effects.controls**2).sum(0)
+        rank, variance = centred_rank(np.abs(effects.ablated), np.abs(effects.controls))
         self._ranks += rank
         self._variance += variance
 

@@ -85,8 +85,8 @@ class PublishedCorrelation:
         squares_a, squares_b = (a * a).sum(2), (b * b).sum(2)
         r = (a * b).sum(2) / (squares_a * squares_b).sqrt()
         n_bins = a.shape[2]
-        there = _varies(squares_a, mean_a, n_bins) & _varies(squares_b, mean_b, n_bins)
-        new = torch.stack([torch.where(there, r, 0).sum(0), there.sum(0)])
+        varies = _varies(squares_a, mean_a, n_bins) & _varies(squares_b, mean_b, n_bins)
+        new = torch.stack([torch.where(varies, r, 0).sum(0), varies.sum(0)])
         self._sum = new if self._sum is None else self._sum + new
 
     def per_track(self) -> NDArray[np.float64]:
@@ -179,11 +179,11 @@ def _merged(old: Tensor, n_old: int, new: Tensor, n_new: int) -> Tensor:
 def _r(moments: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """(n_tracks,) of (5, n_tracks): means, sums of squares, and of products."""
     mean_a, mean_b, squares_a, squares_b, products = moments
-    there = (squares_a > n * (_CONSTANT * mean_a) ** 2) & (
+    varies = (squares_a > n * (_CONSTANT * mean_a) ** 2) & (
         squares_b > n * (_CONSTANT * mean_b) ** 2
     )
     spread = np.sqrt(squares_a * squares_b)
-    return np.divide(products, spread, out=np.full(len(mean_a), np.nan), where=there)
+    return np.divide(products, spread, out=np.full(len(mean_a), np.nan), where=varies)
 
 
 def _varies(squares: Tensor, mean: Tensor, n: int) -> Tensor:

@@ -36,12 +36,12 @@ def node_enrichment(
     p = stats.hypergeom.sf(
         counts["n_variants"] - 1, n + n_control, counts.sum(axis=1), n
     )  # fmt: skip
-    found = counts.assign(
+    table = counts.assign(
         odds_ratio=ratio.value,
         odds_ratio_low=ratio.low,
         odds_ratio_high=ratio.high,
         p_value=p,
         q_value=stats.false_discovery_control(p) if len(counts) else p,
     )
-    found = found.rename_axis("node").reset_index()
-    return found.sort_values(["p_value", "node"], ignore_index=True)
+    table = table.rename_axis("node").reset_index()
+    return table.sort_values(["p_value", "node"], ignore_index=True)

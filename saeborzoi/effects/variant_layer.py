@@ -105,7 +105,7 @@ class NearLayer:
 
     def _run(self, letters: NDArray[np.uint8]) -> Tensor:
         g, t = self._geometry, self._tiling
-        found = []
+        parts = []
         for low in range(0, len(letters), self._size):
             some = letters[low : low + self._size]
             with torch.no_grad(), self._model.numerics():
@@ -115,8 +115,8 @@ class NearLayer:
                     same_size(one_hot(some), self._size).to(self._model.device),
                 ).float()
             x = output if g.channels_last else output.transpose(1, 2)
-            found.append(x[: len(some), t.n_dropped : t.n_dropped + t.n_positions])
-        return torch.cat(found).contiguous()
+            parts.append(x[: len(some), t.n_dropped : t.n_dropped + t.n_positions])
+        return torch.cat(parts).contiguous()
 
     def _unknown(self, letters: Letters) -> NDArray[np.bool_]:
         g, t = self._geometry, self._tiling

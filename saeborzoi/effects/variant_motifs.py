@@ -42,7 +42,7 @@ def motif_bits(
     DataFrame
         motif_ref_bits, motif_alt_bits: log2 odds against a uniform background; NaN without a motif.
     """
-    found = np.full((len(variants), 2), np.nan)
+    bits = np.full((len(variants), 2), np.nan)
     rows = variants[["chrom", "start_bp", "ref", "alt"]].reset_index(drop=True)
     for node in np.unique(nodes):
         if int(node) not in matrices:
@@ -55,10 +55,10 @@ def motif_bits(
         longest = int(max(some["ref"].str.len().max(), some["alt"].str.len().max()))
         start = some["start_bp"].to_numpy(np.int64) - (width - 1)
         letters = allele_letters(genome, some, start, longest + 2 * (width - 1))
-        for side, (seen, alleles) in enumerate(
+        for side, (side_letters, alleles) in enumerate(
             ((letters.ref, some["ref"]), (letters.alt, some["alt"]))
         ):
-            codes = _CODE[seen]
+            codes = _CODE[side_letters]
             n_places = alleles.str.len().to_numpy(np.int64) + width - 1
             best = np.full(len(here), -np.inf)
             for matrix in turned:
@@ -66,8 +66,8 @@ def motif_bits(
                 for offset in range(int(n_places.max())):
                     score = padded[np.arange(width), codes[:, offset : offset + width]].sum(1)
                     best = np.where(offset < n_places, np.maximum(best, score), best)
-            found[here, side] = best
-    return pd.DataFrame(found, columns=["motif_ref_bits", "motif_alt_bits"], index=variants.index)
+            bits[here, side] = best
+    return pd.DataFrame(bits, columns=["motif_ref_bits", "motif_alt_bits"], index=variants.index)
 
 
 def best_place(

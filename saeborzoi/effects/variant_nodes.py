@@ -198,11 +198,11 @@ class VariantNodes:
         unknown = np.broadcast_to(
             (letters.ref == ord("N")).any(1)[:, None], tuple(change.ref.shape[:2])
         )
-        found = self._rows(
+        table = self._rows(
             pairs._replace(effect=high - low), "exact", change, of_nodes, sums, unknown
         )
         points = pd.Series(done.n_points, index=pairs.variants["variant"].to_numpy(object))
-        return found.assign(n_points=points.groupby(level=0).max()[found["variant"]].to_numpy())
+        return table.assign(n_points=points.groupby(level=0).max()[table["variant"]].to_numpy())
 
     def _one_hot(self, letters: NDArray[np.uint8]) -> Tensor:
         return one_hot(letters).to(self._model.device)
@@ -234,18 +234,22 @@ class VariantNodes:
             return leaf[0]
 
         with torch.enable_grad():
-            found = score(self._splice.predict(self._one_hot(letters), keep))
+            track_scores = score(self._splice.predict(self._one_hot(letters), keep))
         result = torch.zeros_like(change.ref)
         index = change.positions[:, :, None].expand_as(change.ref)
         # windows do not see each other: one track of each goes back in one pass
-        wanted = pd.DataFrame({"window": window, "track": pairs.track})
-        turn = wanted.drop_duplicates().groupby("window").cumcount().rename("turn")
-        wanted = wanted.merge(wanted.drop_duplicates().assign(turn=turn), on=["window", "track"])
-        n_turns = int(wanted["turn"].max()) + 1
+        window_tracks = pd.DataFrame({"window": window, "track": pairs.track})
+        turn = window_tracks.drop_duplicates().groupby("window").cumcount().rename("turn")
+        window_tracks = window_tracks.merge(
+            window_tracks.drop_duplicates().assign(turn=turn), on=["window", "track"]
+        )
+        n_turns = int(window_tracks["turn"].max()) + 1
         for i in range(n_turns):
-            here = wanted[wanted["turn"] == i]
-            one = here.drop_duplicates()
-            total = found[_tensor(one["window"]), _tensor(one["track"])].sum()
+            here = window_tracks[window_tracks["turn"] == i]
+            pairs_of_turn = here.drop_duplicates()
+            total = track_scores[
+                _tensor(pairs_of_turn["window"]), _tensor(pairs_of_turn["track"])
+            ].sum()
             (g,) = torch.autograd.grad(total, leaf[0], retain_graph=i + 1 < n_turns)
             rows = _tensor(here.index)
             result[rows] = g[_tensor(here["window"])].gather(1, index[rows])
@@ -303,15 +307,15 @@ class VariantNodes:
             pd.DataFrame({"pair": np.arange(len(variant)), "part": part, "attribution": values})
             for part, values in sums.items()
         ]
-        found = pd.concat(rows, ignore_index=True).sort_values(["pair"], kind="stable")
-        at = found["pair"].to_numpy()
-        found = found.assign(variant=variant[at], track=track[at], method=method, effect=effect[at])
+        table = pd.concat(rows, ignore_index=True).sort_values(["pair"], kind="stable")
+        at = table["pair"].to_numpy()
+        table = table.assign(variant=variant[at], track=track[at], method=method, effect=effect[at])
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = found["attribution"].to_numpy() / effect[at]
-        found["share"] = np.where(np.isfinite(share), share, np.nan)
-        found["node"], found["rank"] = found["node"].astype("Int64"), found["rank"].astype("Int64")
-        found["position_bp"] = found["position_bp"].astype("Int64")
-        return found.reindex(columns=list(_COLUMNS)).reset_index(drop=True)
+            share = table["attribution"].to_numpy() / effect[at]
+        table["share"] = np.where(np.isfinite(share), share, np.nan)
+        table["node"], table["rank"] = table["node"].astype("Int64"), table["rank"].astype("Int64")
+        table["position_bp"] = table["position_bp"].astype("Int64")
+        return table.reindex(columns=list(_COLUMNS)).reset_index(drop=True)
 
 
 def states(ref: NDArray[np.float32], alt: NDArray[np.float32]) -> NDArray[np.object_]:
@@ -352,13 +356,13 @@ def against_controls(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(p_value=p, q_value=q)
 
 
-def empirical_p(seen: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
+def empirical_p(observed: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of a null distribution that reaches what was seen, the latter counted in.
 
     >>> empirical_p(np.array([5.0, 0.5]), np.array([1.0, 2.0, 3.0])).tolist()
     [0.25, 1.0]
     """
-    at_least = len(null) - np.searchsorted(np.sort(null), seen, side="left")
+    at_least = len(null) - np.searchsorted(np.sort(null), observed, side="left")
     return (1 + at_least) / (1 + len(null))
 
 

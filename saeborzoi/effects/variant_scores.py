@@ -134,14 +134,14 @@ def scores(
     InputError
         Where a prediction is not finite.
     """
-    found = []
+    parts = []
     for low in range(0, len(letters), batch_size):
         some = letters[low : low + batch_size]
         with torch.no_grad():
-            found.append(
+            parts.append(
                 score(model.predict(same_size(one_hot(some), batch_size)))[: len(some)].cpu()
             )
-    whole = torch.cat(found).numpy()
+    whole = torch.cat(parts).numpy()
     if not np.isfinite(whole).all():
         raise InputError(
             "predictions hold NaN or infinity, so that no effect can be told; set "

@@ -106,10 +106,18 @@ def neutral_changes(
         alike = [i for i in starts if text[i : i + len(ref)] == ref]
         chosen = alike if len(ref) == 1 and len(alike) >= n_each else starts
         for i in rng.permutation(len(chosen))[:n_each].tolist():
-            there = text[chosen[i] : chosen[i] + len(ref)]
-            changed = _like(there, ref, alt, rng)
+            genome_letters = text[chosen[i] : chosen[i] + len(ref)]
+            changed = _like(genome_letters, ref, alt, rng)
             rows.append(
-                (row.chrom, first + chosen[i], there, changed, row.kind, row.variant, row.line)
+                (
+                    row.chrom,
+                    first + chosen[i],
+                    genome_letters,
+                    changed,
+                    row.kind,
+                    row.variant,
+                    row.line,
+                )
             )
     table = pd.DataFrame(
         rows, columns=["chrom", "start_bp", "ref", "alt", "kind", "control_of", "line"]
@@ -120,15 +128,15 @@ def neutral_changes(
     return table.assign(name="", given="", is_swapped=False)
 
 
-def _like(there: str, ref: str, alt: str, rng: np.random.Generator) -> str:
-    """A change of `there` like that of ref to alt."""
+def _like(letters: str, ref: str, alt: str, rng: np.random.Generator) -> str:
+    """A change of `letters` like that of ref to alt."""
     if len(ref) == len(alt):
-        if there == ref:
+        if letters == ref:
             return alt
         return "".join(
             a if a != t else rng.choice(sorted(_LETTERS - {t}))
-            for t, a in zip(there, alt, strict=True)
+            for t, a in zip(letters, alt, strict=True)
         )
     if len(alt) < len(ref):
-        return there[: len(alt)]
-    return there + "".join(rng.permutation(list(alt[len(ref) :])))
+        return letters[: len(alt)]
+    return letters + "".join(rng.permutation(list(alt[len(ref) :])))

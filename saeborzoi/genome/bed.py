@@ -106,8 +106,8 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
         characters; names the line.
     """
     # the first column says whether a line is a remark or blank, wanted or not
-    there = columns if 0 in columns.values() else {_FIRST: 0, **columns}
-    by_place = sorted(there, key=lambda name: there[name])
+    place_of = columns if 0 in columns.values() else {_FIRST: 0, **columns}
+    by_place = sorted(place_of, key=lambda name: place_of[name])
     n_columns = max(columns.values()) + 1
     try:
         with opened(path, _MEMORY_A_BYTE) as file:
@@ -116,7 +116,7 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
                 sep="\t",
                 header=None,
                 names=by_place,
-                usecols=sorted(there.values()),
+                usecols=sorted(place_of.values()),
                 skiprows=n_skipped,
                 dtype=str,
                 keep_default_na=False,

@@ -192,9 +192,9 @@ def require_inside(
     where = f"{path}, line {np.asarray(line)[i]}"
     more = f" ({int(bad.sum()):,} of {len(bad):,} rows do not fit)" if bad.sum() > 1 else ""
     if np.isnan(size[i]):
-        there = ", ".join(list(chrom_sizes)[:5])
+        known_chroms = ", ".join(list(chrom_sizes)[:5])
         raise InputError(
-            f"{where}: chromosome {names[i]!r} is not in the genome, which has {there}"
+            f"{where}: chromosome {names[i]!r} is not in the genome, which has {known_chroms}"
             f"{', ...' if len(chrom_sizes) > 5 else ''}; use the FASTA of the same assembly and "
             f"naming, or leave those rows out{more}"
         )

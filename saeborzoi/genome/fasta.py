@@ -171,10 +171,10 @@ class Genome:
         if outside.any():
             i = int(outside.argmax())
             size = self.chrom_sizes.get(names[code[i]])
-            seen = "is not in the FASTA" if size is None else f"has {size} bp"
+            extent = "is not in the FASTA" if size is None else f"has {size} bp"
             raise InputError(
                 f"genome {self.path}: {names[code[i]]}:{start[i]}-{start[i] + width_bp} was "
-                f"asked for, but {names[code[i]]} {seen}; use the FASTA of the same assembly"
+                f"asked for, but {names[code[i]]} {extent}; use the FASTA of the same assembly"
             )
         letters = np.empty((len(start), width_bp), np.uint8)
         step = np.arange(width_bp)
@@ -207,8 +207,8 @@ class Genome:
             first = int(start[i])
             low, high = (min(max(at, 0), size) for at in (first, first + n_bp))
             if low < high:
-                there = self.fetch_bytes(names[i : i + 1], [low], high - low)[0]
-                letters[i, low - first : high - first] = there
+                stretch = self.fetch_bytes(names[i : i + 1], [low], high - low)[0]
+                letters[i, low - first : high - first] = stretch
         letters[beyond] = letters[first_of[code]]
         return letters
 

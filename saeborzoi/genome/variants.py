@@ -198,23 +198,23 @@ def _reconciled(
         Where the genome has none of them.
     """
     sizes = genome.chrom_sizes
-    found: dict[str, str | None] = {}
+    genome_names: dict[str, str | None] = {}
     for name in names:
         bare = name[3:] if name[:3].lower() == "chr" else name
         others = _MITOCHONDRIA if bare in _MITOCHONDRIA else (bare,)
         offers = [name, *others, *(f"chr{other}" for other in others)]
-        found[name] = next((offer for offer in offers if offer in sizes), None)
+        genome_names[name] = next((offer for offer in offers if offer in sizes), None)
     here = ", ".join(list(sizes)[:5]) + (", ..." if len(sizes) > 5 else "")
-    if not any(found.values()):
+    if not any(genome_names.values()):
         raise InputError(
             f"{path}: its chromosomes are {', '.join(map(shown, names[:5]))}, the genome's {here}; "
             "bring variants of this assembly, or rename the chromosomes (1 and chr1, MT and chrM "
             "are taken as the same)"
         )
-    moved = [(a, b) for a, b in found.items() if b is not None and a != b]
+    moved = [(a, b) for a, b in genome_names.items() if b is not None and a != b]
     if not moved:
-        return found, ""
-    return found, f"{moved[0][0]!r} of the file is {moved[0][1]!r} of the genome" + (
+        return genome_names, ""
+    return genome_names, f"{moved[0][0]!r} of the file is {moved[0][1]!r} of the genome" + (
         f", and so on for {len(moved):,} chromosomes" if len(moved) > 1 else ""
     )
 
@@ -223,9 +223,9 @@ def _checked(
     path: Path, used: pd.DataFrame, genome: Genome, allow_swapped: bool
 ) -> tuple[pd.DataFrame, pd.Index]:
     """Those whose reference allele stands in the genome, and the index of those on N."""
-    there = _genome_alleles(used, genome, used["ref"])
-    in_n = used.index[there.str.contains("N", regex=False)]
-    is_same = there == used["ref"]
+    genome_alleles = _genome_alleles(used, genome, used["ref"])
+    in_n = used.index[genome_alleles.str.contains("N", regex=False)]
+    is_same = genome_alleles == used["ref"]
     used = used.assign(is_swapped=False)
     wrong = ~is_same & ~used.index.isin(in_n)
     if wrong.any() and allow_swapped:
@@ -234,9 +234,9 @@ def _checked(
         used.loc[swapped, "is_swapped"] = True
         wrong &= ~swapped
     if wrong.any():
-        row, seen = used[wrong].iloc[0], there[wrong].iloc[0]
+        row, genome_allele = used[wrong].iloc[0], genome_alleles[wrong].iloc[0]
         n, share = int(wrong.sum()), wrong.mean()
-        what = "nothing, it ends before" if not seen else shown(seen)
+        what = "nothing, it ends before" if not genome_allele else shown(genome_allele)
         raise InputError(
             f"{path}, line {row['line']}: the reference allele is {shown(row['ref'])}, but at "
             f"{row['chrom']}:{row['start_bp'] + 1} the genome {genome.path} has {what}"
@@ -253,17 +253,17 @@ def _checked(
 
 def _genome_alleles(used: pd.DataFrame, genome: Genome, like: pd.Series) -> pd.Series:
     """What stands in the genome at each variant, as long as `like`; "" beyond the end."""
-    found = pd.Series("", index=used.index, dtype=object)
+    alleles = pd.Series("", index=used.index, dtype=object)
     size = used["chrom"].map(genome.chrom_sizes)
     n_bp = like.str.len()
     is_inside = (used["start_bp"] >= 0) & (used["start_bp"] + n_bp <= size)
     inside = used[is_inside]
     if len(inside):
         start = inside["start_bp"].to_numpy(np.int64)
-        found[is_inside] = genome.fetch(
+        alleles[is_inside] = genome.fetch(
             inside["chrom"].to_numpy(object), start, start + n_bp[is_inside].to_numpy(np.int64)
         )
-    return found
+    return alleles
 
 
 def _normalize(used: pd.DataFrame, genome: Genome) -> None:

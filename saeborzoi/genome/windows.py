@@ -91,12 +91,12 @@ def _stretches(size: int, masked: list[tuple[int, int]]) -> list[tuple[int, int]
     >>> _stretches(100, [(40, 50), (0, 10), (45, 60)])
     [(10, 40), (60, 100)]
     """
-    found, at = [], 0
+    stretches, at = [], 0
     for low, high in sorted(masked):
         if at < low:
-            found.append((at, low))
+            stretches.append((at, low))
         at = max(at, high)
-    return [*found, (at, size)] if at < size else found
+    return [*stretches, (at, size)] if at < size else stretches
 
 
 def _starts(low: int, high: int, window_bp: int) -> list[int]:

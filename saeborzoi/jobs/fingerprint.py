@@ -213,9 +213,9 @@ def changed(files: Mapping[Path, str], cache: Path | None = None) -> list[Path]:
     if cache is not None and _read_kept(cache, name) == _WHOLE:
         return []
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(digest_of, files))
+        digests = list(pool.map(digest_of, files))
     other = [
-        file for (file, digest), now in zip(files.items(), found, strict=True) if now != digest
+        file for (file, digest), now in zip(files.items(), digests, strict=True) if now != digest
     ]
     is_as_before = [_state(file) for file in files] == states
     if cache is not None and not other and is_as_before and all(map(_is_settled, states)):

@@ -32,7 +32,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
     """
     settings = Model.model_validate(request["model"]).model_copy(update={"device": "cpu"})
     model = load_settings_model(settings)
-    found: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "fingerprint": model.fingerprint,
         "input_bp": model.input_bp,
         "n_parameters": sum(p.numel() for p in model.module.parameters()),
@@ -42,8 +42,8 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
     }
     if request.get("modules"):
         descriptions = describe_modules(model)
-        found["table"] = table(descriptions)
-        found["modules"] = [
+        answer["table"] = table(descriptions)
+        answer["modules"] = [
             {
                 "module": d.name,
                 "kind": d.kind,
@@ -66,7 +66,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
             }
             for d in descriptions
         ]
-    return found
+    return answer
 
 
 def _outputs(model: SequenceModel) -> str:
@@ -94,11 +94,11 @@ def main() -> int:
     request = json.load(sys.stdin)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # a user's module may print
-            found = describe(request)
+            answer = describe(request)
     except SaeBorzoiError as error:
-        found = {"error": str(error), "type": type(error).__name__}
-    print(json.dumps(found))
-    return 2 if "error" in found else 0
+        answer = {"error": str(error), "type": type(error).__name__}
+    print(json.dumps(answer))
+    return 2 if "error" in answer else 0
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def ask_model(model: Model, layers: Sequence[Layer] = (), modules: bool = False)
         check=False,
     )
     try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         last = "\n".join(done.stderr.splitlines()[-5:])
         raise errors.ComputeError(
@@ -42,6 +42,6 @@ def ask_model(model: Model, layers: Sequence[Layer] = (), modules: bool = False)
             f"{done.returncode} and no answer; its last words:\n{last}\nload the model in Python "
             "to see why"
         ) from None
-    if "error" in found:
-        raise getattr(errors, found["type"], errors.InputError)(found["error"])
-    return found
+    if "error" in answer:
+        raise getattr(errors, answer["type"], errors.InputError)(answer["error"])
+    return answer

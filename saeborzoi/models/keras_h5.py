@@ -128,12 +128,12 @@ def _sequential(modules: dict[str, nn.Module]) -> nn.Sequential:
 
 def _tensors(weights: h5py.Group, layer: str, path: Path) -> dict[str, Tensor]:
     """Every tensor of a layer by its last name: kernel, bias, gamma ..."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
 
     def collect(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset):
             short = name.rpartition("/")[2].partition(":")[0]
-            found[short] = torch.from_numpy(np.asarray(item[()], np.float32))
+            tensors[short] = torch.from_numpy(np.asarray(item[()], np.float32))
 
     if layer not in weights:
         raise InputError(
@@ -141,7 +141,7 @@ def _tensors(weights: h5py.Group, layer: str, path: Path) -> dict[str, Tensor]:
             "file of the whole model"
         )
     weights[layer].visititems(collect)
-    return found
+    return tensors
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor | None], path: Path, layer: str) -> None:

@@ -138,8 +138,8 @@ def _user_function(place: str, name: str, loader: str) -> Callable[..., object]:
     module = _user_module(place, loader)
     function = getattr(module, name, None)
     if not callable(function):
-        there = [n for n, item in vars(module).items() if callable(item) and n[0] != "_"]
-        nearest = difflib.get_close_matches(name, there, n=1, cutoff=0) or ["none"]
+        function_names = [n for n, item in vars(module).items() if callable(item) and n[0] != "_"]
+        nearest = difflib.get_close_matches(name, function_names, n=1, cutoff=0) or ["none"]
         raise InputError(
             f"[model] loader {loader!r}: {place} has no function {name!r}; the nearest there is "
             f"{nearest[0]!r}"

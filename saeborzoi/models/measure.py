@@ -76,30 +76,30 @@ def layer_geometry(model: SequenceModel, layer: str) -> LayerGeometry:
         Where there is no such module, or it cannot serve as a layer; says why.
     """
     name = require_module(model, layer)
-    seen = _passed(model, model.input_bp)
-    reason = _unfit(name, seen)
+    passed = _passed(model, model.input_bp)
+    reason = _unfit(name, passed)
     if reason:
         raise InputError(f"module {name!r} cannot serve as a layer: {reason}")
-    measured = _Measuring(model, [name], seen).measure(LAST_PROBE_BP)[name][0]
+    measured = _Measuring(model, [name], passed).measure(LAST_PROBE_BP)[name][0]
     if measured is None:
         raise InputError(
-            f"module {name!r} cannot serve as a layer: its output of shape {seen[name].shape} has "
-            "no axis along the sequence; choose a convolution"
+            f"module {name!r} cannot serve as a layer: its output of shape {passed[name].shape} "
+            "has no axis along the sequence; choose a convolution"
         )
     return measured
 
 
 def describe_modules(model: SequenceModel) -> list[ModuleDescription]:
     """Every module that a forward pass calls, in the order of its first call."""
-    seen = _passed(model, model.input_bp)
-    names = [name for name in seen if not _unfit(name, seen)]
-    measured = _Measuring(model, names, seen).measure(LAST_PROBE_OF_ALL_BP)
-    found = []
-    for name, module_seen in seen.items():
-        geometry, reason = measured.get(name, (None, _unfit(name, seen)))
+    passed = _passed(model, model.input_bp)
+    names = [name for name in passed if not _unfit(name, passed)]
+    measured = _Measuring(model, names, passed).measure(LAST_PROBE_OF_ALL_BP)
+    descriptions = []
+    for name, module_seen in passed.items():
+        geometry, reason = measured.get(name, (None, _unfit(name, passed)))
         kind = type(model.module.get_submodule(name)).__name__
-        found.append(ModuleDescription(name, kind, *module_seen, geometry, reason))
-    return found
+        descriptions.append(ModuleDescription(name, kind, *module_seen, geometry, reason))
+    return descriptions
 
 
 def _unfit(name: str, calls: dict[str, _Seen]) -> str:
@@ -128,7 +128,7 @@ def _passed(model: SequenceModel, n_bp: int) -> dict[str, _Seen]:
     try:
         return _pass(_copy(model.module, "meta"), torch.zeros(1, 4, n_bp, device="meta"))[0]
     except Exception:
-        found, error = _pass(
+        passed, error = _pass(
             _copy(model.module, None), torch.zeros(1, 4, n_bp, device=model.device), forgive=True
         )
         if error is not None and n_bp == model.input_bp:
@@ -136,7 +136,7 @@ def _passed(model: SequenceModel, n_bp: int) -> dict[str, _Seen]:
                 f"the model fails on a sequence of its own length of {n_bp:,} bp "
                 f"({type(error).__name__}: {error}); fix input_bp of [model], or the loader"
             ) from error
-        return found
+        return passed
 
 
 def _pass(
@@ -194,22 +194,22 @@ class _Measuring:
     not depend on which of several values a max-pooling chose, nor on weights that are 0.
     """
 
-    def __init__(self, model: SequenceModel, names: list[str], seen: dict[str, _Seen]) -> None:
-        self._model, self._names, self._seen = model, names, seen
+    def __init__(self, model: SequenceModel, names: list[str], passed: dict[str, _Seen]) -> None:
+        self._model, self._names, self._seen = model, names, passed
         # on the CPU: some kernels of GPUs mix positions and would spread the NaN
         self._module = _copy(model.module, "cpu" if model.device.type != "cpu" else None)
         self._random = torch.Generator().manual_seed(0)
 
     def measure(self, last_probe_bp: int) -> dict[str, _Measured]:
         """Geometry of each module, or why it has none."""
-        found: dict[str, _Measured] = {}
+        measured: dict[str, _Measured] = {}
         n_bp = FIRST_PROBE_BP
-        while n_bp <= last_probe_bp and len(found) < len(self._names):
-            left = [name for name in self._names if name not in found]
+        while n_bp <= last_probe_bp and len(measured) < len(self._names):
+            left = [name for name in self._names if name not in measured]
             with torch.no_grad():
-                found |= {name: (g, "") for name, g in self._at(left, n_bp).items()}
+                measured |= {name: (g, "") for name, g in self._at(left, n_bp).items()}
             n_bp *= 4
-        return {n: found[n] if n in found else self._whole(n) for n in self._names}
+        return {n: measured[n] if n in measured else self._whole(n) for n in self._names}
 
     def _at(self, names: list[str], n_bp: int) -> dict[str, LayerGeometry]:
         """Geometry of those whose receptive field fits a probe."""
@@ -245,7 +245,7 @@ class _Measuring:
     def _axes(self, names: list[str], n_bp: int) -> dict[str, tuple[int, int, int]]:
         """Of each module that takes probes: axis of the positions, base pairs of one, number."""
         short, long = _short(self._model, n_bp), _short(self._model, 2 * n_bp)
-        found = {}
+        axes = {}
         for name in names:
             a = short[name].shape if name in short else None
             b = long[name].shape if name in long else None
@@ -256,8 +256,8 @@ class _Measuring:
                 axis = grown[0]
                 bp = round(n_bp / (b[axis] - a[axis]))
                 if bp >= 1 and a[axis] >= 8:
-                    found[name] = (axis, bp, a[axis])
-        return found
+                    axes[name] = (axis, bp, a[axis])
+        return axes
 
     def _outputs(self, names: list[str], one_hot: Tensor) -> dict[str, Tensor]:
         """Outputs of modules; what a pass that fails on this length did not reach is left out."""
@@ -285,23 +285,23 @@ class _Measuring:
     ) -> dict[str, LayerGeometry]:
         """Those whose values move by one position where the sequence does: not so where
         positions are numbered, or where an upsampling repeats them."""
-        found = {}
+        moving = {}
         for bp in sorted({g.bp_per_position for g in geometries.values()}):
             names = [name for name, g in geometries.items() if g.bp_per_position == bp]
             one_hot = self._sequences(1, n_bp + bp)
             before = self._outputs(names, one_hot[:, :, :-bp])
             after = self._outputs(names, one_hot[:, :, bp:])
             for name in names:
-                g, here, there = geometries[name], before[name], after[name]
+                g, here, shifted = geometries[name], before[name], after[name]
                 if not g.channels_last:
-                    here, there = here.transpose(1, 2), there.transpose(1, 2)
+                    here, shifted = here.transpose(1, 2), shifted.transpose(1, 2)
                 edge = -(-g.receptive_field_bp // bp) + 1
-                here, there = here[:, edge + 1 : -edge], there[:, edge : -edge - 1]
-                if here.numel() and here.shape == there.shape:
+                here, shifted = here[:, edge + 1 : -edge], shifted[:, edge : -edge - 1]
+                if here.numel() and here.shape == shifted.shape:
                     scale = float(here.abs().max())
-                    if float((here - there).abs().max()) <= _SAME * scale:
-                        found[name] = g
-        return found
+                    if float((here - shifted).abs().max()) <= _SAME * scale:
+                        moving[name] = g
+        return moving
 
     def _whole(self, name: str) -> _Measured:
         """Geometry of a layer that is right on whole inputs only."""
@@ -324,10 +324,10 @@ class _Measuring:
 
     def _axis_of_whole(self, name: str) -> int:
         """Axis of the positions: the one that changes with the sequence, or by kind of module."""
-        own = self._seen[name].shape
+        shape = self._seen[name].shape
         other = _short(self._model, self._model.input_bp // 2).get(name)
-        if own is not None and other is not None and other.shape is not None:
-            changed = [a for a in (1, 2) if own[a] != other.shape[a]]
+        if shape is not None and other is not None and other.shape is not None:
+            changed = [a for a in (1, 2) if shape[a] != other.shape[a]]
             if len(changed) == 1:
                 return changed[0]
         kind = self._model.module.get_submodule(name)

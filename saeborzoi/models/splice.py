@@ -114,10 +114,12 @@ class Splice:
     def _replaced(self, output: object, replace: Replace) -> Tensor:
         g = self.geometry
         if not isinstance(output, Tensor) or output.ndim != 3:
-            seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            output_shape = (
+                tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            )
             raise InputError(
-                f"layer {g.module}: its output is {seen}; needed are sequences x channels x "
-                "positions; choose a convolution"
+                f"layer {g.module}: its output is {output_shape}; needed are sequences x channels "
+                "x positions; choose a convolution"
             )
         x = output if g.channels_last else output.transpose(1, 2)
         if x.shape[2] != g.n_channels:

@@ -63,19 +63,21 @@ def load_strictly(
     InputError
         Names what is missing, what is not expected, and what has another shape.
     """
-    wanted = {n: t for n, t in module.state_dict().items() if not n.endswith("num_batches_tracked")}
+    expected = {
+        n: t for n, t in module.state_dict().items() if not n.endswith("num_batches_tracked")
+    }
     given = {n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
     problems = [
         f"{what}: {_some(names)}"
         for what, names in (
-            ("missing", sorted(wanted.keys() - given.keys())),
-            ("not expected", sorted(given.keys() - wanted.keys())),
+            ("missing", sorted(expected.keys() - given.keys())),
+            ("not expected", sorted(given.keys() - expected.keys())),
             (
                 "of another shape",
                 [
-                    f"{n} {tuple(given[n].shape)} instead of {tuple(wanted[n].shape)}"
-                    for n in sorted(wanted.keys() & given.keys())
-                    if given[n].shape != wanted[n].shape
+                    f"{n} {tuple(given[n].shape)} instead of {tuple(expected[n].shape)}"
+                    for n in sorted(expected.keys() & given.keys())
+                    if given[n].shape != expected[n].shape
                 ],
             ),
         )

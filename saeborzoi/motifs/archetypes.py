@@ -105,7 +105,7 @@ def archetypes(targets: Sequence[Target]) -> dict[str, str]:
     for i, label in enumerate(_joined(alike)):
         groups.setdefault(int(label), []).append(i)
     taken = set(named.values())
-    for members in sorted(groups.values(), key=lambda own: (-len(own), own)):
+    for members in sorted(groups.values(), key=lambda group: (-len(group), group)):
         middle = members[int(alike[np.ix_(members, members)].sum(axis=1).argmax())]
         name = _name([rest[i] for i in members], rest[middle])
         of_middle = rest[middle].name
@@ -142,11 +142,11 @@ def _holds(letters: str, site: str) -> bool:
     >>> _holds("NATGACTCAT", "TGASTCA"), _holds("NTGACGTCA", "TGASTCA")
     (True, False)
     """
-    wanted = [_LETTERS[letter] for letter in site]
+    site_letters = [_LETTERS[letter] for letter in site]
     for strand in (letters, letters.translate(_COMPLEMENT)[::-1]):
-        seen = [_LETTERS[letter] for letter in strand]
-        for at in range(len(seen) - len(wanted) + 1):
-            if all(not a & ~b for a, b in zip(seen[at:], wanted, strict=False)):
+        strand_letters = [_LETTERS[letter] for letter in strand]
+        for at in range(len(strand_letters) - len(site_letters) + 1):
+            if all(not a & ~b for a, b in zip(strand_letters[at:], site_letters, strict=False)):
                 return True
     return False
 

@@ -87,7 +87,7 @@ def load_database(name: str, source: str | Path) -> Database:
 def _load(name: str, source: str) -> Database:
     in_words = f"motif database {name!r}"
     targets = _from_jaspar(in_words, source) if source.startswith("jaspar:") else _from_file(source)
-    seen: set[str] = set()
+    identifiers: set[str] = set()
     for target in targets:
         # one NaN would spoil the p-values of every other motif
         if not (np.isfinite(target.matrix).all() and np.isfinite(target.n_sites)):
@@ -95,12 +95,12 @@ def _load(name: str, source: str) -> Database:
                 f"{in_words} ({source}): motif {target.identifier!r} "
                 "holds values that are no numbers; leave it out of the database"
             )
-        if target.identifier in seen:
+        if target.identifier in identifiers:
             raise InputError(
                 f"{in_words} ({source}): motif {target.identifier!r} "
                 "stands twice; give each its own identifier"
             )
-        seen.add(target.identifier)
+        identifiers.add(target.identifier)
     return Database(name, tuple(targets))
 
 

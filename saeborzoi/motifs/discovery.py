@@ -125,11 +125,11 @@ def discover(
         Where a seqlet holds other letters than A, C, G, T.
     """
     n_nodes = seqlets["node"].nunique()
-    found = []
+    motifs_of_nodes = []
     for done, node in enumerate(discover_nodes(seqlets, options, genome, threads), 1):
-        found.append(node)
+        motifs_of_nodes.append(node)
         progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
-    return motif_frame(found)
+    return motif_frame(motifs_of_nodes)
 
 
 def discover_nodes(
@@ -150,9 +150,11 @@ def discover_nodes(
 
         background = genome_frequencies(genome)
     tasks = (
-        _Task(int(node), own["sequence"].tolist(), own["activation"].to_numpy(float))
+        _Task(
+            int(node), rows_of_node["sequence"].tolist(), rows_of_node["activation"].to_numpy(float)
+        )
         for node, rows in seqlets.groupby("node", sort=True)
-        for own in [rows.sort_values("rank")]
+        for rows_of_node in [rows.sort_values("rank")]
     )
     work = partial(_timed, options=options, background=background, engine=engine)
     if threads <= 1:

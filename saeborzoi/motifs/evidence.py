@@ -219,10 +219,10 @@ class _Scorer:
         letters = strands[start[sites, None] // longest, sites[:, None], columns]
         position = np.arange(self.width)
         counts = self.matrix[position, letters] * n_sites
-        own = self.background[letters]
+        background = self.background[letters]
         rest = np.maximum(counts - 1, 0) / max(n_sites - 1, 1)
-        smoothed = (rest + _MATRIX_PSEUDOCOUNT * own) / (1 + _MATRIX_PSEUDOCOUNT)
-        score[sites] = np.log(smoothed / own).sum(axis=1)
+        smoothed = (rest + _MATRIX_PSEUDOCOUNT * background) / (1 + _MATRIX_PSEUDOCOUNT)
+        score[sites] = np.log(smoothed / background).sum(axis=1)
         return score
 
     def _best(
@@ -309,12 +309,12 @@ def _against_controls(
     if motifs.empty or seqlets.empty:
         return [unknown] * len(motifs), [unknown] * len(motifs)
     ordered = seqlets.sort_values(["node", "rank"], kind="stable")
-    own = dict(iter(ordered.groupby("node", sort=True)["sequence"]))
-    per_node = max(1, OTHER_NODES_SAMPLE // len(own))
+    texts_of_node = dict(iter(ordered.groupby("node", sort=True)["sequence"]))
+    per_node = max(1, OTHER_NODES_SAMPLE // len(texts_of_node))
     generator = np.random.default_rng(derived_seed(key, "other nodes"))
     nodes: list[int] = []
     texts: list[str] = []
-    for node, rows in own.items():
+    for node, rows in texts_of_node.items():
         chosen = np.sort(generator.permutation(len(rows))[:per_node])
         texts.extend(rows.iloc[chosen])
         nodes.extend([node] * len(chosen))
@@ -325,12 +325,12 @@ def _against_controls(
     others_of, genome_of = [], []
     for row in motifs.itertuples():
         others = of_node != row.node
-        if row.node not in own or not (others.any() or anywhere is not None):
+        if row.node not in texts_of_node or not (others.any() or anywhere is not None):
             others_of.append(unknown)
             genome_of.append(unknown)
             continue
         scorer = _Scorer(as_matrix(row.matrix), background, both_strands)
-        texts = own[row.node].tolist()
+        texts = texts_of_node[row.node].tolist()
         mine = encode(texts)
         hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
         n_hits = int(hits.sum())
@@ -364,8 +364,8 @@ def _matched_weights(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDAr
     >>> _matched_weights(np.array([0, 0, 1]), np.array([0, 1, 1])).round(2)
     array([0.67, 0.17, 0.17])
     """
-    wanted = np.bincount(mine, minlength=_GC_BINS) / len(mine)
-    there = np.bincount(theirs, minlength=_GC_BINS)
-    weight = (wanted / np.maximum(there, 1))[theirs]
+    seqlet_counts = np.bincount(mine, minlength=_GC_BINS) / len(mine)
+    control_counts = np.bincount(theirs, minlength=_GC_BINS)
+    weight = (seqlet_counts / np.maximum(control_counts, 1))[theirs]
     total = float(weight.sum())
     return weight / total if total > 0 else np.full(len(theirs), 1 / len(theirs))

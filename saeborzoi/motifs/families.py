@@ -55,17 +55,17 @@ def motif_families(
     offset = np.zeros(n, np.int64)
     q_value = np.zeros(n)
     for first in range(0, n, _AT_ONCE):
-        found = align(matrices[first : first + _AT_ONCE], matrices, threads)
-        q = stats.false_discovery_control(found.p_value, axis=-1)
+        alignments = align(matrices[first : first + _AT_ONCE], matrices, threads)
+        q = stats.false_discovery_control(alignments.p_value, axis=-1)
         for row, i in enumerate(range(first, min(first + _AT_ONCE, n))):
             kin = np.flatnonzero(is_founder[:i] & (q[row, :i] < max_q_value))
             if kin.size == 0:
                 is_founder[i] = True
                 continue
-            j = kin[found.p_value[row, kin].argmin()]
+            j = kin[alignments.p_value[row, kin].argmin()]
             founder[i] = j
-            is_reverse[i] = found.is_reverse[row, j]
-            offset[i] = -found.offset_bp[row, j]
+            is_reverse[i] = alignments.is_reverse[row, j]
+            offset[i] = -alignments.offset_bp[row, j]
             q_value[i] = q[row, j]
     result = pd.DataFrame(
         {
@@ -144,17 +144,17 @@ def name_clusters(embedding: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     n_tested = max(1, len(label_sizes) * len(sizes))
     rows = []
     for cluster in sorted(sizes.index):
-        own = nodes.loc[nodes["cluster"] == cluster, "label"].value_counts()
-        found = [
+        label_counts = nodes.loc[nodes["cluster"] == cluster, "label"].value_counts()
+        candidates = [
             (
                 float(stats.hypergeom.sf(n - 1, n_nodes, label_sizes[label], sizes[cluster])),
                 str(label),
                 int(n),
             )
-            for label, n in own.items()
+            for label, n in label_counts.items()
             if n >= _MIN_LABELLED_NODES
         ]
-        p, label, n = min(found, default=(np.nan, None, 0))
+        p, label, n = min(candidates, default=(np.nan, None, 0))
         rows.append(
             {
                 "cluster": int(cluster),

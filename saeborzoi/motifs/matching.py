@@ -278,9 +278,9 @@ def _passes(
 
 
 def _reported(
-    rows: pd.DataFrame, database: Database, found: Alignments, thresholds: Thresholds
+    rows: pd.DataFrame, database: Database, alignments: Alignments, thresholds: Thresholds
 ) -> pd.DataFrame:
-    p = found.p_value
+    p = alignments.p_value
     q = stats.false_discovery_control(p, axis=-1)
     e = p * len(database.motifs)
     passes = _passes(p, q, e, thresholds)
@@ -300,9 +300,9 @@ def _reported(
             "p_value": p[i, j],
             "q_value": q[i, j],
             "e_value": e[i, j],
-            "offset_bp": found.offset_bp[i, j],
-            "overlap_bp": found.overlap_bp[i, j],
-            "orientation": np.where(found.is_reverse[i, j], "-", "+"),
+            "offset_bp": alignments.offset_bp[i, j],
+            "overlap_bp": alignments.overlap_bp[i, j],
+            "orientation": np.where(alignments.is_reverse[i, j], "-", "+"),
             "is_significant": passes[i, j],
         }
     )
@@ -345,11 +345,11 @@ def _parsed_tomtom(
     """Rows of tomtom's table, of which we keep what `match` promises."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     by_identifier = {t.identifier: t for t in database.motifs}
-    found = []
+    matches = []
     for row in csv.DictReader(io.StringIO("\n".join(lines)), delimiter="\t"):
         node, motif = map(int, row["Query_ID"].split("_"))
         target = by_identifier[row["Target_ID"]]
-        found.append(
+        matches.append(
             {
                 "node": node,
                 "motif": motif,
@@ -368,7 +368,7 @@ def _parsed_tomtom(
             }
         )
     later = ("archetype", "similarity", "is_significant")
-    table = pd.DataFrame(found, columns=[name for name in MATCH_COLUMNS if name not in later])
+    table = pd.DataFrame(matches, columns=[name for name in MATCH_COLUMNS if name not in later])
     if table.empty:
         return table.assign(is_significant=pd.Series(dtype=bool))
     p, q, e = (table[name].to_numpy(float) for name in ("p_value", "q_value", "e_value"))

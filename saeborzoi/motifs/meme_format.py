@@ -116,13 +116,13 @@ def parse_meme(text: str, what: str) -> list[MemeMotif]:
             if heading is not None:
                 break
             heading = _heading(line, i, what)
-        elif found := _MATRIX.match(line):
+        elif match := _MATRIX.match(line):
             if heading is None:
                 raise InputError(
                     f"{what}, line {i}: a letter-probability matrix without a MOTIF line of its "
                     "own; give each matrix its 'MOTIF identifier' line"
                 )
-            motif, i = _motif(heading, found["fields"], lines, i, columns, what)
+            motif, i = _motif(heading, match["fields"], lines, i, columns, what)
             motifs.append(motif)
             heading = None
     if heading is not None:

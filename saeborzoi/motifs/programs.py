@@ -43,10 +43,10 @@ def find_program(name: str, given: Path | None, section: str, instead: str) -> P
                 f"{name}: {given} is not executable; chmod +x it, or {remedy}"
             )
         return given
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         raise MissingProgramError(f"{name} is not on PATH; {remedy}")
-    return Path(found)
+    return Path(program)
 
 
 @functools.lru_cache(maxsize=8)

@@ -55,14 +55,14 @@ def elements_on_positions(
     )
     keys = zip(concepts["annotation"], concepts["annotation_class"], strict=True)
     code = {key: i for i, key in enumerate(keys)}
-    found = [np.zeros((0, 4), np.int64)]
+    parts = [np.zeros((0, 4), np.int64)]
     for name, table in annotations.items():
         group = np.array([code.get((name, kind), -1) for kind in table["annotation_class"]])
         scored = table[group >= 0]
         if scored.empty:
             continue
         where, targets = on_one_axis(stretches, scored)
-        own, targets = merge(group[group >= 0].astype(np.int64), targets)
+        group_of_target, targets = merge(group[group >= 0].astype(np.int64), targets)
         stretch, target = _overlapping(where, targets)
         # in base pairs from the stretch's lower end
         first = np.maximum(targets.start[target] - where.start[stretch], 0)
@@ -70,17 +70,17 @@ def elements_on_positions(
         length = (where.end - where.start)[stretch]
         turned = is_reverse[stretch]
         first, last = np.where(turned, length - last, first), np.where(turned, length - first, last)
-        found.append(
+        parts.append(
             np.column_stack(
                 [
-                    own[target],
+                    group_of_target[target],
                     ranges[stretch, 0],
                     ranges[stretch, 1] + first // bp_per_position,
                     ranges[stretch, 1] + -(-last // bp_per_position),
                 ]
             )
         )
-    elements = np.concatenate(found)
+    elements = np.concatenate(parts)
     n_windows = len(windows)
     # what lies apart by less than a position is one element at the layer's resolution
     group, merged = merge(

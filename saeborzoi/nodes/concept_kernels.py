@@ -26,14 +26,14 @@ def threshold(level, activation_max):
 def levels(value, node, count, activation_max):
     """Level of each active node: (n, width) uint8 of value (n, width) float32, node (n, width)
     int32, count (n,) int32 and activation_max (n_nodes,) float64."""
-    found = np.zeros(value.shape, np.uint8)
+    levels_of_nodes = np.zeros(value.shape, np.uint8)
     for i in range(value.shape[0]):
         for e in range(count[i]):
             most = activation_max[node[i, e]]
             if most > 0:
                 level = np.floor(LEVELS - 1 + 4 * np.log2(value[i, e] / most) + 1e-6)
-                found[i, e] = np.uint8(min(max(level, 0.0), LEVELS - 1.0))
-    return found
+                levels_of_nodes[i, e] = np.uint8(min(max(level, 0.0), LEVELS - 1.0))
+    return levels_of_nodes
 
 
 @_jit

@@ -254,9 +254,9 @@ class _Runs:
             if window >= len(self._of_window) - 1:
                 continue
             first, last = int(slab.position[begin]), int(slab.position[end - 1]) + 1
-            own = slice(*self._of_window[window : window + 2])
-            here = self._elements[own]
-            meets = np.flatnonzero((here[:, 2] < last) & (here[:, 3] > first)) + own.start
+            window_slice = slice(*self._of_window[window : window + 2])
+            here = self._elements[window_slice]
+            meets = np.flatnonzero((here[:, 2] < last) & (here[:, 3] > first)) + window_slice.start
             if len(meets):
                 self._open(meets)
                 yield begin, first, last, meets
@@ -333,9 +333,9 @@ def _pairs(
     bit_of = np.full((n_concepts, n_nodes), -1, np.int8)
     np.put_along_axis(bit_of, order, np.arange(n_candidates, dtype=np.int8)[None], 1)
     least = level.astype(np.uint8)
-    found = []
-    for own in dict.fromkeys([id(train), id(data)]):
-        of = train if own == id(train) else data
+    figures = []
+    for data_id in dict.fromkeys([id(train), id(data)]):
+        of = train if data_id == id(train) else data
         fired = np.zeros((n_concepts, 256), np.int64)
         inside, met = np.zeros_like(fired), np.zeros_like(fired)
         runs = _Runs(of.elements, 1)
@@ -349,13 +349,13 @@ def _pairs(
                 )  # fmt: skip
                 runs.release(closed)
         n_elements = np.bincount(of.elements[:, 0], minlength=n_concepts)
-        found.append(_of_pairs(fired, inside, met, n_elements, n_candidates))
+        figures.append(_of_pairs(fired, inside, met, n_elements, n_candidates))
     pairs = [(a, b) for a in range(n_candidates) for b in range(a + 1, n_candidates)]
     if not pairs:
         return pd.DataFrame(index=range(n_concepts))
-    best = found[0][2].argmax(axis=1)
+    best = figures[0][2].argmax(axis=1)
     rows = np.arange(n_concepts)
-    precision, recall, f1 = (values[rows, best] for values in found[-1])
+    precision, recall, f1 = (values[rows, best] for values in figures[-1])
     a, b = (order[rows, np.array(pairs)[best, side]] for side in (0, 1))
     has = np.take_along_axis(train_f1, order, 1)[:, 1] > 0
     frame = pd.DataFrame(

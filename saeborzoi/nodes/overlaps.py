@@ -78,10 +78,10 @@ def annotation_overlaps(
     control = placed_at_random(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
     tables = []
     for name, annotation in annotations.items():
-        found, placed, regions = on_one_axis(seqlets, control, annotation)
+        sites, placed, regions = on_one_axis(seqlets, control, annotation)
         class_code, classes = pd.factorize(annotation["annotation_class"], sort=True)
         group, regions = merge(class_code.astype(np.int64), regions)
-        n_overlapping = _count(code, found, group, regions, len(nodes), len(classes))
+        n_overlapping = _count(code, sites, group, regions, len(nodes), len(classes))
         in_control = _count(
             np.zeros(len(control), np.int64), placed, group, regions, 1, len(classes)
         )
@@ -133,14 +133,17 @@ def repeat_classes(
         node, motif (int32), annotation, annotation_class (str), n_sites, n_overlapping (int32),
         n_expected (float64): a row for each motif whose sites any class overlaps.
     """
-    found = []
+    parts = []
     of_node = dict(iter(seqlets.sort_values(["node", "rank"]).groupby("node")))
     for motif in motifs[motifs["node"].isin(list(of_node))].itertuples():
-        own = of_node[motif.node]
+        rows_of_node = of_node[motif.node]
         rows = likely_sites(
-            as_matrix(motif.matrix), motif.n_sites, encode(own["sequence"].tolist()), both_strands
+            as_matrix(motif.matrix),
+            motif.n_sites,
+            encode(rows_of_node["sequence"].tolist()),
+            both_strands,
         )
-        sites = own.iloc[rows]
+        sites = rows_of_node.iloc[rows]
         counted = [
             _overlapping(sites, annotation).assign(annotation=name)
             for name, annotation in annotations.items()
@@ -156,10 +159,10 @@ def repeat_classes(
             n_overlapping=classes["n_sites_overlapping"],
             excess=(classes["n_sites_overlapping"] - expected) / spread,
         )  # fmt: skip
-        found.append(classes[classes["excess"] > 0].nlargest(1, "excess"))
+        parts.append(classes[classes["excess"] > 0].nlargest(1, "excess"))
     columns = {"node": "int32", "motif": "int32", "annotation": "str", "annotation_class": "str",
                "n_sites": "int32", "n_overlapping": "int32", "n_expected": "float64"}  # fmt: skip
-    table = pd.concat(found) if found else pd.DataFrame(columns=list(columns))
+    table = pd.concat(parts) if parts else pd.DataFrame(columns=list(columns))
     return table[list(columns)].astype(columns).reset_index(drop=True)
 
 
@@ -168,8 +171,8 @@ def _overlapping(sites: pd.DataFrame, annotation: pd.DataFrame) -> pd.DataFrame:
     intervals, regions = on_one_axis(sites, annotation)
     code, classes = pd.factorize(annotation["annotation_class"], sort=True)
     group, regions = merge(code.astype(np.int64), regions)
-    one = np.zeros(len(sites), np.intp)
-    n_sites = _count(one, intervals, group, regions, 1, len(classes))[0]
+    node_code = np.zeros(len(sites), np.intp)
+    n_sites = _count(node_code, intervals, group, regions, 1, len(classes))[0]
     return pd.DataFrame({"annotation_class": classes, "n_sites_overlapping": n_sites})
 
 

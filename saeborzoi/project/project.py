@@ -79,15 +79,15 @@ class SaeComparison:
         jaccard."""
         import pandas as pd
 
-        found = self.matches
+        matches = self.matches
         return pd.DataFrame(
             {
-                "node_a": found.node_a,
-                "name_a": self.a.names.reindex(found.node_a).to_numpy(),
-                "node_b": found.node_b,
-                "name_b": self.b.names.reindex(found.node_b).to_numpy(),
-                "cosine": found.cosine,
-                "jaccard": found.jaccard,
+                "node_a": matches.node_a,
+                "name_a": self.a.names.reindex(matches.node_a).to_numpy(),
+                "node_b": matches.node_b,
+                "name_b": self.b.names.reindex(matches.node_b).to_numpy(),
+                "cosine": matches.cosine,
+                "jaccard": matches.jaccard,
             }
         )
 
@@ -155,7 +155,7 @@ class Project:
         trained = self.saes
         if key in trained:
             return Sae(self.settings, self.catalog, key)
-        if key in [wanted.key for wanted in self.settings.wanted()]:
+        if key in [hyperparameters.key for hyperparameters in self.settings.wanted()]:
             raise PartitionKeyError(f"SAE {key!r} is not trained yet; `saeborzoi run` makes it")
         if not trained:
             raise PartitionKeyError(
@@ -216,8 +216,8 @@ class Project:
 
         sae = self.sae(key)
         with Genome(self.settings.data.genome, cache=self.store.genome_cache) as genome:
-            found = parse_variant(variant, genome)
-        return variant_report(self.catalog, sae.key, found, variant_set)
+            parsed = parse_variant(variant, genome)
+        return variant_report(self.catalog, sae.key, parsed, variant_set)
 
     def compare(self, a: str, b: str) -> SaeComparison:
         """Which nodes of two SAEs of a layer are the same, by direction and by where they fire.
@@ -235,8 +235,8 @@ class Project:
                 f"{a} and {b} read different layers, whose directions mean different things; "
                 "compare SAEs of one layer"
             )
-        wanted = self.settings.comparison
+        comparison = self.settings.comparison
         matches = match_nodes(
-            first.dictionary(), second.dictionary(), wanted.min_cosine, wanted.min_jaccard
+            first.dictionary(), second.dictionary(), comparison.min_cosine, comparison.min_jaccard
         )
         return SaeComparison(first, second, matches)

@@ -156,10 +156,10 @@ def methods_of(
 
 def libraries_of(artifacts: Iterable[Path]) -> dict[str, str]:
     """Library to version, as the artifacts' provenance names it; all of them where they differ."""
-    found: dict[str, set[str]] = {}
+    versions_of_library: dict[str, set[str]] = {}
     for folder in artifacts:
         file = folder / "provenance.json"
         if file.is_file():
             for name, version in json.loads(file.read_text()).get("libraries", {}).items():
-                found.setdefault(name, set()).add(version)
-    return {name: " and ".join(sorted(versions)) for name, versions in found.items()}
+                versions_of_library.setdefault(name, set()).add(version)
+    return {name: " and ".join(sorted(versions)) for name, versions in versions_of_library.items()}

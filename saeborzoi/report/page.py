@@ -141,28 +141,28 @@ def report_page(project: Project, keys: Sequence[str] = ()) -> str:
 def _data(project: Project, saes: pd.DataFrame) -> list[tuple[str, str]]:
     """Name and value of what went in."""
     settings = project.settings
-    found = [("Genome", settings.data.genome.name)]
+    entries = [("Genome", settings.data.genome.name)]
     if settings.model is not None:
-        found.append(("Model", settings.model.loader))
+        entries.append(("Model", settings.model.loader))
     for layer in settings.layer:
         n_positions = saes.loc[saes["layer"] == layer.name, "n_positions"].max()
         trained = (
             f", SAEs trained on up to {int(n_positions):,} positions" if n_positions > 0 else ""
         )
         source = "computed by the model" if layer.train.is_live else "read from shards"
-        found.append(
+        entries.append(
             (
                 f"Layer {layer.name}",
                 f"{layer.n_channels:,} channels, {layer.bp_per_position} bp a position, {source}"
                 f"{trained}",
             )
         )
-    found += [("Annotation", f"{a.name}: {a.path.name}") for a in settings.data.annotation]
-    found += [
+    entries += [("Annotation", f"{a.name}: {a.path.name}") for a in settings.data.annotation]
+    entries += [
         ("Known motifs", f"{d.name}: {d.file.name if d.file else d.source}")
         for d in settings.data.motif_database
     ]
-    return found
+    return entries
 
 
 def _where_made(owner: Project | Sae, headings: dict[str, str]) -> Iterator[Shown]:

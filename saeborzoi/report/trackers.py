@@ -52,10 +52,10 @@ def sae_run(sae: Sae) -> SaeRun:
     log, nodes = sae.table("training_log"), sae.table("node")
     steps: dict[int, dict[str, float]] = {}
     for row in log.sort_values("step").to_dict("records"):
-        told = steps.setdefault(int(row["step"]), {})
+        figures_of_step = steps.setdefault(int(row["step"]), {})
         for figure in ("loss", "fvu", "l0", "dead_fraction", "learning_rate"):
             if row[figure] == row[figure] and row[figure] is not None:
-                told[f"{row['split']}/{figure}"] = float(row[figure])
+                figures_of_step[f"{row['split']}/{figure}"] = float(row[figure])
     figures: dict[str, Figure] = {}
     if len(log):
         figures["training"] = plots.training_curves(log)

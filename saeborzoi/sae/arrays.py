@@ -73,12 +73,12 @@ def in_blocks(
     n = len(flat[0])
     if n == 0:  # the shapes of the result are those of one position
         flat = [np.zeros((1, array.shape[-1]), array.dtype) for array in arrays]
-    found = []
+    results = []
     with torch.no_grad():
         for start in range(0, len(flat[0]), POSITIONS_AT_ONCE):
             block = [_tensor(array[start : start + POSITIONS_AT_ONCE]) for array in flat]
-            found.append([part.cpu().numpy() for part in function(*block)])
-    joined = [np.concatenate(parts)[:n] for parts in zip(*found, strict=True)]
+            results.append([part.cpu().numpy() for part in function(*block)])
+    joined = [np.concatenate(parts)[:n] for parts in zip(*results, strict=True)]
     return tuple(part.reshape(*leading, part.shape[-1]) for part in joined)
 
 

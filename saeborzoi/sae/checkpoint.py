@@ -158,11 +158,11 @@ def load_checkpoint(folder: Path | str, n_channels: int | None = None) -> Sparse
         n_channels,
         config.get("variant", "topk"),
     )
-    for field, seen in (("d_in", sae.n_channels), ("num_latents", sae.n_nodes)):
-        said = config.get(field) or seen  # sparsify writes 0 where expansion_factor says it
-        if said != seen:
+    for field, size in (("d_in", sae.n_channels), ("num_latents", sae.n_nodes)):
+        said = config.get(field) or size  # sparsify writes 0 where expansion_factor says it
+        if said != size:
             raise InputError(
-                f"{folder / CONFIG}: {field} {said!r}, but {path.name} has {seen}; bring the files "
+                f"{folder / CONFIG}: {field} {said!r}, but {path.name} has {size}; bring the files "
                 "of one SAE"
             )
     # whole numbers beyond 64 bits are numbers of JSON, too
@@ -219,9 +219,9 @@ def read_config(folder: Path | str) -> dict[str, Any]:
 
 def _require(path: Path, config: dict[str, Any], field: str, needed: str, fits: bool) -> None:
     if not fits:
-        seen = json.dumps(config.get(field))
+        text = json.dumps(config.get(field))
         raise InputError(
-            f"{path}: {field} is {seen if len(seen) < 80 else seen[:77] + '...'}; needed is "
+            f"{path}: {field} is {text if len(text) < 80 else text[:77] + '...'}; needed is "
             f"{needed}; train or copy the SAE again"
         )
 
@@ -259,10 +259,10 @@ def import_published(
             f"{path}: holds a {type(document).__name__}; needed is the state of a model, as in "
             "best_model.pt of sae-borzoi"
         )
-    found, prefix = named(path, state, _PUBLISHED)
+    weights, prefix = named(path, state, _PUBLISHED)
     if prefix and notes is not None:
         notes.append(f"{prefix!r} before every name was left out")
-    tensors = {attribute: found[name].float() for name, attribute in _PUBLISHED.items()}
+    tensors = {attribute: weights[name].float() for name, attribute in _PUBLISHED.items()}
     tensors["decoder_weight"] = tensors["decoder_weight"].T.contiguous()
     return _assembled(path, tensors, k, n_channels)
 
@@ -295,14 +295,14 @@ def require_fits(
     InputError
         Where nodes, k, variant or normalization constants differ.
     """
-    for what, seen, needed in (
+    for what, value, needed in (
         ("nodes", sae.n_nodes, hyperparameters.n_nodes(sae.n_channels)),
         ("active nodes a position (k)", sae.k, hyperparameters.k(sae.n_channels)),
         ("variant", sae.variant, hyperparameters.variant),
     ):
-        if seen != needed:
+        if value != needed:
             raise InputError(
-                f"{source}: {what} {seen}, but {hyperparameters.key} has {needed}; fix the "
+                f"{source}: {what} {value}, but {hyperparameters.key} has {needed}; fix the "
                 "[[sae]] of the settings, or bring the SAE that belongs to it"
             )
     differs = ~np.isclose(sae.channel_max.cpu().numpy(), channel_max, rtol=1e-5)

@@ -68,10 +68,10 @@ class Group:
         values = _largest(values, n)
         if self.size > 1:
             # padded, as every process must send the same number
-            own = values.new_zeros(min(n, n_at_most))
-            own[: len(values)] = values
-            shared = [torch.empty_like(own) for _ in range(self.size)]
-            dist.all_gather(shared, own)
+            padded = values.new_zeros(min(n, n_at_most))
+            padded[: len(values)] = values
+            shared = [torch.empty_like(padded) for _ in range(self.size)]
+            dist.all_gather(shared, padded)
             values = _largest(torch.cat(shared), n)
         return float(values.min()) if len(values) == n else 0.0
 

@@ -88,12 +88,12 @@ def config_of(sae: SparseAutoencoder) -> dict[str, Any]:
 
 def sparsify_weights(sae: SparseAutoencoder) -> dict[str, Tensor]:
     """Tensors of `sae.safetensors`."""
-    return {name: _plain(getattr(sae, own)) for name, own in SPARSIFY_NAMES.items()}
+    return {name: _plain(getattr(sae, attribute)) for name, attribute in SPARSIFY_NAMES.items()}
 
 
 def saelens_weights(sae: SparseAutoencoder) -> dict[str, Tensor]:
     """Tensors of `sae_weights.safetensors`."""
-    tensors = {name: _plain(getattr(sae, own)) for name, own in SAELENS_NAMES.items()}
+    tensors = {name: _plain(getattr(sae, attribute)) for name, attribute in SAELENS_NAMES.items()}
     tensors["W_enc"] = tensors["W_enc"].T.contiguous()
     if sae.variant == "batch_topk":
         tensors["threshold"] = torch.full((sae.n_nodes,), float(sae.threshold))
@@ -102,13 +102,13 @@ def saelens_weights(sae: SparseAutoencoder) -> dict[str, Tensor]:
 
 def of_sparsify(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our attributes from sparsify's tensors."""
-    return {own: tensors[name] for name, own in SPARSIFY_NAMES.items()}
+    return {attribute: tensors[name] for name, attribute in SPARSIFY_NAMES.items()}
 
 
 def of_saelens(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our attributes from SAELens's tensors."""
-    found = {own: tensors[name] for name, own in SAELENS_NAMES.items()}
-    return {**found, "encoder_weight": found["encoder_weight"].T.contiguous()}
+    attributes = {attribute: tensors[name] for name, attribute in SAELENS_NAMES.items()}
+    return {**attributes, "encoder_weight": attributes["encoder_weight"].T.contiguous()}
 
 
 def require_readable(path: Path, config: dict[str, Any]) -> None:
@@ -121,17 +121,17 @@ def require_readable(path: Path, config: dict[str, Any]) -> None:
     """
     maker = "SAELens" if "architecture" in config else "sparsify"
     if maker == "sparsify":
-        for field, seen in config.items():
-            if seen is True and field not in (*_NEEDED[maker], *_WITHOUT_EFFECT):
+        for field, value in config.items():
+            if value is True and field not in (*_NEEDED[maker], *_WITHOUT_EFFECT):
                 raise InputError(
                     f"{path}: an SAE of sparsify with {field} true, which is not known here and "
                     "may compute something else; bring one without it"
                 )
     for field, needed in _NEEDED[maker].items():
-        seen = config.get(field, needed)
-        if seen != needed:
+        value = config.get(field, needed)
+        if value != needed:
             raise InputError(
-                f"{path}: an SAE of {maker} with {field} {seen!r}, needed is {needed!r}, as the "
+                f"{path}: an SAE of {maker} with {field} {value!r}, needed is {needed!r}, as the "
                 "SAEs here are TopK on layer-normed positions; bring one that was trained so"
             )
 

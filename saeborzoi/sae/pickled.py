@@ -76,15 +76,15 @@ def load_tensors(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         said = _ESCAPE.sub("", str(error))
-        found = _unsafe(path) or sorted(set(_GLOBAL.findall(said)))
-        if not found:
+        global_names = _unsafe(path) or sorted(set(_GLOBAL.findall(said)))
+        if not global_names:
             raise InputError(
                 f"{path}: not a PyTorch file of plain data: its pickle cannot be read; copy it "
                 f"again, or {_ALONE}"
             ) from None
         raise InputError(
-            f"{path}: holds more than tensors and plain values ({', '.join(found)}), and would "
-            f"run code when read; {_ALONE}"
+            f"{path}: holds more than tensors and plain values ({', '.join(global_names)}), and "
+            f"would run code when read; {_ALONE}"
         ) from None
     except MemoryError:
         raise InputError(f"{path}: more than the memory holds; bring the right file") from None
@@ -148,17 +148,17 @@ def require_plain(path: Path, name: str, tensor: Any) -> Tensor:
         values than its shape says.
     """
     if not isinstance(tensor, Tensor):
-        seen = f"a {type(tensor).__name__}"
+        description = f"a {type(tensor).__name__}"
     elif tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-        seen = "a tensor that is quantized, sparse or without data"
+        description = "a tensor that is quantized, sparse or without data"
     elif not tensor.is_floating_point():
-        seen = f"of {str(tensor.dtype).removeprefix('torch.')}"
+        description = f"of {str(tensor.dtype).removeprefix('torch.')}"
     elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        seen = f"of shape {tuple(tensor.shape)}, but holds fewer values"
+        description = f"of shape {tuple(tensor.shape)}, but holds fewer values"
     else:
         return tensor
     raise InputError(
-        f"{path}: {name!r} is {seen}; needed is a dense tensor of floating-point numbers"
+        f"{path}: {name!r} is {description}; needed is a dense tensor of floating-point numbers"
     )
 
 
@@ -169,11 +169,15 @@ def common_prefix(names: Iterable[str], needed: Iterable[str]) -> str | None:
     >>> common_prefix(["module.a", "module.b"], ["a", "b"])
     'module.'
     """
-    there, wanted = set(names), list(needed)
-    if there.issuperset(wanted):
+    present, needed_names = set(names), list(needed)
+    if present.issuperset(needed_names):
         return ""
-    prefixes = {name.removesuffix(wanted[0]) for name in there if name.endswith("." + wanted[0])}
-    fitting = [p for p in prefixes if there.issuperset(p + name for name in wanted)]
+    prefixes = {
+        name.removesuffix(needed_names[0])
+        for name in present
+        if name.endswith("." + needed_names[0])
+    }
+    fitting = [p for p in prefixes if present.issuperset(p + name for name in needed_names)]
     return fitting[0] if len(fitting) == 1 else None
 
 
@@ -187,13 +191,13 @@ def named(
     InputError
         Where one is missing, or is no plain tensor.
     """
-    wanted = list(needed)
-    prefix = common_prefix([name for name in state if isinstance(name, str)], wanted)
+    needed_names = list(needed)
+    prefix = common_prefix([name for name in state if isinstance(name, str)], needed_names)
     if prefix is None:
-        missing = next((name for name in wanted if name not in state), wanted[0])
-        there = ", ".join(map(str, list(state)[:8])) or "nothing"
+        missing = next((name for name in needed_names if name not in state), needed_names[0])
+        first_names = ", ".join(map(str, list(state)[:8])) or "nothing"
         raise InputError(
-            f"{path}: no tensor {missing!r}, it lacks {missing!r} of {', '.join(wanted)}; there "
-            f"are {there}{', ...' if len(state) > 8 else ''}: bring the right file"
+            f"{path}: no tensor {missing!r}, it lacks {missing!r} of {', '.join(needed_names)}; "
+            f"there are {first_names}{', ...' if len(state) > 8 else ''}: bring the right file"
         )
-    return {name: require_plain(path, name, state[prefix + name]) for name in wanted}, prefix
+    return {name: require_plain(path, name, state[prefix + name]) for name in needed_names}, prefix

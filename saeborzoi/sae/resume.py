@@ -38,9 +38,10 @@ def save_state(
     tensors: dict[str, torch.Tensor] = {}
     values = []
     for i, trainer in enumerate(trainers):
-        own, value = trainer.state()
+        tensors_of_trainer, value = trainer.state()
         tensors |= {
-            f"{i}.{name}": tensor.detach().cpu().contiguous() for name, tensor in own.items()
+            f"{i}.{name}": tensor.detach().cpu().contiguous()
+            for name, tensor in tensors_of_trainer.items()
         }
         values.append(value)
     document = {"identity": identity, "elapsed_s": elapsed_s, "trainers": values}
@@ -84,11 +85,11 @@ def load_state(
         progress("resuming", 0, 0, f"from the beginning: {path} is of another training ({differs})")
         return 0.0
     for i, (trainer, values) in enumerate(zip(trainers, document["trainers"], strict=True)):
-        own = {
+        tensors_of_trainer = {
             name.removeprefix(f"{i}."): tensor
             for name, tensor in tensors.items()
             if name.startswith(f"{i}.")
         }
-        trainer.restore(own, values)
+        trainer.restore(tensors_of_trainer, values)
     progress("resuming", 0, 0, f"after step {trainers[0].n_done:,}, from {path}")
     return float(document["elapsed_s"])

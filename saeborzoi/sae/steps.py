@@ -193,9 +193,9 @@ class SparseStep:
         n_active = int(count.sum())
 
         def residual(n_rows: int) -> Tensor:
-            own = slope[-1][:n_rows]
+            slope_of_rows = slope[-1][:n_rows]
             spread = np.maximum(std[:n_rows], EPS)[:, None]
-            return torch.from_numpy(own / (-2 * scale * spread * spread))
+            return torch.from_numpy(slope_of_rows / (-2 * scale * spread * spread))
 
         return StepResult(
             squared_error=float(squared_error.sum(dtype=np.float64)),

@@ -213,16 +213,16 @@ class TrainingLoop:
                     self._require_finite(to_float32(raw))
                     raise
             done += 1
-            seen = done * batch_size
+            n_positions = done * batch_size
             if done % log_every == 0 or done == n_steps:
                 for trainer in running:
-                    trainer.log_train(seen)
-                self.progress("training", seen, n_steps * batch_size, _note(running[0]))
+                    trainer.log_train(n_positions)
+                self.progress("training", n_positions, n_steps * batch_size, _note(running[0]))
             if self.data.validation and (done % validate_every == 0 or done == n_steps):
                 for trainer in running:
                     trainer.log_validation(
                         evaluate(trainer.sae, self.validation_batches(), self.threads),
-                        seen,
+                        n_positions,
                         self.schedule.patience,
                     )
             for trainer, board in zip(trainers, boards, strict=True):
@@ -230,7 +230,7 @@ class TrainingLoop:
             if self.group.any(stop_requested.is_set()) and done < n_steps:
                 save()
                 raise StageInterrupted(
-                    f"training was asked to stop after {seen:,} of {n_steps * batch_size:,} "
+                    f"training was asked to stop after {n_positions:,} of {n_steps * batch_size:,} "
                     "positions and saved its state; run it again to go on"
                 )
             if time.monotonic() - saved > self.schedule.checkpoint_every_s:

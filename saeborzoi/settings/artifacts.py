@@ -27,8 +27,8 @@ def artifacts_of(settings: Settings, layer: Layer | None = None) -> tuple[Artifa
 
 def inputs_of(artifact: Artifact, settings: Settings, layer: Layer | None = None) -> list[str]:
     """Those inputs of an artifact that exist; see `artifacts_of`."""
-    there = {each.name for each in artifacts_of(settings, layer)}
-    return [name for name in artifact.inputs if name in there]
+    artifact_names = {each.name for each in artifacts_of(settings, layer)}
+    return [name for name in artifact.inputs if name in artifact_names]
 
 
 def _has_model(settings: Settings, layer: Layer) -> bool:

@@ -114,8 +114,8 @@ class Compute(Section):
     def profile_of(self, stage: str) -> Profile:
         """The stage's profile; what it leaves out comes from `[compute.profile.default]`."""
         base = self.profile.get("default", Profile())
-        own = self.profile.get(stage, Profile())
-        return base.model_copy(update=own.model_dump(exclude_unset=True))
+        profile = self.profile.get(stage, Profile())
+        return base.model_copy(update=profile.model_dump(exclude_unset=True))
 
 
 class Automation(Section):

@@ -131,7 +131,7 @@ def _checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         problem = error.errors()[0]
         field = str(problem["loc"][0])
-        key = next(key for key, own in _FIELDS.items() if own == field)
+        key = next(key for key, settings_field in _FIELDS.items() if settings_field == field)
         message = problem["msg"].removeprefix("Value error, ")
         raise InputError(
             f"{path}: {key} is {_shown(values[key])}: {message}; fix it there"
@@ -171,11 +171,11 @@ def _layer(config: dict[str, Any]) -> Any:
 
 def _shard_set(shards: Path) -> Any:
     beside = [folder / _WINDOWS for folder in (shards, shards.parent)]
-    found = [file for file in beside if file.is_file()]
+    existing = [file for file in beside if file.is_file()]
     table = tomlkit.inline_table()
     table["shards"] = str(shards)
-    table["windows"] = str((found or beside)[0])
-    if not found:
+    table["windows"] = str((existing or beside)[0])
+    if not existing:
         table.comment(f"check: no {_WINDOWS} beside the shards")
     return table
 

@@ -51,8 +51,8 @@ def add_sae(settings_file: Path | str, hyperparameters: Hyperparameters) -> str:
     with _one_at_a_time(path):
         settings = load_settings(path)
         settings.require_fits(hyperparameters)
-        wanted = settings.wanted()
-        if hyperparameters in wanted:
+        saes = settings.wanted()
+        if hyperparameters in saes:
             raise SettingsError(
                 f"{path}: {hyperparameters.key} is asked for already; nothing was added. Change a "
                 "value, e.g. the seed"
@@ -66,7 +66,7 @@ def add_sae(settings_file: Path | str, hyperparameters: Hyperparameters) -> str:
         try:
             with write_file(path) as temporary:
                 temporary.write_bytes(content)
-                _require_added(temporary, path, [*wanted, hyperparameters])
+                _require_added(temporary, path, [*saes, hyperparameters])
                 temporary.chmod(mode)
         except OSError as error:
             if error.errno != errno.EBUSY:
@@ -117,10 +117,10 @@ def _document(text: str) -> tomlkit.TOMLDocument | None:
 def _require_added(temporary: Path, path: Path, expected: list[Hyperparameters]) -> None:
     """Refuse an edit that does not read back as what was there and the new SAE."""
     try:
-        found = load_settings(temporary).wanted()
+        saes_read = load_settings(temporary).wanted()
     except SettingsError:
-        found = []
-    if set(found) != set(expected):
+        saes_read = []
+    if set(saes_read) != set(expected):
         raise SettingsError(
             f"{path}: no [[sae]] block can be added to it, most likely because `sae` is written "
             "as an inline array; write each SAE as a [[sae]] block. Nothing was changed"

@@ -327,12 +327,12 @@ def _explain(error: ValidationError) -> str:
     places = [problem["loc"] for problem in problems]
     lines = []
     for problem in problems:
-        location, seen = problem["loc"], problem["input"]
+        location, value = problem["loc"], problem["input"]
         if problem["type"] == "too_short" and any(
             place[: len(location)] == location and len(place) > len(location) for place in places
         ):
             continue  # it is short because what stands in it does not fit, which is said
-        is_list = isinstance(seen, list | tuple)
+        is_list = isinstance(value, list | tuple)
         if any(str(part).startswith("tuple[") for part in location) and not is_list:
             if any(place[:-1] == location[:-1] and place != location for place in places):
                 continue  # one value or a list of them: the complaint about one value is enough
@@ -352,11 +352,11 @@ def _explain(error: ValidationError) -> str:
             meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
             lines.append(f"unknown key {place!r}; allowed there: {', '.join(allowed)}{meant}")
         elif problem["type"] == "path_type":
-            lines.append(f"{place} = {shown(seen)}: needed is a path, as text")
+            lines.append(f"{place} = {shown(value)}: needed is a path, as text")
         elif problem["type"] == "missing":
             lines.append(f"{place!r} is missing")
-        elif location and not isinstance(seen, dict | BaseModel):
-            lines.append(f"{place} = {shown(seen)}: {problem['msg']}")
+        elif location and not isinstance(value, dict | BaseModel):
+            lines.append(f"{place} = {shown(value)}: {problem['msg']}")
         else:
             lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(dict.fromkeys(lines))
@@ -380,7 +380,7 @@ def _inner_model(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        found = _inner_model(argument)
-        if found is not None:
-            return found
+        model = _inner_model(argument)
+        if model is not None:
+            return model
     return None

@@ -66,8 +66,8 @@ class Model(Section):
         if kind in PATH_LOADERS:
             return [Path(place)]
         code = self.loader.rpartition(":")[0]
-        found = [Path(code)] if code.endswith(".py") else []
-        return [*found, *([self.weights] if self.weights else [])]
+        code_files = [Path(code)] if code.endswith(".py") else []
+        return [*code_files, *([self.weights] if self.weights else [])]
 
 
 _SEQUENCES_BP = 1_000_000

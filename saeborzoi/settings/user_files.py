@@ -52,13 +52,15 @@ def groups_read(artifact: Artifact, settings: Settings) -> list[Group]:
 
 def settings_of(artifact: Artifact, settings: Settings, layer: Layer | None) -> dict[str, Any]:
     """What of the settings one partition of an artifact depends on, for its version."""
-    found = {}
+    values = {}
     for name, place in artifact.settings.items():
         first, _, rest = place.partition(".")
-        found[name] = _plain(setting(layer, rest) if first == "layer" else setting(settings, place))
+        values[name] = _plain(
+            setting(layer, rest) if first == "layer" else setting(settings, place)
+        )
     if layer is not None:
-        found |= settings.activation_settings(layer, _sets_read(artifact, layer))
-    return found
+        values |= settings.activation_settings(layer, _sets_read(artifact, layer))
+    return values
 
 
 def _sets_read(artifact: Artifact, layer: Layer) -> list[ShardSet]:

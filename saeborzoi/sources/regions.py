@@ -46,11 +46,11 @@ def layer_region(
     """
     sets = [shard_set.folder_and_windows for shard_set in layer.sets if not shard_set.is_live]
     for shards, windows in sets:
-        found = region_of_shards(
+        stored = region_of_shards(
             shards, windows, region, n_channels=layer.n_channels, **layer.geometry
         )
-        if found is not None:
-            return found
+        if stored is not None:
+            return stored
     if settings.model is not None:
         with Genome(settings.data.genome, cache=genome_cache) as genome:
             model, geometry = live_layer(settings.model, layer, weights)

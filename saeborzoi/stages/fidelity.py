@@ -25,7 +25,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         recovered_mean, recovered_zero.
     """
     with in_model(job) as (model, geometry, sae, sequences, _):
-        found = fidelity(model, geometry, sae, sequences, progress=progress)
+        measured = fidelity(model, geometry, sae, sequences, progress=progress)
         n_left_out = sequences.n_left_out
         first, last = sequences.one_hot(0), sequences.one_hot(len(sequences) - 1)
         past = bypass(Splice(model, geometry), first, last)
@@ -33,19 +33,19 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     share_past = float(np.nanmean(past)) if np.isfinite(past).any() else float("nan")
     assert model.outputs is not None
     n_tracks = len(model.outputs.tracks)
-    over_all = found.over_all.assign(
-        n_sequences=found.n_sequences,
+    over_all = measured.over_all.assign(
+        n_sequences=measured.n_sequences,
         n_tracks=n_tracks,
-        loss_name=found.loss,
-        log_scale=found.log_scale,
+        loss_name=measured.loss,
+        log_scale=measured.log_scale,
         bypass=share_past,
     )
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
-        for name, frame in zip(FILES, (over_all, found.per_track), strict=True):
+        for name, frame in zip(FILES, (over_all, measured.per_track), strict=True):
             frame.to_parquet(output / name, index=False)
     of_sae = over_all.set_index("splice").loc["sae"]
     return {
-        "n_sequences": found.n_sequences,
+        "n_sequences": measured.n_sequences,
         "n_tracks": n_tracks,
         "n_left_out": n_left_out,
         "bypass": share_past,

@@ -113,8 +113,10 @@ def _require_same(
             low = max(first, (first + last - _COMPARED_POSITIONS) // 2)
             positions = slice(low, min(low + _COMPARED_POSITIONS, last))
             stored = reader.read(place, slice(row, row + 1), positions)[0].astype(np.float32)
-            own = live.read(0, slice(window, window + 1), positions)[0]
-            errors.append(float(np.sqrt(np.mean((own - stored) ** 2)) / max(stored.std(), 1e-12)))
+            computed = live.read(0, slice(window, window + 1), positions)[0]
+            errors.append(
+                float(np.sqrt(np.mean((computed - stored) ** 2)) / max(stored.std(), 1e-12))
+            )
     error = float(np.median(errors))
     if error > _MAX_ERROR:
         raise InputError(

@@ -39,7 +39,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     settings, layer = job.settings, job.layer_settings
     sae = load_checkpoint(job.inputs["trained_sae"], layer.n_channels)
     weights = model_of(job.inputs["trained_sae"])
-    found: list[tuple[str, NodeRegion]] = []
+    regions: list[tuple[str, NodeRegion]] = []
     if request.get("fasta"):
         if settings.model is None:
             raise InputError(
@@ -48,20 +48,20 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         for name, of_layer in fasta_regions(Path(request["fasta"]), settings.model, layer, weights):
             end = int(of_layer.start_bp[-1]) + layer.bp_per_position
             region = Region(name, 0, end)
-            found.append((name, node_region(sae, of_layer, region, layer.bp_per_position)))
-            progress("sequences", len(found), 0)
+            regions.append((name, node_region(sae, of_layer, region, layer.bp_per_position)))
+            progress("sequences", len(regions), 0)
     else:
         region = parse_region(request["region"])
         cache = Store(settings.project.store).genome_cache
         of_layer = layer_region(settings, layer, region, cache, weights)
-        found.append((region.chrom, node_region(sae, of_layer, region, layer.bp_per_position)))
-    rows = pd.concat([_rows(chrom, of_nodes) for chrom, of_nodes in found], ignore_index=True)
+        regions.append((region.chrom, node_region(sae, of_layer, region, layer.bp_per_position)))
+    rows = pd.concat([_rows(chrom, of_nodes) for chrom, of_nodes in regions], ignore_index=True)
     with write_folder(job.output) as output:
         rows.to_parquet(output / TABLE, index=False)
     return {
-        "n_positions": sum(len(of_nodes.start_bp) for _, of_nodes in found),
+        "n_positions": sum(len(of_nodes.start_bp) for _, of_nodes in regions),
         "n_nodes": int(rows["node"].nunique()),
-        "origin": found[0][1].origin,
+        "origin": regions[0][1].origin,
     }
 
 

@@ -91,20 +91,20 @@ def sets_of(settings: Settings, genome: Genome, geometry: LayerGeometry) -> list
     layer's positions see a part of the input only.
     """
     far = settings.attribution.control_bp
-    seen = min(geometry.receptive_field_bp, far // 2)
+    near_bp = min(geometry.receptive_field_bp, far // 2)
     sets = []
     for section in settings.variants:
-        found = read_variants(
+        variants_read = read_variants(
             section.path,
             genome,
             allow_swapped=section.allow_swapped,
             max_allele_bp=section.max_allele_bp,
         )
         controls = neutral_changes(
-            genome, found.table, settings.attribution.n_controls, seen, far, _SEED
+            genome, variants_read.table, settings.attribution.n_controls, near_bp, far, _SEED
         )
         once = controls.drop_duplicates("variant", ignore_index=True)
-        sets.append(SetOfVariants(section, found, once))
+        sets.append(SetOfVariants(section, variants_read, once))
     return sets
 
 

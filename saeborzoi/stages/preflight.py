@@ -39,27 +39,27 @@ def run(job: Job, progress: Progress) -> Figures:
 
     progress("looking around", 1, 1)
     token = job.inputs["token"]
-    seen = token.read_text() if token.exists() else None
-    found: Figures = {
+    token_text = token.read_text() if token.exists() else None
+    figures: Figures = {
         "host": platform.node(),
         "python": platform.python_version(),
         "executable": sys.executable,
         "saeborzoi": saeborzoi.__version__,
         "versions": versions(),
-        "token": seen,
+        "token": token_text,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
-    write_json(job.output, {"token": seen})
-    return found
+    write_json(job.output, {"token": token_text})
+    return figures
 
 
 def versions() -> dict[str, str | None]:
     """Installed version of each of `LIBRARIES`; None where it is missing."""
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            installed[name] = None
+    return installed

@@ -25,14 +25,14 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     MissingProgramError
         Where tomtom is asked for and cannot be run.
     """
-    wanted = job.settings.matching
-    engine = check_matching_engine(wanted.engine, wanted.executable)
+    options = job.settings.matching
+    engine = check_matching_engine(options.engine, options.executable)
     databases = load_databases(job.settings.data.motif_sources)
     columns = ["node", "motif", "matrix", "n_sites", "is_significant"]
     motifs = pd.read_parquet(job.inputs["motif"], columns=columns)
     motifs = motifs[motifs["node"].isin(job.nodes)] if job.nodes else motifs
     progress("matching", 0, len(motifs))
-    matches = match(motifs, databases, **wanted.model_dump(), threads=job.threads)
+    matches = match(motifs, databases, **options.model_dump(), threads=job.threads)
     progress("matching", len(motifs), len(motifs))
     with write_file(job.output) as temporary:
         matches.to_parquet(temporary, index=False)

@@ -37,7 +37,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         require_fits(sae, source, job.hyperparameters, channel_max)
         torch.set_num_threads(job.threads)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        found = top_activations(
+        scan = top_activations(
             sae.to(device),
             plan,
             selection.n_top,
@@ -47,18 +47,18 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             job.work,
         )
         fingerprint = plan.source.identity()["data_fingerprint"]
-    statistics = found.statistics
+    statistics = scan.statistics
     document = provenance(job, data_fingerprint=fingerprint)
     with write_artifact(job.output, job.data_version, document) as output:
-        found.top.to_parquet(output / TOP_ACTIVATIONS, index=False)
+        scan.top.to_parquet(output / TOP_ACTIVATIONS, index=False)
         statistics.to_parquet(output / NODE_STATISTICS, index=False)
-        if found.coactivation is not None:
-            scipy.sparse.save_npz(output / COACTIVATION, found.coactivation)
+        if scan.coactivation is not None:
+            scipy.sparse.save_npz(output / COACTIVATION, scan.coactivation)
     return {
         "n_positions": plan.n_positions,
         "n_nodes": sae.n_nodes,
         "n_dead": int((statistics["n_nonzero"] == 0).sum()),
-        "n_top_rows": len(found.top),
+        "n_top_rows": len(scan.top),
         "median_frequency": float(statistics["frequency"].median()),
-        "n_passes": found.n_passes,
+        "n_passes": scan.n_passes,
     }

@@ -73,7 +73,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
 
 def _run(job: Job, progress: Progress, train: SlabPlan, validation: SlabPlan | None) -> Figures:
     jobs, layer = job.each(), job.layer_settings
-    hyperparameters = [own.hyperparameters for own in jobs if own.hyperparameters]
+    hyperparameters = [sae_job.hyperparameters for sae_job in jobs if sae_job.hyperparameters]
     identity = train.source.identity()
     constants = require_input(job, "normalization_constants") / FILE
     channel_max = read_channel_max(constants, layer.n_channels).used
@@ -102,10 +102,10 @@ def _run(job: Job, progress: Progress, train: SlabPlan, validation: SlabPlan | N
         # all processes hold the same SAEs; the first one measures and writes them
         raise SystemExit(0)
     figures = {}
-    for own, result in zip(jobs, trained, strict=True):
-        progress("evaluating", 0, 0, own.key)
+    for sae_job, result in zip(jobs, trained, strict=True):
+        progress("evaluating", 0, 0, sae_job.key)
         share = dataclasses.replace(result, training_s=result.training_s / len(jobs))
-        figures[own.key] = _measured_and_written(own, share, loop, source, identity)
+        figures[sae_job.key] = _measured_and_written(sae_job, share, loop, source, identity)
     loop.forget()
     first = figures.pop(job.key)
     return {**first, "together": figures} if figures else first
@@ -158,11 +158,11 @@ def _measured_and_written(
 
 def _brought(source: Path) -> dict[str, str]:
     """Where an SAE that was trained elsewhere comes from, and on what, where it says so."""
-    found = {"imported_from": str(source)}
+    origin = {"imported_from": str(source)}
     trained_on = read_config(source).get("provenance", {}) if source.is_dir() else {}
     if "data_fingerprint" in trained_on:
-        found["trained_on_fingerprint"] = trained_on["data_fingerprint"]
-    return found
+        origin["trained_on_fingerprint"] = trained_on["data_fingerprint"]
+    return origin
 
 
 def _imported(

@@ -128,14 +128,14 @@ def _pairs(
 
 
 def _gathered(parts: Iterator[pd.DataFrame], n: int, progress: Progress) -> pd.DataFrame:
-    found, done = [], 0
+    frames, done = [], 0
     for part in parts:
         if stop_requested.is_set():
             raise StageInterrupted("variants' scores are kept, their attribution begins anew")
-        found.append(part)
+        frames.append(part)
         done += part[["variant", "track"]].drop_duplicates().shape[0]
         progress("variants and controls attributed", done, n)
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _against(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def expectation_maximization(
     for _ in range(n_iterations):
         odds = four_mer_odds(matrix, background)
         histogram = np.zeros((n_blocks, 256))
-        seen = 0.0
+        weight_sum = 0.0
         eligible = 0
         for i in range(n_sequences):
             n_windows = lengths[i] - width + 1
@@ -134,7 +134,7 @@ def expectation_maximization(
             eligible += 1
             share = fraction / (n_strands * n_windows)
             scale = share / (1.0 - fraction + share * total)
-            seen += scale * total
+            weight_sum += scale * total
             probability[i] = scale * top
             for s in range(n_strands):
                 base = s * n_windows
@@ -153,7 +153,7 @@ def expectation_maximization(
             for a in range(4):
                 moved += (column[a] / letters - matrix[c, a]) ** 2
                 matrix[c, a] = column[a] / letters
-        n_sites = EXPECTED_WEIGHT * n_expected + (1.0 - EXPECTED_WEIGHT) * seen
+        n_sites = EXPECTED_WEIGHT * n_expected + (1.0 - EXPECTED_WEIGHT) * weight_sum
         fraction = min(n_sites / n_sequences, 1.0)
         if math.sqrt(moved) < TOLERANCE:
             converged = True

@@ -145,9 +145,9 @@ class Search:
         starts = {}
         for width in self.widths:
             windows = MotifWindows.of(self.data, width, self.free)
-            found = starting_points(windows)
-            if found is not None:
-                starts[width] = windows, found
+            points = starting_points(windows)
+            if points is not None:
+                starts[width] = windows, points
         few = range(int((self.data.numbers <= _FEW).sum()))
         first = [(width, g, 0) for width in starts for g in starts[width][1].distinct_numbers()]
         second = [(width, g, 1) for width in starts for g in few]
@@ -187,11 +187,14 @@ class Search:
         """
         begun = []
         for width, number, rank in points:
-            windows, found = starts[width]
-            if rank < len(found.seeds):
+            windows, starts_of_width = starts[width]
+            if rank < len(starts_of_width.seeds):
                 n_expected = int(self.data.numbers[number])
                 start = _Start(
-                    windows, number, found.matrix(number, rank), n_expected / self.data.lengths.size
+                    windows,
+                    number,
+                    starts_of_width.matrix(number, rank),
+                    n_expected / self.data.lengths.size,
                 )
                 begun.append((start, *self._aligned(start, _FIRST_ITERATIONS)))
         # not of whole sequences, which converge at once: they can be aligned in one way only
