@@ -23,7 +23,7 @@ def with_tracks(model: SequenceModel, patterns: Sequence[str]) -> SequenceModel:
 
     Parameters
     ----------
-    wanted
+    patterns
         Names, or patterns such as ``"CAGE:*"``; none for every track.
 
     Raises
