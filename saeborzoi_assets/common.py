@@ -1,21 +1,17 @@
 """How every artifact becomes an asset, is run, written and catalogued."""
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import Made, Scope
-from saeborzoi.catalog.store import batch_name
 from saeborzoi.errors import PartitionKeyError, SaeBorzoiError
-from saeborzoi.files import write_file
-from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import provenance
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
@@ -183,90 +179,6 @@ def node_batches(
             numbers = existing
         batches.append((sae, sae.require_nodes(numbers)))
     return batches
-
-
-class NodeStage(NamedTuple):
-    """What a heavy stage over nodes of one SAE made: its rows, and the folder that holds them."""
-
-    frame: pd.DataFrame
-    output: Path
-
-
-def run_node_stage(
-    context: dg.AssetExecutionContext,
-    platform: Platform,
-    version: Version,
-    sae: Sae,
-    nodes: tuple[int, ...],
-    active: Sequence[int],
-    table: str,
-    result: str,
-) -> NodeStage:
-    """Run a heavy stage over nodes, in as many jobs as its profile wants, and catalogue its rows.
-
-    Parameters
-    ----------
-    version
-        What the result is made from; names the stage.
-    nodes
-        Nodes of the run's partitions.
-    active
-        Those of them that have something to work on; may be none.
-    table
-        Catalogue table whose rows of these nodes are the stage's input.
-    result
-        Catalogue table that the stage's rows are for; its columns where there are no nodes.
-    """
-    stage = version.asset
-    size = platform.settings.compute.profile_of(stage).sae_nodes_per_job or max(1, len(active))
-    chunks = [active[i : i + size] for i in range(0, len(active), size)]
-    folder = platform.store.batch(sae.key, stage, nodes, version.digest, context.run.run_id)
-    work = platform.store.work(sae.key, stage)
-    jobs = []
-    for chunk in chunks:
-        name = batch_name(chunk)
-        job = platform.job(
-            version,
-            context.run.run_id,
-            output=work / f"{name}_{version.digest}.result.parquet",
-            layer=sae.layer,
-            sae=sae,
-            nodes=chunk,
-            inputs={table: work / f"{name}_{version.digest}.parquet"},
-        )
-        jobs.append(job)
-
-    def lay_out() -> None:
-        for job in jobs:
-            with write_file(job.inputs[table]) as temporary:
-                rows = platform.catalog.rows(table, sae.key, nodes=job.nodes)
-                rows.to_parquet(temporary, index=False)
-
-    made_rows: list[pd.DataFrame] = []
-
-    def catalogue(figures: list[Figures]) -> None:
-        frames = [pd.read_parquet(job.output) for job in jobs]
-        # without nodes to work on: no rows, but the columns' types
-        frame = pd.concat(frames) if frames else platform.catalog.rows(result, sae.key, nodes=[])
-        documents = [
-            provenance(job, figures=job_figures)
-            for job, job_figures in zip(jobs, figures, strict=True)
-        ]
-        write_tables(folder, {result: frame}, version, {"jobs": documents})
-        materialization = made_by(context, version, folder)
-        scope = Scope(sae_key=sae.key, nodes=nodes)
-        platform.record(materialization, scope, {result: frame}, partial(say, context))
-        for job in jobs:
-            shutil.rmtree(job.work, ignore_errors=True)
-            job.inputs[table].unlink(missing_ok=True)
-            job.output.unlink(missing_ok=True)
-        made_rows.append(frame)
-
-    if jobs:
-        platform.compute.run(context, jobs, catalogue, lay_out)
-    else:
-        catalogue([])
-    return NodeStage(made_rows[0], folder)
 
 
 def made_by(context: dg.AssetExecutionContext, version: Version, artifact: Path) -> Made:

@@ -1,6 +1,7 @@
 """What is said of Dagster's runs in several places: which are under way, what they are about."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
@@ -31,13 +32,7 @@ def owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
     order
         Partition keys of the SAEs as Dagster has them, by which a range of them is meant.
     """
-    named = set()
-    for tag in ("dagster/partition", *RANGE_TAGS):
-        if tag in run.tags:
-            try:
-                named.add(PartitionKey.parse(run.tags[tag]).owner)
-            except PartitionKeyError:  # of a key that somebody typed: no layer's, no SAE's
-                continue
+    named = _owners(run.tags[tag] for tag in ("dagster/partition", *RANGE_TAGS) if tag in run.tags)
     places = [order.index(key) for key in named if key in order]
     between = order[min(places) : max(places) + 1] if places else []
     return {*named, *between}
@@ -57,6 +52,14 @@ def under_way(instance: dg.DagsterInstance, order: Sequence[str]) -> dict[str, s
     for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         makers.update(dict.fromkeys(owners_of(run, order), f"run {run.run_id[:8]}"))
     for backfill, keys in partitions_under_way(instance).items():
-        owners = {key.partition("|")[0] for key in keys}
-        makers.update(dict.fromkeys(owners, f"backfill {backfill}"))
+        makers.update(dict.fromkeys(_owners(keys), f"backfill {backfill}"))
     return makers
+
+
+def _owners(keys: Iterable[str]) -> set[str]:
+    """Layers and SAEs of partition keys; a key that somebody typed is no layer's and no SAE's."""
+    owners = set()
+    for key in keys:
+        with contextlib.suppress(PartitionKeyError):
+            owners.add(PartitionKey.parse(key).owner)
+    return owners

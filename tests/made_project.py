@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
+from saeborzoi.catalog.schema import TABLE
+from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.worker import find_stage
 from saeborzoi_assets.definitions import build_definitions
@@ -65,3 +68,22 @@ def make(folder: Path) -> Path:
             result = project.materialize(step)
             assert result.success, failure_of(result)
     return folder
+
+
+def put_rows(
+    platform: Platform,
+    key: str,
+    asset: str,
+    artifact: Path,
+    tables: dict[str, pd.DataFrame],
+    nodes: tuple[int, ...] | None = None,
+) -> None:
+    """Catalogue rows of an SAE as if an asset had made them; columns that they lack are NULL."""
+    frames = {
+        name: frame.reindex(
+            columns=[c.name for c in TABLE[name].columns if c.name != "hyperparameters"]
+        )
+        for name, frame in tables.items()
+    }
+    scope = Scope(sae_key=key, nodes=nodes)
+    platform.catalog.replace(Made(asset, "run", "1", "v", artifact), scope, frames)

@@ -224,3 +224,13 @@ def _poisson(y: Tensor, target: Tensor) -> Tensor:
 
 def _squared(y: Tensor, target: Tensor) -> Tensor:
     return (y.double() - target.double()).square()
+
+
+def empirical_p(observed: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of a null distribution that reaches what was seen, the latter counted in.
+
+    >>> empirical_p(np.array([5.0, 0.5]), np.array([1.0, 2.0, 3.0])).tolist()
+    [0.25, 1.0]
+    """
+    at_least = len(null) - np.searchsorted(np.sort(null), observed, side="left")
+    return (1 + at_least) / (1 + len(null))

@@ -26,6 +26,7 @@ from saeborzoi.effects.attribution import (
     node_shares,
     shares,
 )
+from saeborzoi.effects.statistics import empirical_p
 from saeborzoi.effects.track_scores import TrackScore
 from saeborzoi.effects.variant_layer import NearLayer, cut_positions, joined, same_size
 from saeborzoi.errors import InputError
@@ -354,16 +355,6 @@ def against_controls(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     if is_node.any():
         q[is_node] = stats.false_discovery_control(p[is_node])
     return rows.assign(p_value=p, q_value=q)
-
-
-def empirical_p(observed: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of a null distribution that reaches what was seen, the latter counted in.
-
-    >>> empirical_p(np.array([5.0, 0.5]), np.array([1.0, 2.0, 3.0])).tolist()
-    [0.25, 1.0]
-    """
-    at_least = len(null) - np.searchsorted(np.sort(null), observed, side="left")
-    return (1 + at_least) / (1 + len(null))
 
 
 def _tensor(values: ArrayLike) -> Tensor:

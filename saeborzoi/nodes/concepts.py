@@ -334,8 +334,7 @@ def _pairs(
     np.put_along_axis(bit_of, order, np.arange(n_candidates, dtype=np.int8)[None], 1)
     least = level.astype(np.uint8)
     figures = []
-    for data_id in dict.fromkeys([id(train), id(data)]):
-        of = train if data_id == id(train) else data
+    for of in [train] if data is train else [train, data]:
         fired = np.zeros((n_concepts, 256), np.int64)
         inside, met = np.zeros_like(fired), np.zeros_like(fired)
         runs = _Runs(of.elements, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -78,9 +79,7 @@ def annotation_overlaps(
     control = placed_at_random(windows, width_bp, bp_per_position, pad_bp, n_control, seed)
     tables = []
     for name, annotation in annotations.items():
-        sites, placed, regions = on_one_axis(seqlets, control, annotation)
-        class_code, classes = pd.factorize(annotation["annotation_class"], sort=True)
-        group, regions = merge(class_code.astype(np.int64), regions)
+        (sites, placed), group, regions, classes = _by_class(annotation, seqlets, control)
         n_overlapping = _count(code, sites, group, regions, len(nodes), len(classes))
         in_control = _count(
             np.zeros(len(control), np.int64), placed, group, regions, 1, len(classes)
@@ -133,47 +132,62 @@ def repeat_classes(
         node, motif (int32), annotation, annotation_class (str), n_sites, n_overlapping (int32),
         n_expected (float64): a row for each motif whose sites any class overlaps.
     """
-    parts = []
-    of_node = dict(iter(seqlets.sort_values(["node", "rank"]).groupby("node")))
-    for motif in motifs[motifs["node"].isin(list(of_node))].itertuples():
-        rows_of_node = of_node[motif.node]
-        rows = likely_sites(
-            as_matrix(motif.matrix),
-            motif.n_sites,
-            encode(rows_of_node["sequence"].tolist()),
-            both_strands,
-        )
-        sites = rows_of_node.iloc[rows]
-        counted = [
-            _overlapping(sites, annotation).assign(annotation=name)
-            for name, annotation in annotations.items()
-        ]
-        classes = pd.concat(counted).merge(
-            overlaps[overlaps["node"] == motif.node], on=["annotation", "annotation_class"]
-        )
-        share = (classes["n_expected"] / classes["n_seqlets"]).clip(1 / (2 * MAX_CONTROL), 1)
-        expected = len(sites) * share
-        spread = np.sqrt(expected * (1 - share)).clip(lower=1e-9)
-        classes = classes.assign(
-            node=motif.node, motif=motif.motif, n_sites=len(sites), n_expected=expected,
-            n_overlapping=classes["n_sites_overlapping"],
-            excess=(classes["n_sites_overlapping"] - expected) / spread,
-        )  # fmt: skip
-        parts.append(classes[classes["excess"] > 0].nlargest(1, "excess"))
     columns = {"node": "int32", "motif": "int32", "annotation": "str", "annotation_class": "str",
                "n_sites": "int32", "n_overlapping": "int32", "n_expected": "float64"}  # fmt: skip
-    table = pd.concat(parts) if parts else pd.DataFrame(columns=list(columns))
-    return table[list(columns)].astype(columns).reset_index(drop=True)
+    of_node = dict(iter(seqlets.sort_values(["node", "rank"]).groupby("node")))
+    motifs = motifs[motifs["node"].isin(list(of_node))].reset_index(drop=True)
+    if motifs.empty or not annotations:
+        return pd.DataFrame(columns=list(columns)).astype(columns)
+    sites = pd.concat(
+        [
+            _sites(motif, of_node[motif.node], both_strands).assign(row=motif.Index)
+            for motif in motifs.itertuples()
+        ]
+    )
+    row_of_site, rows = sites["row"].to_numpy(np.intp), np.arange(len(motifs))
+    motifs = motifs.assign(row=rows, n_sites=np.bincount(row_of_site, minlength=len(motifs)))
+    counted = []
+    for name, annotation in annotations.items():
+        (intervals,), group, regions, classes = _by_class(annotation, sites)
+        n = _count(row_of_site, intervals, group, regions, len(motifs), len(classes))
+        counted.append(
+            pd.DataFrame(
+                {
+                    "row": np.repeat(rows, len(classes)),
+                    "annotation": name,
+                    "annotation_class": np.tile(np.asarray(classes, object), len(motifs)),
+                    "n_overlapping": n.ravel(),
+                }
+            )
+        )
+    table = pd.concat(counted).merge(motifs[["row", "node", "motif", "n_sites"]], on="row")
+    chance = ["node", "annotation", "annotation_class"]
+    table = table.merge(overlaps[[*chance, "n_seqlets", "n_expected"]], on=chance)
+    share = (table["n_expected"] / table["n_seqlets"]).clip(1 / (2 * MAX_CONTROL), 1)
+    expected = table["n_sites"] * share
+    spread = np.sqrt(expected * (1 - share)).clip(lower=1e-9)
+    table = table.assign(n_expected=expected, excess=(table["n_overlapping"] - expected) / spread)
+    order = table.sort_values(["row", "excess"], ascending=[True, False], kind="stable")
+    best = order[order["excess"] > 0].drop_duplicates("row")
+    return best[list(columns)].astype(columns).reset_index(drop=True)
 
 
-def _overlapping(sites: pd.DataFrame, annotation: pd.DataFrame) -> pd.DataFrame:
-    """annotation_class and how many of the sites each overlaps."""
-    intervals, regions = on_one_axis(sites, annotation)
+def _sites(motif: Any, seqlets: pd.DataFrame, both_strands: bool) -> pd.DataFrame:
+    """Those of a node's seqlets that are likely sites of a motif."""
+    sequences = encode(seqlets["sequence"].tolist())
+    rows = likely_sites(as_matrix(motif.matrix), motif.n_sites, sequences, both_strands)
+    return seqlets.iloc[rows]
+
+
+def _by_class(
+    annotation: pd.DataFrame, *tables: pd.DataFrame
+) -> tuple[list[Intervals], Int64s, Intervals, pd.Index]:
+    """Intervals of each table; on the same axis the merged regions of an annotation, with the
+    number of the class of each; the classes."""
+    *intervals, regions = on_one_axis(*tables, annotation)
     code, classes = pd.factorize(annotation["annotation_class"], sort=True)
     group, regions = merge(code.astype(np.int64), regions)
-    node_code = np.zeros(len(sites), np.intp)
-    n_sites = _count(node_code, intervals, group, regions, 1, len(classes))[0]
-    return pd.DataFrame({"annotation_class": classes, "n_sites_overlapping": n_sites})
+    return intervals, group, regions, classes
 
 
 def placed_at_random(

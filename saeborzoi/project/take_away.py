@@ -31,6 +31,22 @@ _OBS = (
 )  # fmt: skip
 
 
+def bed_score(rows: pd.DataFrame) -> pd.Series:
+    """BED's score of rows with node and activation: 1000 is the strongest of its node."""
+    share = rows["activation"] / rows.groupby("node")["activation"].transform("max")
+    return (1000 * share).round().astype(int)
+
+
+def in_genome_order(
+    table: pd.DataFrame, columns: Sequence[str], sizes: dict[str, int]
+) -> pd.DataFrame:
+    """Rows by some columns, `chrom` first, in the order of the genome's chromosomes."""
+    order = {chrom: i for i, chrom in enumerate(sizes)}
+    return table.sort_values(
+        list(columns), key=lambda column: column.map(order) if column.name == "chrom" else column
+    )
+
+
 def seqlets_bed(sae: Sae, sizes: dict[str, int]) -> pd.DataFrame:
     """Every seqlet of the selected nodes as BED6, in the chromosomes' order: chrom, start, end,
     name (``n0003`` or ``n0003_FOX:_FOXA2``), score (1000 is the node's strongest), strand."""
@@ -42,20 +58,14 @@ def seqlets_bed(sae: Sae, sizes: dict[str, int]) -> pd.DataFrame:
         int(node): node_key(int(node)) + (f"_{name}".replace(" ", "_") if pd.notna(name) else "")
         for node, name in nodes["name"].items()
     }
-    score = rows["activation"] / rows.groupby("node")["activation"].transform("max")
-    order = {chrom: i for i, chrom in enumerate(sizes)}
     table = pd.DataFrame(
         {
             "chrom": rows["chrom"], "start": rows["start_bp"], "end": rows["end_bp"],
-            "name": rows["node"].map(labels), "score": (1000 * score).round().astype(int),
-            "strand": rows["strand"],
+            "name": rows["node"].map(labels), "score": bed_score(rows), "strand": rows["strand"],
         }
     )  # fmt: skip
-    return table.sort_values(
-        ["chrom", "start", "end", "name"],
-        key=lambda column: column.map(order) if column.name == "chrom" else column,
-        ignore_index=True,
-    )
+    columns = ["chrom", "start", "end", "name"]
+    return in_genome_order(table, columns, sizes).reset_index(drop=True)
 
 
 def write_bigbed(bed: Path, output: Path, sizes: dict[str, int]) -> bool:

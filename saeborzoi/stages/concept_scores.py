@@ -13,12 +13,10 @@ from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions
 from saeborzoi.nodes.concepts import ConceptData, concept_scores, is_found
 from saeborzoi.nodes.top_activations import ActiveNodes
+from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import require_trained_on
 from saeborzoi.sources.positions import plans_of
-
-FILES = ("concept_score", "concept")
-"""Catalogue tables that the stage writes, each as `<name>.parquet`."""
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
@@ -71,7 +69,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             progress,
         )
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
-        for name, frame in zip(FILES, scored, strict=True):
+        for name, frame in zip(ARTIFACT["concept_scores"].tables, scored, strict=True):
             frame.to_parquet(output / f"{name}.parquet", index=False)
     f1 = scored.best["f1"]
     n_classes = sum(table["annotation_class"].nunique() for table in annotations.values())

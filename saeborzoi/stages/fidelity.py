@@ -8,14 +8,12 @@ from saeborzoi.effects.fidelity import fidelity
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, write_artifact
 from saeborzoi.models.splice import Splice, bypass
+from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.stages.in_model import in_model
-
-FILES = ("fidelity.parquet", "fidelity_track.parquet")
-"""One for each table."""
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
-    """Measure on the held-out sequences; writes `FILES`.
+    """Measure on the held-out sequences; writes a file for each of its catalogue tables.
 
     Returns
     -------
@@ -41,8 +39,10 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         bypass=share_past,
     )
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
-        for name, frame in zip(FILES, (over_all, measured.per_track), strict=True):
-            frame.to_parquet(output / name, index=False)
+        for name, frame in zip(
+            ARTIFACT["fidelity"].tables, (over_all, measured.per_track), strict=True
+        ):
+            frame.to_parquet(output / f"{name}.parquet", index=False)
     of_sae = over_all.set_index("splice").loc["sae"]
     return {
         "n_sequences": measured.n_sequences,

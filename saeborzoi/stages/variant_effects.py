@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from saeborzoi.effects.variant_nodes import empirical_p
+from saeborzoi.effects.statistics import empirical_p
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, write_artifact
+from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.stages.of_variants import SetOfVariants, opened_model, scored, sets_of
 
-TABLES = ("variant", "variant_track", "variant_skipped")
+TABLES = ARTIFACT["variant_effects"].tables
 """Each is a file of that name."""
 
 

@@ -1,16 +1,11 @@
 """How far the model's outputs stay as they are with the SAE in it."""
 
-from functools import partial
-
 import dagster as dg
-import pandas as pd
 
-from saeborzoi.catalog.scope import Scope
-from saeborzoi.jobs.job import Figures
-from saeborzoi.jobs.provenance import require_whole
-from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.common import artifact, explained
+from saeborzoi_assets.jobs import run_stage
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.shown import check, image, path, say, table
+from saeborzoi_assets.shown import check, image, path, table
 from saeborzoi_resources.platform import Platform
 
 _SHOWN = ["splice", "r", "r_log", "r_published", "loss", "recovered_mean", "recovered_zero"]
@@ -31,29 +26,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             version = platform.version_of("fidelity", sae.key)
-            output = platform.store.sae_artifact(sae.key, "fidelity")
-            job = platform.job(
-                version,
-                context.run.run_id,
-                output=output,
-                layer=sae.layer,
-                sae=sae,
-                inputs={"trained_sae": platform.artifact("trained_sae", sae.key)},
+            trained = platform.artifact("trained_sae", sae.key)
+            stage = run_stage(
+                context, platform, version, sae.layer, sae, inputs={"trained_sae": trained}
             )
-            tables: dict[str, pd.DataFrame] = {}
-
-            def catalogue(_: list[Figures]) -> None:
-                whole = require_whole(output, version.digest)
-                for name in ("fidelity", "fidelity_track"):
-                    tables[name] = pd.read_parquet(whole / f"{name}.parquet")
-                platform.record(
-                    made_by(context, version, output),
-                    Scope(sae_key=sae.key),
-                    tables,
-                    partial(say, context),
-                )
-
-            figures = platform.compute.run(context, [job], catalogue)[0]
+        figures, tables = stage.figures, stage.tables
         from saeborzoi.plots import recovered_by_track
 
         recovered = figures["recovered_mean"]
@@ -64,7 +41,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **{k: v for k, v in figures.items() if v is not None and v == v},
                 "splices": table(tables["fidelity"][_SHOWN]),
                 "tracks": image(recovered_by_track(tables["fidelity_track"])),
-                "files": path(output),
+                "files": path(stage.output),
             },
             data_version=dg.DataVersion(version.digest),
             check_results=[

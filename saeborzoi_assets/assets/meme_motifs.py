@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi_assets.common import artifact, explained, node_batches, run_node_stage, run_result
+from saeborzoi_assets.common import artifact, explained, node_batches, run_result
+from saeborzoi_assets.jobs import run_node_stage
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, table
 from saeborzoi_resources.platform import Platform

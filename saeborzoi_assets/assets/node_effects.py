@@ -11,6 +11,7 @@ from saeborzoi.catalog.store import batch_name
 from saeborzoi.jobs.job import Figures, Job
 from saeborzoi.jobs.provenance import provenance
 from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.jobs import nodes_of_jobs
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, say, table
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
@@ -114,9 +115,6 @@ def _jobs(
     nodes: list[int],
 ) -> list[Job]:
     """A job for each `sae_nodes_per_job` of the nodes."""
-    size = platform.settings.compute.profile_of("node_effects").sae_nodes_per_job or max(
-        1, len(nodes)
-    )
     work = platform.store.work(sae.key, "node_effects")
     trained = platform.artifact("trained_sae", sae.key)
     return [
@@ -129,5 +127,5 @@ def _jobs(
             nodes=chunk,
             inputs={"trained_sae": trained},
         )
-        for chunk in (nodes[i : i + size] for i in range(0, len(nodes), size))
+        for chunk in nodes_of_jobs(platform, version.asset, nodes)
     ]

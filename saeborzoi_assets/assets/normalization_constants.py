@@ -1,17 +1,11 @@
 """Maximum of each channel of a layer over all shards: what its activations are divided by."""
 
-from functools import partial
-
 import dagster as dg
-import pandas as pd
 
-from saeborzoi.catalog.scope import Scope
-from saeborzoi.catalog.store import CHANNEL_NORMALIZATION
-from saeborzoi.jobs.job import Figures
-from saeborzoi.jobs.provenance import require_whole
-from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.common import artifact, explained
+from saeborzoi_assets.jobs import run_stage
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.shown import check, path, say
+from saeborzoi_assets.shown import check, path
 from saeborzoi_resources.platform import Platform
 
 
@@ -32,23 +26,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             layer = platform.settings.layer_named(context.partition_key)
             platform.store.require_writable()
             version = platform.version_of("normalization_constants", layer.name)
-            output = platform.store.layer_artifact(layer.name, "normalization_constants")
-            job = platform.job(version, context.run.run_id, output=output, layer=layer)
-
-            def catalogue(_: list[Figures]) -> None:
-                whole = require_whole(output, version.digest)
-                platform.record(
-                    made_by(context, version, output),
-                    Scope(layer=layer.name),
-                    {"channel_normalization": pd.read_parquet(whole / CHANNEL_NORMALIZATION)},
-                    partial(say, context),
-                )
-
-            figures = platform.compute.run(context, [job], catalogue)[0]
-            frame = pd.read_parquet(output / CHANNEL_NORMALIZATION)
+            stage = run_stage(context, platform, version, layer)
+        frame = stage.tables["channel_normalization"]
         not_alive = frame.loc[frame["activation_max_seen"] <= 0, "channel"].tolist()
         return dg.MaterializeResult(
-            metadata={**figures, "files": path(output)},
+            metadata={**stage.figures, "files": path(stage.output)},
             data_version=dg.DataVersion(version.digest),
             check_results=[
                 check(

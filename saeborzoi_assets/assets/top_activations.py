@@ -1,17 +1,12 @@
 """Strongest positions and statistics of every node of an SAE, from one pass over the shards."""
 
-from functools import partial
-
 import dagster as dg
-import pandas as pd
 
-from saeborzoi.catalog.scope import Scope
 from saeborzoi.catalog.store import NODE_STATISTICS
-from saeborzoi.jobs.job import Figures
-from saeborzoi.jobs.provenance import require_whole
-from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.common import artifact, explained
+from saeborzoi_assets.jobs import run_stage
 from saeborzoi_assets.partitions import Partitions
-from saeborzoi_assets.shown import check, image, path, say
+from saeborzoi_assets.shown import check, image, path
 from saeborzoi_resources.platform import Platform
 
 
@@ -39,27 +34,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 ),
             }
             version = platform.version_of("top_activations", sae.key)
-            output = platform.store.sae_artifact(sae.key, "top_activations")
-            job = platform.job(
+            stage = run_stage(
+                context,
+                platform,
                 version,
-                context.run.run_id,
-                output=output,
-                layer=sae.layer,
-                sae=sae,
+                sae.layer,
+                sae,
                 inputs=inputs,
+                files={"node": NODE_STATISTICS},
             )
-
-            def catalogue(_: list[Figures]) -> None:
-                whole = require_whole(output, version.digest)
-                platform.record(
-                    made_by(context, version, output),
-                    Scope(sae_key=sae.key),
-                    {"node": pd.read_parquet(whole / NODE_STATISTICS)},
-                    partial(say, context),
-                )
-
-            figures = platform.compute.run(context, [job], catalogue)[0]
-            node = pd.read_parquet(output / NODE_STATISTICS)
+        figures, node = stage.figures, stage.tables["node"]
         from saeborzoi.plots import activation_frequency
 
         dead = float((node["n_nonzero"] == 0).mean())
@@ -68,7 +52,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             metadata={
                 **{k: v for k, v in figures.items() if v is not None},
                 "activation_frequency": image(activation_frequency(node)),
-                "files": path(output),
+                "files": path(stage.output),
             },
             data_version=dg.DataVersion(version.digest),
             check_results=[

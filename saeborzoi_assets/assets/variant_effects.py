@@ -1,16 +1,11 @@
 """What each variant does to the model's outputs."""
 
-from functools import partial
-
 import dagster as dg
-import pandas as pd
 
-from saeborzoi.catalog.scope import PROJECT, Scope
-from saeborzoi.jobs.job import Figures
-from saeborzoi.jobs.provenance import require_whole
+from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.settings.artifacts import artifacts_of
-from saeborzoi.stages.variant_effects import TABLES
-from saeborzoi_assets.common import artifact, explained, made_by
+from saeborzoi_assets.common import artifact, explained
+from saeborzoi_assets.jobs import run_stage
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, path, say, table
 from saeborzoi_resources.platform import Platform
@@ -32,23 +27,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             platform.store.require_writable()
             version = platform.version_of("variant_effects", PROJECT)
-            output = platform.store.project_artifact("variant_effects")
             layers = [
                 layer
                 for layer in settings.layer
                 if version.asset in (a.name for a in artifacts_of(settings, layer))
             ]
-            job = platform.job(version, context.run.run_id, output=output, layer=layers[0])
-            tables: dict[str, pd.DataFrame] = {}
-
-            def catalogue(_: list[Figures]) -> None:
-                whole = require_whole(output, version.digest)
-                for name in TABLES:
-                    tables[name] = pd.read_parquet(whole / f"{name}.parquet")
-                materialization = made_by(context, version, output)
-                platform.record(materialization, Scope(), tables, partial(say, context))
-
-            figures = platform.compute.run(context, [job], catalogue)[0]
+            stage = run_stage(context, platform, version, layers[0])
+        figures, tables = stage.figures, stage.tables
         for note in figures.pop("notes"):
             say(context, note)
         variants, skipped = tables["variant"], tables["variant_skipped"]
@@ -59,7 +44,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **{name: value for name, value in figures.items() if value is not None},
                 "largest": table(largest[_SHOWN]),
                 "skipped": table(reasons.sort_values("n", ascending=False)),
-                "files": path(output),
+                "files": path(stage.output),
             },
             data_version=dg.DataVersion(version.digest),
             check_results=[check("all_used", skipped.empty, n_skipped=len(skipped))],

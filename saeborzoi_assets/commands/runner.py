@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,14 +144,20 @@ class Plan:
 
 
 def plan(
-    settings_file: Path, saes: Sequence[Hyperparameters], parts: Range, *, again: bool = False
+    settings_file: Path,
+    saes: Sequence[Hyperparameters],
+    parts: Range,
+    *,
+    again: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Plan:
     """Everything that was asked for, step by step, with what of it is to be made.
 
-    Nothing is made, and Dagster is not started.
+    Nothing is made, and Dagster is not started. `tell` gets a line where results of an earlier
+    release were taken over, see `first_release.take_over`.
     """
     platform = Platform(settings_file=str(settings_file))
-    take_over(platform)
+    take_over(platform, tell)
     return Plan(_all_work(platform, saes, parts, again), Costs.of(platform))
 
 
@@ -190,9 +196,8 @@ def run(
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
-    take_over(platform, display.say)
     report_dead_runs(settings_file.parent, platform.store.jobs)
-    planned = planned or plan(settings_file, saes, parts, again=again)
+    planned = planned or plan(settings_file, saes, parts, again=again, tell=display.say)
     outcome = Outcome()
     with _warm(platform, planned.work), opened_instance(home) as instance:
         register(instance, settings, [h.key for h in saes])

@@ -13,6 +13,7 @@ from saeborzoi.errors import CatalogError
 from saeborzoi.extras import extra
 from saeborzoi.files import write_file
 from saeborzoi.genome.coordinates import Genome
+from saeborzoi.project.take_away import bed_score, in_genome_order
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi.settings.load import Settings
 
@@ -46,7 +47,6 @@ def write_table(path: Path, rows: pd.DataFrame) -> None:
 
 def write_bed(path: Path, rows: pd.DataFrame) -> None:
     """BED6: the name, or the node, and a score of 1000 for the node's strongest position."""
-    score = rows["activation"] / rows.groupby("node")["activation"].transform("max")
     node = rows["node"].map(node_key)
     name = node.where(
         rows["name"] == "", node + "_" + rows["name"].str.replace(r"\s", "_", regex=True)
@@ -54,7 +54,7 @@ def write_bed(path: Path, rows: pd.DataFrame) -> None:
     table = pd.DataFrame(
         {
             "chrom": rows["chrom"], "start": rows["start_bp"].clip(lower=0), "end": rows["end_bp"],
-            "name": name, "score": (1000 * score).round().astype(int), "strand": ".",
+            "name": name, "score": bed_score(rows), "strand": ".",
         }
     )  # fmt: skip
     with write_file(path.absolute()) as temporary:
@@ -111,14 +111,8 @@ def sizes_of(settings: Settings, store: Store, fasta: Path | None) -> dict[str, 
 
 def _by_node(rows: pd.DataFrame, sizes: dict[str, int]) -> Iterator[tuple[int, pd.DataFrame]]:
     """chrom, start_bp, end_bp, activation of each node, inside the chromosomes, in their order."""
-    order = {name: i for i, name in enumerate(sizes)}
     for node, node_rows in rows.groupby("node"):
         table = node_rows[["chrom", "start_bp", "end_bp", "activation"]].copy()
         table["start_bp"] = table["start_bp"].clip(lower=0)
         table["end_bp"] = table["end_bp"].clip(upper=table["chrom"].map(sizes))
-        yield (
-            int(node),
-            table.sort_values(  # type: ignore[call-overload]
-                ["chrom", "start_bp"], key=lambda c: c.map(order) if c.name == "chrom" else c
-            ),
-        )
+        yield int(node), in_genome_order(table, ["chrom", "start_bp"], sizes)

@@ -137,10 +137,10 @@ def launch_missing(
     register(instance, platform.settings, (h.key for h in platform.settings.wanted()))
     # kept open: DuckDB opens it once, not for each question
     with platform.catalog.read() if platform.catalog.path.exists() else nullcontext():
-        lots, notes = _lots(instance, platform, partitions)
+        costs = Costs.of(platform)
+        lots, notes = _lots(instance, platform, partitions, costs)
     for note in notes:
         tell(note)
-    costs = Costs.of(platform)
     lines = [_launch(instance, partitions, costs, lot) for lot in lots]
     for line in lines:
         tell(line)
@@ -148,13 +148,13 @@ def launch_missing(
 
 
 def _lots(
-    instance: dg.DagsterInstance, platform: Platform, partitions: Partitions
+    instance: dg.DagsterInstance, platform: Platform, partitions: Partitions, costs: Costs
 ) -> tuple[list[_Lot], list[str]]:
     """Backfills to launch, and what is not in them and why."""
     known = instance.get_dynamic_partitions(HYPERPARAMETERS)
     busy = under_way(instance, known)
     history = instance.get_runs(dg.RunsFilter(tags={TAG: NAME}), limit=_HISTORY)
-    budget = _Budget(platform)
+    budget = _Budget(platform, costs)
     lots: dict[str | None, _Lot] = {}
     notes = []
     waiting: dict[str, list[str]] = {}
@@ -245,10 +245,10 @@ def _runs_of(
 class _Budget:
     """GPU hours that today's trainings may take, with what is launched now."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, costs: Costs) -> None:
         self._budget = platform.settings.automation.gpu_hours_per_day
         self._used = 0.0 if self._budget is None else gpu_hours_today(platform)
-        self._costs, self._n_gpus = Costs.of(platform), n_gpus(platform.settings)
+        self._costs, self._n_gpus = costs, n_gpus(platform.settings)
 
     def why_not(self, key: str, missing: Missing) -> str | None:
         """Why an SAE is not trained now, if it is not; else its training counts from now on."""

@@ -61,6 +61,7 @@ def advice_before(
     settings: Settings, saes: Sequence[Hyperparameters], catalog: Catalog
 ) -> Iterator[Advice]:
     """What the settings alone say of SAEs whose nodes were not counted yet."""
+    n_of_layer: dict[str, int] = {}  # its windows are read once, however many SAEs it has
     for h in saes:
         layer = settings.layer_named(h.layer)
         k = h.k(layer.n_channels)
@@ -71,17 +72,22 @@ def advice_before(
                 f"position, a clustering rather than an SAE; topk = {2 / layer.n_channels:.2g} and "
                 "above gives more",
             )
-        n = n_positions(layer)
+        if layer.name not in n_of_layer:
+            n_of_layer[layer.name] = n_positions(layer)
+        n = n_of_layer[layer.name]
         mean = n * k / h.n_nodes(layer.n_channels)
         least = settings.selection.min_nonzero
-        is_counted = catalog.path.exists() and len(catalog.rows("node", h.key, "node")) > 0
-        if n and mean < least and not is_counted:
+        if n and mean < least and not _is_counted(catalog, h.key):
             yield Advice(
                 h.key,
                 f"{n:,} positions with {k} of {h.n_nodes(layer.n_channels):,} nodes active: a node "
                 f"fires {mean:,.0f} times on average, and [selection] min_nonzero = {least:,} "
                 "leaves out those that fire less; consider a smaller one",
             )
+
+
+def _is_counted(catalog: Catalog, key: str) -> bool:
+    return catalog.path.exists() and len(catalog.rows("node", key, "node")) > 0
 
 
 def advice_on_data(settings: Settings) -> Iterator[Advice]:

@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 import torch
 
-from saeborzoi.catalog.schema import TABLE
-from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
@@ -23,7 +21,7 @@ from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.upkeep.trace import trace
 from tests.assets.small_project import MOTIFS, N_NODES, make_small_project
 from tests.assets.test_pipeline import Project, failure_of
-from tests.made_project import PlatformHere
+from tests.made_project import PlatformHere, put_rows
 
 pytestmark = pytest.mark.slow
 
@@ -86,14 +84,7 @@ def put_sae(project: Project) -> None:
         ("trained_sae", None, {"sae": pd.DataFrame([one]), "training_log": pd.DataFrame()}),
         ("seqlets", tuple(range(N_NODES)), {"node_selection": selection, "seqlet": pd.DataFrame()}),
     ):
-        frames = {
-            name: frame.reindex(
-                columns=[c.name for c in TABLE[name].columns if c.name != "hyperparameters"]
-            )
-            for name, frame in tables.items()
-        }
-        scope = Scope(sae_key=KEY, nodes=nodes)
-        platform.catalog.replace(Made(asset, "run", "1", "v", trained), scope, frames)
+        put_rows(platform, KEY, asset, trained, tables, nodes)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 
 import saeborzoi
-from saeborzoi.catalog.schema import TABLE
-from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.sae.checkpoint import save_checkpoint
@@ -23,7 +21,7 @@ from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import steps
 from tests.assets.test_pipeline import Project, failure_of
 from tests.effects.nets import shrinking_sae
-from tests.made_project import PlatformHere
+from tests.made_project import PlatformHere, put_rows
 from tests.stages.test_variant_stages import SETTINGS, write_inputs
 
 KEY = "conv_x2_k0.5_lr0.003_s0"
@@ -49,14 +47,7 @@ def put_sae(project: Project) -> None:
         ("meme_motifs", everything, {"motif": pd.DataFrame()}),
         ("tomtom_matches", everything, {"motif_match": pd.DataFrame()}),
     ):
-        frames = {
-            name: frame.reindex(
-                columns=[c.name for c in TABLE[name].columns if c.name != "hyperparameters"]
-            )
-            for name, frame in tables.items()
-        }
-        scope = Scope(sae_key=KEY, nodes=nodes)
-        platform.catalog.replace(Made(asset, "run", "1", "v", trained), scope, frames)
+        put_rows(platform, KEY, asset, trained, tables, nodes)
 
 
 @pytest.mark.slow

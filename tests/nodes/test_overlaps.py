@@ -182,3 +182,5 @@ def test_the_class_that_carries_a_repeat_is_named() -> None:
     assert (row.node, row.motif, row.annotation_class) == (3, 2, "SINE/Alu")
     assert (row.n_sites, row.n_overlapping, row.n_expected) == (10, 9, 0.1)
     assert repeat_classes(motifs.iloc[:0], seqlets, annotations, chance, both_strands=False).empty
+    # a project without annotation has repeats, too
+    assert repeat_classes(motifs, seqlets, {}, chance.iloc[:0], both_strands=False).empty
