@@ -7,7 +7,6 @@ of the seed, so that a stream can start in the middle. What a batch is used for 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import queue
 import threading
@@ -184,12 +183,41 @@ class TrainingStream:
             parts = [part.copy() for part in parts]
 
     def _pools(self, first_row: int) -> Iterator[Raw]:
+        memory = itertools.cycle([np.empty(self.pool_shape, self.dtype) for _ in range(2)])
+
+        def make(reader: BlockReader, slabs: NDArray[np.int64], target: NDArray[np.int64]) -> Raw:
+            pool = next(memory)[: len(target)]
+            self.fill(reader, slabs, pool, target)
+            return pool
+
+        for pool, skip in self.pools(make, first_row):
+            yield pool[skip:]
+
+    @property
+    def pool_shape(self) -> tuple[int, int]:
+        """Rows and channels of the largest pool."""
+        return min(self._capacity, self.n_positions), self._plan.source.n_channels
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of positions as stored."""
+        return self._plan.source.dtype
+
+    def pools(
+        self,
+        make: Callable[[BlockReader, NDArray[np.int64], NDArray[np.int64]], _T],
+        first_row: int = 0,
+    ) -> Iterator[tuple[_T, int]]:
+        """What is made of each pool in turn, and how many rows of it come before `first_row`.
+
+        Parameters
+        ----------
+        make
+            Called with a reader, the pool's slabs and the row of the stream, counted from the
+            pool's first, of each of their positions; in a thread of its own, at most one pool
+            ahead of the caller.
+        """
         epoch, skip = divmod(first_row, self.n_positions)
-        source = self._plan.source
-        n_rows = min(self._capacity, self.n_positions)
-        memory = itertools.cycle(
-            [np.empty((n_rows, source.n_channels), source.dtype) for _ in range(2)]
-        )
         while True:
             order = self._rng(epoch).permutation(len(self._plan))
             ends = _pool_ends(self._plan.sizes[order], self._capacity)
@@ -197,27 +225,29 @@ class TrainingStream:
             first = int(np.searchsorted(rows, skip, side="right"))
             skip -= int(rows[first - 1]) if first else 0
             slabs = np.split(order, ends[:-1])
-            with source.reader() as reader:
-                make = functools.partial(self._pool, reader, memory, epoch, slabs)
-                for pool in _ahead(make, len(slabs), first):
-                    yield pool[skip:]
+            with self._plan.source.reader() as reader:
+
+                def made(i: int, reader: BlockReader = reader, epoch: int = epoch) -> _T:
+                    slabs_of_pool = slabs[i]  # noqa: B023
+                    n_rows = int(self._plan.sizes[slabs_of_pool].sum())
+                    return make(reader, slabs_of_pool, self._rng(epoch, i).permutation(n_rows))
+
+                for pool in _ahead(made, len(slabs), first):
+                    yield pool, skip
                     skip = 0
             epoch += 1
 
-    def _pool(
+    def fill(
         self,
         reader: BlockReader,
-        memory: Iterator[Raw],
-        epoch: int,
-        slabs: list[NDArray[np.int64]],
-        i: int,
-    ) -> Raw:
-        """Pool `i` of a pass: its slabs, all rows in random order."""
-        ends = np.cumsum(self._plan.sizes[slabs[i]]).tolist()
-        target = self._rng(epoch, i).permutation(ends[-1])
-        pool = next(memory)[: ends[-1]]
+        slabs: NDArray[np.int64],
+        pool: Raw,
+        target: NDArray[np.int64],
+    ) -> None:
+        """Read slabs into rows `target` of an array, several at once."""
+        ends = np.cumsum(self._plan.sizes[slabs]).tolist()
 
-        def fill(slab: int, end: int) -> None:
+        def read(slab: int, end: int) -> None:
             place = target[end - int(self._plan.sizes[slab]) : end]
             if not self._keeps:
                 self._plan.scatter(reader, slab, pool, place)
@@ -226,8 +256,7 @@ class TrainingStream:
                 self._kept[slab] = self._plan.read(reader, slab).activation
             pool[place] = self._kept[slab]
 
-        list(self._threads.map(fill, slabs[i].tolist(), ends))
-        return pool
+        list(self._threads.map(read, slabs.tolist(), ends))
 
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(derived_seed("order", self._seed, *place))

@@ -1,0 +1,156 @@
+"""Positions on their way to the device: read into pinned memory, shuffled where they are used.
+
+A pool of positions is read in the order of the files, which a disk likes best, and copied to the
+device as it is; batches are gathered there through the same random order that a CPU's training
+has. While one pool is trained on, the next one is read and copied.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saeborzoi.activations.loader import TrainingStream
+from saeborzoi.activations.reader import Raw
+from saeborzoi.activations.source import BlockReader
+from saeborzoi.sae.distributed import Group
+
+
+class _Pool(NamedTuple):
+    """Positions in the order of the files, and which of them comes when; `full` is passed on the
+    device once both have arrived."""
+
+    place: int
+    rows: Tensor
+    order: Tensor
+    full: torch.cuda.Event | None
+
+
+class DeviceStream:
+    """Batches of a `TrainingStream`, one after another in the same place on the device.
+
+    Parameters
+    ----------
+    stream
+        Says the order: row i is the same here and there.
+    batch_size
+        Positions of a batch, of all processes.
+    device
+        Where.
+    group
+        Processes that share the batch; each gets its own rows.
+    """
+
+    def __init__(
+        self,
+        stream: TrainingStream,
+        batch_size: int,
+        device: torch.device,
+        group: Group | None = None,
+    ) -> None:
+        self._stream, self._device = stream, device
+        self._group = group or Group()
+        shape, dtype = stream.pool_shape, stored_dtype(stream.dtype)
+        self._on_gpu = device.type == "cuda"
+        self._host = [torch.empty(shape, dtype=dtype, pin_memory=self._on_gpu) for _ in range(2)]
+        self._orders = [torch.empty(shape[0], dtype=torch.int64) for _ in range(2)]
+        self._pools = self._host
+        if self._on_gpu:
+            self._orders = [order.pin_memory() for order in self._orders]
+            self._pools = [torch.empty(shape, dtype=dtype, device=device) for _ in range(2)]
+            self._index = torch.cuda.current_device()
+            self._copies = torch.cuda.Stream()
+            self._copied: list[torch.cuda.Event | None] = [None, None]
+            self._used: list[torch.cuda.Event | None] = [None, None]
+        n_rows = batch_size // self._group.size
+        self.buffer = torch.zeros(n_rows, shape[1], dtype=dtype, device=device)
+        """(batch_size / processes, n_channels) as stored: where every batch comes to stand."""
+
+    def batches(self, batch_size: int, first_row: int = 0) -> Iterator[Tensor]:
+        """As `TrainingStream.batches`: `buffer`, with one batch after another.
+
+        It holds the next one as soon as that is asked for: what reads it must be queued before.
+        """
+        places = itertools.cycle(range(2))
+
+        def make(reader: BlockReader, slabs: NDArray[np.int64], target: NDArray[np.int64]) -> _Pool:
+            return self._pool(next(places), reader, slabs, target)
+
+        n_filled, n_before = 0, 0
+        for pool, taken in self._stream.pools(make, first_row):
+            if pool.full is not None:
+                torch.cuda.current_stream().wait_event(pool.full)
+            while taken < len(pool.order):
+                n = min(batch_size - n_before, len(pool.order) - taken)
+                rows = self._own(pool.order[taken : taken + n], n_before, n_filled)
+                target = self.buffer[n_filled : n_filled + len(rows)]
+                torch.index_select(pool.rows, 0, rows, out=target)
+                n_filled, n_before, taken = n_filled + len(rows), n_before + n, taken + n
+                if n_before == batch_size:
+                    yield self.buffer
+                    n_filled, n_before = 0, 0
+            if self._on_gpu:
+                self._used[pool.place] = _recorded()
+
+    def _own(self, order: Tensor, n_before: int, n_filled: int) -> Tensor:
+        """This process's rows, every `size`-th of the batch, of the part after `n_before` rows."""
+        size, rank = self._group.size, self._group.rank
+        return order[(rank - n_before) % size :: size][: len(self.buffer) - n_filled]
+
+    def _pool(
+        self,
+        place: int,
+        reader: BlockReader,
+        slabs: NDArray[np.int64],
+        target: NDArray[np.int64],
+    ) -> _Pool:
+        """Read a pool (in the reading thread) and set its copy going."""
+        n = len(target)
+        if self._on_gpu:
+            copied = self._copied[place]
+            if copied is not None:
+                copied.synchronize()
+        host: Raw = _as_array(self._host[place])[:n]
+        in_order = np.arange(n)
+        self._stream.fill(reader, slabs, host, in_order)
+        self._orders[place].numpy()[target] = in_order
+        rows, order = self._pools[place][:n], self._orders[place][:n]
+        if not self._on_gpu:
+            return _Pool(place, rows, order, None)
+        torch.cuda.set_device(self._index)
+        with torch.cuda.stream(self._copies):
+            used = self._used[place]
+            if used is not None:
+                self._copies.wait_event(used)
+            rows.copy_(self._host[place][:n], non_blocking=True)
+            order = order.to(self._device, non_blocking=True)
+            order.record_stream(torch.cuda.default_stream())
+            full = self._copied[place] = _recorded()
+        return _Pool(place, rows, order, full)
+
+
+def stored_dtype(dtype: np.dtype) -> torch.dtype:
+    """Type on the device of positions as stored; uint16 holds bfloat16 bits."""
+    return {"uint16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[
+        dtype.name
+    ]
+
+
+def _as_array(tensor: Tensor) -> Raw:
+    """A CPU tensor's memory as stored positions."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16)
+    array: Raw = tensor.numpy()
+    return array
+
+
+def _recorded() -> torch.cuda.Event:
+    event = torch.cuda.Event()
+    event.record()
+    return event
