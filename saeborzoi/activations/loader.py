@@ -79,8 +79,7 @@ class SlabPlan:
         )
         return Slab(
             _joined([block[r - row, a - first : b - first] for _, r, a, b, _ in pieces.tolist()]),
-            np.repeat(pieces[:, 4], pieces[:, 3] - pieces[:, 2]),
-            _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
+            *self.places(slab),
         )
 
     def scatter(self, reader: BlockReader, slab: int, pool: Raw, target: NDArray[np.int64]) -> None:
@@ -94,13 +93,21 @@ class SlabPlan:
             reader.scatter(place, row, first, pool, target[done : done + last - first])
             done += last - first
 
+    def places(self, slab: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Window and position of each kept position of a slab, see `Slab`."""
+        pieces = self._pieces_of(slab)
+        return (
+            np.repeat(pieces[:, 4], pieces[:, 3] - pieces[:, 2]),
+            _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
+        )
+
     def _pieces_of(self, slab: int) -> NDArray[np.int64]:
         return self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
 
     def in_order(self) -> Iterator[Slab]:
         """Every slab in order of the files, read ahead by one thread."""
         with self.source.reader() as reader:
-            yield from _ahead(lambda slab: self.read(reader, slab), len(self))
+            yield from ahead(lambda slab: self.read(reader, slab), len(self))
 
 
 class TrainingStream:
@@ -232,7 +239,7 @@ class TrainingStream:
                     n_rows = int(self._plan.sizes[slabs_of_pool].sum())
                     return make(reader, slabs_of_pool, self._rng(epoch, i).permutation(n_rows))
 
-                for pool in _ahead(made, len(slabs), first):
+                for pool in ahead(made, len(slabs), first):
                     yield pool, skip
                     skip = 0
             epoch += 1
@@ -315,7 +322,7 @@ def _joined(parts: list[NDArray[_T]]) -> NDArray[_T]:  # type: ignore[type-var]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _ahead(make: Callable[[int], _T], end: int, first: int = 0) -> Iterator[_T]:
+def ahead(make: Callable[[int], _T], end: int, first: int = 0) -> Iterator[_T]:
     """`make(first)`, ... `make(end - 1)`, made by one thread while the consumer works.
 
     One result waits at most, so two are held at once; an error of the thread is raised here.

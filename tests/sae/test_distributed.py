@@ -73,12 +73,12 @@ def test_two_processes_equal_one(folder: Path, variant: str, step: str) -> None:
         for who in ("alone", "0", "1")
     )
     # half-precision operands round sums of slopes
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if step == "sparse" else {"rtol": 1e-3, "atol": 5e-4}
+    rtol, atol = (1e-4, 1e-5) if step == "sparse" else (1e-3, 5e-4)
     if variant == "batch_topk":
         assert float(alone["threshold"]) > 0
     for name, expected in alone.items():
         assert torch.equal(first[name], second[name]), name
-        torch.testing.assert_close(first[name], expected, **tolerance)
+        torch.testing.assert_close(first[name], expected, rtol=rtol, atol=atol)
 
 
 def test_the_nth_largest_of_one_process() -> None:

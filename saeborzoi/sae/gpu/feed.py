@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saeborzoi.activations.loader import TrainingStream
+from saeborzoi.activations.loader import SlabPlan, TrainingStream, ahead
 from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.source import BlockReader
 from saeborzoi.sae.distributed import Group
@@ -154,3 +155,86 @@ def _recorded() -> torch.cuda.Event:
     event = torch.cuda.Event()
     event.record()
     return event
+
+
+class Block(NamedTuple):
+    """Consecutive positions on the device: (n, n_channels) as stored, and (n,) int64, window
+    x positions of a window + position."""
+
+    raw: Tensor
+    identity: Tensor
+
+
+def blocks(
+    plan: SlabPlan, device: torch.device, n_at_least: int, threads: int = 1
+) -> Iterator[Block]:
+    """Every kept position in order of the files, in blocks of whole slabs, read and copied ahead.
+
+    A block is valid until the next one is asked for, for work that was queued before. Whether
+    values are finite is not looked at.
+    """
+    sizes = plan.sizes
+    ends = _block_ends(sizes, n_at_least)
+    n_rows = int(np.diff(np.cumsum(sizes)[np.array(ends) - 1], prepend=0).max())
+    dtype, on_gpu = stored_dtype(plan.source.dtype), device.type == "cuda"
+    host, pools = [], []
+    for _ in range(2):
+        shape = n_rows, plan.source.n_channels
+        host.append(torch.empty(shape, dtype=dtype, pin_memory=on_gpu))
+        pools.append(torch.empty(shape, dtype=dtype, device=device) if on_gpu else host[-1])
+    copies = torch.cuda.Stream() if on_gpu else None
+    index = torch.cuda.current_device() if on_gpu else 0
+    copied: list[torch.cuda.Event | None] = [None, None]
+    used: list[torch.cuda.Event | None] = [None, None]
+
+    with plan.source.reader() as reader, ThreadPoolExecutor(threads) as pool:
+
+        def made(i: int) -> Block:
+            place, slabs = i % 2, range(ends[i - 1] if i else 0, ends[i])
+            before = copied[place]
+            if before is not None:
+                before.synchronize()
+            last = np.cumsum(sizes[slabs.start : slabs.stop])
+            rows = [np.arange(b - sizes[s], b) for s, b in zip(slabs, last.tolist(), strict=True)]
+            array = _as_array(host[place])
+            list(pool.map(lambda slab, target: plan.scatter(reader, slab, array, target),
+                          slabs, rows))  # fmt: skip
+            places = zip(*map(plan.places, slabs), strict=True)
+            window, position = (np.concatenate(parts) for parts in places)
+            identity = torch.from_numpy(window * plan.source.n_positions + position)
+            n = int(last[-1])
+            if copies is None:
+                return Block(pools[place][:n], identity)
+            torch.cuda.set_device(index)
+            with torch.cuda.stream(copies):
+                free = used[place]
+                if free is not None:
+                    copies.wait_event(free)
+                pools[place][:n].copy_(host[place][:n], non_blocking=True)
+                identity = identity.to(device)
+                identity.record_stream(torch.cuda.default_stream())
+                copied[place] = _recorded()
+            return Block(pools[place][:n], identity)
+
+        for i, block in enumerate(ahead(made, len(ends))):
+            full = copied[i % 2]
+            if full is not None:
+                torch.cuda.current_stream().wait_event(full)
+            yield block
+            if on_gpu:
+                used[i % 2] = _recorded()
+
+
+def _block_ends(sizes: NDArray[np.int64], n_at_least: int) -> list[int]:
+    """Ends (exclusive) of runs of slabs that hold so many positions, the last one perhaps fewer.
+
+    >>> _block_ends(np.array([3, 3, 3, 5, 1]), 5)
+    [2, 4, 5]
+    """
+    ends, n = [], 0
+    for i, size in enumerate(sizes.tolist(), 1):
+        n += size
+        if n >= n_at_least or i == len(sizes):
+            ends.append(i)
+            n = 0
+    return ends
