@@ -78,6 +78,9 @@ class TrainerBase(ABC):
         self.dead_after = min(recipe.dead_after, n_steps * batch_size // 30)
         self.started = time.monotonic()
 
+    def prepare(self) -> None:  # noqa: B027  (a CPU needs nothing)
+        """Take the memory that steps need, before the first one."""
+
     @abstractmethod
     def train_step(self, raw: Any) -> None:
         """Move the SAE by one batch."""

@@ -26,6 +26,7 @@ from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requeste
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Moments, evaluate
 from saeborzoi.sae.gpu.feed import DeviceStream
+from saeborzoi.sae.gpu.memory import largest_batch
 from saeborzoi.sae.gpu.trainer import DeviceTrainer
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import (
@@ -138,7 +139,8 @@ class TrainingLoop:
         Raises
         ------
         TrainingError
-            Where the loss is not finite, or the SAEs differ in layer or seed.
+            Where the loss is not finite, the SAEs differ in layer or seed, or the device's memory
+            does not hold a batch.
         InputError
             Where the data is not finite.
         StageInterrupted
@@ -154,8 +156,7 @@ class TrainingLoop:
         total = self.schedule.total_positions(stream.n_positions)
         batch_size = min(self.schedule.batch_size or _batch_size(total), total)
         n_steps = total // batch_size
-        feed = self._feed(stream, batch_size)
-        trainers = self._trainers(hyperparameters, stream, n_steps, batch_size, feed)
+        feed, trainers = self._prepared(hyperparameters, stream, n_steps, batch_size)
         identity = {
             "hyperparameters": [h.key for h in hyperparameters],
             "data": self.data.fingerprint,
@@ -187,6 +188,39 @@ class TrainingLoop:
                 raise
         seconds = time.monotonic() - began
         return [self._trained(trainer, batch_size, seconds) for trainer in trainers]
+
+    def _prepared(
+        self,
+        hyperparameters: Sequence[Hyperparameters],
+        stream: TrainingStream,
+        n_steps: int,
+        batch_size: int,
+    ) -> tuple[DeviceStream | None, Sequence[TrainerBase]]:
+        sample = self._sample(stream)
+
+        def build(n: int) -> tuple[DeviceStream | None, Sequence[TrainerBase]]:
+            feed = self._feed(stream, n)
+            trainers = self._trainers(hyperparameters, sample, n_steps, n, feed)
+            for trainer in trainers:
+                trainer.prepare()
+            return feed, trainers
+
+        try:
+            return build(batch_size)
+        except torch.OutOfMemoryError:
+            pass  # its traceback holds what did not fit
+        fits = largest_batch(build, batch_size)
+        n_saes = len(hyperparameters)
+        together = f" of {n_saes} SAEs in one pass" if n_saes > 1 else ""
+        fewer = ", or lower saes_per_pass" if n_saes > 1 else ""
+        if not fits:
+            fix = f"lower buffer_mb (now {self.schedule.buffer_mb}){fewer}, or take a larger GPU"
+        else:
+            fix = f"set at most {fits}{fewer}"
+        raise TrainingError(
+            f"training.batch_size = {batch_size}: the memory of {self.device} does not hold a "
+            f"step{together}; {fix}"
+        )
 
     def _feed(self, stream: TrainingStream, batch_size: int) -> DeviceStream | None:
         """What brings batches to a GPU; a CPU takes them from the stream."""
@@ -279,12 +313,11 @@ class TrainingLoop:
     def _trainers(
         self,
         hyperparameters: Sequence[Hyperparameters],
-        stream: TrainingStream,
+        sample: torch.Tensor,
         n_steps: int,
         batch_size: int,
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
-        sample = self._sample(stream)
         moments = Moments(self.data.train.source.n_channels)
         moments.add(sample / torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)

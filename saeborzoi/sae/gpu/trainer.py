@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator
 
 import torch
@@ -94,9 +93,7 @@ class DeviceTrainer(TrainerBase):
         """Move the SAE by one batch, in a while; see the class for a loss that is not finite."""
         if raw.data_ptr() != self.batch.raw.data_ptr():
             self.batch.raw.copy_(raw, non_blocking=True)
-        if self._beside is not None and self._group.size == 1:
-            if self._graph is None:
-                self._graph = self._recorded()
+        if self._graph is not None:
             self._graph.replay()
         else:
             self.run()
@@ -211,8 +208,15 @@ class DeviceTrainer(TrainerBase):
         if self._beside is not None:
             torch.cuda.current_stream().wait_stream(self._beside)
 
-    def _recorded(self) -> torch.cuda.CUDAGraph:
-        """The step as a CUDA graph; two runs before it compile and allocate, and are undone."""
+    def prepare(self) -> None:
+        """Compile and allocate what a step needs, by two steps that are undone; on a GPU that no
+        other process shares the training with, record it in a CUDA graph.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            Where the device does not hold a step; none that follows takes more.
+        """
         state = [
             tensor
             for part in (self.weights, self.progress)
@@ -220,18 +224,22 @@ class DeviceTrainer(TrainerBase):
             if isinstance(tensor, Tensor)
         ] + [self.sae.threshold]
         before = [tensor.clone() for tensor in state]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        if self._beside is None:
             self.run()
-            self.run()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.run()
+        else:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self.run()
+                self.run()
+            torch.cuda.current_stream().wait_stream(stream)
+            if self._group.size == 1:
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph):
+                    self.run()
+                self._graph = graph
         for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
-        return graph
 
     # -- what the host reads --------------------------------------------------------------------
 
@@ -267,11 +275,3 @@ class DeviceTrainer(TrainerBase):
         self._graph = None
         del self.weights, self.batch, self.layer, self._aux_z
         return sae
-
-
-def bytes_per_position(sae: SparseAutoencoder) -> int:
-    """Memory that a position of a batch takes, about; for a first look at what fits."""
-    n_groups = len(sae.group_ends)
-    floats = (2 + n_groups) * sae.n_channels
-    halves = 3 * sae.n_nodes + (1 + n_groups) * math.ceil(sae.n_channels * 1.1)
-    return 4 * floats + 2 * halves + 4 * sae.max_active

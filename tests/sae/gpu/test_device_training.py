@@ -17,6 +17,7 @@ from saeborzoi.jobs.job import StageInterrupted
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.gpu.feed import DeviceStream
+from saeborzoi.sae.gpu.trainer import DeviceTrainer
 from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.training import TrainingData, TrainingLoop, in_batches
 from tests.sae.gpu.device_loop import DeviceLoop
@@ -113,3 +114,21 @@ def test_batches_come_in_the_order_of_a_cpu_s(
         for rank, part in enumerate(parts):
             batch = next(part)
             assert np.array_equal(batch.cpu().numpy(), Group(rank, size).part(wanted))
+
+
+def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(
+    small_data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds 1,000 positions a step."""
+
+    def prepare(trainer: DeviceTrainer) -> None:
+        if trainer.batch_size > 1000:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(DeviceTrainer, "prepare", prepare)
+    large = dataclasses.replace(SHORT, batch_size=5000)
+    with pytest.raises(TrainingError, match=r"training\.batch_size = 5000: .* set at most 768$"):
+        DeviceLoop(small_data, large).run([H])
+    other = H.model_copy(update={"expansion": 2})
+    with pytest.raises(TrainingError, match=r"of 2 SAEs in one pass; .* lower saes_per_pass"):
+        DeviceLoop(small_data, large).run([H, other])
