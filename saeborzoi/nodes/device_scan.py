@@ -50,7 +50,7 @@ def scan_on_device(
 ) -> NodeActivations:
     """See `top_activations.top_activations`; the SAE is on the device."""
     device = sae.encoder_weight.device
-    sums, top = _Sums(sae), _Top(sae.n_nodes, n_top, device)
+    sums, top = Sums(sae), Top(sae.n_nodes, n_top, device)
     done, n_passes = 0, 1
     with torch.no_grad(), Spill(work) as spill:
         for block in blocks(plan, device, BLOCK_POSITIONS, threads):
@@ -96,7 +96,7 @@ def _by_node(value: Tensor, node: Tensor, n_nodes: int) -> tuple[Tensor, Tensor]
     return start, value.flatten()[place[: int(start[-1])]]
 
 
-class _Sums:
+class Sums:
     """Counts and sums of every node, and of every pair."""
 
     def __init__(self, sae: SparseAutoencoder) -> None:
@@ -145,7 +145,7 @@ class _Sums:
         return scipy.sparse.csr_array(upper)
 
 
-class _Top:
+class Top:
     """The strongest positions of every node, of equals the earlier one."""
 
     def __init__(self, n_nodes: int, n_top: int, device: torch.device) -> None:
