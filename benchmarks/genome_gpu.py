@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from saeborzoi.nodes.device_scan import Sums, Top
+from saeborzoi.sae.gpu.selector import DeviceSelector
 from saeborzoi.sae.gpu.trainer import DeviceTrainer
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
@@ -147,14 +148,14 @@ def main() -> None:
     print(f"trained on {n_trained:,} positions: FVU {trainer.log[-1]['fvu']:.3f}")
     sae = trainer.release()
 
-    sums, top = Sums(sae), Top(sae.n_nodes, 1000, device)
+    selector, sums, top = DeviceSelector(sae), Sums(sae), Top(sae.n_nodes, 1000, device)
     n_scanned = 0
     clock.lap("between")
     while n_scanned < options.scan:
         piece = chromosome.activations(n_scanned // options.piece % chromosome.n_pieces)
         clock.lap("scan: the model's stem")
         for part in piece.split(16_384):
-            value, node = sae.encode(part)
+            value, node = selector(part)
             clock.lap("scan: activations")
             sums.add(value, node)
             clock.lap("scan: sums and pairs")

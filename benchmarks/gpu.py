@@ -237,6 +237,7 @@ def quality(work: Path) -> None:
 def inference(work: Path) -> None:
     """The pass over positions, from files and of what is on the device."""
     from saeborzoi.nodes.device_scan import Sums, Top
+    from saeborzoi.sae.gpu.selector import DeviceSelector
 
     known = KnownDictionary()
     data = data_of(work, known, 524_288)
@@ -248,9 +249,10 @@ def inference(work: Path) -> None:
     raw, n = positions(608, 16_384), 16_384
     sums, top = Sums(sae), Top(2432, 1000, raw.device)
     identity = torch.arange(n, device="cuda")
-    value, node = sae.encode(raw)
+    selector = DeviceSelector(sae)
+    value, node = selector(raw)
     work_of = {
-        "activations": lambda: sae.encode(raw),
+        "activations": lambda: selector(raw),
         "sums": lambda: sums.add(value, node),
         "strongest": lambda: top.add(value, node, identity),
     }

@@ -31,6 +31,7 @@ from saeborzoi.nodes.spill import Spill
 from saeborzoi.sae.gpu.buffers import HALF
 from saeborzoi.sae.gpu.feed import blocks
 from saeborzoi.sae.gpu.products import product
+from saeborzoi.sae.gpu.selector import DeviceSelector
 from saeborzoi.sae.model import SparseAutoencoder
 
 BLOCK_POSITIONS = 16_384
@@ -50,11 +51,11 @@ def scan_on_device(
 ) -> NodeActivations:
     """See `top_activations.top_activations`; the SAE is on the device."""
     device = sae.encoder_weight.device
-    sums, top = Sums(sae), Top(sae.n_nodes, n_top, device)
+    selector, sums, top = DeviceSelector(sae), Sums(sae), Top(sae.n_nodes, n_top, device)
     done, n_passes = 0, 1
     with torch.no_grad(), Spill(work) as spill:
         for block in blocks(plan, device, BLOCK_POSITIONS, threads):
-            value, node = sae.encode(block.raw)
+            value, node = selector(block.raw)
             _require_finite(value, plan)
             sums.add(value, node)
             top.add(value, node, block.identity)
@@ -69,7 +70,7 @@ def scan_on_device(
         else:
             n_passes, done = 2, 0
             for block in blocks(plan, device, BLOCK_POSITIONS, threads):
-                above.add(*_by_node(*sae.encode(block.raw), sae.n_nodes))
+                above.add(*_by_node(*selector(block.raw), sae.n_nodes))
                 done += len(block.raw)
                 progress("counting strong positions", done, plan.n_positions)
     return NodeActivations(

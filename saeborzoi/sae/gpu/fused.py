@@ -55,10 +55,7 @@ class FusedLayer(PlainLayer):
     def select(self) -> None:
         """See `PlainLayer`; empties `z` and `slope` where the last step filled them."""
         b = self.batch
-        if row_selection.fits(b.h, self._k):
-            row_selection.select(b.h, b.kept, b.z, b.slope)
-        else:
-            select(b.h, b.kept, b.z, b.slope)
+        fastest_select(b.h, b.kept, b.z, b.slope)
 
     def decode(self) -> None:
         """See `PlainLayer`."""
@@ -107,6 +104,28 @@ class FusedLayer(PlainLayer):
             w.pre_bias, b.pre_bias_sum, w.pre_bias_mean, w.pre_bias_square, p.rates,
             c.gradient_scale, self._n_channels, BLOCK=256, num_warps=4, **self._adam,
         )  # fmt: skip
+
+
+def fastest_select(
+    h: Tensor, kept: Tensor, z: Tensor | None = None, slope: Tensor | None = None
+) -> None:
+    """As `select`, by NVRTC's kernel where that fits."""
+    if row_selection.fits(h, kept.shape[1]):
+        row_selection.select(h, kept, z, slope)
+    else:
+        select(h, kept, z, slope)
+
+
+def score(y: Tensor, encoder: Tensor, bias: Tensor, kept: Tensor) -> Tensor:
+    """(rows, k) float32, pre-activations of the nodes of ``kept``; see `kernels.score`."""
+    n, k = kept.shape
+    out = torch.empty(n, k, device=y.device)
+    k_block = triton.next_power_of_2(k)
+    block, warps = decode_block(k_block)
+    kernels.score[(n,)](
+        y, encoder, bias, kept, out, K=k, KP=k_block, C=y.shape[1], CB=block, num_warps=warps
+    )
+    return out
 
 
 def select(h: Tensor, kept: Tensor, z: Tensor | None = None, slope: Tensor | None = None) -> None:

@@ -185,6 +185,32 @@ def decode(
 
 
 @triton.jit
+def score(
+    Y, ENCODER, BIAS, KEPT, SCORE,
+    K: tl.constexpr, KP: tl.constexpr, C: tl.constexpr, CB: tl.constexpr,
+):  # fmt: skip
+    """Pre-activations in float32 of the nodes that one position a program keeps; 0 where an entry
+    is absent. Y (B, C), ENCODER (N, C), BIAS (N,), SCORE (B, K) float32."""
+    row = tl.program_id(0).to(tl.int64)
+    k = tl.arange(0, KP)
+    kept = tl.load(KEPT + row * K + k, mask=k < K, other=0)
+    node = kept & 0xFFFF
+    holds = kept > 0
+    total = tl.zeros([KP], dtype=tl.float32)
+    for first in range(0, C, CB):
+        c = first + tl.arange(0, CB)
+        inside = c < C
+        w = tl.load(
+            ENCODER + node[:, None] * C + c[None, :],
+            mask=holds[:, None] & inside[None, :], other=0.0,
+        )  # fmt: skip
+        y = tl.load(Y + row * C + c, mask=inside, other=0.0)
+        total += tl.sum(w * y[None, :], axis=1)
+    total += tl.load(BIAS + node, mask=holds, other=0.0)
+    tl.store(SCORE + row * K + k, tl.where(holds, total, 0.0), mask=k < K)
+
+
+@triton.jit
 def advance(
     DONE, FAILED, SUMS, TOTAL, RATES, peak, n_steps, rise, fall,
     LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr,
