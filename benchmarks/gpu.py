@@ -195,7 +195,7 @@ def feed(work: Path) -> None:
         pass
     for threads in (1, 4, 8):
         stream = TrainingStream(data.train, 0, 256, threads)
-        stream._keeps = False  # as data that does not fit memory
+        stream.keeps = False  # as data that does not fit memory
         source = DeviceStream(stream, 16_384, torch.device("cuda"))
         began = time.perf_counter()
         for _, _batch in zip(range(n // 16_384), source.batches(16_384), strict=False):

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
-from saeborzoi.activations.source import BlockReader, Source
+from saeborzoi.activations.source import BlockReader, DeviceReader, Source
 from saeborzoi.errors import SettingsError
 from saeborzoi.settings.hyperparameters import derived_seed
 
@@ -93,6 +93,11 @@ class SlabPlan:
             reader.scatter(place, row, first, pool, target[done : done + last - first])
             done += last - first
 
+    def read_there(self, reader: DeviceReader, slab: int) -> torch.Tensor:
+        """(n, n_channels), the kept positions of one slab on the reader's device."""
+        pieces = self._pieces_of(slab).tolist()
+        return torch.cat([reader.read_there(row, slice(a, b)) for _, row, a, b, _ in pieces])
+
     def places(self, slab: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Window and position of each kept position of a slab, see `Slab`."""
         pieces = self._pieces_of(slab)
@@ -142,9 +147,9 @@ class TrainingStream:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="slab")
         row_bytes = plan.source.n_channels * plan.source.dtype.itemsize
         self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
-        # Memory holds three parts: the slabs that are kept, the pool in use, the pool that is
-        # being filled.
-        self._keeps = 3 * plan.n_positions <= 2 * self._capacity
+        self.keeps = 3 * plan.n_positions <= 2 * self._capacity
+        """Whether slabs stay in memory, which holds three parts then: they, the pool in use and the
+        pool that is being filled."""
         self._kept: dict[int, Raw] = {}
         largest = int(plan.sizes.max())
         if largest > self._capacity:
@@ -256,7 +261,7 @@ class TrainingStream:
 
         def read(slab: int, end: int) -> None:
             place = target[end - int(self._plan.sizes[slab]) : end]
-            if not self._keeps:
+            if not self.keeps:
                 self._plan.scatter(reader, slab, pool, place)
                 return
             if slab not in self._kept:
@@ -264,6 +269,10 @@ class TrainingStream:
             pool[place] = self._kept[slab]
 
         list(self._threads.map(read, slabs.tolist(), ends))
+
+    def read_there(self, reader: DeviceReader, slabs: NDArray[np.int64]) -> torch.Tensor:
+        """(n, n_channels), slabs one after another, on the reader's device."""
+        return torch.cat([self._plan.read_there(reader, slab) for slab in slabs.tolist()])
 
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(derived_seed("order", self._seed, *place))

@@ -203,6 +203,9 @@ class TrainingLoop:
             trainers = self._trainers(hyperparameters, sample, n_steps, n, feed)
             for trainer in trainers:
                 trainer.prepare()
+                if isinstance(trainer, DeviceTrainer):
+                    key = trainer.hyperparameters.key
+                    self.progress("training on the device", 0, 0, f"{key} by {trainer.how}")
             return feed, trainers
 
         try:

@@ -2,7 +2,8 @@
 
 A pool of positions is read in the order of the files, which a disk likes best, and copied to the
 device as it is; batches are gathered there through the same random order that a CPU's training
-has. While one pool is trained on, the next one is read and copied.
+has. While one pool is trained on, the next one is read and copied. What a model computes on the
+device stays there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from saeborzoi.activations.loader import SlabPlan, TrainingStream, ahead
 from saeborzoi.activations.reader import Raw
-from saeborzoi.activations.source import BlockReader
+from saeborzoi.activations.source import BlockReader, DeviceReader
 from saeborzoi.sae.distributed import Group
 
 
@@ -117,23 +118,36 @@ class DeviceStream:
             copied = self._copied[place]
             if copied is not None:
                 copied.synchronize()
-        host: Raw = _as_array(self._host[place])[:n]
         in_order = np.arange(n)
-        self._stream.fill(reader, slabs, host, in_order)
+        there = None if self._stream.keeps else _there(reader, self._device)
+        if there is None:
+            self._stream.fill(reader, slabs, _as_array(self._host[place])[:n], in_order)
         self._orders[place].numpy()[target] = in_order
         rows, order = self._pools[place][:n], self._orders[place][:n]
         if not self._on_gpu:
+            if there is not None:
+                rows.copy_(self._stream.read_there(there, slabs))
             return _Pool(place, rows, order, None)
         torch.cuda.set_device(self._index)
         with torch.cuda.stream(self._copies):
             used = self._used[place]
             if used is not None:
                 self._copies.wait_event(used)
-            rows.copy_(self._host[place][:n], non_blocking=True)
+            if there is not None:
+                rows.copy_(self._stream.read_there(there, slabs))
+            else:
+                rows.copy_(self._host[place][:n], non_blocking=True)
             order = order.to(self._device, non_blocking=True)
             order.record_stream(torch.cuda.default_stream())
             full = self._copied[place] = _recorded()
         return _Pool(place, rows, order, full)
+
+
+def _there(reader: BlockReader, device: torch.device) -> DeviceReader | None:
+    """The reader, where it computes on this device."""
+    if isinstance(reader, DeviceReader) and reader.device.type == device.type:
+        return reader
+    return None
 
 
 def stored_dtype(dtype: np.dtype) -> torch.dtype:
@@ -196,25 +210,32 @@ def blocks(
                 before.synchronize()
             last = np.cumsum(sizes[slabs.start : slabs.stop])
             rows = [np.arange(b - sizes[s], b) for s, b in zip(slabs, last.tolist(), strict=True)]
-            array = _as_array(host[place])
-            list(pool.map(lambda slab, target: plan.scatter(reader, slab, array, target),
-                          slabs, rows))  # fmt: skip
+            array, there = _as_array(host[place]), _there(reader, device)
+            if there is None:
+                list(pool.map(lambda slab, target: plan.scatter(reader, slab, array, target),
+                              slabs, rows))  # fmt: skip
             places = zip(*map(plan.places, slabs), strict=True)
             window, position = (np.concatenate(parts) for parts in places)
             identity = torch.from_numpy(window * plan.source.n_positions + position)
             n = int(last[-1])
+            target = pools[place][:n]
             if copies is None:
-                return Block(pools[place][:n], identity)
+                if there is not None:
+                    torch.cat([plan.read_there(there, slab) for slab in slabs], out=target)
+                return Block(target, identity)
             torch.cuda.set_device(index)
             with torch.cuda.stream(copies):
                 free = used[place]
                 if free is not None:
                     copies.wait_event(free)
-                pools[place][:n].copy_(host[place][:n], non_blocking=True)
+                if there is not None:
+                    torch.cat([plan.read_there(there, slab) for slab in slabs], out=target)
+                else:
+                    target.copy_(host[place][:n], non_blocking=True)
                 identity = identity.to(device)
                 identity.record_stream(torch.cuda.default_stream())
                 copied[place] = _recorded()
-            return Block(pools[place][:n], identity)
+            return Block(target, identity)
 
         for i, block in enumerate(ahead(made, len(ends))):
             full = copied[i % 2]

@@ -8,7 +8,6 @@ sums travel in between.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 
 import torch
@@ -23,8 +22,6 @@ from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import TrainingRecipe
 from saeborzoi.sae.trainer_base import TrainerBase, WindowSums
 from saeborzoi.settings.hyperparameters import Hyperparameters
-
-logger = logging.getLogger(__name__)
 
 
 class DeviceTrainer(TrainerBase):
@@ -79,7 +76,8 @@ class DeviceTrainer(TrainerBase):
         self.weights, self.batch = Weights(sae), Batch(sae, raw, n_aux)
         self.progress = Progress(sae.n_nodes, raw.device)
         self.layer, why = choose_layer(self.weights, self.batch, self.progress, constants)
-        logger.info("%s trains by %s: %s", hyperparameters.key, self.layer.name, why)
+        self.how = f"{self.layer.name} ({why})"
+        """Which layer trains, and why."""
         self.since_fired = self.progress.since_fired
         self._gain = gain
         self._aux_z = torch.zeros(len(self.batch.residual), sae.n_nodes, dtype=HALF).to(raw.device)

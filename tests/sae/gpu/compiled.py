@@ -108,6 +108,12 @@ def main(arch: int) -> dict[str, dict[str, dict[str, int]]]:
                 {**channels, "B": 4096, "N": s.N, "K": s.K, "KP": of_k, "CB": block,
                  "GROUPS": s.groups, "N_AUX": 1024, "EPS": 1e-5}, warps,
             ),
+            "score": (
+                {"Y": FLOAT, "ENCODER": FLOAT, "BIAS": FLOAT, "KEPT": INT, "SCORE": FLOAT},
+                {"K": s.K + 8, "KP": triton.next_power_of_2(s.K + 8), "C": s.C,
+                 "CB": decode_block(triton.next_power_of_2(s.K + 8))[0]},
+                decode_block(triton.next_power_of_2(s.K + 8))[1],
+            ),
             "advance": (
                 {"DONE": LONG, "FAILED": LONG, "SUMS": DOUBLE, "TOTAL": DOUBLE, "RATES": FLOAT,
                  "peak": "fp32",

@@ -116,6 +116,17 @@ def test_batches_come_in_the_order_of_a_cpu_s(
             assert np.array_equal(batch.cpu().numpy(), Group(rank, size).part(wanted))
 
 
+def test_the_log_says_what_trains_and_why(small_data: TrainingData) -> None:
+    said: list[str] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        said.append(f"{what}: {note}")
+
+    DeviceLoop(small_data, dataclasses.replace(QUICK, n_positions=500), progress=progress).run([H])
+    wanted = f"training on the device: {H.key} by plain PyTorch (kernels are for CUDA)"
+    assert said[0] == wanted
+
+
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(
     small_data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
