@@ -24,7 +24,7 @@ from tests.sae.gpu.device_loop import DeviceLoop
 from tests.sae.small_known import SMALL, data_in
 from tests.sae.test_training import SHORT, H, same
 
-QUICK = dataclasses.replace(SHORT, n_positions=20_000)
+QUICK = dataclasses.replace(SHORT, n_positions=8_000)
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_a_stopped_training_ends_the_same_and_goes_on_on_another_device(
     whole = DeviceLoop(small_data, QUICK).run([H])[0]
 
     def stop(what: str, done: int, total: int, note: str = "") -> None:
-        if done == 9_500:
+        if done == 3_500:
             job.stop_requested.set()
 
     loops = []
