@@ -9,12 +9,46 @@ import hypothesis
 import pytest
 from filelock import FileLock
 
-# CI=true, as every public CI sets it, looks thoroughly; HYPOTHESIS_PROFILE names another one
-hypothesis.settings.register_profile("default", max_examples=100, deadline=None)
-hypothesis.settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True)
-hypothesis.settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "default")
+# `make test-slow` names the thorough one
+hypothesis.settings.register_profile("default", max_examples=50, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=400, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_SHARED = {"tests/demo": "demo", "tests/browser": "site"}
+"""Fixture of a folder's tests that is worth making once: they go to one process."""
+_LONGEST = (
+    "slurm",  # waits most of the time, so that it runs beside everything else
+    "tests/demo",
+    "tests/assets/test_run.py",
+    "tests/assets/test_pipeline.py",
+    "tests/assets/test_ui.py",
+    "tests/browser",
 )
+"""Groups of tests that begin first, as the last to begin ends the whole."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as one of them waits for SLURM; each needs up to 2 GB."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process does (`--dist loadgroup`), and what comes first: tests of one file stay
+    together, those of one SLURM or one demo, too."""
+    rank: dict[str, int] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = item.nodeid.split("::")[0]
+        folder = group.rpartition("/")[0]
+        if _SHARED.get(folder) in fixtures:
+            group = folder
+        if item.get_closest_marker("slurm") is not None:
+            group = "slurm"
+        item.add_marker(pytest.mark.xdist_group(group))
+        rank[item.nodeid] = _LONGEST.index(group) if group in _LONGEST else len(_LONGEST)
+    items.sort(key=lambda item: rank[item.nodeid])
+
 
 _CASES = Path(os.environ.get("SAEBORZOI_CASES", Path(__file__).parents[2] / "shared" / "cases"))
 
@@ -34,9 +68,12 @@ def meme_parity_case() -> Path:
 @pytest.fixture(scope="session")
 def made_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small project with every result; tests do not write into it. It takes minutes
-    where nothing is compiled yet, so that processes that test side by side share one."""
+    where nothing is compiled yet, so that processes that test side by side share one, and
+    `make test` makes it before they begin."""
     from tests.made_project import make
 
+    if "SAEBORZOI_MADE_PROJECT" in os.environ:
+        return Path(os.environ["SAEBORZOI_MADE_PROJECT"])
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, done = shared / "made" / "project", shared / "made.done"

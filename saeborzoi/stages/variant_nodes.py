@@ -74,7 +74,7 @@ def _rows(
 ) -> pd.DataFrame:
     """Rows of a set, with how unusual they are among neutral changes."""
     a = job.settings.attribution
-    table, controls = each.found.table, each.controls
+    table, controls = each.variants.table, each.controls
     n = len(table)
     if model.outputs is None:
         pairs, neutral = (_pairs(t, model, a.step_bp, None) for t in (table, controls))
@@ -153,7 +153,7 @@ def _with_motifs(
 ) -> pd.DataFrame:
     is_node = (rows["part"] == "node").to_numpy()
     of_nodes = rows[is_node]
-    variants = each.found.table.set_index("variant").loc[of_nodes["variant"]].reset_index()
+    variants = each.variants.table.set_index("variant").loc[of_nodes["variant"]].reset_index()
     variants.index = of_nodes.index
     bits = motif_bits(variants, of_nodes["node"].to_numpy(np.int64), matrices, genome, both_strands)
     return rows.join(bits)

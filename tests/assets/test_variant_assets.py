@@ -16,12 +16,10 @@ from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.assets import variant_effects
 from saeborzoi_assets.assets.feature_browser import page_of_variants
-from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import steps
-from tests.assets.test_pipeline import Project, failure_of
 from tests.effects.nets import shrinking_sae
-from tests.made_project import PlatformHere, put_rows
+from tests.made_project import Project, failure_of, put_rows
 from tests.stages.test_variant_stages import SETTINGS, write_inputs
 
 KEY = "conv_x2_k0.5_lr0.003_s0"
@@ -50,23 +48,21 @@ def put_sae(project: Project) -> None:
         put_rows(platform, KEY, asset, trained, tables, nodes)
 
 
-@pytest.mark.slow
 def test_a_vcf_goes_in_and_nodes_come_out(tmp_path: Path) -> None:
     write_inputs(tmp_path)
     path = tmp_path / "dagster_project.toml"
     path.write_text(SETTINGS + MORE)
     settings = load_settings(path)
-    here = PlatformHere(settings_file=str(path))
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(path, instance)
-        project.definitions = build_definitions(path, {"platform": here})
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
         put_sae(project)
         (step,) = (s for s in steps(settings, settings.wanted()[0]) if "variant_nodes" in s.assets)
         result = project.materialize(step)
         assert result.success, failure_of(result)
         effects = variant_effects.build(Partitions.of(settings))
-        assert dg.materialize([effects], resources={"platform": here}, instance=instance).success
+        here = {"platform": project.platform}
+        assert dg.materialize([effects], resources=here, instance=instance).success
     opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6
@@ -97,6 +93,6 @@ def test_a_vcf_goes_in_and_nodes_come_out(tmp_path: Path) -> None:
     ].tolist()
     assert all(np.isfinite(r.info["SAEB_EFFECT"]) for r in records)
     assert {r.info["SAEB_TRACK"] for r in records} <= {"a", "b", "idle"}
-    page = page_of_variants(here, KEY)
+    page = page_of_variants(project.platform, KEY)
     assert page is not None
     assert first in page

@@ -23,8 +23,6 @@ from saeborzoi.stages import normalization_constants
 from saeborzoi.worker import command
 from tests.sae.small_known import SMALL
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
