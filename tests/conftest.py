@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,40 +15,55 @@ hypothesis.settings.register_profile("default", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=400, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_SHARED = {"tests/demo": "demo", "tests/browser": "site"}
-"""Fixture of a folder's tests that is worth making once: they go to one process."""
-_LONGEST = (
+_TOGETHER = {
+    "slurm": (
+        *(f"tests/compute/test_slurm_{name}.py" for name in ("timeout", "compute", "run", "ssh")),
+        "tests/compute/test_slurm_accounting.py",
+        "tests/compute/test_celery.py",
+        "tests/compute/test_preflight.py",
+    ),
+    "demo": ("tests/demo/",),
+    "browser": ("tests/browser/",),
+}
+"""Tests that one process does, so that their SLURM, demo or pages are made once; of others, each
+file is such a group."""
+_FIRST = (
     "slurm",  # waits most of the time, so that it runs beside everything else
-    "tests/demo",
+    "demo",
     "tests/assets/test_run.py",
-    "tests/assets/test_pipeline.py",
     "tests/assets/test_ui.py",
-    "tests/browser",
+    "browser",
 )
-"""Groups of tests that begin first, as the last to begin ends the whole."""
+"""The longest groups begin first, as the last to begin ends the whole."""
 
 
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return next((name for name, paths in _TOGETHER.items() if file.startswith(paths)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores, as one of them waits for SLURM; each needs up to 2 GB."""
     return min(4, (os.cpu_count() or 1) + 1)
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Groups of tests to processes. (`--dist loadgroup` does not group under pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process does (`--dist loadgroup`), and what comes first: tests of one file stay
-    together, those of one SLURM or one demo, too."""
-    rank: dict[str, int] = {}
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = item.nodeid.split("::")[0]
-        folder = group.rpartition("/")[0]
-        if _SHARED.get(folder) in fixtures:
-            group = folder
-        if item.get_closest_marker("slurm") is not None:
-            group = "slurm"
-        item.add_marker(pytest.mark.xdist_group(group))
-        rank[item.nodeid] = _LONGEST.index(group) if group in _LONGEST else len(_LONGEST)
-    items.sort(key=lambda item: rank[item.nodeid])
+    """See `_FIRST`."""
+    rank = {name: i for i, name in enumerate(_FIRST)}
+    items.sort(key=lambda item: rank.get(_group(item.nodeid), len(rank)))
 
 
 _CASES = Path(os.environ.get("SAEBORZOI_CASES", Path(__file__).parents[2] / "shared" / "cases"))
