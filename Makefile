@@ -61,6 +61,7 @@ docs: $(INSTALLED_DEV)  ## the documentation site, in site/
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable '.[platform]'
+	$(BIN)/saeborzoi compile
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
