@@ -297,7 +297,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "variant_nodes",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="variants",
         needs=("variants",),

@@ -136,14 +136,14 @@ class VariantNodes:
     def exact(self, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of pairs, integrated between the alleles; in parts of a batch."""
         assert self._score is not None
-        for some in _split(pairs, self._size):
+        for some in in_parts(pairs, self._size):
             yield self._exact(some)
 
     def cheap(self, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of pairs by one gradient at the reference allele, shared by those of one window
         and track."""
         assert self._score is not None
-        for some in _split(pairs, self._size):
+        for some in in_parts(pairs, self._size):
             near = self._near(some.variants, some.start_bp)
             gradient = self._gradient_at_ref(some, near.change)
             parts, of_nodes = shares(self._sae, near.change, gradient)
@@ -159,7 +159,7 @@ class VariantNodes:
     def activations(self, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of what changes in the nodes alone, where the model has no outputs; ordered by how
         far each node's part of the layer moves."""
-        for some in _split(pairs, self._size):
+        for some in in_parts(pairs, self._size):
             near = self._near(some.variants, some.start_bp)
             of_nodes = node_shares(self._sae, near.change, None)
             yield self._rows(some, "activation only", near.change, of_nodes, {}, near.sees_unknown)
@@ -345,9 +345,8 @@ def against_controls(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     """
     is_node = (rows["part"] == "node").to_numpy()
     strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
-    # a control that changes no node at all counts, too
-    n = control["variant"].nunique()
-    null = np.zeros(n)
+    # a control that changes no node at all counts, too; each once a track
+    null = np.zeros(len(control[["variant", "track"]].drop_duplicates()))
     null[: len(strongest)] = strongest["attribution"].abs()
     p = np.full(len(rows), np.nan)
     p[is_node] = empirical_p(rows.loc[is_node, "attribution"].abs().to_numpy(), null)
@@ -362,7 +361,8 @@ def _tensor(values: ArrayLike) -> Tensor:
     return torch.from_numpy(np.array(values, np.int64))
 
 
-def _split(pairs: Pairs, size: int) -> Iterator[Pairs]:
+def in_parts(pairs: Pairs, size: int) -> Iterator[Pairs]:
+    """So many at once, in their order."""
     n = len(pairs.variants)
     for low in range(0, n, size):
         yield pairs.take(np.arange(low, min(low + size, n)))

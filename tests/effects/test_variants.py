@@ -233,8 +233,8 @@ def test_scores_are_fold_changes_on_the_scale_of_the_outputs() -> None:
 def test_claims_are_held_against_the_strongest_node_of_neutral_changes() -> None:
     def rows(*values: float) -> pd.DataFrame:
         return pd.DataFrame(
-            [("node", f"v{i}", 1, value) for i, value in enumerate(values)],
-            columns=["part", "variant", "rank", "attribution"],
+            [("node", f"v{i // 2}", "ab"[i % 2], 1, value) for i, value in enumerate(values)],
+            columns=["part", "variant", "track", "rank", "attribution"],
         )
 
     found = against_controls(rows(-5.0, 0.5, 0.0), rows(*np.linspace(-1, 1, 20)))
