@@ -185,6 +185,41 @@ class Sae:
             layer.bp_per_position,
         )
 
+    @property
+    def variant_sets(self) -> pd.DataFrame:
+        """One row a `[[variants]]`: variant_set, path, controls, n_variants, n_skipped,
+        n_beyond_controls (q of their effect at most 0.05) and n_acting (through a node).
+
+        Raises
+        ------
+        CatalogError
+            Where variant_nodes of this SAE is not made yet.
+        """
+        from saeborzoi.project.variant import sets_table
+
+        return sets_table(self.catalog, self.key, self.settings.variants)
+
+    def variants(self, variant_set: str) -> pd.DataFrame:
+        """A set's variants, the largest effect first, each with the track that it moves most and
+        the strongest node that it acts through.
+
+        Returns
+        -------
+        DataFrame
+            variant, name, kind, track, effect, effect_norm, p_value, q_value, node, target_name,
+            share, state; node to state are missing where it acts through none.
+
+        Raises
+        ------
+        InputError
+            Where the set is not in the catalogue.
+        CatalogError
+            Where variant_nodes of this SAE is not made yet.
+        """
+        from saeborzoi.project.variant import set_table
+
+        return set_table(self.catalog, self.key, variant_set)
+
     def variant_enrichment(self, variant_set: str, controls: str | None = None) -> pd.DataFrame:
         """Nodes through which variants of a set act more often than matched controls.
 
