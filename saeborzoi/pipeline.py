@@ -22,6 +22,7 @@ Group = Literal[
     "windows",
     "held_out",
     "validation",
+    "targets",
     "checkpoint",
     "genome",
     "model",
@@ -269,7 +270,7 @@ ARTIFACTS = (
         step="effects",
         needs=("model",),
         inputs=("trained_sae",),
-        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model"), Reads("targets")),
         settings={
             "n_sequences": "effects.n_sequences",
             "tracks": "effects.tracks",

@@ -55,6 +55,12 @@ def check_project(settings: Settings) -> Iterator[Finding]:
     if settings.model is not None:
         live = [layer for layer in settings.layer if layer.is_live]
         yield from _model(settings.model, live, answer)
+    for layer in settings.layer:
+        if layer.held_out.targets is not None:
+            yield _finding(
+                f"layer {layer.name}, targets",
+                partial(_targets, layer.held_out, settings, answer.get("predicts")),
+            )
     for variant_set in settings.variants:
         yield _finding(
             f"variants {variant_set.name}",
@@ -165,6 +171,25 @@ def _variants(
         f"{n:,} skipped, as in line {line}: {reason}" for reason, n, line in reasons.itertuples()
     ]
     return "; ".join([f"{len(table):,} variants ({kinds})", *notes, *named])
+
+
+def _targets(shard_set: ShardSet, settings: Settings, predicts: dict[str, Any] | None) -> str:
+    """As `fidelity` opens them."""
+    from saeborzoi.effects.levels import chosen_tracks
+    from saeborzoi.effects.targets import open_targets
+    from saeborzoi.genome.coordinates import read_windows
+    from saeborzoi.models.model import Outputs
+
+    assert shard_set.targets is not None
+    if predicts is None:
+        raise InputError(f"{shard_set.targets}: there is no model that predicts what was measured")
+    outputs = Outputs(**predicts)
+    tracks = [outputs.tracks[i] for i in chosen_tracks(outputs.tracks, settings.effects.tracks)]
+    assert isinstance(shard_set.windows, Path), "validated"
+    n_windows = len(read_windows(shard_set.windows))
+    with open_targets(shard_set.targets, n_windows, outputs, tracks) as targets:
+        n_windows, n_bins, n_tracks = targets.dataset.shape
+    return f"{n_windows:,} windows, {n_bins:,} bins, {n_tracks:,} tracks"
 
 
 def _channel_max(path: Path, n_channels: int) -> str:
