@@ -320,7 +320,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="5",
+        code_version="6",
         grain="sae",
         step="pages",
         inputs=(
