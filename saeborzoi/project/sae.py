@@ -78,7 +78,7 @@ class Sae:
         """How far the model's outputs stay as they are with the SAE in it: table `fidelity`, the
         index is what was spliced in (`sae`, `zero`, ...); each track is in `fidelity_track`."""
         self.catalog.require_made("fidelity", self.key)
-        return self.table("fidelity").drop(columns="hyperparameters").set_index("splice")
+        return self.table("fidelity").set_index("splice")
 
     def drivers(self, track: str) -> pd.DataFrame:
         """Which nodes drive a track of the model, the one that moves it most first: view
@@ -98,7 +98,7 @@ class Sae:
                 f"no node's effect on track {track!r} is known; of {len(known):,} tracks the "
                 f"nearest are {', '.join(near) or 'none'}"
             )
-        rows = rows[rows["track"] == track].drop(columns=["hyperparameters", "track"])
+        rows = rows[rows["track"] == track].drop(columns="track")
         return rows.sort_values(["loci", "node_rank"], ignore_index=True)
 
     def table(self, name: str) -> pd.DataFrame:
