@@ -333,27 +333,36 @@ def states(ref: NDArray[np.float32], alt: NDArray[np.float32]) -> NDArray[np.obj
 
 
 def against_controls(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `p_value` and `q_value` of each node, against changes that mean nothing.
+    """Rows with `p_value` of each node, against changes that mean nothing.
 
     The null distribution is of the strongest node of each control, so that a p-value holds for the
-    best of all nodes; q-values are Benjamini and Hochberg's over all rows of nodes.
+    best of all nodes; NaN where there are no controls.
 
     Parameters
     ----------
     rows, control
-        Rows of variants and of `neutral_changes`, of one method.
+        Rows of variants and of `neutral_changes`, of one method; either on the tracks that it
+        moves most.
     """
-    is_node = (rows["part"] == "node").to_numpy()
-    strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
-    # a control that changes no node at all counts, too; each once a track
-    null = np.zeros(len(control[["variant", "track"]].drop_duplicates()))
-    null[: len(strongest)] = strongest["attribution"].abs()
     p = np.full(len(rows), np.nan)
-    p[is_node] = empirical_p(rows.loc[is_node, "attribution"].abs().to_numpy(), null)
+    if len(control):
+        is_node = (rows["part"] == "node").to_numpy()
+        strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
+        # a control that changes no node at all counts, too; each once a track
+        null = np.zeros(len(control[["variant", "track"]].drop_duplicates()))
+        null[: len(strongest)] = strongest["attribution"].abs()
+        p[is_node] = empirical_p(rows.loc[is_node, "attribution"].abs().to_numpy(), null)
+    return rows.assign(p_value=p)
+
+
+def with_q_values(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with `q_value`: Benjamini and Hochberg's over all nodes' p-values, of whatever method,
+    as the effects' size decides which of them a variant gets."""
     q = np.full(len(rows), np.nan)
-    if is_node.any():
-        q[is_node] = stats.false_discovery_control(p[is_node])
-    return rows.assign(p_value=p, q_value=q)
+    has_p = rows["p_value"].notna().to_numpy()
+    if has_p.any():
+        q[has_p] = stats.false_discovery_control(rows.loc[has_p, "p_value"].to_numpy())
+    return rows.assign(q_value=q)
 
 
 def _tensor(values: ArrayLike) -> Tensor:

@@ -40,6 +40,13 @@ from saeborzoi.sources.regions import live_layer
 _SEED = 0
 _KEPT = "variant_effects"
 """Whose work scores are, for every SAE's job."""
+_OF_VARIANTS = {
+    "variant": object, "window_start_bp": np.int64, "n_unknown": np.int64, "effect_norm": float,
+}  # fmt: skip
+_OF_TRACKS = {
+    "variant": object, "rank": np.int64, "track": object, "score_ref": float, "score_alt": float,
+    "effect": float,
+}  # fmt: skip
 
 
 class SetOfVariants(NamedTuple):
@@ -197,6 +204,8 @@ def scored(
     )  # fmt: skip
     size = chunk_of(model.input_bp)
     parts = []
+    if variants.empty:  # as neutral changes where the genome has no room for them
+        parts.append(_apart(pd.DataFrame(columns=["part", *(_OF_VARIANTS | _OF_TRACKS)])))
     for low in range(0, len(variants), size):
         require_going_on(f"{low:,} of {len(variants):,} variants are scored and kept")
         some = variants.iloc[low : low + size]
@@ -218,11 +227,6 @@ def scored(
 
 
 def _apart(whole: pd.DataFrame) -> VariantScores:
-    variants = whole.loc[
-        whole["part"] == 0, ["variant", "window_start_bp", "n_unknown", "effect_norm"]
-    ]
-    tracks = whole.loc[
-        whole["part"] == 1, ["variant", "rank", "track", "score_ref", "score_alt", "effect"]
-    ]
-    whole_numbers = {"window_start_bp": np.int64, "n_unknown": np.int64}
-    return VariantScores(variants.astype(whole_numbers), tracks.astype({"rank": np.int64}))
+    variants = whole.loc[whole["part"] == 0, list(_OF_VARIANTS)]
+    tracks = whole.loc[whole["part"] == 1, list(_OF_TRACKS)]
+    return VariantScores(variants.astype(_OF_VARIANTS), tracks.astype(_OF_TRACKS))

@@ -12,7 +12,13 @@ import pandas as pd
 from saeborzoi.catalog.store import Store
 from saeborzoi.effects.track_scores import score_of
 from saeborzoi.effects.variant_motifs import motif_bits
-from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls, in_parts
+from saeborzoi.effects.variant_nodes import (
+    Pairs,
+    VariantNodes,
+    against_controls,
+    in_parts,
+    with_q_values,
+)
 from saeborzoi.effects.variant_scores import chunk_of, window_starts
 from saeborzoi.genome.alleles import allele_letters
 from saeborzoi.genome.fasta import Genome
@@ -99,12 +105,23 @@ class _Attribution(NamedTuple):
 
     def rows(self) -> pd.DataFrame:
         """Rows of the set, with how unusual they are among neutral changes."""
+        return with_q_values(self._rows())
+
+    def _rows(self) -> pd.DataFrame:
         a = self.job.settings.attribution
         table, controls = self.each.found.table, self.each.controls
         if self.model.outputs is None:
             pairs, neutral = (_pairs(t, self.model, a.step_bp, None) for t in (table, controls))
             return self._against_controls(self.nodes.activations, pairs, neutral)
-        done = scored(self.job.settings, self.model, self.genome, table, self.progress)
+        done, of_controls = (
+            scored(self.job.settings, self.model, self.genome, some, self.progress)
+            for some in (table, controls)
+        )
+        # each on the tracks that it moves most itself: on those of its variant, which moved that
+        # one most, a control would look weaker than it is
+        tracks, control_tracks = (
+            scores.tracks[scores.tracks["rank"] <= a.n_explained] for scores in (done, of_controls)
+        )
         order = np.argsort(-done.variants["effect_norm"].to_numpy(), kind="stable")
         is_exact = np.zeros(len(table), bool)
         is_exact[order[: a.n_exact]] = True
@@ -113,14 +130,9 @@ class _Attribution(NamedTuple):
             if not some.any():
                 continue
             chosen = table[some]
-            of = done.tracks[done.tracks["rank"] <= a.n_explained]
-            pairs = _pairs(chosen, self.model, a.step_bp, of)
+            pairs = _pairs(chosen, self.model, a.step_bp, tracks)
             beside = controls[controls["control_of"].isin(chosen["variant"])]
-            # a control is held against its variant: on the same tracks
-            tracks = beside[["variant", "control_of"]].merge(
-                of.rename(columns={"variant": "control_of"}), on="control_of"
-            )
-            neutral = _pairs(beside, self.model, a.step_bp, tracks.assign(effect=np.nan))
+            neutral = _pairs(beside, self.model, a.step_bp, control_tracks)
             frames.append(self._against_controls(method, pairs, neutral))
         return pd.concat(frames, ignore_index=True)
 
@@ -131,9 +143,7 @@ class _Attribution(NamedTuple):
             part[(part["part"] != "node") | (part["rank"] == 1)]
             for part in self._parts(method, neutral)
         ]
-        if not kept:
-            return rows.assign(p_value=np.nan, q_value=np.nan)
-        return against_controls(rows, pd.concat(kept, ignore_index=True))
+        return against_controls(rows, pd.concat(kept) if kept else pd.DataFrame())
 
     def _parts(self, method: _Method, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of pairs by a method of `VariantNodes`; what is done is kept, part by part."""

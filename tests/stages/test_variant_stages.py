@@ -12,7 +12,8 @@ import pytest
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.effects.variant_nodes import Pairs, VariantNodes
 from saeborzoi.errors import SettingsError
-from saeborzoi.jobs.job import Job, StageInterrupted, stop_requested
+from saeborzoi.genome.alleles import neutral_changes
+from saeborzoi.jobs.job import Job, StageInterrupted, silent, stop_requested
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.hyperparameters import Hyperparameters
@@ -155,11 +156,11 @@ def test_a_set_more_leaves_what_is_known_of_the_others(
     alone = settings.model_copy(update={"variants": settings.variants[1:]})
     variant_nodes.run(job_of_nodes(alone))
     of_alone = rows_of_nodes(settings)
-    computed: list[str] = []
+    computed: list[tuple[str, int]] = []
 
     def counted(method: Callable[..., Iterator[pd.DataFrame]]) -> Callable[..., object]:
         def counting(self: VariantNodes, pairs: Pairs) -> Iterator[pd.DataFrame]:
-            computed.extend(pairs.variants["variant"])
+            computed.extend(zip(pairs.variants["variant"], pairs.track, strict=True))
             yield from method(self, pairs)
 
         counting.__name__ = method.__name__
@@ -179,11 +180,30 @@ def test_a_set_more_leaves_what_is_known_of_the_others(
         stop_requested.clear()
     variant_nodes.run(job_of_nodes(settings))
     assert len(computed) == len(set(computed))
-    assert not set(computed) & set(of_alone["variant"])
+    assert not {variant for variant, _ in computed} & set(of_alone["variant"])
     both = rows_of_nodes(settings)
     matched = both[both["variant_set"] == "matched"].reset_index(drop=True)
     pd.testing.assert_frame_equal(matched, of_alone, check_dtype=False)
     assert len(set(both["variant"]) - set(of_alone["variant"])) == 4
+    # a control is explained on the track that it moves most itself, as a variant is
+    with of_variants.opened_model(job_of_nodes(settings), None) as (model, geometry, genome):
+        traits = of_variants.sets_of(settings, genome, geometry)[0]
+        for table in (traits.found.table, traits.controls):
+            scores = of_variants.scored(settings, model, genome, table, silent)
+            top = scores.tracks.query("rank == 1").set_index("variant")["track"]
+            assert model.outputs is not None
+            for variant, track in computed:
+                if variant in top:
+                    assert model.outputs.tracks[track] == top[variant]
+
+
+def test_where_there_is_no_room_for_controls_nothing_is_claimed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_variants, "neutral_changes", lambda *a: neutral_changes(*a).iloc[:0])
+    assert variant_effects.run(job_of(settings, "variant_effects"))["n_beyond_controls"] == 0
+    assert variant_nodes.run(job_of_nodes(settings))["n_acting"] == 0
+    assert rows_of_nodes(settings)["p_value"].isna().all()
 
 
 def rows_of_nodes(settings: Settings) -> pd.DataFrame:
