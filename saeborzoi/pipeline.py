@@ -22,6 +22,7 @@ Group = Literal[
     "windows",
     "held_out",
     "validation",
+    "targets",
     "checkpoint",
     "genome",
     "model",
@@ -269,7 +270,7 @@ ARTIFACTS = (
         step="effects",
         needs=("model",),
         inputs=("trained_sae",),
-        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model"), Reads("targets")),
         settings={
             "n_sequences": "effects.n_sequences",
             "tracks": "effects.tracks",
@@ -297,7 +298,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "variant_nodes",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="variants",
         needs=("variants",),
@@ -319,7 +320,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="5",
+        code_version="6",
         grain="sae",
         step="pages",
         inputs=(

@@ -104,6 +104,9 @@ class ShardSet(Section):
     """BED of what `windows = "genome"` leaves out, such as gaps."""
     cache: UserPath | None = None
     """Folder for shards that a first pass of the model writes, and later ones read."""
+    targets: UserPath | None = None
+    """HDF5 file of what was measured on the windows, for `fidelity`: dataset `targets` (windows,
+    bins, tracks) on the model's scale."""
 
     @model_validator(mode="after")
     def _live_or_not(self) -> ShardSet:
@@ -115,6 +118,11 @@ class ShardSet(Section):
         if self.mask is not None and self.windows != "genome":
             raise ValueError(
                 'mask goes with windows = "genome"; leave out the masked windows of the BED'
+            )
+        if self.targets is not None and self.windows == "genome":
+            raise ValueError(
+                "targets has a row a window of a BED, not of "
+                'windows = "genome"; name the BED, or remove targets'
             )
         return self
 
@@ -189,6 +197,15 @@ class Layer(Section):
             raise ValueError(
                 f"layer {self.name!r} has seqlets of {self.seqlet_width:,} bp; needed are at most "
                 f"{MAX_SEQLET_BP:,}: set seqlet_width_bp"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_held_out(self) -> Layer:
+        if self.validation is not None and self.train.targets is not None:
+            raise ValueError(
+                f"targets of layer {self.name!r} are of train, but predictions are made of "
+                "validation; give those of the validation windows there"
             )
         return self
 

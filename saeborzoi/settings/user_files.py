@@ -117,6 +117,7 @@ def _of_layer(
         "windows": layer.train.window_files,
         "validation": settings.activation_files(layer.sets[1:]),
         "held_out": layer.held_out.window_files,
+        "targets": [layer.held_out.targets] if layer.held_out.targets else [],
     }[group]
 
 
@@ -153,6 +154,7 @@ def observed_groups(settings: Settings) -> dict[str, list[Path]]:
             activations(layer.name): [
                 *settings.activation_files(layer.sets),
                 *([layer.channel_max] if layer.channel_max else []),
+                *([layer.held_out.targets] if layer.held_out.targets else []),
             ]
             for layer in settings.layer
         },

@@ -20,6 +20,7 @@ from saeborzoi_assets.commands import (
     project_commands,
     result_commands,
     settings_commands,
+    variant_commands,
 )
 from saeborzoi_assets.commands.terminal import Terminal, run_command
 
@@ -37,6 +38,7 @@ for commands in (
     data_commands,
     catalogue_commands,
     model_commands,
+    variant_commands,
     export_commands,
     about_commands,
 ):

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+import saeborzoi
+from saeborzoi.errors import InputError
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
@@ -124,6 +126,13 @@ def test_the_node_of_a_word_drives_the_track_that_reads_it(
     assert len(by_gradient)
     assert by_gradient["p_value"].isna().all()
     assert not by_gradient["is_significant"].any()
+    # the API says the same
+    sae = saeborzoi.open(project.settings_file).sae(KEY)
+    pd.testing.assert_frame_equal(sae.fidelity, catalog.rows("fidelity", KEY).set_index("splice"))
+    driving = sae.drivers("first").query("loci == 'activation'")
+    assert driving.iloc[0][["node", "node_rank"]].tolist() == [0, 1]
+    with pytest.raises(InputError, match="'frist' is known; of 3 tracks the nearest are first"):
+        sae.drivers("frist")
     summary = catalog.rows("node_effect_summary", KEY)
     assert summary.groupby("node").size().max() == 2
 
