@@ -67,6 +67,9 @@ class Artifact(NamedTuple):
         it is not there: no asset, no step, no input of another. See `settings.artifacts_of`.
     inputs
         Artifacts that it is made from, as far as they exist.
+    untrained
+        Artifacts of the untrained dictionary of its SAE's layer and shape that it is set against,
+        where the project has one and they are whole.
     reads
         Groups of the user's files that it is made from.
     settings
@@ -88,6 +91,7 @@ class Artifact(NamedTuple):
     step: str
     needs: tuple[Need, ...] = ()
     inputs: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
     reads: tuple[Reads, ...] = ()
     settings: Mapping[str, str] = MappingProxyType({})
     tables: tuple[str, ...] = ()
@@ -104,6 +108,12 @@ _MODEL_SETTINGS = {
     "window_bp": "layer.held_out_window_bp",
 }
 """Settings that predictions depend on."""
+_ON_PAGES = (
+    "trained_sae", "top_activations", "seqlets", "meme_motifs", "motif_evidence", "tomtom_matches",
+    "umap_embedding", "annotation_overlaps", "jaccard_matrix", "concept_scores", "fidelity",
+    "node_effects", "variant_nodes",
+)  # fmt: skip
+"""What the pages of an SAE show."""
 
 ARTIFACTS = (
     Artifact(
@@ -211,10 +221,11 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
+        untrained=("seqlets",),
         # other places of the data are one of its controls
         reads=(Reads("genome"), Reads("windows")),
         settings={
@@ -319,24 +330,10 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="5",
+        code_version="6",
         grain="sae",
         step="pages",
-        inputs=(
-            "trained_sae",
-            "top_activations",
-            "seqlets",
-            "meme_motifs",
-            "motif_evidence",
-            "tomtom_matches",
-            "umap_embedding",
-            "annotation_overlaps",
-            "jaccard_matrix",
-            "concept_scores",
-            "fidelity",
-            "node_effects",
-            "variant_nodes",
-        ),
+        inputs=_ON_PAGES,
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
         group="pages",
@@ -362,7 +359,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="2",
+        code_version="3",
         grain="project",
         step="comparison",
         inputs=(

@@ -143,7 +143,8 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "lies_in": text(row["annotation_class"]),
             "n_lie_in": integer(row["n_overlapping"]),
             "odds": numbers(
-                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes", "_genome")
+                row[f"odds_ratio{end}"]
+                for end in ("", "_low", "_high", "_other_nodes", "_genome", "_untrained")
             ),
             "enrichment_p": number(row["enrichment_p_value"]),
             "fdr": number(row["fdr"]),

@@ -43,8 +43,8 @@ REQUIRED = {
         "node", "motif", "consensus", "width_bp", "n_sites", "llr", "log10_e_value",
         "is_significant", "matrix", "engine", "information_content_bits", "is_palindrome",
         "suspect", "n_effective_sites", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
-        "enrichment_p_value", "odds_ratio_other_nodes", "odds_ratio_genome", "fdr",
-        "activation_spearman",
+        "enrichment_p_value", "odds_ratio_other_nodes", "odds_ratio_genome",
+        "odds_ratio_untrained", "fdr", "activation_spearman",
     ),
     "motif_match": (
         "node", "motif", "database", "target_id", "target_name", "factor_family", "target_class",

@@ -180,9 +180,14 @@ TABLES = (
         _MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
         ("odds_ratio_genome", "DOUBLE", "occurrence against places anywhere of the same G + C"),
+        (
+            "odds_ratio_untrained",
+            "DOUBLE",
+            "occurrence against the seqlets of an untrained dictionary of the layer; NULL without",
+        ),
         ("fdr", "DOUBLE", "false discovery rate of the enrichment over the control that has most"),
         ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
-        ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
+        ("is_supported", "BOOLEAN", "significant, and enriched twofold over each control"),
         (
             "motif_family",
             "INTEGER",

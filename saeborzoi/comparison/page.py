@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from saeborzoi.comparison.baselines import MEASURES
 from saeborzoi.comparison.table import shown
+from saeborzoi.errors import counted
 from saeborzoi.figures import png_of
 from saeborzoi.settings.hyperparameters import BASELINES
 
@@ -124,7 +125,7 @@ def comparison_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html.escape(project)}: comparison of SAEs</title>",
         f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{html.escape(project)}: {len(comparison)} SAEs compared</h1>",
+        f"<h1>{html.escape(project)}: {counted(len(comparison), 'SAE')} compared</h1>",
         f"<p>{_EXPLANATION}</p>",
         _table(shown(comparison), pages),
         "<h2>What training added</h2>",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saeborzoi.comparison.table import fvu_column, pareto_front
+from saeborzoi.errors import counted
 from saeborzoi.figures import Plot, finished, new_figure
 from saeborzoi.plots import PALETTE
 from saeborzoi.settings.hyperparameters import BASELINES
@@ -68,7 +69,7 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
         axis.set(
             xlabel="L0 (nodes a position)",
             ylabel="FVU, validation" if fvu == "validation_fvu" else "FVU, training",
-            title=f"{layer}: {len(rows)} SAEs, {len(front)} on the front",
+            title=f"{layer}: {counted(len(rows), 'SAE')}, {len(front)} on the front",
         )
         axis.margins(0.25, 0.15)
     if points is not None:
@@ -99,7 +100,7 @@ def fidelity(comparison: pd.DataFrame) -> Plot:
     axis.set(
         xlabel="L0 (nodes a position)",
         ylabel="loss recovered against mean ablation",
-        title=f"{len(measured)} SAEs in their model",
+        title=f"{counted(len(measured), 'SAE')} in the model",
     )
     axis.margins(0.25, 0.15)
     if len(measured):

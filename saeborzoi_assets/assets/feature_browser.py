@@ -129,6 +129,7 @@ def _coactivation(platform: Platform, key: str) -> Path | None:
 def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     """Every table of the SAE that the pages show, and which node partitions were made."""
     from saeborzoi.browser.tables import ASSET_OF_TABLE, REQUIRED
+    from saeborzoi.motifs.controls import CONTROLS
 
     catalog = platform.catalog
     tables = {name: catalog.rows(name, key) for name in REQUIRED if name != "materialization"}
@@ -142,8 +143,8 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):
         tables[name] = only_supported(platform, sae, name)
-    controls = "odds_ratio_other_nodes, odds_ratio_genome, fdr"
-    evidence = catalog.rows("motif_evidence", key, f"node, motif, {controls}")
+    columns = ", ".join(["node", "motif", *CONTROLS, "fdr"])
+    evidence = catalog.rows("motif_evidence", key, columns)
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
 

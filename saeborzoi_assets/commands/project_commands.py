@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from saeborzoi.catalog.store import Store
+from saeborzoi.errors import counted
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.terminal import (
@@ -45,7 +46,8 @@ def check(
     settings = load_settings(settings_file)
     if not as_json:
         terminal.say(
-            f"{settings_file}: {len(settings.layer)} layers, {len(settings.wanted())} SAEs wanted"
+            f"{settings_file}: {counted(len(settings.layer), 'layer')}, "
+            f"{counted(len(settings.wanted()), 'SAE')} wanted"
         )
     findings = []
 
