@@ -116,6 +116,17 @@ TABLES = (
         ("histogram_counts", "BIGINT[]", "firing positions in each bin, n_bins"),
     ),
     _table(
+        "node_label",
+        "one row a node that somebody has labelled",
+        "hyperparameters node",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("label", "VARCHAR", "what it is called, one line"),
+        ("author", "VARCHAR", "who says so"),
+        ("labelled_at", "TIMESTAMP WITH TIME ZONE", "when"),
+        ("trained_version", "VARCHAR", "data version of the training whose node it is"),
+    ),
+    _table(
         "node_selection",
         "one row a node whose seqlets were made: is it worth a motif",
         "hyperparameters node",

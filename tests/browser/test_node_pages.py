@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from saeborzoi.browser import write_site
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LABELLED, wait_until
 from tests.browser.looking import BY_STATE, a_matched_node, facts, panel
 from tests.browser.made_names import FACTORS, HOSTILE_CHROM
 from tests.browser.made_tables import KEY
@@ -295,3 +295,13 @@ def test_a_node_that_failed_the_selection_shows_the_seqlets_it_has(opened, site,
     assert panel(page, "seqlets").locator(".seqlet").count() == 5
     assert "not lined up: there is no motif" in panel(page, "seqlets").inner_text()
     assert panel(page, "motif").count() == 0
+
+
+def test_a_label_stands_in_title_and_table_and_is_found(opened, site):
+    page = opened(f"node={LABELLED}")
+    assert page.title().startswith(f"Node {LABELLED} · <i>half site</i> · ")
+    label = page.locator(".node-label")
+    assert label.inner_text() == "<i>half site</i> label by ada, 2026-01-31"
+    page = opened("q=label:HALF")
+    assert page.locator("#result-count").inner_text().startswith("1 of ")
+    assert "half site" in page.locator(f"tr[data-node='{LABELLED}'] .c-match").inner_text()

@@ -116,6 +116,13 @@ function nodeHead(node) {
       starButton(node),
       badge(node),
       flagsOf(node).map((flag) => flagMark(flag)),
+      labelOf(node) &&
+        h(
+          "p",
+          { class: "node-name node-label" },
+          h("b", {}, labelOf(node)),
+          h("span", { class: "note" }, ` label by ${D.labels[node][1]}, ${D.labels[node][2]}`),
+        ),
       fits.length > 0 &&
         h(
           "p",
@@ -257,5 +264,7 @@ function drawNode(box, node, page, targets) {
     ),
   );
   box.replaceChildren(...parts);
-  document.title = `Node ${node}${nameOf(node) ? ` · ${nameOf(node)}` : ""} · ${M.hyperparameters}`;
+  document.title = [`Node ${node}`, labelOf(node), nameOf(node), M.hyperparameters]
+    .filter(Boolean)
+    .join(" · ");
 }

@@ -341,7 +341,7 @@ function nearPanel(node, page) {
                       h(
                         "span",
                         { class: "near-name" },
-                        nameOf(other) || STATES[stateOf(other)].word,
+                        labelOf(other) || nameOf(other) || STATES[stateOf(other)].word,
                       ),
                     ),
                     D.matrix[other]
