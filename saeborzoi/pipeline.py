@@ -157,7 +157,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "concept_scores",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="inference",
         inputs=("trained_sae", "top_activations"),
@@ -174,7 +174,7 @@ ARTIFACTS = (
             "pad_bp": "layer.pad_bp",
             "bp_per_position": "layer.bp_per_position",
         },
-        tables=("concept_score", "concept"),
+        tables=("concept_score", "concept", "node_profile"),
         is_job=True,
         group="comparison",
         kinds=("torch", "parquet"),

@@ -59,6 +59,7 @@ def page_files(
         .groupby("node")
         .head(CONCEPTS_PER_NODE)
     )
+    profiles = _grouped(tables["node_profile"].sort_values(["node", "strand"]))
     seqlets = _Seqlets(tables)
     done = {name: tables.computed_nodes(name) for name in ("motif", "seqlet")}
     done["motif_match"] = tables.computed_nodes("motif_match")
@@ -78,6 +79,7 @@ def page_files(
                 "overlaps": _overlaps(overlaps[node], names) if node in overlaps else None,
                 "effects": _effects(effects[node]) if node in effects else None,
                 "concepts": _concepts(concepts[node]) if node in concepts else None,
+                "profile": _profile(profiles[node]) if node in profiles else None,
                 "near": {
                     kind: [neighbours.node[node], numbers(neighbours.similarity[node], 3)]
                     for kind, neighbours in nearest.items()
@@ -231,6 +233,19 @@ def _concepts(rows: list[dict[str, Any]]) -> list[list[Any]]:
             text(row["annotation_class"]),
             text(row["split"]),
             *(number(row[name], 3) for name in columns),
+        ]
+        for row in rows
+    ]
+
+
+def _profile(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """strand, base pairs a step, loci, mean activation from -R to R in reading direction."""
+    return [
+        [
+            text(row["strand"]),
+            integer(row["step_bp"]),
+            integer(row["n_loci"]),
+            numbers(row["mean_activation"], 3),
         ]
         for row in rows
     ]

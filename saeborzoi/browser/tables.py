@@ -56,6 +56,7 @@ REQUIRED = {
         "node", "annotation", "annotation_class", "split", "precision", "element_recall", "f1",
         "average_precision", "lift",
     ),
+    "node_profile": ("node", "strand", "step_bp", "n_loci", "mean_activation"),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
     "embedding_cluster": ("cluster", "n_nodes", "name", "n_named_nodes", "p_value"),
     "annotation_overlap": (

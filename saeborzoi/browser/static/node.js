@@ -247,7 +247,7 @@ function drawNode(box, node, page, targets) {
   const isSelected = state !== "d" && state !== "n";
   // a node without seqlets and motif leaves nothing for the wide column
   const isQuiet = !isSelected && !(page.rows && page.rows.length);
-  const figures = [activationPanel(page), evidencePanel(node, page)];
+  const figures = [activationPanel(page), profilePanel(page), evidencePanel(node, page)];
   const left = isQuiet ? figures : [seqletPanel(page)];
   const right = isQuiet ? [] : figures;
   if (isSelected) {
