@@ -27,6 +27,7 @@ Group = Literal[
     "model",
     "variants",
     "annotation",
+    "genes",
     "motif_database",
 ]
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
@@ -254,14 +255,14 @@ ARTIFACTS = (
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
         # the windows are where the shuffled control may fall
-        reads=(Reads("annotation"), Reads("windows")),
+        reads=(Reads("annotation"), Reads("windows"), Reads("genes")),
         settings={
             "overlaps": "overlaps",
             "annotation": "data.annotation",
             "strands": "motifs.strands",
             "engine": "motifs.engine",
         },
-        tables=("annotation_overlap", "repeat_class"),
+        tables=("annotation_overlap", "repeat_class", "seqlet_gene"),
         group="comparison",
     ),
     Artifact(

@@ -66,12 +66,13 @@ def page_files(
 
     for first in range(0, tables.n_nodes, NODES_PER_FILE):
         chroms: dict[str, int] = {}
+        genes: dict[str, int] = {}
         pages = []
         for node in range(first, min(first + NODES_PER_FILE, tables.n_nodes)):
             page = {
                 "activation": _activation(activation.get(node)),
                 "selection": _selection(selection.get(node)),
-                "seqlets": seqlets.page(node, chroms) if node in done["seqlet"] else None,
+                "seqlets": seqlets.page(node, chroms, genes) if node in done["seqlet"] else None,
                 "motifs": _motifs(motifs.get(node, [])) if node in done["motif"] else None,
                 "matches": _matches(matches.get(node, []), names)
                 if node in done["motif_match"]
@@ -87,7 +88,7 @@ def page_files(
                 },
             }
             pages.append({name: value for name, value in page.items() if value is not None})
-        yield {"first": first, "chroms": list(chroms), "nodes": pages}
+        yield {"first": first, "chroms": list(chroms), "genes": list(genes), "nodes": pages}
 
 
 def _grouped(frame: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
@@ -255,7 +256,11 @@ class _Seqlets:
     """The strongest seqlets of each node and band, packed."""
 
     def __init__(self, tables: SaeTables) -> None:
-        frame = tables["seqlet"]
+        frame, genes = tables["seqlet"], tables["seqlet_gene"]
+        self._has_genes = len(genes) > 0
+        if self._has_genes:
+            columns = ["node", "rank", "gene", "distance_bp"]
+            frame = frame.merge(genes[columns], "left", ["node", "rank"])
         node = frame["node"].to_numpy(np.int64)
         rank = frame["rank"].to_numpy(np.int64)
         order = np.lexsort((rank, node))
@@ -279,12 +284,15 @@ class _Seqlets:
         self._rank = chosen["rank"].tolist()
         self._activation = numbers(activation[kept])
         self._chrom = chosen["chrom"].tolist()
+        if self._has_genes:
+            self._gene = [text(value) for value in chosen["gene"]]
+            self._distance = [integer(value) for value in chosen["distance_bp"]]
         sequences = chosen["sequence"].tolist()
         self._width = (chosen["end_bp"] - chosen["start_bp"]).tolist()
         self._sequence = pack_sequences(sequences)
 
-    def page(self, node: int, chroms: dict[str, int]) -> dict[str, Any]:
-        """Columns of a node's seqlets; `chroms` collects the names that they refer to.
+    def page(self, node: int, chroms: dict[str, int], genes: dict[str, int]) -> dict[str, Any]:
+        """Columns of a node's seqlets; `chroms` and `genes` collect the names that they refer to.
 
         Ranks are differences to the one before, and sequences of one width stand joined, as both
         make up most of a site.
@@ -294,7 +302,14 @@ class _Seqlets:
         rank = self._rank[here]
         sequences = self._sequence[here]
         is_plain = len(set(width)) == 1 and not any(line.startswith("!") for line in sequences)
-        return {
+        named: dict[str, Any] = {}
+        if self._has_genes:
+            named["gene"] = [
+                -1 if gene is None else genes.setdefault(gene, len(genes))
+                for gene in self._gene[here]
+            ]
+            named["distance"] = self._distance[here]
+        return named | {
             "in_band": self.totals[node].tolist(),
             "width": width[0] if len(set(width)) == 1 else width,
             "rank": [rank[i] - (rank[i - 1] if i else 0) for i in range(len(rank))],

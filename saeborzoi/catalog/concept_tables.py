@@ -60,6 +60,16 @@ CONCEPT_TABLES = (
         ("n_covered", "BIGINT[]", "loci whose window has that position, which the mean is of"),
     ),
     table(
+        "seqlet_gene",
+        "one row a seqlet of a selected node: the gene that starts nearest, with [data] genes",
+        "hyperparameters node rank",
+        HYPERPARAMETERS,
+        NODE,
+        ("rank", "INTEGER", "rank of the seqlet, as in table seqlet"),
+        ("gene", "VARCHAR", "name of the gene; NULL where its chromosome has none"),
+        ("distance_bp", "BIGINT", "from the start of transcription to its middle, - is upstream"),
+    ),
+    table(
         "baseline_comparison",
         "one row a trained SAE and measure, beside what was never trained",
         "hyperparameters measure",

@@ -79,6 +79,8 @@ class Data(Section):
     genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
+    genes: UserPath | None = None
+    """GTF, plain or gzipped, as GENCODE's: the gene nearest to each seqlet."""
     motif_database: tuple[MotifDatabase, ...] = (
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )

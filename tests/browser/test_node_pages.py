@@ -305,3 +305,17 @@ def test_a_label_stands_in_title_and_table_and_is_found(opened, site):
     page = opened("q=label:HALF")
     assert page.locator("#result-count").inner_text().startswith("1 of ")
     assert "half site" in page.locator(f"tr[data-node='{LABELLED}'] .c-match").inner_text()
+
+
+def test_what_lies_around_the_seqlets(opened, site):
+    page = opened(f"node={a_matched_node(site)}")
+    profile = panel(page, "profile")
+    assert "40 loci read on + and 40 loci read on − (dashed)" in profile.inner_text()
+    paths = [each.get_attribute("d") for each in profile.locator("path").all()]
+    # what no window covers is not drawn
+    assert [path.count("L") for path in paths] == [3, 3]
+    lines = panel(page, "seqlets").locator(".seqlet .gene")
+    assert lines.first.inner_text() == "SOX<2> −1.23 kb"
+    assert lines.nth(1).inner_text() == "SOX<2> +250 bp"
+    rows = panel(page, "concepts").locator("tbody tr")
+    assert rows.first.inner_text().split()[:3] == ["exon", "genes", "0.75"]

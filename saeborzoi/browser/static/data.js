@@ -64,11 +64,11 @@ const pageFileName = (node) =>
 async function loadNode(node) {
   const file = await load(pageFileName(node));
   const page = file.nodes[node - file.first];
-  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, file.chroms);
+  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, file);
   return page;
 }
 
-function seqletRows(columns, chroms) {
+function seqletRows(columns, { chroms, genes }) {
   const { start, width, sequence } = columns;
   const digits = Math.ceil(width / 3);
   let rank = 0;
@@ -81,6 +81,8 @@ function seqletRows(columns, chroms) {
       start: from,
       end: from + length,
       activation: columns.activation[i],
+      gene: columns.gene && columns.gene[i] >= 0 ? genes[columns.gene[i]] : null,
+      distance: columns.gene ? columns.distance[i] : null,
       sequence: unpackSequence(
         typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i],
         length,
