@@ -42,7 +42,7 @@ VARIANTS = "variants.html"
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
     "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
-    "concept_panel.js", "profile_panel.js",
+    "concept_panel.js", "profile_panel.js", "locus.js",
     "seqlet_panel.js", "about.js", "app.js",
 )  # fmt: skip
 """Sources of the one script of a site, in the order in which they are joined."""
