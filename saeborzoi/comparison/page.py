@@ -52,11 +52,14 @@ th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2p
 th[aria-sort] button { text-decoration: underline; }
 th:first-child, td:first-child, .words { text-align: left; }
 .baseline { opacity: 0.7; font-style: italic; }
+details { margin: 0.5rem 0; } summary { cursor: pointer; }
+.pairs td { vertical-align: middle; } .pairs .name { opacity: 0.8; }
+.logo { display: block; background: white; border-radius: 4px; }
 img { max-width: 100%; background: white; border-radius: 4px; }
 """
 # a click on a heading orders the rows by it, once more turns them; what is empty stays last
 _SORTING = """
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.pairs)")) {
   const head = table.tHead.rows[0];
   for (const cell of head.cells) cell.querySelector("button").onclick = () => {
     const down = cell.getAttribute("aria-sort") !== "descending";
@@ -96,6 +99,7 @@ def comparison_page(
     concepts: pd.DataFrame,
     plots: Mapping[str, Figure],
     pages: Mapping[str, str],
+    shared_nodes: str = "",
 ) -> str:
     """The page.
 
@@ -113,6 +117,8 @@ def comparison_page(
         Name to figure; the page holds them as PNGs.
     pages
         Partition key of each SAE that has pages to their place, relative to this page.
+    shared_nodes
+        Nodes of two SAEs beside each other, as `side_by_side` gives them.
 
     Returns
     -------
@@ -145,6 +151,7 @@ def comparison_page(
             pairs.sort_values(["layer", "differs_in", "share_a"], ascending=[True, True, False]),
             pages,
         ),
+        *(["<h2>The same nodes in two SAEs</h2>", shared_nodes] if shared_nodes else []),
         "<h2>Families of motifs that only some settings found</h2>",
         _table(archetypes.head(_MAX_ROWS), pages),
     ]
