@@ -12,7 +12,7 @@ from saeborzoi.genome.coordinates import Genome, read_bed, require_annotation_fi
 from saeborzoi.genome.windows import windows_of
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
-from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions
+from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions, with_strands
 from saeborzoi.nodes.concepts import ConceptData, concept_scores, is_found
 from saeborzoi.nodes.profile import Profiles
 from saeborzoi.nodes.top_activations import ActiveNodes
@@ -36,7 +36,13 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     assert job.hyperparameters is not None, "a job about an SAE"
     layer, settings = job.layer_settings, job.settings
     cache = Store(settings.project.store).genome_cache
-    annotations = {a.name: read_bed(a.path, a.class_column) for a in settings.data.annotation}
+    annotations = {
+        a.name: read_bed(a.path, a.class_column, a.strand_column) for a in settings.data.annotation
+    }
+    annotations = {
+        name: with_strands(table) if "strand" in table else table
+        for name, table in annotations.items()
+    }
     concepts = concepts_of(annotations)
     source = require_input(job, "trained_sae")
     inference = require_input(job, "top_activations")
