@@ -50,7 +50,7 @@ class Annotation(Section):
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
     strand_column: Annotated[int, Field(ge=4)] | None = None
-    """1-based column that holds the strand (5 of what `saeborzoi data prepare` writes): concepts are
+    """1-based column that holds the strand, 5 of what `saeborzoi data prepare` writes: concepts are
     then scored by strand, and upstream and downstream of elements, too."""
 
     def of_result(self) -> dict[str, Any]:
