@@ -79,7 +79,12 @@ for (const table of document.querySelectorAll("table:not(.pairs)")) {
 _WORDS = {
     "hyperparameters": "SAE", "is_pareto": "on the front", "fvu": "FVU, training",
     "validation_fvu": "FVU, validation", "l0": "L0", "dead_fraction": "dead",
+    "n_nodes": "nodes", "n_selected": "selected", "n_nodes_with_match": "named",
+    "named_share": "named, of those with a motif", "n_concepts_found": "concepts found",
+    "mean_concept_f1": "mean F1 of concepts", "median_odds_ratio": "median odds ratio",
     "n_nodes_done": "nodes looked at", "n_nodes_with_motif": "with a motif",
+    "is_better": "better than untrained", "archetype": "family", "n_saes": "SAEs",
+    "n_saes_of_layer": "of SAEs", "annotation_class": "class",
     "n_archetypes": "families", "n_archetypes_only_here": "families only here",
     "mean_log10_q": "mean -log10 q", "recurrence_seeds": "recur, seeds",
     "recurrence_settings": "recur, settings", "training_s": "training, s",
@@ -163,7 +168,8 @@ def comparison_page(
 
 def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
     head = "".join(
-        f'<th scope="col"><button type="button">{_heading(str(name), pages)}</button></th>'
+        f'<th scope="col"{_WORDS_CLASS if frame[name].map(_is_text).any() else ""}>'
+        f'<button type="button">{_heading(str(name), pages)}</button></th>'
         for name in frame.columns
     )
     rows = []
@@ -173,7 +179,9 @@ def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
             text = html.escape(_cell(value))
             if name in _KEYS and value in pages:
                 text = f'<a href="{html.escape(pages[value])}">{text}</a>'
-            words = ' class="words"' if isinstance(value, str) else ""
+            if name == "measure":
+                text = _heading(str(value), pages)
+            words = _WORDS_CLASS if _is_text(value) else ""
             cells.append(f'<td{words} data-value="{html.escape(_sorted_by(value))}">{text}</td>')
         first = str(row[0])
         kind = ' class="baseline"' if first.rpartition("_")[2] in BASELINES else ""
@@ -181,6 +189,13 @@ def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
     body = "".join(rows) or f'<tr><td colspan="{len(frame.columns)}">none</td></tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wide">{table}</div>'
+
+
+_WORDS_CLASS = ' class="words"'
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _heading(name: str, pages: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ function drawLocusForm(box) {
     h(
       "form",
       {
-        class: "filters",
+        class: "locus-form",
         onsubmit: (event) => {
           event.preventDefault();
           askLocus(input.value, shown);
@@ -46,7 +46,7 @@ function drawLocusForm(box) {
       },
       h(
         "div",
-        { class: "field search" },
+        { class: "field" },
         h("label", { for: "locus-region" }, "Interval inside the data"),
         input,
       ),
