@@ -23,6 +23,8 @@ SEQLETS_PER_BAND = 50
 MATCHES_PER_MOTIF = 8
 CONCEPTS_PER_NODE = 6
 """Classes of annotation that a node detects best."""
+VARIANTS_PER_NODE = 8
+"""Variants that act through a node."""
 EFFECTS_PER_NODE = 8
 """Tracks of a node, for each way of choosing loci."""
 BANDS = (0.75, 0.5, 0.25, 0.0)
@@ -53,6 +55,7 @@ def page_files(
     matches = _grouped(_strongest_matches(tables["motif_match"]))
     overlaps = _grouped(tables["annotation_overlap"].sort_values(["node", "z_shuffled"]))
     effects = _grouped(_strongest_effects(tables["node_effect"]))
+    variants = _grouped(_strongest_variants(tables["node_variant"]))
     concepts = _grouped(
         tables["concept_score"]
         .sort_values(["node", "f1", "annotation_class"], ascending=[True, False, True])
@@ -79,6 +82,7 @@ def page_files(
                 else None,
                 "overlaps": _overlaps(overlaps[node], names) if node in overlaps else None,
                 "effects": _effects(effects[node]) if node in effects else None,
+                "variants": _variants(variants[node]) if node in variants else None,
                 "concepts": _concepts(concepts[node]) if node in concepts else None,
                 "profile": _profile(profiles[node]) if node in profiles else None,
                 "near": {
@@ -223,6 +227,29 @@ def _effects(rows: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
             [text(row["track"]), integer(row["n_loci"]), *figures, int(bool(row["is_significant"]))]
         )
     return effects
+
+
+def _strongest_variants(frame: pd.DataFrame) -> pd.DataFrame:
+    """The variants of each node of whose effect it carries most, each on its one track."""
+    carried = (frame["effect"].astype(float) * frame["share"].astype(float)).abs()
+    ordered = frame.assign(carried=carried).sort_values(
+        ["node", "carried", "variant"], ascending=[True, False, True]
+    )
+    first = ordered.drop_duplicates(["node", "variant_set", "variant"])
+    return first.groupby("node").head(VARIANTS_PER_NODE)
+
+
+def _variants(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """set, variant, name, track, effect, share, state, q."""
+    return [
+        [
+            *(text(row[name]) for name in ("variant_set", "variant", "name", "track")),
+            *(number(row[name], 3) for name in ("effect", "share")),
+            text(row["state"]),
+            number(row["q_value"], 3),
+        ]
+        for row in rows
+    ]
 
 
 def _concepts(rows: list[dict[str, Any]]) -> list[list[Any]]:

@@ -70,6 +70,9 @@ REQUIRED = {
         "doubled_std", "control", "control_std", "shuffled", "z", "q_value", "is_significant",
         "track_rank",
     ),
+    "node_variant": (
+        "node", "variant_set", "variant", "name", "track", "effect", "share", "state", "q_value",
+    ),
     "node_jaccard": ("node_a", "node_b", "n_overlapping", "jaccard"),
     "materialization": ("asset", "node"),
 }  # fmt: skip

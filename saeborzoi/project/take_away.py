@@ -178,7 +178,8 @@ def write_igv_session(folder: Path, genome: str, tracks: dict[str, str]) -> Path
     resources = ElementTree.SubElement(session, "Resources")
     panel = ElementTree.SubElement(session, "Panel", name="DataPanel")
     for file, name in tracks.items():
-        ElementTree.SubElement(resources, "Resource", path=file)
+        # some readers of sessions go by the resource, some by the track
+        ElementTree.SubElement(resources, "Resource", path=file, name=name, color=_COLOUR)
         ElementTree.SubElement(panel, "Track", id=file, name=name, color=_COLOUR)
     with write_file(folder.absolute() / SESSION) as temporary:
         ElementTree.ElementTree(session).write(temporary, "UTF-8", xml_declaration=True)

@@ -63,6 +63,19 @@ def _profiles(nodes: NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame([(n, s, 250, 40, mean) for n in nodes for s in "+-"], columns=columns)
 
 
+def _variants(nodes: NDArray[np.int64]) -> pd.DataFrame:
+    """Two variants that act through every matched node, one of them on two tracks."""
+    rows = [
+        (node, "mine", variant, name, track, effect, 0.25, "weaker", 0.01)
+        for node in nodes
+        for variant, name, track, effect in (
+            ("chr1:5:A:G", "rs<1>", "liver", 1.0), ("chr1:5:A:G", "rs<1>", "brain", 2.0),
+            ("chr1:9:C:T", None, "liver", -4.0),
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(REQUIRED["node_variant"]))
+
+
 def _concepts(nodes: NDArray[np.int64]) -> pd.DataFrame:
     """Two classes that every matched node meets."""
     rows = [
@@ -122,6 +135,7 @@ def make(
         "node_effect": _effects(matched),
         "node_profile": _profiles(with_seqlets),
         "concept_score": _concepts(matched),
+        "node_variant": _variants(matched),
     }
     tables["seqlet_gene"] = tables["seqlet"][["node", "rank"]].assign(
         gene="SOX<2>", distance_bp=np.where(tables["seqlet"]["rank"] == 0, -1234, 250)

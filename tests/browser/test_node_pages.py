@@ -319,3 +319,15 @@ def test_what_lies_around_the_seqlets(opened, site):
     assert lines.nth(1).inner_text() == "SOX<2> +250 bp"
     rows = panel(page, "concepts").locator("tbody tr")
     assert rows.first.inner_text().split()[:3] == ["exon", "genes", "0.75"]
+
+
+def test_variants_that_act_through_the_node(opened, site):
+    page = opened(f"node={a_matched_node(site)}")
+    rows = panel(page, "variants").locator("tbody tr")
+    # the one of which it carries most first, each once
+    assert rows.count() == 2
+    assert rows.first.inner_text().split()[:1] == ["chr1:9:C:T"]
+    assert "-4" in rows.first.inner_text().replace("−", "-")
+    assert rows.nth(1).inner_text().startswith("rs<1>")
+    assert "brain" in rows.nth(1).inner_text()
+    assert "25 %" in rows.nth(1).inner_text()

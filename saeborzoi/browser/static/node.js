@@ -252,7 +252,7 @@ function drawNode(box, node, page, targets) {
   const right = isQuiet ? [] : figures;
   if (isSelected) {
     left.unshift(motifPanel(page), matchPanel(page, targets));
-    right.push(effectPanel(page), overlapPanel(page), conceptPanel(page));
+    right.push(effectPanel(page), variantPanel(page), overlapPanel(page), conceptPanel(page));
   }
   right.push(nearPanel(node, page), notePanel(node));
   parts.push(
