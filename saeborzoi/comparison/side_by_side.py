@@ -110,7 +110,8 @@ def _symbols() -> str:
     for base, colour in BASE_COLOURS.items():
         outline = TextPath((0, 0), base, size=10)
         box = outline.get_extents()
-        points = (outline.vertices - box.min) / (box.max - box.min)
+        low, high = np.asarray(box.min), np.asarray(box.max)
+        points = (np.asarray(outline.vertices) - low) / (high - low)
         commands = []
         verb = {1: "M", 2: "L", 3: "Q", 4: "C"}
         last = 0

@@ -106,8 +106,9 @@ def concept_scores(
         Where `job.stop_requested` was set.
     """
     if concepts.empty:
-        for slab in _slabs(train, "training data", progress) if watch is not None else ():
-            watch(slab, *active(slab.activation))
+        if watch is not None:
+            for slab in _slabs(train, "training data", progress):
+                watch(slab, *active(slab.activation))
         return ConceptScores(_nothing(SCORE_COLUMNS), _nothing(BEST_COLUMNS))
     n = (len(concepts), len(activation_max))
     on_train = _count(active, activation_max, n, train, "concepts, training data", progress, watch)

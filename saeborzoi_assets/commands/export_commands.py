@@ -77,8 +77,8 @@ def export(
             rows = take_away.activations_of(sae, node_numbers)
             tracks.write_bigwigs(folder / "tracks", rows, sizes)
             for file in sorted((folder / "tracks").glob("*.bw")):
-                node = sae.node(int(file.stem[1:]))
-                label = f"{file.stem} {node.label or node.name or ''}".strip()
+                shown_node = sae.node(int(file.stem[1:]))
+                label = f"{file.stem} {shown_node.label or shown_node.name or ''}".strip()
                 shown[f"tracks/{file.name}"] = hub[f"tracks/{file.name}"] = label
         assembly = assembly_of(settings.data.genome)
         take_away.write_igv_session(folder, assembly or str(settings.data.genome), shown)
