@@ -49,6 +49,14 @@ class Annotation(Section):
     path: UserPath
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
+    strand_column: Annotated[int, Field(ge=4)] | None = None
+    """1-based column that holds the strand, 5 of what `saeborzoi data prepare` writes: concepts are
+    then scored by strand, and upstream and downstream of elements, too."""
+
+    def of_result(self) -> dict[str, Any]:
+        """As of any section; without strands nothing changed since they can be given."""
+        values = super().of_result()
+        return {name: v for name, v in values.items() if name != "strand_column" or v is not None}
 
 
 class MotifDatabase(Section):
@@ -79,6 +87,8 @@ class Data(Section):
     genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
+    genes: UserPath | None = None
+    """GTF, plain or gzipped, as GENCODE's: the gene nearest to each seqlet."""
     motif_database: tuple[MotifDatabase, ...] = (
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )
