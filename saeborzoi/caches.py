@@ -53,6 +53,8 @@ def find_caches(below: Path | None = None) -> bool:
         print(f"{name}={os.environ[name]} cannot be written and is not used", file=sys.stderr)
         del os.environ[name]
     if _can_write(_home_cache()) and not unusable:
+        if not _can_write(os.path.expanduser("~/.triton")):  # it does not ask XDG_CACHE_HOME
+            os.environ.setdefault("TRITON_CACHE_DIR", os.path.join(_home_cache(), "triton"))
         return True
     private = _private_folder() or (below and _made(below / "caches"))
     if private is None:

@@ -7,6 +7,7 @@ in `model_sections.py`, SAEs and their training are in `sae_sections.py`, where 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -307,10 +308,13 @@ class Motifs(Section):
     @classmethod
     def _device_is_gone(cls, values: Any) -> Any:
         if isinstance(values, dict) and "device" in values:
-            raise ValueError(
-                "device: motif discovery runs on the CPU only (an array of CPU jobs does as well "
-                "as a GPU did); delete the line"
+            warnings.warn(
+                "[motifs] device is not looked at any more: motif discovery runs on CPUs, which "
+                "were faster than a GPU; delete the line",
+                FutureWarning,
+                stacklevel=2,
             )
+            return {name: value for name, value in values.items() if name != "device"}
         return values
 
     @model_validator(mode="after")
