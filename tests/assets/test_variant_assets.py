@@ -117,7 +117,9 @@ def test_a_vcf_goes_in_and_nodes_come_out(
         result = project.materialize(step)
         assert result.success, failure_of(result)
         effects = variant_effects.build(Partitions.of(settings))
-        assert dg.materialize([effects], resources={"platform": project.platform}, instance=instance).success
+        assert dg.materialize(
+            [effects], resources={"platform": project.platform}, instance=instance
+        ).success
     opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6
