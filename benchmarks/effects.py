@@ -51,7 +51,10 @@ def main() -> None:
             seconds[f"short {what}"] = show(what, short, short_bp, options.layer)
     # the model, five splices, and up to the layer once more for the mean
     of_fidelity = N_WINDOWS * (2 * seconds["prediction"] + 5 * seconds["with the SAE spliced in"])
-    print(f"fidelity of {N_WINDOWS} windows: about {of_fidelity / 60:.0f} CPU min at most")
+    print(
+        f"fidelity of {N_WINDOWS} windows: about {of_fidelity / 60:.0f} CPU min at most, and the "
+        "peak of one: they follow each other"
+    )
     ratio = seconds["short gradients"] / seconds["short prediction"]
     print(f"loci of a window: {ratio:.1f} predictions")
     print(f"one node at one locus: {9 * seconds['prediction'] / 60:.1f} CPU min (9 predictions)")

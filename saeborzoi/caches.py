@@ -15,6 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from saeborzoi.errors import StoreError
@@ -83,6 +84,21 @@ def require_caches(below: Path | None = None) -> None:
             "directory can be written; fix: set TMPDIR (or NUMBA_CACHE_DIR and MPLCONFIGDIR) to a "
             "folder that can, in the worker's environment too (`activate` of its profile)"
         )
+
+
+def announce_compilation(tell: Callable[[str], None]) -> None:
+    """Have `tell` told once, where this process comes to compile a loop."""
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]  # untyped library
+        def on_start(self, _event: object) -> None:
+            event.unregister("numba:compile", self)
+            tell("compiling loops, once; `saeborzoi compile` does it beforehand")
+
+        def on_end(self, _event: object) -> None:
+            pass
+
+    event.register("numba:compile", Listener())
 
 
 def _home_cache() -> str:

@@ -22,11 +22,13 @@ Group = Literal[
     "windows",
     "held_out",
     "validation",
+    "targets",
     "checkpoint",
     "genome",
     "model",
     "variants",
     "annotation",
+    "genes",
     "motif_database",
 ]
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
@@ -67,6 +69,9 @@ class Artifact(NamedTuple):
         it is not there: no asset, no step, no input of another. See `settings.artifacts_of`.
     inputs
         Artifacts that it is made from, as far as they exist.
+    untrained
+        Artifacts of the untrained dictionary of its SAE's layer and shape that it is set against,
+        where the project has one and they are whole.
     reads
         Groups of the user's files that it is made from.
     settings
@@ -88,6 +93,7 @@ class Artifact(NamedTuple):
     step: str
     needs: tuple[Need, ...] = ()
     inputs: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
     reads: tuple[Reads, ...] = ()
     settings: Mapping[str, str] = MappingProxyType({})
     tables: tuple[str, ...] = ()
@@ -104,6 +110,12 @@ _MODEL_SETTINGS = {
     "window_bp": "layer.held_out_window_bp",
 }
 """Settings that predictions depend on."""
+_ON_PAGES = (
+    "trained_sae", "top_activations", "seqlets", "meme_motifs", "motif_evidence", "tomtom_matches",
+    "umap_embedding", "annotation_overlaps", "jaccard_matrix", "concept_scores", "fidelity",
+    "node_effects", "variant_nodes",
+)  # fmt: skip
+"""What the pages of an SAE show."""
 
 ARTIFACTS = (
     Artifact(
@@ -147,7 +159,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "concept_scores",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="inference",
         inputs=("trained_sae", "top_activations"),
@@ -164,7 +176,7 @@ ARTIFACTS = (
             "pad_bp": "layer.pad_bp",
             "bp_per_position": "layer.bp_per_position",
         },
-        tables=("concept_score", "concept"),
+        tables=("concept_score", "concept", "node_profile"),
         is_job=True,
         group="comparison",
         kinds=("torch", "parquet"),
@@ -211,10 +223,11 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
+        untrained=("seqlets",),
         # other places of the data are one of its controls
         reads=(Reads("genome"), Reads("windows")),
         settings={
@@ -243,14 +256,14 @@ ARTIFACTS = (
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
         # the windows are where the shuffled control may fall
-        reads=(Reads("annotation"), Reads("windows")),
+        reads=(Reads("annotation"), Reads("windows"), Reads("genes")),
         settings={
             "overlaps": "overlaps",
             "annotation": "data.annotation",
             "strands": "motifs.strands",
             "engine": "motifs.engine",
         },
-        tables=("annotation_overlap", "repeat_class"),
+        tables=("annotation_overlap", "repeat_class", "seqlet_gene"),
         group="comparison",
     ),
     Artifact(
@@ -269,7 +282,7 @@ ARTIFACTS = (
         step="effects",
         needs=("model",),
         inputs=("trained_sae",),
-        reads=(Reads("genome"), Reads("held_out"), Reads("model")),
+        reads=(Reads("genome"), Reads("held_out"), Reads("model"), Reads("targets")),
         settings={
             "n_sequences": "effects.n_sequences",
             "tracks": "effects.tracks",
@@ -297,7 +310,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "variant_nodes",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="variants",
         needs=("variants",),
@@ -319,24 +332,10 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="5",
+        code_version="6",
         grain="sae",
         step="pages",
-        inputs=(
-            "trained_sae",
-            "top_activations",
-            "seqlets",
-            "meme_motifs",
-            "motif_evidence",
-            "tomtom_matches",
-            "umap_embedding",
-            "annotation_overlaps",
-            "jaccard_matrix",
-            "concept_scores",
-            "fidelity",
-            "node_effects",
-            "variant_nodes",
-        ),
+        inputs=_ON_PAGES,
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
         group="pages",
@@ -362,7 +361,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="2",
+        code_version="3",
         grain="project",
         step="comparison",
         inputs=(

@@ -68,6 +68,11 @@ class SlabPlan:
         """Kept positions."""
         return int(self.sizes.sum())
 
+    @property
+    def stretches(self) -> NDArray[np.int64]:
+        """(n, 3) int64: window, first and last (exclusive) position of what is read at once."""
+        return self._pieces[:, [4, 2, 3]]
+
     def read(self, reader: BlockReader, slab: int) -> Slab:
         """Read one slab and cut out its kept positions."""
         pieces = self._pieces_of(slab)

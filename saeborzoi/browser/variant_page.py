@@ -32,6 +32,7 @@ _WORDS = {
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+h1, h2 { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
@@ -166,7 +167,8 @@ def _section(
 
 
 def _bars(rows: pd.DataFrame) -> str:
-    ordered = pd.concat([rows[rows["part"] == "node"], rows[rows["part"] != "node"]])
+    order = {part: i for i, part in enumerate(("node", *_WORDS))}
+    ordered = rows.sort_values("part", key=lambda part: part.map(order), kind="stable")
     largest = float(ordered["attribution"].abs().max() or 1) or 1
     lines = []
     for row in ordered.to_dict("records"):
@@ -179,7 +181,7 @@ def _bars(rows: pd.DataFrame) -> str:
             f'width="{length:.1f}" height="10"/></svg>'
         )
         cells = [
-            html.escape(_node_name(row) if row["part"] == "node" else _WORDS[row["part"]]),
+            _linked_node(row) if row["part"] == "node" else html.escape(_WORDS[row["part"]]),
             bar,
             _number(value),
             _percent(row["share"]),
@@ -223,8 +225,8 @@ def _sequences(
         # it stands under the allele that it fits better
         side = max(places, key=lambda each: places[each][2] if places[each] else -math.inf)  # type: ignore[index]
         place = places[side]
-        if place is None:
-            continue
+        if place is None or place[2] <= 0:
+            continue  # it fits neither allele better than chance
         offset, is_reverse, bits = place
         word = consensus(matrix[::-1, ::-1] if is_reverse else matrix)
         note = f"{_node_name(row)}, {bits:.1f} bits{', reverse strand' if is_reverse else ''}"
@@ -257,9 +259,13 @@ def _node_name(row: Mapping[str, Any] | pd.Series) -> str:
     return f"node {int(row['node'])}" + (f" ({name})" if isinstance(name, str) else "")
 
 
+def _linked_node(row: Mapping[str, Any]) -> str:
+    return f'<a href="index.html#node={int(row["node"])}">{html.escape(_node_name(row))}</a>'
+
+
 def _number(value: Any) -> str:
     return f"{value:.3g}" if value is not None and value == value else ""
 
 
 def _percent(value: Any) -> str:
-    return f"{value:.0%}" if value is not None and value == value else ""
+    return f"{value:.0%}".replace("-0%", "0%") if value is not None and value == value else ""

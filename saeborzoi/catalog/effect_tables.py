@@ -24,6 +24,9 @@ _FIDELITY = (
         "DOUBLE",
         "sae-borzoi's: r over bins of a sequence, mean over sequences that have one",
     ),
+    ("r_target", "DOUBLE", "Pearson's r with the targets, on the model's scale; NULL without them"),
+    ("r_log_target", "DOUBLE", "the same on the log scale"),
+    ("r_published_target", "DOUBLE", "sae-borzoi's statistic with the targets"),
     ("loss", "DOUBLE", "mean loss of a value"),
     ("recovered_zero", "DOUBLE", "loss recovered against zero ablation"),
     ("recovered_mean", "DOUBLE", "loss recovered against mean ablation"),
@@ -42,8 +45,9 @@ EFFECT_TABLES = (
         (
             "loss_name",
             "VARCHAR",
-            "cross-entropy, Poisson or squared error, of the model's own outputs",
+            "cross-entropy, Poisson or squared error",
         ),
+        ("loss_against", "VARCHAR", "own outputs of the model, or targets where they are given"),
         ("log_scale", "VARCHAR", "what r_log is taken on"),
         (
             "bypass",

@@ -44,6 +44,8 @@ SPLICES = {
     "mean": "each channel's mean over all positions (mean ablation)",
 }
 """What is put in the layer's place."""
+OF_TARGETS = ("r_target", "r_log_target", "r_published_target")
+"""Figures that there are where there are targets."""
 
 
 class Fidelity(NamedTuple):

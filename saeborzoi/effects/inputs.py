@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saeborzoi.activations.live import Places
+from saeborzoi.effects.targets import Targets
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Genome, Windows
 from saeborzoi.models.layer import one_hot
@@ -54,11 +55,14 @@ class SequencesOfWindows:
     n_fraction
         Sequences with a larger share of other letters than A, C, G, T, as beyond a chromosome's
         end, are left out.
+    targets
+        What was measured on each window, which must give one sequence then; None where it is not
+        known.
 
     Raises
     ------
     InputError
-        Where nothing is left.
+        Where nothing is left, or a window with targets gives several sequences.
     """
 
     def __init__(
@@ -72,15 +76,23 @@ class SequencesOfWindows:
         batch_size: int = 1,
         at_most: int | None = None,
         n_fraction: float = 0.0,
+        targets: Targets | None = None,
     ) -> None:
         self._places, self._genome = Places(windows, 1, pad_bp), genome
         self._input_bp, self._batch_size = input_bp, batch_size
+        self._targets = targets
         seen_bp = windows.end_bp - windows.start_bp + 2 * pad_bp
         starts = [
             (row, first)
             for row, n_bp in enumerate(seen_bp.tolist())
             for first in _starts(n_bp, input_bp, step_bp or input_bp)
         ]
+        if targets is not None and len(starts) != len(windows):
+            raise InputError(
+                f"{windows.path}: {len(windows):,} windows give {len(starts):,} sequences of "
+                f"{input_bp:,} bp, but {targets.path} has one row a window; bring windows of at "
+                f"most {input_bp:,} bp"
+            )
         clean = [start for start in starts if self._n_share(*start) <= n_fraction]
         if not clean:
             raise InputError(
@@ -102,7 +114,9 @@ class SequencesOfWindows:
         """Batches, in the order of the windows."""
         for low in range(0, len(self), self._batch_size):
             some = self._starts[low : low + self._batch_size]
-            yield Batch(torch.stack([one_hot(self._letters(*start)) for start in some]))
+            letters = torch.stack([one_hot(self._letters(*start)) for start in some])
+            rows = [row for row, _ in some]
+            yield Batch(letters, None if self._targets is None else self._targets.of(rows))
 
     def one_hot(self, sequence: int) -> Tensor:
         """(1, 4, input_bp) of one sequence."""

@@ -39,21 +39,7 @@ def with_tracks(model: SequenceModel, patterns: Sequence[str]) -> SequenceModel:
         )
     if not patterns:
         return model
-    chosen: set[int] = set()
-    for pattern in patterns:
-        indices = [
-            i
-            for i, track in enumerate(outputs.tracks)
-            if track == pattern or fnmatch.fnmatchcase(track, pattern)
-        ]
-        if not indices:
-            near = difflib.get_close_matches(pattern, outputs.tracks, _NAMED, cutoff=0)
-            raise InputError(
-                f"[effects] tracks: the model has no track {pattern!r} among its "
-                f"{len(outputs.tracks):,}; the nearest are {', '.join(near)}"
-            )
-        chosen |= set(indices)
-    index = sorted(chosen)
+    index = chosen_tracks(outputs.tracks, patterns)
     whole = model._forward or model.module
 
     def forward(one_hot: Tensor) -> Tensor:
@@ -64,6 +50,31 @@ def with_tracks(model: SequenceModel, patterns: Sequence[str]) -> SequenceModel:
     return dataclasses.replace(
         model, outputs=dataclasses.replace(outputs, tracks=names), _forward=forward
     )
+
+
+def chosen_tracks(tracks: Sequence[str], patterns: Sequence[str]) -> list[int]:
+    """Numbers of the tracks that patterns name, in their order; of all where there is none.
+
+    Raises
+    ------
+    InputError
+        Where a pattern names none; names the nearest.
+    """
+    chosen: set[int] = set() if patterns else set(range(len(tracks)))
+    for pattern in patterns:
+        indices = [
+            i
+            for i, track in enumerate(tracks)
+            if track == pattern or fnmatch.fnmatchcase(track, pattern)
+        ]
+        if not indices:
+            near = difflib.get_close_matches(pattern, tracks, _NAMED, cutoff=0)
+            raise InputError(
+                f"[effects] tracks: the model has no track {pattern!r} among its "
+                f"{len(tracks):,}; the nearest are {', '.join(near)}"
+            )
+        chosen |= set(indices)
+    return sorted(chosen)
 
 
 def level(y: Tensor, loss: Loss) -> Tensor:

@@ -136,14 +136,14 @@ class VariantNodes:
     def exact(self, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of pairs, integrated between the alleles; in parts of a batch."""
         assert self._score is not None
-        for some in _split(pairs, self._size):
+        for some in in_parts(pairs, self._size):
             yield self._exact(some)
 
     def cheap(self, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of pairs by one gradient at the reference allele, shared by those of one window
         and track."""
         assert self._score is not None
-        for some in _split(pairs, self._size):
+        for some in in_parts(pairs, self._size):
             near = self._near(some.variants, some.start_bp)
             gradient = self._gradient_at_ref(some, near.change)
             parts, of_nodes = shares(self._sae, near.change, gradient)
@@ -159,7 +159,7 @@ class VariantNodes:
     def activations(self, pairs: Pairs) -> Iterator[pd.DataFrame]:
         """Rows of what changes in the nodes alone, where the model has no outputs; ordered by how
         far each node's part of the layer moves."""
-        for some in _split(pairs, self._size):
+        for some in in_parts(pairs, self._size):
             near = self._near(some.variants, some.start_bp)
             of_nodes = node_shares(self._sae, near.change, None)
             yield self._rows(some, "activation only", near.change, of_nodes, {}, near.sees_unknown)
@@ -333,28 +333,36 @@ def states(ref: NDArray[np.float32], alt: NDArray[np.float32]) -> NDArray[np.obj
 
 
 def against_controls(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `p_value` and `q_value` of each node, against changes that mean nothing.
+    """Rows with `p_value` of each node, against changes that mean nothing.
 
     The null distribution is of the strongest node of each control, so that a p-value holds for the
-    best of all nodes; q-values are Benjamini and Hochberg's over all rows of nodes.
+    best of all nodes; NaN where there are no controls.
 
     Parameters
     ----------
     rows, control
-        Rows of variants and of `neutral_changes`, of one method.
+        Rows of variants and of `neutral_changes`, of one method; either on the tracks that it
+        moves most.
     """
-    is_node = (rows["part"] == "node").to_numpy()
-    strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
-    # a control that changes no node at all counts, too
-    n = control["variant"].nunique()
-    null = np.zeros(n)
-    null[: len(strongest)] = strongest["attribution"].abs()
     p = np.full(len(rows), np.nan)
-    p[is_node] = empirical_p(rows.loc[is_node, "attribution"].abs().to_numpy(), null)
+    if len(control):
+        is_node = (rows["part"] == "node").to_numpy()
+        strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
+        # a control that changes no node at all counts, too; each once a track
+        null = np.zeros(len(control[["variant", "track"]].drop_duplicates()))
+        null[: len(strongest)] = strongest["attribution"].abs()
+        p[is_node] = empirical_p(rows.loc[is_node, "attribution"].abs().to_numpy(), null)
+    return rows.assign(p_value=p)
+
+
+def with_q_values(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with `q_value`: Benjamini and Hochberg's over all nodes' p-values, of whatever method,
+    as the effects' size decides which of them a variant gets."""
     q = np.full(len(rows), np.nan)
-    if is_node.any():
-        q[is_node] = stats.false_discovery_control(p[is_node])
-    return rows.assign(p_value=p, q_value=q)
+    has_p = rows["p_value"].notna().to_numpy()
+    if has_p.any():
+        q[has_p] = stats.false_discovery_control(rows.loc[has_p, "p_value"].to_numpy())
+    return rows.assign(q_value=q)
 
 
 def _tensor(values: ArrayLike) -> Tensor:
@@ -362,7 +370,8 @@ def _tensor(values: ArrayLike) -> Tensor:
     return torch.from_numpy(np.array(values, np.int64))
 
 
-def _split(pairs: Pairs, size: int) -> Iterator[Pairs]:
+def in_parts(pairs: Pairs, size: int) -> Iterator[Pairs]:
+    """So many at once, in their order."""
     n = len(pairs.variants)
     for low in range(0, n, size):
         yield pairs.take(np.arange(low, min(low + size, n)))

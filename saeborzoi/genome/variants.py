@@ -23,6 +23,8 @@ _MITOCHONDRIA = ("M", "MT")
 _MANY = 0.05
 """Where more of the reference alleles differ, it is another assembly rather than a slip."""
 _BLOCK_BP = 1024
+_GIVEN = 60
+"""Letters that are kept of what a file has for a variant with a too long allele."""
 COLUMNS = (
     "variant", "name", "chrom", "start_bp", "end_bp", "ref", "alt", "kind", "given", "line",
     "is_swapped",
@@ -184,6 +186,9 @@ def _skip_unfit_alleles(rows: pd.DataFrame, max_allele_bp: int) -> None:
             "max_allele_bp"
             for text in allele[too_long]
         ]
+        if "given" in rows:
+            # tables hold ten thousand of them
+            rows.loc[too_long, "given"] = rows.loc[too_long, "given"].str.slice(0, _GIVEN) + "..."
     _skip(rows, ref == alt, "both alleles are the same")
 
 

@@ -8,6 +8,7 @@ described. It writes one JSON document: what was found, or `error`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -26,7 +27,8 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        fingerprint, input_bp, n_parameters, outputs (in words), layers (known by name), checked
+        fingerprint, input_bp, n_parameters, outputs (in words), predicts (fields of `Outputs`, or
+        None), layers (known by name), checked
         (name, ok, detail of each layer asked about); where asked for, modules (a dict each) and
         table (text).
     """
@@ -37,6 +39,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
         "input_bp": model.input_bp,
         "n_parameters": sum(p.numel() for p in model.module.parameters()),
         "outputs": _outputs(model),
+        "predicts": None if model.outputs is None else dataclasses.asdict(model.outputs),
         "layers": dict(model.layers),
         "checked": [_checked(model, Layer.model_validate(layer)) for layer in request["layers"]],
     }

@@ -78,7 +78,7 @@ class Sae:
         """How far the model's outputs stay as they are with the SAE in it: table `fidelity`, the
         index is what was spliced in (`sae`, `zero`, ...); each track is in `fidelity_track`."""
         self.catalog.require_made("fidelity", self.key)
-        return self.table("fidelity").drop(columns="hyperparameters").set_index("splice")
+        return self.table("fidelity").set_index("splice")
 
     def drivers(self, track: str) -> pd.DataFrame:
         """Which nodes drive a track of the model, the one that moves it most first: view
@@ -98,7 +98,7 @@ class Sae:
                 f"no node's effect on track {track!r} is known; of {len(known):,} tracks the "
                 f"nearest are {', '.join(near) or 'none'}"
             )
-        rows = rows[rows["track"] == track].drop(columns=["hyperparameters", "track"])
+        rows = rows[rows["track"] == track].drop(columns="track")
         return rows.sort_values(["loci", "node_rank"], ignore_index=True)
 
     def table(self, name: str) -> pd.DataFrame:
@@ -184,6 +184,41 @@ class Sae:
             where,
             layer.bp_per_position,
         )
+
+    @property
+    def variant_sets(self) -> pd.DataFrame:
+        """One row a `[[variants]]`: variant_set, path, controls, n_variants, n_skipped,
+        n_beyond_controls (q of their effect at most 0.05) and n_acting (through a node).
+
+        Raises
+        ------
+        CatalogError
+            Where variant_nodes of this SAE is not made yet.
+        """
+        from saeborzoi.project.variant import sets_table
+
+        return sets_table(self.catalog, self.key, self.settings.variants)
+
+    def variants(self, variant_set: str) -> pd.DataFrame:
+        """A set's variants, the largest effect first, each with the track that it moves most and
+        the strongest node that it acts through.
+
+        Returns
+        -------
+        DataFrame
+            variant, name, kind, track, effect, effect_norm, p_value, q_value, node, target_name,
+            share, state; node to state are missing where it acts through none.
+
+        Raises
+        ------
+        InputError
+            Where the set is not in the catalogue.
+        CatalogError
+            Where variant_nodes of this SAE is not made yet.
+        """
+        from saeborzoi.project.variant import set_table
+
+        return set_table(self.catalog, self.key, variant_set)
 
     def variant_enrichment(self, variant_set: str, controls: str | None = None) -> pd.DataFrame:
         """Nodes through which variants of a set act more often than matched controls.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from saeborzoi.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from saeborzoi.settings.variant_sections import VariantSet
 
 INFO = {
     "SAEB_EFFECT": ("1", "Float", "Euclidean norm of the effects on all tracks"),
@@ -109,6 +112,74 @@ def variant_report(
     return VariantReport(of_set, variant, key, row, tracks, parts)
 
 
+def sets_table(catalog: Catalog, key: str, sets: Sequence[VariantSet]) -> pd.DataFrame:
+    """One row a set of the settings; see `Sae.variant_sets`."""
+    import pandas as pd
+
+    catalog.require_made("variant_nodes", key)
+    counts = catalog.frame(
+        """
+        SELECT variant_set, count(*) AS n_variants,
+               count(*) FILTER (q_value <= 0.05) AS n_beyond_controls,
+               count(*) FILTER (acts) AS n_acting
+        FROM variant LEFT JOIN (
+            SELECT DISTINCT variant_set, variant, true AS acts FROM node_variant
+            WHERE hyperparameters = ?
+        ) USING (variant_set, variant)
+        GROUP BY variant_set
+        """,
+        [key],
+    ).set_index("variant_set")
+    n_skipped = catalog.frame(
+        "SELECT variant_set, count(*) AS n FROM variant_skipped GROUP BY variant_set"
+    ).set_index("variant_set")["n"]
+    names = [each.name for each in sets]
+    table = counts.reindex(names, fill_value=0)
+    return pd.DataFrame(
+        {
+            "variant_set": names,
+            "path": [str(each.path) for each in sets],
+            "controls": [each.controls for each in sets],
+            "n_variants": table["n_variants"].to_numpy(),
+            "n_skipped": n_skipped.reindex(names, fill_value=0).to_numpy(),
+            "n_beyond_controls": table["n_beyond_controls"].to_numpy(),
+            "n_acting": table["n_acting"].to_numpy(),
+        }
+    )
+
+
+def set_table(catalog: Catalog, key: str, variant_set: str) -> pd.DataFrame:
+    """A set's variants with the node that each acts through; see `Sae.variants`."""
+    catalog.require_made("variant_nodes", key)
+    table = catalog.frame(
+        """
+        SELECT v.variant, v.name, v.kind, t.track, t.effect, v.effect_norm, v.p_value, v.q_value,
+               n.node, n.target_name, n.share, n.state
+        FROM variant v
+        LEFT JOIN variant_track t ON t.variant_set = v.variant_set AND t.variant = v.variant
+             AND t.rank = 1
+        LEFT JOIN (
+            SELECT * FROM node_variant WHERE hyperparameters = ?
+            QUALIFY row_number() OVER (
+                PARTITION BY variant_set, variant ORDER BY abs(attribution) DESC, track, node) = 1
+        ) n ON n.variant_set = v.variant_set AND n.variant = v.variant
+        WHERE v.variant_set = ?
+        ORDER BY v.effect_norm DESC NULLS LAST, abs(n.attribution) DESC NULLS LAST, v.variant
+        """,
+        [key, variant_set],
+    )
+    if table.empty:
+        raise _no_variant(variant_set)
+    return table.astype({"node": "Int64"})
+
+
+def _no_variant(variant_set: str) -> InputError:
+    return InputError(
+        f"no variant of {variant_set!r} is in the catalogue; name it in [[variants]] and make "
+        "variant_effects: `saeborzoi run`"
+    )
+
+
 def enrichment(catalog: Catalog, key: str, variant_set: str, controls: str) -> pd.DataFrame:
     """Nodes enriched among the variants of a set; see `Sae.variant_enrichment`."""
     from saeborzoi.effects.variant_enrichment import node_enrichment
@@ -165,10 +236,7 @@ def write_vcf(catalog: Catalog, key: str, variant_set: str, path: Path) -> int:
         [key, variant_set],
     )
     if rows.empty:
-        raise InputError(
-            f"no variant of {variant_set!r} is in the catalogue; name it in [[variants]] and make "
-            "variant_effects: `saeborzoi run`"
-        )
+        raise _no_variant(variant_set)
     lines = ["##fileformat=VCFv4.2", f"##source=saeborzoi {key}"]
     lines += [f"##contig=<ID={chrom}>" for chrom in rows["chrom"].unique()]
     lines += [

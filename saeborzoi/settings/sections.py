@@ -50,6 +50,14 @@ class Annotation(Section):
     path: UserPath
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
+    strand_column: Annotated[int, Field(ge=4)] | None = None
+    """1-based column that holds the strand, 5 of what `saeborzoi data prepare` writes: concepts are
+    then scored by strand, and upstream and downstream of elements, too."""
+
+    def of_result(self) -> dict[str, Any]:
+        """As of any section; without strands nothing changed since they can be given."""
+        values = super().of_result()
+        return {name: v for name, v in values.items() if name != "strand_column" or v is not None}
 
 
 class MotifDatabase(Section):
@@ -80,6 +88,8 @@ class Data(Section):
     genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
+    genes: UserPath | None = None
+    """GTF, plain or gzipped, as GENCODE's: the gene nearest to each seqlet."""
     motif_database: tuple[MotifDatabase, ...] = (
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )
@@ -105,6 +115,9 @@ class ShardSet(Section):
     """BED of what `windows = "genome"` leaves out, such as gaps."""
     cache: UserPath | None = None
     """Folder for shards that a first pass of the model writes, and later ones read."""
+    targets: UserPath | None = None
+    """HDF5 file of what was measured on the windows, for `fidelity`: dataset `targets` (windows,
+    bins, tracks) on the model's scale."""
 
     @model_validator(mode="after")
     def _live_or_not(self) -> ShardSet:
@@ -116,6 +129,11 @@ class ShardSet(Section):
         if self.mask is not None and self.windows != "genome":
             raise ValueError(
                 'mask goes with windows = "genome"; leave out the masked windows of the BED'
+            )
+        if self.targets is not None and self.windows == "genome":
+            raise ValueError(
+                "targets has a row a window of a BED, not of "
+                'windows = "genome"; name the BED, or remove targets'
             )
         return self
 
@@ -190,6 +208,15 @@ class Layer(Section):
             raise ValueError(
                 f"layer {self.name!r} has seqlets of {self.seqlet_width:,} bp; needed are at most "
                 f"{MAX_SEQLET_BP:,}: set seqlet_width_bp"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_held_out(self) -> Layer:
+        if self.validation is not None and self.train.targets is not None:
+            raise ValueError(
+                f"targets of layer {self.name!r} are of train, but predictions are made of "
+                "validation; give those of the validation windows there"
             )
         return self
 

@@ -14,6 +14,7 @@ from saeborzoi.activations.shards import ShardFolder, kept_pieces
 from saeborzoi.catalog.store import Store
 from saeborzoi.effects.inputs import SequencesOfWindows
 from saeborzoi.effects.levels import with_tracks
+from saeborzoi.effects.targets import open_targets
 from saeborzoi.errors import InputError
 from saeborzoi.genome.coordinates import Genome, Windows
 from saeborzoi.genome.windows import windows_of
@@ -46,14 +47,20 @@ class InModel(NamedTuple):
 
 
 @contextlib.contextmanager
-def in_model(job: Job) -> Iterator[InModel]:
+def in_model(job: Job, *, with_targets: bool = False) -> Iterator[InModel]:
     """Open the model, the SAE of `inputs["trained_sae"]` and the held-out sequences.
+
+    Parameters
+    ----------
+    with_targets
+        Whether the sequences bring what was measured there, where the settings name it.
 
     Raises
     ------
     InputError
         Where the SAE was trained on other weights, or on shards that are not this model's; where
-        the model has no outputs, or none of the tracks that are wanted.
+        the model has no outputs, or none of the tracks that are wanted; where targets are not of
+        these windows and outputs.
     """
     settings, layer = job.settings, job.layer_settings
     assert settings.model is not None, "an artifact that needs a model"
@@ -63,8 +70,19 @@ def in_model(job: Job) -> Iterator[InModel]:
     model = with_tracks(whole, settings.effects.tracks)
     sae = load_checkpoint(trained, layer.n_channels)
     cache = Store(settings.project.store).genome_cache
-    with Genome(settings.data.genome, cache=cache) as genome:
+    path = layer.held_out.targets if with_targets else None
+    with (
+        Genome(settings.data.genome, cache=cache) as genome,
+        contextlib.ExitStack() as stack,
+    ):
         windows = windows_of(genome=genome, **layer.held_out.where)
+        targets = None
+        if path is not None:
+            assert whole.outputs is not None
+            assert model.outputs is not None
+            targets = stack.enter_context(
+                open_targets(path, len(windows), whole.outputs, model.outputs.tracks)
+            )
         _require_same(model, geometry, layer, windows, genome)
         batch_size = max(1, min(_MAX_BATCH, _BATCH_BP // model.input_bp))
         sequences = SequencesOfWindows(
@@ -74,6 +92,7 @@ def in_model(job: Job) -> Iterator[InModel]:
             pad_bp=layer.pad_bp,
             batch_size=batch_size,
             at_most=settings.effects.n_sequences_of(model.input_bp),
+            targets=targets,
         )
         yield InModel(model, geometry, sae, sequences, batch_size)
 

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from saeborzoi.catalog.store import Store
 from saeborzoi.effects.track_scores import score_of
 from saeborzoi.effects.variant_motifs import motif_bits
-from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls
-from saeborzoi.effects.variant_scores import window_starts
+from saeborzoi.effects.variant_nodes import (
+    Pairs,
+    VariantNodes,
+    against_controls,
+    in_parts,
+    with_q_values,
+)
+from saeborzoi.effects.variant_scores import chunk_of, window_starts
+from saeborzoi.genome.alleles import allele_letters
 from saeborzoi.genome.fasta import Genome
-from saeborzoi.jobs.job import Figures, Job, Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
-from saeborzoi.models.model import SequenceModel
+from saeborzoi.models.model import SequenceModel, fingerprint_of_tensors
 from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
 from saeborzoi.stages.in_model import require_same_activations
-from saeborzoi.stages.of_variants import SetOfVariants, opened_model, scored, sets_of
+from saeborzoi.stages.of_variants import (
+    KeptParts,
+    SetOfVariants,
+    opened_model,
+    require_going_on,
+    scored,
+    sets_of,
+)
 
-TABLE = "variant_node"
+STAGE, TABLE = "variant_nodes", "variant_node"
+_PARTS_OF_CHUNK = 4
+"""Parts of attribution that are kept for one of scores, as it takes many times as long."""
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
@@ -44,15 +63,23 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         require_same_activations(job, model, geometry, genome)
         sets = sets_of(settings, genome, geometry)
         a = settings.attribution
-        nodes = VariantNodes(
-            model, geometry, sae, genome,
-            None if model.outputs is None else score_of(model, a.span_bp),
-            longest_bp=max((each.longest_bp for each in sets), default=1),
-            n_nodes=a.n_nodes, tolerance=a.max_gap, max_points=a.max_points,
-            batch_size=a.batch_size,
+        kept = KeptParts(
+            Store(settings.project.store).work(job.key, STAGE) / "parts", STAGE,
+            model.fingerprint, model.dtype, dataclasses.asdict(geometry),
+            None if model.outputs is None else model.outputs.tracks,
+            fingerprint_of_tensors(sae), sae.k, sae.variant,
+            a.span_bp, a.n_nodes, a.max_gap, a.max_points,
         )  # fmt: skip
         for each in sets:
-            rows = _rows(job, model, genome, nodes, each, progress)
+            nodes = VariantNodes(
+                model, geometry, sae, genome,
+                None if model.outputs is None else score_of(model, a.span_bp),
+                # of this set alone, so that no other one changes its rows
+                longest_bp=each.longest_bp,
+                n_nodes=a.n_nodes, tolerance=a.max_gap, max_points=a.max_points,
+                batch_size=a.batch_size,
+            )  # fmt: skip
+            rows = _Attribution(job, model, genome, nodes, each, kept, progress).rows()
             both = DiscoveryOptions(**settings.motifs.model_dump()).both_strands
             rows = _with_motifs(rows, each, matrices, genome, both)
             frames.append(rows.assign(variant_set=each.section.name))
@@ -61,51 +88,81 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     whole["acts_through"] = whole["p_value"] <= a.max_p_value
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
         whole.to_parquet(output / f"{TABLE}.parquet", index=False)
+    kept.forget_others()
     return _figures(whole)
 
 
-def _rows(
-    job: Job,
-    model: SequenceModel,
-    genome: Genome,
-    nodes: VariantNodes,
-    each: SetOfVariants,
-    progress: Progress,
-) -> pd.DataFrame:
-    """Rows of a set, with how unusual they are among neutral changes."""
-    a = job.settings.attribution
-    table, controls = each.found.table, each.controls
-    n = len(table)
-    if model.outputs is None:
-        pairs, neutral = (_pairs(t, model, a.step_bp, None) for t in (table, controls))
-        return _against(
-            _gathered(nodes.activations(pairs), n, progress),
-            _gathered(nodes.activations(neutral), len(controls), progress),
+class _Attribution(NamedTuple):
+    """What a set's rows are made with."""
+
+    job: Job
+    model: SequenceModel
+    genome: Genome
+    nodes: VariantNodes
+    each: SetOfVariants
+    kept: KeptParts
+    progress: Progress
+
+    def rows(self) -> pd.DataFrame:
+        """Rows of the set, with how unusual they are among neutral changes."""
+        return with_q_values(self._rows())
+
+    def _rows(self) -> pd.DataFrame:
+        a = self.job.settings.attribution
+        table, controls = self.each.variants.table, self.each.controls
+        if self.model.outputs is None:
+            pairs, neutral = (_pairs(t, self.model, a.step_bp, None) for t in (table, controls))
+            return self._against_controls(self.nodes.activations, pairs, neutral)
+        done, of_controls = (
+            scored(self.job.settings, self.model, self.genome, some, self.progress)
+            for some in (table, controls)
         )
-    done = scored(job.settings, model, genome, table, progress)
-    order = np.argsort(-done.variants["effect_norm"].to_numpy(), kind="stable")
-    is_exact = np.zeros(n, bool)
-    is_exact[order[: a.n_exact]] = True
-    frames = []
-    for some, method in ((is_exact, nodes.exact), (~is_exact, nodes.cheap)):
-        if not some.any():
-            continue
-        chosen = table[some]
-        of = done.tracks[done.tracks["rank"] <= a.n_explained]
-        pairs = _pairs(chosen, model, a.step_bp, of)
-        beside = controls[controls["control_of"].isin(chosen["variant"])]
-        # a control is held against its variant: on the same tracks
-        tracks = beside[["variant", "control_of"]].merge(
-            of.rename(columns={"variant": "control_of"}), on="control_of"
+        # each on the tracks that it moves most itself: on those of its variant, which moved that
+        # one most, a control would look weaker than it is
+        tracks, control_tracks = (
+            scores.tracks[scores.tracks["rank"] <= a.n_explained] for scores in (done, of_controls)
         )
-        neutral = _pairs(beside, model, a.step_bp, tracks.assign(effect=np.nan))
-        frames.append(
-            _against(
-                _gathered(method(pairs), len(pairs.variants), progress),
-                _gathered(method(neutral), len(neutral.variants), progress),
-            )
-        )
-    return pd.concat(frames, ignore_index=True)
+        order = np.argsort(-done.variants["effect_norm"].to_numpy(), kind="stable")
+        is_exact = np.zeros(len(table), bool)
+        is_exact[order[: a.n_exact]] = True
+        frames = []
+        for some, method in ((is_exact, self.nodes.exact), (~is_exact, self.nodes.cheap)):
+            if not some.any():
+                continue
+            chosen = table[some]
+            pairs = _pairs(chosen, self.model, a.step_bp, tracks)
+            beside = controls[controls["control_of"].isin(chosen["variant"])]
+            neutral = _pairs(beside, self.model, a.step_bp, control_tracks)
+            frames.append(self._against_controls(method, pairs, neutral))
+        return pd.concat(frames, ignore_index=True)
+
+    def _against_controls(self, method: _Method, pairs: Pairs, neutral: Pairs) -> pd.DataFrame:
+        rows = pd.concat(self._parts(method, pairs), ignore_index=True)
+        # of controls the strongest nodes alone are looked at, and may be ten times as many
+        kept = [
+            part[(part["part"] != "node") | (part["rank"] == 1)]
+            for part in self._parts(method, neutral)
+        ]
+        return against_controls(rows, pd.concat(kept) if kept else pd.DataFrame())
+
+    def _parts(self, method: _Method, pairs: Pairs) -> Iterator[pd.DataFrame]:
+        """Rows of pairs by a method of `VariantNodes`; what is done is kept, part by part."""
+        n, done = len(pairs.variants), 0
+        for some in in_parts(pairs, max(1, chunk_of(self.model.input_bp) // _PARTS_OF_CHUNK)):
+            require_going_on(f"{done:,} of {n:,} variants or controls are attributed and kept")
+            what = some.variants[["variant"]].assign(
+                method=method.__name__, longest_bp=self.each.longest_bp, start_bp=some.start_bp,
+                track=some.track, effect=some.effect,
+            )  # fmt: skip
+            letters = allele_letters(
+                self.genome, some.variants, some.start_bp, self.model.input_bp
+            ).ref
+            yield self.kept.part(what, letters, lambda some=some: pd.concat(method(some)))  # type: ignore[misc]
+            done += len(some.variants)
+            self.progress("variants and controls attributed", done, n)
+
+
+_Method = Callable[[Pairs], Iterator[pd.DataFrame]]
 
 
 def _pairs(
@@ -127,23 +184,6 @@ def _pairs(
     )  # fmt: skip
 
 
-def _gathered(parts: Iterator[pd.DataFrame], n: int, progress: Progress) -> pd.DataFrame:
-    frames, done = [], 0
-    for part in parts:
-        if stop_requested.is_set():
-            raise StageInterrupted("variants' scores are kept, their attribution begins anew")
-        frames.append(part)
-        done += part[["variant", "track"]].drop_duplicates().shape[0]
-        progress("variants and controls attributed", done, n)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def _against(rows: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
-    if control.empty:
-        return rows.assign(p_value=np.nan, q_value=np.nan)
-    return against_controls(rows, control)
-
-
 def _with_motifs(
     rows: pd.DataFrame,
     each: SetOfVariants,
@@ -153,7 +193,7 @@ def _with_motifs(
 ) -> pd.DataFrame:
     is_node = (rows["part"] == "node").to_numpy()
     of_nodes = rows[is_node]
-    variants = each.found.table.set_index("variant").loc[of_nodes["variant"]].reset_index()
+    variants = each.variants.table.set_index("variant").loc[of_nodes["variant"]].reset_index()
     variants.index = of_nodes.index
     bits = motif_bits(variants, of_nodes["node"].to_numpy(np.int64), matrices, genome, both_strands)
     return rows.join(bits)

@@ -8,7 +8,9 @@ from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, image, path, table
 from saeborzoi_resources.platform import Platform
 
-_SHOWN = ["splice", "r", "r_log", "r_published", "loss", "recovered_mean", "recovered_zero"]
+_SHOWN = [
+    "splice", "r", "r_log", "r_published", "r_target", "loss", "recovered_mean", "recovered_zero",
+]  # fmt: skip
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -31,15 +33,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 context, platform, version, sae.layer, sae, inputs={"trained_sae": trained}
             )
         figures, tables = stage.figures, stage.tables
+        over_all = tables["fidelity"]
         from saeborzoi.plots import recovered_by_track
 
         recovered = figures["recovered_mean"]
-        complete = float(tables["fidelity"].set_index("splice").loc["sae_with_error", "r"])
+        complete = float(over_all.set_index("splice").loc["sae_with_error", "r"])
         least = platform.settings.checks.min_recovered
         return dg.MaterializeResult(
             metadata={
                 **{k: v for k, v in figures.items() if v is not None and v == v},
-                "splices": table(tables["fidelity"][_SHOWN]),
+                "splices": table(over_all[_SHOWN].dropna(axis=1, how="all")),
                 "tracks": image(recovered_by_track(tables["fidelity_track"])),
                 "files": path(stage.output),
             },

@@ -16,10 +16,12 @@ from saeborzoi_assets.commands import (
     catalogue_commands,
     data_commands,
     export_commands,
+    label_commands,
     model_commands,
     project_commands,
     result_commands,
     settings_commands,
+    variant_commands,
 )
 from saeborzoi_assets.commands.terminal import Terminal, run_command
 
@@ -37,7 +39,9 @@ for commands in (
     data_commands,
     catalogue_commands,
     model_commands,
+    variant_commands,
     export_commands,
+    label_commands,
     about_commands,
 ):
     commands.register(app)

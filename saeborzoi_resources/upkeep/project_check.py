@@ -9,11 +9,16 @@ from typing import Any
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.settings.artifacts import NEED, artifacts_of
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.model_sections import Model
 from saeborzoi.settings.sections import Annotation, Layer, MotifDatabase, ShardSet
+from saeborzoi.settings.variant_sections import VariantSet
 from saeborzoi_resources.finding import Finding
+
+_REASONS = 5
+"""Why variants are skipped: so many reasons are named, those of most variants."""
 
 
 def check_project(settings: Settings) -> Iterator[Finding]:
@@ -46,8 +51,21 @@ def check_project(settings: Settings) -> Iterator[Finding]:
                 f"layer {layer.name}, channel_max",
                 partial(_channel_max, layer.channel_max, layer.n_channels),
             )
+    answer: dict[str, Any] = {}
     if settings.model is not None:
-        yield from _model(settings.model, [layer for layer in settings.layer if layer.is_live])
+        live = [layer for layer in settings.layer if layer.is_live]
+        yield from _model(settings.model, live, answer)
+    for layer in settings.layer:
+        if layer.held_out.targets is not None:
+            yield _finding(
+                f"layer {layer.name}, targets",
+                partial(_targets, layer.held_out, settings, answer.get("predicts")),
+            )
+    for variant_set in settings.variants:
+        yield _finding(
+            f"variants {variant_set.name}",
+            partial(_variants, variant_set, settings, cache, answer.get("input_bp")),
+        )
     for hyperparameters in settings.wanted():
         checkpoint = settings.checkpoint_of(hyperparameters)
         if checkpoint is not None:
@@ -114,11 +132,10 @@ def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Pa
     return f"{len(windows)} windows" + ("" if sizes else "; not compared with the genome")
 
 
-def _model(model: Model, layers: Sequence[Layer]) -> Iterator[Finding]:
-    """The model, loaded in a process of its own, and each layer that it computes."""
+def _model(model: Model, layers: Sequence[Layer], answer: dict[str, Any]) -> Iterator[Finding]:
+    """The model, loaded in a process of its own, and each layer that it computes; `answer` gets
+    what it says."""
     from saeborzoi.models.ask import ask_model
-
-    answer: dict[str, Any] = {}
 
     def look() -> str:
         answer.update(ask_model(model, layers))
@@ -127,6 +144,52 @@ def _model(model: Model, layers: Sequence[Layer]) -> Iterator[Finding]:
     yield _finding(f"model {model.loader}", look)
     for layer in answer.get("checked", []):
         yield Finding(f"layer {layer['name']}, module", layer["ok"], layer["detail"])
+
+
+def _variants(
+    section: VariantSet, settings: Settings, cache: Path | None, input_bp: int | None
+) -> str:
+    """As the run reads them: what it would refuse is refused here, what it would skip is told."""
+    from saeborzoi.effects.variant_scores import require_fits
+    from saeborzoi.genome.coordinates import Genome
+    from saeborzoi.genome.variants import read_variants
+
+    if not any(artifact.name == "variant_effects" for artifact in artifacts_of(settings)):
+        raise InputError(f"nothing is made of {section.path}: needed are {NEED['variants']}")
+    with Genome(settings.data.genome, cache=cache) as genome:
+        table, skipped, notes = read_variants(
+            section.path,
+            genome,
+            allow_swapped=section.allow_swapped,
+            max_allele_bp=section.max_allele_bp,
+        )
+    if input_bp is not None:
+        require_fits(table, input_bp, settings.attribution.step_bp)
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in table["kind"].value_counts().items())
+    reasons = skipped.groupby("reason")["line"].agg(["size", "first"]).nlargest(_REASONS, "size")
+    named = [
+        f"{n:,} skipped, as in line {line}: {reason}" for reason, n, line in reasons.itertuples()
+    ]
+    return "; ".join([f"{len(table):,} variants ({kinds})", *notes, *named])
+
+
+def _targets(shard_set: ShardSet, settings: Settings, predicts: dict[str, Any] | None) -> str:
+    """As `fidelity` opens them."""
+    from saeborzoi.effects.levels import chosen_tracks
+    from saeborzoi.effects.targets import open_targets
+    from saeborzoi.genome.coordinates import read_windows
+    from saeborzoi.models.model import Outputs
+
+    assert shard_set.targets is not None
+    if predicts is None:
+        raise InputError(f"{shard_set.targets}: there is no model that predicts what was measured")
+    outputs = Outputs(**predicts)
+    tracks = [outputs.tracks[i] for i in chosen_tracks(outputs.tracks, settings.effects.tracks)]
+    assert isinstance(shard_set.windows, Path), "validated"
+    n_windows = len(read_windows(shard_set.windows))
+    with open_targets(shard_set.targets, n_windows, outputs, tracks) as targets:
+        n_windows, n_bins, n_tracks = targets.dataset.shape
+    return f"{n_windows:,} windows, {n_bins:,} bins, {n_tracks:,} tracks"
 
 
 def _channel_max(path: Path, n_channels: int) -> str:

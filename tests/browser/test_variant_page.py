@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,8 @@ def test_both_alleles_with_the_motif_under_the_one_that_it_fits(genome: Genome) 
     assert "<b>T</b>" in alt
     assert motif.endswith("node 7 (FOS), 13.6 bits")
     for text in (
-        "JUND moves by -2", "node 7 (FOS)", "background: layer norm", "3 → 0", "13 → 5", "75%",
+        "JUND moves by -2", '<a href="index.html#node=7">node 7 (FOS)</a>',
+        "background: layer norm", "3 → 0", "13 → 5", "75%",
         "position=chr1%3A", "1 act through a node",
     ):  # fmt: skip
         assert text in page, text
@@ -79,3 +81,34 @@ def test_what_came_from_files_is_escaped_and_nothing_is_claimed(genome: Genome) 
         assert text not in page
     assert "none beyond controls" in page
     assert "ucsc" not in page
+
+
+def test_a_motif_that_fits_neither_allele_is_not_under_them(genome: Genome) -> None:
+    other = np.array([[0.97 if letter == base else 0.01 for base in "ACGT"] for letter in "GGGGGG"])
+    page = variant_page("p", "K", explained(), genome, {7: other}, both_strands=False)
+    assert page.split("<pre>")[1].split("</pre>")[0].count("\n") == 1
+
+
+def test_it_opens_in_a_browser_light_and_dark_wide_and_narrow(
+    genome: Genome, tmp_path: Path, chromium: Any
+) -> None:
+    page = variant_page("p", "K_" * 40, explained(), genome, {7: MOTIF}, both_strands=True)
+    (tmp_path / "variants.html").write_text(page)
+    for theme, width in (("light", 1200), ("dark", 390)):
+        context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=theme)
+        opened = context.new_page()
+        errors: list[str] = []
+        opened.on("console", lambda message, errors=errors: errors.append(message.text))
+        opened.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+        opened.goto((tmp_path / "variants.html").as_uri())
+        assert errors == []
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        # what the nodes carry comes first, then their sum, then what is no node's
+        parts = opened.locator("table").last.locator("tbody tr td:first-child").all_inner_texts()
+        assert [part.split(":")[0] for part in parts] == [
+            "node 7 (FOS)", "all nodes together", "background", "error",
+        ]  # fmt: skip
+        rows = opened.locator("table").first.locator("tbody a")
+        rows.first.click()
+        assert opened.locator("h2").first.bounding_box()["y"] < 800
+        context.close()

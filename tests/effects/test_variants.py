@@ -10,7 +10,7 @@ import torch
 from saeborzoi.effects.track_scores import TrackScore, score_of
 from saeborzoi.effects.variant_layer import NearLayer, cut_positions, joined
 from saeborzoi.effects.variant_motifs import motif_bits
-from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls
+from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls, with_q_values
 from saeborzoi.effects.variant_scores import variant_scores, window_starts
 from saeborzoi.errors import InputError
 from saeborzoi.genome.alleles import allele_letters
@@ -233,13 +233,20 @@ def test_scores_are_fold_changes_on_the_scale_of_the_outputs() -> None:
 def test_claims_are_held_against_the_strongest_node_of_neutral_changes() -> None:
     def rows(*values: float) -> pd.DataFrame:
         return pd.DataFrame(
-            [("node", f"v{i}", 1, value) for i, value in enumerate(values)],
-            columns=["part", "variant", "rank", "attribution"],
+            [("node", f"v{i // 2}", "ab"[i % 2], 1, value) for i, value in enumerate(values)],
+            columns=["part", "variant", "track", "rank", "attribution"],
         )
 
-    found = against_controls(rows(-5.0, 0.5, 0.0), rows(*np.linspace(-1, 1, 20)))
+    found = with_q_values(against_controls(rows(-5.0, 0.5, 0.0), rows(*np.linspace(-1, 1, 20))))
     assert found["p_value"].tolist() == pytest.approx([1 / 21, 11 / 21, 1])
     assert found["q_value"].tolist() == pytest.approx([3 / 21, 33 / 42, 1])
+    # where there is no control, nothing is claimed
+    assert (
+        with_q_values(against_controls(rows(-5.0), rows()))
+        .filter(like="_value")
+        .isna()
+        .all(axis=None)
+    )
 
 
 def test_a_motif_is_scored_on_both_alleles(genome: Genome) -> None:

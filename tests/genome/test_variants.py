@@ -100,6 +100,8 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, genome: G
         14: "both alleles are the same",
     }
     assert "11 of 12 variants are skipped, see their reasons" in found.notes
+    too_long = found.skipped.set_index("line").loc[12, "given"]
+    assert too_long == "chr1:2:C:C" + 50 * "A" + "..."
 
 
 def test_a_variant_on_n_is_skipped(tmp_path: Path, genome: Genome) -> None:

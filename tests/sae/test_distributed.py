@@ -64,7 +64,6 @@ def folder(small_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "step"), CASES)
 def test_two_processes_equal_one(folder: Path, variant: str, step: str) -> None:
     """With reviving of dead nodes and validation; the threshold of `batch_topk`, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 
 from saeborzoi.catalog.schema import TABLE
+from saeborzoi.effects.variant_nodes import Pairs, VariantNodes
 from saeborzoi.errors import SettingsError
-from saeborzoi.jobs.job import Job
+from saeborzoi.genome.alleles import neutral_changes
+from saeborzoi.jobs.job import Job, StageInterrupted, silent, stop_requested
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.hyperparameters import Hyperparameters
@@ -142,6 +145,69 @@ def test_tables_have_the_catalogues_columns_and_scores_are_computed_once(
     sums = rows[rows["part"] != "node"].groupby("variant")["attribution"].sum()
     effect = tables["variant_track"].query("rank == 1").set_index("variant")["effect"]
     np.testing.assert_allclose(sums[effect.index], effect, atol=1e-6)
+
+
+def test_a_set_more_leaves_what_is_known_of_the_others(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a job that was stopped nor another set computes anything twice."""
+    monkeypatch.setattr(of_variants, "chunk_of", lambda _: 4)
+    monkeypatch.setattr(variant_nodes, "chunk_of", lambda _: 4)
+    alone = settings.model_copy(update={"variants": settings.variants[1:]})
+    variant_nodes.run(job_of_nodes(alone))
+    of_alone = rows_of_nodes(settings)
+    computed: list[tuple[str, int]] = []
+
+    def counted(method: Callable[..., Iterator[pd.DataFrame]]) -> Callable[..., object]:
+        def counting(self: VariantNodes, pairs: Pairs) -> Iterator[pd.DataFrame]:
+            computed.extend(zip(pairs.variants["variant"], pairs.track, strict=True))
+            yield from method(self, pairs)
+
+        counting.__name__ = method.__name__
+        return counting
+
+    for name in ("exact", "cheap"):
+        monkeypatch.setattr(VariantNodes, name, counted(getattr(VariantNodes, name)))
+
+    def stop(what: str, done: int, total: int, note: str = "") -> None:
+        if what == "variants and controls attributed" and done == 1:
+            stop_requested.set()
+
+    try:
+        with pytest.raises(StageInterrupted, match="1 of 2 variants or controls are attributed"):
+            variant_nodes.run(job_of_nodes(settings), stop)
+    finally:
+        stop_requested.clear()
+    variant_nodes.run(job_of_nodes(settings))
+    assert len(computed) == len(set(computed))
+    assert not {variant for variant, _ in computed} & set(of_alone["variant"])
+    both = rows_of_nodes(settings)
+    matched = both[both["variant_set"] == "matched"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(matched, of_alone, check_dtype=False)
+    assert len(set(both["variant"]) - set(of_alone["variant"])) == 4
+    # a control is explained on the track that it moves most itself, as a variant is
+    with of_variants.opened_model(job_of_nodes(settings), None) as (model, geometry, genome):
+        traits = of_variants.sets_of(settings, genome, geometry)[0]
+        for table in (traits.variants.table, traits.controls):
+            scores = of_variants.scored(settings, model, genome, table, silent)
+            top = scores.tracks.query("rank == 1").set_index("variant")["track"]
+            assert model.outputs is not None
+            for variant, track in computed:
+                if variant in top:
+                    assert model.outputs.tracks[track] == top[variant]
+
+
+def test_where_there_is_no_room_for_controls_nothing_is_claimed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_variants, "neutral_changes", lambda *a: neutral_changes(*a).iloc[:0])
+    assert variant_effects.run(job_of(settings, "variant_effects"))["n_beyond_controls"] == 0
+    assert variant_nodes.run(job_of_nodes(settings))["n_acting"] == 0
+    assert rows_of_nodes(settings)["p_value"].isna().all()
+
+
+def rows_of_nodes(settings: Settings) -> pd.DataFrame:
+    return pd.read_parquet(settings.project.store / "variant_nodes" / "variant_node.parquet")
 
 
 def test_a_model_without_outputs_says_what_its_nodes_do(settings: Settings) -> None:
