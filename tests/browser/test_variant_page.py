@@ -96,7 +96,8 @@ def test_it_opens_in_a_browser_light_and_dark_wide_and_narrow(
     (tmp_path / "variants.html").write_text(page)
     for theme, width in (("light", 1200), ("dark", 390)):
         context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=theme)
-        opened, errors = context.new_page(), []
+        opened = context.new_page()
+        errors: list[str] = []
         opened.on("console", lambda message, errors=errors: errors.append(message.text))
         opened.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
         opened.goto((tmp_path / "variants.html").as_uri())
