@@ -25,6 +25,7 @@ from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.step_result import StepResult
 from saeborzoi.sae.steps import Selector, array
 from saeborzoi.sae.trainer import Trainer
+from saeborzoi.sae.trainer_base import TrainerBase
 from saeborzoi.sae.training import Trained, TrainingLoop, in_batches
 
 
@@ -235,20 +236,20 @@ class JumpReluLoop(TrainingLoop):
     def _trainers(self, *arguments: Any) -> list[Trainer]:
         return [
             Trainer(
-                JumpReluAutoencoder(t.sae, self._sample(4096), self.options), t.hyperparameters,
-                t.recipe, t.n_steps, arguments[-1], t._variance, JumpReluSparseStep(self.threads),
+                JumpReluAutoencoder(t.sae, self._spread(4096), self.options), t.hyperparameters,
+                t.recipe, t.n_steps, t.batch_size, t.variance, JumpReluSparseStep(self.threads),
             )
             for t in super()._trainers(*arguments)
         ]  # fmt: skip
 
-    def _trained(self, trainer: Trainer, batch_size: int, seconds: float) -> Trained:
+    def _trained(self, trainer: TrainerBase, batch_size: int, seconds: float) -> Trained:
         trained = super()._trained(trainer, batch_size, seconds)
         sae = trained.sae
         assert isinstance(sae, JumpReluAutoencoder)
-        factor = sae.factor_for_l0(self._sample(16_384))
+        factor = sae.factor_for_l0(self._spread(16_384))
         return dataclasses.replace(trained, sae=sae.as_batchwise(factor))
 
-    def _sample(self, n: int) -> Tensor:
+    def _spread(self, n: int) -> Tensor:
         """Training positions spread over the files."""
         parts = [raw[:: max(1, len(raw) // 64)] for raw in in_batches(self.data.train)]
         rows = np.concatenate(parts)

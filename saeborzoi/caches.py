@@ -15,6 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from saeborzoi.errors import StoreError
@@ -52,6 +53,8 @@ def find_caches(below: Path | None = None) -> bool:
         print(f"{name}={os.environ[name]} cannot be written and is not used", file=sys.stderr)
         del os.environ[name]
     if _can_write(_home_cache()) and not unusable:
+        if not _can_write(os.path.expanduser("~/.triton")):  # it does not ask XDG_CACHE_HOME
+            os.environ.setdefault("TRITON_CACHE_DIR", os.path.join(_home_cache(), "triton"))
         return True
     private = _private_folder() or (below and _made(below / "caches"))
     if private is None:
@@ -81,6 +84,21 @@ def require_caches(below: Path | None = None) -> None:
             "directory can be written; fix: set TMPDIR (or NUMBA_CACHE_DIR and MPLCONFIGDIR) to a "
             "folder that can, in the worker's environment too (`activate` of its profile)"
         )
+
+
+def announce_compilation(tell: Callable[[str], None]) -> None:
+    """Have `tell` told once, where this process comes to compile a loop."""
+    from numba.core import event
+
+    class Listener(event.Listener):  # type: ignore[misc]  # untyped library
+        def on_start(self, _event: object) -> None:
+            event.unregister("numba:compile", self)
+            tell("compiling loops, once; `saeborzoi compile` does it beforehand")
+
+        def on_end(self, _event: object) -> None:
+            pass
+
+    event.register("numba:compile", Listener())
 
 
 def _home_cache() -> str:

@@ -1,7 +1,16 @@
 """The errors that a user can cause. Every message names the thing, what was seen, what is
-needed and how to fix it. Nothing else belongs here."""
+needed and how to fix it. Beside them `counted`, for what they say; nothing else belongs here."""
 
 from __future__ import annotations
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "SAE"), counted(1200, "SAE")
+    ('1 SAE', '1,200 SAEs')
+    """
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 class SaeBorzoiError(Exception):

@@ -28,6 +28,7 @@ Group = Literal[
     "model",
     "variants",
     "annotation",
+    "genes",
     "motif_database",
 ]
 """A group of the user's files; which files it is stands in `settings/user_files.py`."""
@@ -68,6 +69,9 @@ class Artifact(NamedTuple):
         it is not there: no asset, no step, no input of another. See `settings.artifacts_of`.
     inputs
         Artifacts that it is made from, as far as they exist.
+    untrained
+        Artifacts of the untrained dictionary of its SAE's layer and shape that it is set against,
+        where the project has one and they are whole.
     reads
         Groups of the user's files that it is made from.
     settings
@@ -89,6 +93,7 @@ class Artifact(NamedTuple):
     step: str
     needs: tuple[Need, ...] = ()
     inputs: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
     reads: tuple[Reads, ...] = ()
     settings: Mapping[str, str] = MappingProxyType({})
     tables: tuple[str, ...] = ()
@@ -105,6 +110,12 @@ _MODEL_SETTINGS = {
     "window_bp": "layer.held_out_window_bp",
 }
 """Settings that predictions depend on."""
+_ON_PAGES = (
+    "trained_sae", "top_activations", "seqlets", "meme_motifs", "motif_evidence", "tomtom_matches",
+    "umap_embedding", "annotation_overlaps", "jaccard_matrix", "concept_scores", "fidelity",
+    "node_effects", "variant_nodes",
+)  # fmt: skip
+"""What the pages of an SAE show."""
 
 ARTIFACTS = (
     Artifact(
@@ -148,7 +159,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "concept_scores",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="inference",
         inputs=("trained_sae", "top_activations"),
@@ -165,7 +176,7 @@ ARTIFACTS = (
             "pad_bp": "layer.pad_bp",
             "bp_per_position": "layer.bp_per_position",
         },
-        tables=("concept_score", "concept"),
+        tables=("concept_score", "concept", "node_profile"),
         is_job=True,
         group="comparison",
         kinds=("torch", "parquet"),
@@ -212,10 +223,11 @@ ARTIFACTS = (
     ),
     Artifact(
         "motif_evidence",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
+        untrained=("seqlets",),
         # other places of the data are one of its controls
         reads=(Reads("genome"), Reads("windows")),
         settings={
@@ -244,14 +256,14 @@ ARTIFACTS = (
         step="fan-in",
         inputs=("seqlets", "meme_motifs"),
         # the windows are where the shuffled control may fall
-        reads=(Reads("annotation"), Reads("windows")),
+        reads=(Reads("annotation"), Reads("windows"), Reads("genes")),
         settings={
             "overlaps": "overlaps",
             "annotation": "data.annotation",
             "strands": "motifs.strands",
             "engine": "motifs.engine",
         },
-        tables=("annotation_overlap", "repeat_class"),
+        tables=("annotation_overlap", "repeat_class", "seqlet_gene"),
         group="comparison",
     ),
     Artifact(
@@ -323,21 +335,7 @@ ARTIFACTS = (
         code_version="6",
         grain="sae",
         step="pages",
-        inputs=(
-            "trained_sae",
-            "top_activations",
-            "seqlets",
-            "meme_motifs",
-            "motif_evidence",
-            "tomtom_matches",
-            "umap_embedding",
-            "annotation_overlaps",
-            "jaccard_matrix",
-            "concept_scores",
-            "fidelity",
-            "node_effects",
-            "variant_nodes",
-        ),
+        inputs=_ON_PAGES,
         reads=(Reads("motif_database"),),
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
         group="pages",
@@ -363,7 +361,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="2",
+        code_version="3",
         grain="project",
         step="comparison",
         inputs=(

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from pydantic import ValidationError
 
-from saeborzoi.caches import find_caches
+from saeborzoi.caches import announce_compilation, find_caches
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, SaeBorzoiError
 from saeborzoi.files import write_json
@@ -327,6 +327,7 @@ def run(path: Path, stage_name: str = "") -> int:
             print(f"error: {error}", file=sys.stderr)
             code, end = EXIT_REFUSED, _failure(error)
         else:
+            announce_compilation(lambda text: print(text, flush=True))
             every_s = float(pipes.extras.get("progress_every_s", 0)) if pipes else 0
             code, end = run_stage(job, stage, Reporter(pipes, every_s))
         elapsed_s = round(time.monotonic() - start, 2)

@@ -151,6 +151,7 @@ class Platform(dg.ConfigurableResource):
         layer, _ = self._subject(artifact, owner)
         by_node = nodes if artifact.grain == "node" else None
         files = self.files_of(name, owner)
+        untrained = self.untrained_beside(owner) if artifact.untrained else None
         made_from = {
             "asset": name,
             "code": artifact.code_version,
@@ -160,9 +161,33 @@ class Platform(dg.ConfigurableResource):
             "inputs": {
                 each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
                 for each in inputs_of(artifact, self.settings, layer)
+            }
+            | {
+                f"{each} of {untrained}": self.catalog.data_versions(each, untrained)
+                for each in artifact.untrained
+                if untrained is not None
             },
         }
         return Version(name, fingerprint_of(made_from), made_from, tuple(files))
+
+    def untrained_beside(self, key: str) -> str | None:
+        """Partition key of the untrained dictionary of an SAE's layer, expansion and k whose
+        seqlets are all made; that of its seed where there are several. None where there is none,
+        and of a baseline."""
+        sae = self.sae(key)
+        mine = sae.hyperparameters
+        if mine.is_baseline:
+            return None
+        found = [
+            other
+            for owner, made in versions_by_owner(self.catalog, "seqlets").items()
+            if (other := Hyperparameters.from_key(owner)).recipe == "untrained"
+            and (other.layer, other.expansion, other.topk)
+            == (mine.layer, mine.expansion, mine.topk)
+            and sum(made.values()) == sae.n_nodes
+        ]
+        nearest = min(found, key=lambda other: (other.seed != mine.seed, other.key), default=None)
+        return None if nearest is None else nearest.key
 
     def files_of(self, name: str, owner: str) -> list[Path]:
         """The user's files that a partition of an artifact is made from."""

@@ -19,6 +19,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ def files_of(artifact: Artifact, root: Path = ROOT) -> list[str]:
         if file in found or file in _IGNORED:
             continue
         found.add(file)
-        for name in _imported(ast.parse((root / file).read_text())):
+        for name in _imports_of((root / file).read_text()):
             if name.split(".")[0] == "saeborzoi" and (other := _file_of(name, root)):
                 waiting.append(other)
     if "saeborzoi/browser/site.py" in found:
@@ -95,6 +96,12 @@ def _file_of(module: str, root: Path) -> str | None:
     return None
 
 
+@cache
+def _imports_of(text: str) -> tuple[str, ...]:
+    """Modules that a file of this text imports: most artifacts rest on the same files."""
+    return tuple(_imported(ast.parse(text)))
+
+
 def _imported(tree: ast.AST) -> Iterator[str]:
     """Modules that run when the file does: what only types need is left out."""
     for node in ast.iter_child_nodes(tree):
@@ -112,7 +119,12 @@ def hash_of(path: Path) -> str:
     """Fingerprint of what a file does; of its bytes where it is not Python."""
     if path.suffix != ".py":
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return hashlib.sha256(repr(_meaning(ast.parse(path.read_text()))).encode()).hexdigest()[:16]
+    return _hash_of_text(path.read_text())
+
+
+@cache
+def _hash_of_text(text: str) -> str:
+    return hashlib.sha256(repr(_meaning(ast.parse(text))).encode()).hexdigest()[:16]
 
 
 def _meaning(node: Any) -> Any:

@@ -205,7 +205,7 @@ def test_no_module_of_the_science_imports_dagster() -> None:
 def test_a_project_opens_from_its_file_its_folder_or_below(made_project: Path, below: str) -> None:
     opened = saeborzoi.open(made_project / below)
     assert opened.saes == [KEY, OTHER]
-    assert "2 SAEs trained, 2 in the settings, layers conv" in repr(opened)
+    assert "2 SAEs trained, 2 in the settings, 1 layer: conv" in repr(opened)
 
 
 def test_a_folder_without_a_project_is_refused(tmp_path: Path) -> None:

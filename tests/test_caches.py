@@ -53,6 +53,18 @@ def test_a_private_folder_where_it_cannot(homeless: Path) -> None:
     assert variables() == {name: str(private / folder) for name, folder in FOLDERS.items()}
 
 
+def test_triton_follows_a_cache_beside_a_home_that_cannot_be_written(
+    homeless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps kernels in ~/.triton wherever XDG_CACHE_HOME is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert find_caches()
+    assert variables() == {
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "TRITON_CACHE_DIR": str(tmp_path / "cache" / "triton"),
+    }
+
+
 @pytest.mark.parametrize("home", ["relative", "~", "/proc/nothing/there"])
 def test_no_home_at_all(homeless: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
     monkeypatch.setenv("HOME", home)

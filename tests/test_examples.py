@@ -31,8 +31,13 @@ def test_both_notebooks_are_there() -> None:
     assert [path.stem for path in NOTEBOOKS] == sorted(FIGURES)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "demo" else [])
+        for path in NOTEBOOKS
+    ],
+)
 def test_the_notebook_runs_and_shows_its_figures(
     path: Path, made_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

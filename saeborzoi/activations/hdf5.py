@@ -33,7 +33,7 @@ _FILTERS = {
 
 def unreadable(path: Path, error: OSError) -> InputError:
     """What is wrong with a file that HDF5 does not open or read, and what helps."""
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     if path.is_symlink() and not path.exists():
         return InputError(
             f"{path}: a link to {os.readlink(path)}, which is not there; bring that file or fix "
@@ -43,18 +43,18 @@ def unreadable(path: Path, error: OSError) -> InputError:
         return InputError(f"{path}: not there any more; bring it again")
     if path.is_dir():
         return InputError(f"{path}: a folder; needed is an HDF5 file of this name")
-    if "lock file" in said or error.errno in (11, 35):
+    if "lock file" in text or error.errno in (11, 35):
         return InputError(
-            f"{path}: another process has it open for writing ({said}); wait until that has closed "
+            f"{path}: another process has it open for writing ({text}); wait until that has closed "
             "it. Where the file system knows no locks, set HDF5_USE_FILE_LOCKING=FALSE"
         )
-    if "already open" in said or "h5clear" in said:
+    if "already open" in text or "h5clear" in text:
         return InputError(
-            f"{path}: its writer has it open, or was ended without closing it ({said}); wait, or "
+            f"{path}: its writer has it open, or was ended without closing it ({text}); wait, or "
             f"make it again (`h5clear -s {path.name}` takes the mark away, not what is missing)"
         )
     if isinstance(error, PermissionError) or error.errno in (1, 13):
-        return InputError(f"{path}: may not be read ({said}); fix its rights")
+        return InputError(f"{path}: may not be read ({text}); fix its rights")
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -63,15 +63,15 @@ def unreadable(path: Path, error: OSError) -> InputError:
     if not head.startswith(_HDF5_MAGIC):
         kind = kind_of(head)
         return InputError(
-            f"{path}: not an HDF5 file{f', but {kind}' if kind else ''} ({said}); bring the shard"
+            f"{path}: not an HDF5 file{f', but {kind}' if kind else ''} ({text}); bring the shard"
         )
-    if "truncated" in said:
-        return InputError(f"{path}: not a complete HDF5 file ({said}); copy or make it again")
-    if error.errno is not None and error.errno > 0 and "errno" not in said:
+    if "truncated" in text:
+        return InputError(f"{path}: not a complete HDF5 file ({text}); copy or make it again")
+    if error.errno is not None and error.errno > 0 and "errno" not in text:
         return InputError(
-            f"{path}: the file system does not give it ({said}); try again, and look at the disk"
+            f"{path}: the file system does not give it ({text}); try again, and look at the disk"
         )
-    return InputError(f"{path}: not a complete HDF5 file ({said}); copy or make it again")
+    return InputError(f"{path}: not a complete HDF5 file ({text}); copy or make it again")
 
 
 def datasets(path: Path, file: h5py.File) -> list[str]:
@@ -126,9 +126,9 @@ def _is_compact(dataset: h5py.Dataset) -> bool:
 def _require_filters(path: Path, dataset: h5py.Dataset) -> None:
     plan = dataset.id.get_create_plist()
     for i in range(plan.get_nfilters()):
-        code, _, _, said = plan.get_filter(i)
+        code, _, _, label = plan.get_filter(i)
         if not h5py.h5z.filter_avail(code):
-            name = _FILTERS.get(code) or said.decode("ascii", "replace") or "no name"
+            name = _FILTERS.get(code) or label.decode("ascii", "replace") or "no name"
             raise InputError(
                 f"{path}: compressed with HDF5 filter {code} ({name}), which is not installed "
                 "here; `pip install hdf5plugin` and set HDF5_PLUGIN_PATH to what `python -c "

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
@@ -223,7 +224,13 @@ class LiveSource:
         """As `read`, into rows of an array."""
         pool[target] = self._row(row, slice(first, first + len(target)))
 
-    def _row(self, row: int, positions: slice) -> Raw:
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return self.model.device
+
+    def read_there(self, row: int, positions: slice) -> torch.Tensor:
+        """As `read`, of one row, on the model's device."""
         n, parts, low = self._runner.tiling.n_positions, [], positions.start
         while low < positions.stop:
             slab = low // self._slab * self._slab
@@ -231,20 +238,23 @@ class LiveSource:
             high = min(tile + n, slab + self._slab, positions.stop)
             parts.append(self._tile(row, tile)[low - tile : high - tile])
             low = high
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _tile(self, row: int, first: int) -> Raw:
+    def _row(self, row: int, positions: slice) -> Raw:
+        values: Raw = self.read_there(row, positions).cpu().numpy()
+        return values
+
+    def _tile(self, row: int, first: int) -> torch.Tensor:
         """(n_positions, n_channels) of a tile."""
         tiling, bp = self._runner.tiling, self.places.bp_per_position
         letters = self.places.letters(
             self.genome, row, first * bp - tiling.lead_bp, tiling.input_bp
         )
         with self._lock:  # one pass at a time: PyTorch uses every core by itself
-            values = self._runner.tile(one_hot(letters)).cpu().numpy()
-        with np.errstate(over="ignore"):
-            stored = values.astype(self.dtype)
-        if not np.isfinite(stored).all():
-            self._say_which(stored, values, row, first)
+            values = self._runner.tile(one_hot(letters))
+        stored = values.to(torch.float16 if self.dtype == np.float16 else torch.float32)
+        if not torch.isfinite(stored).all():
+            self._say_which(stored.cpu().numpy(), values.cpu().numpy(), row, first)
         return stored
 
     def _say_which(self, stored: Raw, values: NDArray[np.float32], row: int, first: int) -> None:

@@ -7,7 +7,6 @@ of the seed, so that a stream can start in the middle. What a batch is used for 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import queue
 import threading
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
-from saeborzoi.activations.source import BlockReader, Source
+from saeborzoi.activations.source import BlockReader, DeviceReader, Source
 from saeborzoi.errors import SettingsError
 from saeborzoi.settings.hyperparameters import derived_seed
 
@@ -69,6 +68,11 @@ class SlabPlan:
         """Kept positions."""
         return int(self.sizes.sum())
 
+    @property
+    def stretches(self) -> NDArray[np.int64]:
+        """(n, 3) int64: window, first and last (exclusive) position of what is read at once."""
+        return self._pieces[:, [4, 2, 3]]
+
     def read(self, reader: BlockReader, slab: int) -> Slab:
         """Read one slab and cut out its kept positions."""
         pieces = self._pieces_of(slab)
@@ -80,8 +84,7 @@ class SlabPlan:
         )
         return Slab(
             _joined([block[r - row, a - first : b - first] for _, r, a, b, _ in pieces.tolist()]),
-            np.repeat(pieces[:, 4], pieces[:, 3] - pieces[:, 2]),
-            _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
+            *self.places(slab),
         )
 
     def scatter(self, reader: BlockReader, slab: int, pool: Raw, target: NDArray[np.int64]) -> None:
@@ -95,13 +98,26 @@ class SlabPlan:
             reader.scatter(place, row, first, pool, target[done : done + last - first])
             done += last - first
 
+    def read_there(self, reader: DeviceReader, slab: int) -> torch.Tensor:
+        """(n, n_channels), the kept positions of one slab on the reader's device."""
+        pieces = self._pieces_of(slab).tolist()
+        return torch.cat([reader.read_there(row, slice(a, b)) for _, row, a, b, _ in pieces])
+
+    def places(self, slab: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Window and position of each kept position of a slab, see `Slab`."""
+        pieces = self._pieces_of(slab)
+        return (
+            np.repeat(pieces[:, 4], pieces[:, 3] - pieces[:, 2]),
+            _joined([np.arange(a, b) for _, _, a, b, _ in pieces.tolist()]),
+        )
+
     def _pieces_of(self, slab: int) -> NDArray[np.int64]:
         return self._pieces[self._first_piece[slab] : self._first_piece[slab + 1]]
 
     def in_order(self) -> Iterator[Slab]:
         """Every slab in order of the files, read ahead by one thread."""
         with self.source.reader() as reader:
-            yield from _ahead(lambda slab: self.read(reader, slab), len(self))
+            yield from ahead(lambda slab: self.read(reader, slab), len(self))
 
 
 class TrainingStream:
@@ -136,9 +152,9 @@ class TrainingStream:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="slab")
         row_bytes = plan.source.n_channels * plan.source.dtype.itemsize
         self._capacity = buffer_mb * 2**20 // (2 * row_bytes)
-        # Memory holds three parts: the slabs that are kept, the pool in use, the pool that is
-        # being filled.
-        self._keeps = 3 * plan.n_positions <= 2 * self._capacity
+        self.keeps = 3 * plan.n_positions <= 2 * self._capacity
+        """Whether slabs stay in memory, which holds three parts then: they, the pool in use and the
+        pool that is being filled."""
         self._kept: dict[int, Raw] = {}
         largest = int(plan.sizes.max())
         if largest > self._capacity:
@@ -184,12 +200,41 @@ class TrainingStream:
             parts = [part.copy() for part in parts]
 
     def _pools(self, first_row: int) -> Iterator[Raw]:
+        memory = itertools.cycle([np.empty(self.pool_shape, self.dtype) for _ in range(2)])
+
+        def make(reader: BlockReader, slabs: NDArray[np.int64], target: NDArray[np.int64]) -> Raw:
+            pool = next(memory)[: len(target)]
+            self.fill(reader, slabs, pool, target)
+            return pool
+
+        for pool, skip in self.pools(make, first_row):
+            yield pool[skip:]
+
+    @property
+    def pool_shape(self) -> tuple[int, int]:
+        """Rows and channels of the largest pool."""
+        return min(self._capacity, self.n_positions), self._plan.source.n_channels
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of positions as stored."""
+        return self._plan.source.dtype
+
+    def pools(
+        self,
+        make: Callable[[BlockReader, NDArray[np.int64], NDArray[np.int64]], _T],
+        first_row: int = 0,
+    ) -> Iterator[tuple[_T, int]]:
+        """What is made of each pool in turn, and how many rows of it come before `first_row`.
+
+        Parameters
+        ----------
+        make
+            Called with a reader, the pool's slabs and the row of the stream, counted from the
+            pool's first, of each of their positions; in a thread of its own, at most one pool
+            ahead of the caller.
+        """
         epoch, skip = divmod(first_row, self.n_positions)
-        source = self._plan.source
-        n_rows = min(self._capacity, self.n_positions)
-        memory = itertools.cycle(
-            [np.empty((n_rows, source.n_channels), source.dtype) for _ in range(2)]
-        )
         while True:
             order = self._rng(epoch).permutation(len(self._plan))
             ends = _pool_ends(self._plan.sizes[order], self._capacity)
@@ -197,37 +242,42 @@ class TrainingStream:
             first = int(np.searchsorted(rows, skip, side="right"))
             skip -= int(rows[first - 1]) if first else 0
             slabs = np.split(order, ends[:-1])
-            with source.reader() as reader:
-                make = functools.partial(self._pool, reader, memory, epoch, slabs)
-                for pool in _ahead(make, len(slabs), first):
-                    yield pool[skip:]
+            with self._plan.source.reader() as reader:
+
+                def made(i: int, reader: BlockReader = reader, epoch: int = epoch) -> _T:
+                    slabs_of_pool = slabs[i]  # noqa: B023
+                    n_rows = int(self._plan.sizes[slabs_of_pool].sum())
+                    return make(reader, slabs_of_pool, self._rng(epoch, i).permutation(n_rows))
+
+                for pool in ahead(made, len(slabs), first):
+                    yield pool, skip
                     skip = 0
             epoch += 1
 
-    def _pool(
+    def fill(
         self,
         reader: BlockReader,
-        memory: Iterator[Raw],
-        epoch: int,
-        slabs: list[NDArray[np.int64]],
-        i: int,
-    ) -> Raw:
-        """Pool `i` of a pass: its slabs, all rows in random order."""
-        ends = np.cumsum(self._plan.sizes[slabs[i]]).tolist()
-        target = self._rng(epoch, i).permutation(ends[-1])
-        pool = next(memory)[: ends[-1]]
+        slabs: NDArray[np.int64],
+        pool: Raw,
+        target: NDArray[np.int64],
+    ) -> None:
+        """Read slabs into rows `target` of an array, several at once."""
+        ends = np.cumsum(self._plan.sizes[slabs]).tolist()
 
-        def fill(slab: int, end: int) -> None:
+        def read(slab: int, end: int) -> None:
             place = target[end - int(self._plan.sizes[slab]) : end]
-            if not self._keeps:
+            if not self.keeps:
                 self._plan.scatter(reader, slab, pool, place)
                 return
             if slab not in self._kept:
                 self._kept[slab] = self._plan.read(reader, slab).activation
             pool[place] = self._kept[slab]
 
-        list(self._threads.map(fill, slabs[i].tolist(), ends))
-        return pool
+        list(self._threads.map(read, slabs.tolist(), ends))
+
+    def read_there(self, reader: DeviceReader, slabs: NDArray[np.int64]) -> torch.Tensor:
+        """(n, n_channels), slabs one after another, on the reader's device."""
+        return torch.cat([self._plan.read_there(reader, slab) for slab in slabs.tolist()])
 
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(derived_seed("order", self._seed, *place))
@@ -286,7 +336,7 @@ def _joined(parts: list[NDArray[_T]]) -> NDArray[_T]:  # type: ignore[type-var]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _ahead(make: Callable[[int], _T], end: int, first: int = 0) -> Iterator[_T]:
+def ahead(make: Callable[[int], _T], end: int, first: int = 0) -> Iterator[_T]:
     """`make(first)`, ... `make(end - 1)`, made by one thread while the consumer works.
 
     One result waits at most, so two are held at once; an error of the thread is raised here.

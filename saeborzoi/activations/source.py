@@ -5,9 +5,10 @@ has is decided in `saeborzoi.sources`."""
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from saeborzoi.activations.reader import Raw
@@ -29,6 +30,18 @@ class BlockReader(Protocol):
         self, place: int, row: int, first: int, pool: Raw, target: NDArray[np.int64]
     ) -> None:
         """Read consecutive positions into rows of an array; see `Reader.scatter`."""
+
+
+@runtime_checkable
+class DeviceReader(Protocol):
+    """A reader that computes what it reads on a device, where it may stay."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where."""
+
+    def read_there(self, row: int, positions: slice) -> torch.Tensor:
+        """(n_positions, n_channels) of a row of the windows, as stored, all finite."""
 
 
 class Source(Protocol):

@@ -23,6 +23,8 @@ SEQLETS_PER_BAND = 50
 MATCHES_PER_MOTIF = 8
 CONCEPTS_PER_NODE = 6
 """Classes of annotation that a node detects best."""
+VARIANTS_PER_NODE = 8
+"""Variants that act through a node."""
 EFFECTS_PER_NODE = 8
 """Tracks of a node, for each way of choosing loci."""
 BANDS = (0.75, 0.5, 0.25, 0.0)
@@ -53,31 +55,36 @@ def page_files(
     matches = _grouped(_strongest_matches(tables["motif_match"]))
     overlaps = _grouped(tables["annotation_overlap"].sort_values(["node", "z_shuffled"]))
     effects = _grouped(_strongest_effects(tables["node_effect"]))
+    variants = _grouped(_strongest_variants(tables["node_variant"]))
     concepts = _grouped(
         tables["concept_score"]
         .sort_values(["node", "f1", "annotation_class"], ascending=[True, False, True])
         .groupby("node")
         .head(CONCEPTS_PER_NODE)
     )
+    profiles = _grouped(tables["node_profile"].sort_values(["node", "strand"]))
     seqlets = _Seqlets(tables)
     done = {name: tables.computed_nodes(name) for name in ("motif", "seqlet")}
     done["motif_match"] = tables.computed_nodes("motif_match")
 
     for first in range(0, tables.n_nodes, NODES_PER_FILE):
         chroms: dict[str, int] = {}
+        genes: dict[str, int] = {}
         pages = []
         for node in range(first, min(first + NODES_PER_FILE, tables.n_nodes)):
             page = {
                 "activation": _activation(activation.get(node)),
                 "selection": _selection(selection.get(node)),
-                "seqlets": seqlets.page(node, chroms) if node in done["seqlet"] else None,
+                "seqlets": seqlets.page(node, chroms, genes) if node in done["seqlet"] else None,
                 "motifs": _motifs(motifs.get(node, [])) if node in done["motif"] else None,
                 "matches": _matches(matches.get(node, []), names)
                 if node in done["motif_match"]
                 else None,
                 "overlaps": _overlaps(overlaps[node], names) if node in overlaps else None,
                 "effects": _effects(effects[node]) if node in effects else None,
+                "variants": _variants(variants[node]) if node in variants else None,
                 "concepts": _concepts(concepts[node]) if node in concepts else None,
+                "profile": _profile(profiles[node]) if node in profiles else None,
                 "near": {
                     kind: [neighbours.node[node], numbers(neighbours.similarity[node], 3)]
                     for kind, neighbours in nearest.items()
@@ -85,7 +92,7 @@ def page_files(
                 },
             }
             pages.append({name: value for name, value in page.items() if value is not None})
-        yield {"first": first, "chroms": list(chroms), "nodes": pages}
+        yield {"first": first, "chroms": list(chroms), "genes": list(genes), "nodes": pages}
 
 
 def _grouped(frame: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
@@ -143,7 +150,8 @@ def _motifs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "lies_in": text(row["annotation_class"]),
             "n_lie_in": integer(row["n_overlapping"]),
             "odds": numbers(
-                row[f"odds_ratio{end}"] for end in ("", "_low", "_high", "_other_nodes", "_genome")
+                row[f"odds_ratio{end}"]
+                for end in ("", "_low", "_high", "_other_nodes", "_genome", "_untrained")
             ),
             "enrichment_p": number(row["enrichment_p_value"]),
             "fdr": number(row["fdr"]),
@@ -221,6 +229,29 @@ def _effects(rows: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
     return effects
 
 
+def _strongest_variants(frame: pd.DataFrame) -> pd.DataFrame:
+    """The variants of each node of whose effect it carries most, each on its one track."""
+    carried = (frame["effect"].astype(float) * frame["share"].astype(float)).abs()
+    ordered = frame.assign(carried=carried).sort_values(
+        ["node", "carried", "variant"], ascending=[True, False, True]
+    )
+    first = ordered.drop_duplicates(["node", "variant_set", "variant"])
+    return first.groupby("node").head(VARIANTS_PER_NODE)
+
+
+def _variants(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """set, variant, name, track, effect, share, state, q."""
+    return [
+        [
+            *(text(row[name]) for name in ("variant_set", "variant", "name", "track")),
+            *(number(row[name], 3) for name in ("effect", "share")),
+            text(row["state"]),
+            number(row["q_value"], 3),
+        ]
+        for row in rows
+    ]
+
+
 def _concepts(rows: list[dict[str, Any]]) -> list[list[Any]]:
     """annotation, class, windows, F1, precision, element recall, average precision, lift."""
     columns = ("f1", "precision", "element_recall", "average_precision", "lift")
@@ -235,11 +266,28 @@ def _concepts(rows: list[dict[str, Any]]) -> list[list[Any]]:
     ]
 
 
+def _profile(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """strand, base pairs a step, loci, mean activation from -R to R in reading direction."""
+    return [
+        [
+            text(row["strand"]),
+            integer(row["step_bp"]),
+            integer(row["n_loci"]),
+            numbers(row["mean_activation"], 3),
+        ]
+        for row in rows
+    ]
+
+
 class _Seqlets:
     """The strongest seqlets of each node and band, packed."""
 
     def __init__(self, tables: SaeTables) -> None:
-        frame = tables["seqlet"]
+        frame, genes = tables["seqlet"], tables["seqlet_gene"]
+        self._has_genes = len(genes) > 0
+        if self._has_genes:
+            columns = ["node", "rank", "gene", "distance_bp"]
+            frame = frame.merge(genes[columns], "left", ["node", "rank"])
         node = frame["node"].to_numpy(np.int64)
         rank = frame["rank"].to_numpy(np.int64)
         order = np.lexsort((rank, node))
@@ -263,12 +311,15 @@ class _Seqlets:
         self._rank = chosen["rank"].tolist()
         self._activation = numbers(activation[kept])
         self._chrom = chosen["chrom"].tolist()
+        if self._has_genes:
+            self._gene = [text(value) for value in chosen["gene"]]
+            self._distance = [integer(value) for value in chosen["distance_bp"]]
         sequences = chosen["sequence"].tolist()
         self._width = (chosen["end_bp"] - chosen["start_bp"]).tolist()
         self._sequence = pack_sequences(sequences)
 
-    def page(self, node: int, chroms: dict[str, int]) -> dict[str, Any]:
-        """Columns of a node's seqlets; `chroms` collects the names that they refer to.
+    def page(self, node: int, chroms: dict[str, int], genes: dict[str, int]) -> dict[str, Any]:
+        """Columns of a node's seqlets; `chroms` and `genes` collect the names that they refer to.
 
         Ranks are differences to the one before, and sequences of one width stand joined, as both
         make up most of a site.
@@ -278,7 +329,14 @@ class _Seqlets:
         rank = self._rank[here]
         sequences = self._sequence[here]
         is_plain = len(set(width)) == 1 and not any(line.startswith("!") for line in sequences)
-        return {
+        named: dict[str, Any] = {}
+        if self._has_genes:
+            named["gene"] = [
+                -1 if gene is None else genes.setdefault(gene, len(genes))
+                for gene in self._gene[here]
+            ]
+            named["distance"] = self._distance[here]
+        return named | {
             "in_band": self.totals[node].tolist(),
             "width": width[0] if len(set(width)) == 1 else width,
             "rank": [rank[i] - (rank[i - 1] if i else 0) for i in range(len(rank))],

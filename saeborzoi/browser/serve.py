@@ -6,14 +6,18 @@ import functools
 import http
 import http.server
 import io
+import json
 import webbrowser
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import parse_qsl
 
 from saeborzoi.browser.door import Door
 from saeborzoi.errors import SaeBorzoiError, StoreError
 
 ADDRESS = "127.0.0.1"
+Answering = Callable[[Mapping[str, str]], tuple[int, dict[str, Any]]]
 
 
 def require_pages(index_html: Path) -> Path:
@@ -37,7 +41,9 @@ def open_file(index_html: Path) -> bool:
     return webbrowser.open(require_pages(index_html).resolve().as_uri())
 
 
-def make_server(folder: Path, port: int, token: str = "") -> http.server.ThreadingHTTPServer:
+def make_server(
+    folder: Path, port: int, token: str = "", answers: Mapping[str, Answering] | None = None
+) -> http.server.ThreadingHTTPServer:
     """A server of the folder's files on this machine only; the caller runs and closes it.
 
     Parameters
@@ -48,6 +54,8 @@ def make_server(folder: Path, port: int, token: str = "") -> http.server.Threadi
         Port; 0 takes a free one, which `server_address` then tells.
     token
         What a browser must bring; '' for nothing.
+    answers
+        Path, without the first slash, to what answers its query: an HTTP status and a document.
 
     Raises
     ------
@@ -62,6 +70,7 @@ def make_server(folder: Path, port: int, token: str = "") -> http.server.Threadi
             "or leave it out for a free one"
         ) from None
     server.folder = folder.resolve()
+    server.answers = answers or {}
     server.door = Door(token=token, port=int(server.server_address[1]))
     return server
 
@@ -69,6 +78,7 @@ def make_server(folder: Path, port: int, token: str = "") -> http.server.Threadi
 class _Server(http.server.ThreadingHTTPServer):
     folder: Path
     door: Door
+    answers: Mapping[str, Answering]
 
 
 class _Files(http.server.SimpleHTTPRequestHandler):
@@ -83,16 +93,24 @@ class _Files(http.server.SimpleHTTPRequestHandler):
         """A file of the folder, or a refusal."""
         answer = self.server.door.answer(self.command, self.path, self.headers.items())
         if answer is not None:
-            body = answer.text.encode()
-            self.send_response(answer.status)
-            for name, value in {**answer.headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            return io.BytesIO(body)
+            return self._send(answer.status, answer.headers, answer.text.encode())
+        path, _, query = self.path.partition("?")
+        asked = self.server.answers.get(path.removeprefix("/"))
+        if asked is not None:
+            status, document = asked(dict(parse_qsl(query)))
+            body = json.dumps(document).encode()
+            return self._send(status, {"Content-Type": "application/json"}, body)
         if not self._is_in_folder():
             self.send_error(http.HTTPStatus.NOT_FOUND, "There is no such page")
             return None
         return cast("BinaryIO | None", super().send_head())
+
+    def _send(self, status: int, headers: Mapping[str, str], body: bytes) -> BinaryIO:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        return io.BytesIO(body)
 
     def _is_in_folder(self) -> bool:
         """Whether what is asked for lies in the folder, also where links are followed."""

@@ -42,7 +42,7 @@ VARIANTS = "variants.html"
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
     "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
-    "concept_panel.js",
+    "concept_panel.js", "profile_panel.js", "locus.js",
     "seqlet_panel.js", "about.js", "app.js",
 )  # fmt: skip
 """Sources of the one script of a site, in the order in which they are joined."""
@@ -83,6 +83,7 @@ def write_site(
     variants: str | None = None,
     data_version: str = "",
     coactivation: Path | None = None,
+    labels: str | None = None,
 ) -> SiteFigures:
     """Write the pages of one SAE; what was in `folder` before is replaced when all is written.
 
@@ -115,6 +116,8 @@ def write_site(
         Version of what the site was made from, for `provenance.json`.
     coactivation
         `coactivation.npz` of `top_activations`, for the nodes that fire together; None without.
+    labels
+        File beside `folder` with what people call nodes, as `write_labels` writes it; None: none.
 
     Raises
     ------
@@ -141,6 +144,7 @@ def write_site(
         "assembly": assembly,
         "start_page": start_page,
         "variants_page": None if variants is None else VARIANTS,
+        "labels": None if labels is None else f"../{labels}",
         "meme": _meme(sae, background, both_strands),
         "computed": {name: sae.is_computed(name) for name in REQUIRED if name != "materialization"},
         "rows": {name: len(sae[name]) for name in REQUIRED},

@@ -39,12 +39,13 @@ REQUIRED = {
     ),
     "node_selection": ("node", "selected", "reason", "n_seqlets", "n_strong", "n_dropped"),
     "seqlet": ("node", "rank", "chrom", "start_bp", "end_bp", "activation", "sequence"),
+    "seqlet_gene": ("node", "rank", "gene", "distance_bp"),
     "motif": (
         "node", "motif", "consensus", "width_bp", "n_sites", "llr", "log10_e_value",
         "is_significant", "matrix", "engine", "information_content_bits", "is_palindrome",
         "suspect", "n_effective_sites", "odds_ratio", "odds_ratio_low", "odds_ratio_high",
-        "enrichment_p_value", "odds_ratio_other_nodes", "odds_ratio_genome", "fdr",
-        "activation_spearman",
+        "enrichment_p_value", "odds_ratio_other_nodes", "odds_ratio_genome",
+        "odds_ratio_untrained", "fdr", "activation_spearman",
     ),
     "motif_match": (
         "node", "motif", "database", "target_id", "target_name", "factor_family", "target_class",
@@ -56,6 +57,7 @@ REQUIRED = {
         "node", "annotation", "annotation_class", "split", "precision", "element_recall", "f1",
         "average_precision", "lift",
     ),
+    "node_profile": ("node", "strand", "step_bp", "n_loci", "mean_activation"),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
     "embedding_cluster": ("cluster", "n_nodes", "name", "n_named_nodes", "p_value"),
     "annotation_overlap": (
@@ -67,6 +69,9 @@ REQUIRED = {
         "node", "loci", "track", "n_loci", "level", "ablated", "ablated_std", "doubled",
         "doubled_std", "control", "control_std", "shuffled", "z", "q_value", "is_significant",
         "track_rank",
+    ),
+    "node_variant": (
+        "node", "variant_set", "variant", "name", "track", "effect", "share", "state", "q_value",
     ),
     "node_jaccard": ("node_a", "node_b", "n_overlapping", "jaccard"),
     "materialization": ("asset", "node"),

@@ -1,4 +1,5 @@
-"""Tables of how well nodes detect annotation, and of what was never trained beside the trained."""
+"""Tables of where nodes fire: annotation that they detect, the mean around their strongest
+positions; and of what was never trained beside the trained."""
 
 from __future__ import annotations
 
@@ -45,6 +46,28 @@ CONCEPT_TABLES = (
         ("pair_precision", "DOUBLE", "precision of the two"),
         ("pair_element_recall", "DOUBLE", "recall of elements of the two"),
         ("pair_f1", "DOUBLE", "F1 of the two"),
+    ),
+    table(
+        "node_profile",
+        "one row a node and strand: its mean activation around its strongest positions",
+        "hyperparameters node strand",
+        HYPERPARAMETERS,
+        NODE,
+        ("strand", "VARCHAR", "+ or -: strand on which the model read them"),
+        ("step_bp", "INTEGER", "base pairs from one value to the next, in reading direction"),
+        ("n_loci", "BIGINT", "strongest positions of the node that were read on the strand"),
+        ("mean_activation", "DOUBLE[]", "mean over these loci; the middle value is theirs"),
+        ("n_covered", "BIGINT[]", "loci whose window has that position, which the mean is of"),
+    ),
+    table(
+        "seqlet_gene",
+        "one row a seqlet of a selected node: the gene that starts nearest, with [data] genes",
+        "hyperparameters node rank",
+        HYPERPARAMETERS,
+        NODE,
+        ("rank", "INTEGER", "rank of the seqlet, as in table seqlet"),
+        ("gene", "VARCHAR", "name of the gene; NULL where its chromosome has none"),
+        ("distance_bp", "BIGINT", "from the start of transcription to its middle, - is upstream"),
     ),
     table(
         "baseline_comparison",

@@ -116,6 +116,17 @@ TABLES = (
         ("histogram_counts", "BIGINT[]", "firing positions in each bin, n_bins"),
     ),
     _table(
+        "node_label",
+        "one row a node that somebody has labelled",
+        "hyperparameters node",
+        _HYPERPARAMETERS,
+        _NODE,
+        ("label", "VARCHAR", "what it is called, one line"),
+        ("author", "VARCHAR", "who says so"),
+        ("labelled_at", "TIMESTAMP WITH TIME ZONE", "when"),
+        ("trained_version", "VARCHAR", "data version of the training whose node it is"),
+    ),
+    _table(
         "node_selection",
         "one row a node whose seqlets were made: is it worth a motif",
         "hyperparameters node",
@@ -180,9 +191,14 @@ TABLES = (
         _MOTIF,
         ("odds_ratio_other_nodes", "DOUBLE", "occurrence against the seqlets of other nodes"),
         ("odds_ratio_genome", "DOUBLE", "occurrence against places anywhere of the same G + C"),
+        (
+            "odds_ratio_untrained",
+            "DOUBLE",
+            "occurrence against the seqlets of an untrained dictionary of the layer; NULL without",
+        ),
         ("fdr", "DOUBLE", "false discovery rate of the enrichment over the control that has most"),
         ("core_bits", "DOUBLE", "largest information of six neighbouring columns, in bits"),
-        ("is_supported", "BOOLEAN", "significant, and enriched twofold over both controls"),
+        ("is_supported", "BOOLEAN", "significant, and enriched twofold over each control"),
         (
             "motif_family",
             "INTEGER",

@@ -86,13 +86,18 @@ VIEWS = {
         WHERE b.node IS NULL
         GROUP BY ALL
     """,
+    "current_label": f"""
+        SELECT l.* FROM node_label l
+        JOIN materialization m ON m.owner = l.hyperparameters AND m.asset = '{MAKER["sae"]}'
+         AND m.data_version = l.trained_version
+    """,
     "node_summary": """
         SELECT n.hyperparameters, n.node, n.frequency, n.activation_max, n.activation_mean,
                s.selected, s.reason, s.n_seqlets,
                m.motif, m.consensus, m.width_bp, m.n_sites, m.log10_e_value,
                m.n_effective_sites, m.suspect,
                v.is_supported, v.fdr, v.motif_family,
-               a.name, a.archetype, a.members, u.kind AS unmatched_kind,
+               b.label, a.name, a.archetype, a.members, u.kind AS unmatched_kind,
                t.database, t.target_id, t.target_name, t.factor_family, t.q_value,
                e.umap_1, e.umap_2, e.cluster,
                o.annotation, o.annotation_class, o.odds_ratio,
@@ -103,6 +108,7 @@ VIEWS = {
         LEFT JOIN best_match t USING (hyperparameters, node)
         LEFT JOIN node_name a USING (hyperparameters, node)
         LEFT JOIN unmatched_node u USING (hyperparameters, node)
+        LEFT JOIN current_label b USING (hyperparameters, node)
         LEFT JOIN (
             SELECT * FROM motif WHERE is_significant
         ) m ON m.hyperparameters = n.hyperparameters AND m.node = n.node
@@ -240,6 +246,8 @@ VIEW_COMMENTS = {
     "both in words",
     "archetype_by_sae": "one row an archetype of a database and layer: which trained SAEs have "
     "nodes named by it, and the settings that all of them share though the layer has others",
+    "current_label": "one row a label of the training that stands: an SAE that was trained again "
+    "has other nodes",
     "node_summary": "one row a node with everything known of it: statistics, selection, motif, "
     "best match, place in the embedding, annotation most enriched",
     "track_driver": "which nodes drive a track: one row a node kept of it, node_rank 1 moves it "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from saeborzoi.comparison.baselines import MEASURES
 from saeborzoi.comparison.table import shown
+from saeborzoi.errors import counted
 from saeborzoi.figures import png_of
 from saeborzoi.settings.hyperparameters import BASELINES
 
@@ -51,11 +52,14 @@ th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2p
 th[aria-sort] button { text-decoration: underline; }
 th:first-child, td:first-child, .words { text-align: left; }
 .baseline { opacity: 0.7; font-style: italic; }
+details { margin: 0.5rem 0; } summary { cursor: pointer; }
+.pairs td { vertical-align: middle; } .pairs .name { opacity: 0.8; }
+.logo { display: block; background: white; border-radius: 4px; }
 img { max-width: 100%; background: white; border-radius: 4px; }
 """
 # a click on a heading orders the rows by it, once more turns them; what is empty stays last
 _SORTING = """
-for (const table of document.querySelectorAll("table")) {
+for (const table of document.querySelectorAll("table:not(.pairs)")) {
   const head = table.tHead.rows[0];
   for (const cell of head.cells) cell.querySelector("button").onclick = () => {
     const down = cell.getAttribute("aria-sort") !== "descending";
@@ -75,7 +79,12 @@ for (const table of document.querySelectorAll("table")) {
 _WORDS = {
     "hyperparameters": "SAE", "is_pareto": "on the front", "fvu": "FVU, training",
     "validation_fvu": "FVU, validation", "l0": "L0", "dead_fraction": "dead",
+    "n_nodes": "nodes", "n_selected": "selected", "n_nodes_with_match": "named",
+    "named_share": "named, of those with a motif", "n_concepts_found": "concepts found",
+    "mean_concept_f1": "mean F1 of concepts", "median_odds_ratio": "median odds ratio",
     "n_nodes_done": "nodes looked at", "n_nodes_with_motif": "with a motif",
+    "is_better": "better than untrained", "archetype": "family", "n_saes": "SAEs",
+    "n_saes_of_layer": "of SAEs", "annotation_class": "class",
     "n_archetypes": "families", "n_archetypes_only_here": "families only here",
     "mean_log10_q": "mean -log10 q", "recurrence_seeds": "recur, seeds",
     "recurrence_settings": "recur, settings", "training_s": "training, s",
@@ -95,6 +104,7 @@ def comparison_page(
     concepts: pd.DataFrame,
     plots: Mapping[str, Figure],
     pages: Mapping[str, str],
+    shared_nodes: str = "",
 ) -> str:
     """The page.
 
@@ -112,6 +122,8 @@ def comparison_page(
         Name to figure; the page holds them as PNGs.
     pages
         Partition key of each SAE that has pages to their place, relative to this page.
+    shared_nodes
+        Nodes of two SAEs beside each other, as `side_by_side` gives them.
 
     Returns
     -------
@@ -124,7 +136,7 @@ def comparison_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html.escape(project)}: comparison of SAEs</title>",
         f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{html.escape(project)}: {len(comparison)} SAEs compared</h1>",
+        f"<h1>{html.escape(project)}: {counted(len(comparison), 'SAE')} compared</h1>",
         f"<p>{_EXPLANATION}</p>",
         _table(shown(comparison), pages),
         "<h2>What training added</h2>",
@@ -144,6 +156,7 @@ def comparison_page(
             pairs.sort_values(["layer", "differs_in", "share_a"], ascending=[True, True, False]),
             pages,
         ),
+        *(["<h2>The same nodes in two SAEs</h2>", shared_nodes] if shared_nodes else []),
         "<h2>Families of motifs that only some settings found</h2>",
         _table(archetypes.head(_MAX_ROWS), pages),
     ]
@@ -155,7 +168,8 @@ def comparison_page(
 
 def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
     head = "".join(
-        f'<th scope="col"><button type="button">{_heading(str(name), pages)}</button></th>'
+        f'<th scope="col"{_WORDS_CLASS if frame[name].map(_is_text).any() else ""}>'
+        f'<button type="button">{_heading(str(name), pages)}</button></th>'
         for name in frame.columns
     )
     rows = []
@@ -165,7 +179,9 @@ def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
             text = html.escape(_cell(value))
             if name in _KEYS and value in pages:
                 text = f'<a href="{html.escape(pages[value])}">{text}</a>'
-            words = ' class="words"' if isinstance(value, str) else ""
+            if name == "measure":
+                text = _heading(str(value), pages)
+            words = _WORDS_CLASS if _is_text(value) else ""
             cells.append(f'<td{words} data-value="{html.escape(_sorted_by(value))}">{text}</td>')
         first = str(row[0])
         kind = ' class="baseline"' if first.rpartition("_")[2] in BASELINES else ""
@@ -173,6 +189,13 @@ def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
     body = "".join(rows) or f'<tr><td colspan="{len(frame.columns)}">none</td></tr>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wide">{table}</div>'
+
+
+_WORDS_CLASS = ' class="words"'
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _heading(name: str, pages: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saeborzoi.comparison.table import fvu_column, pareto_front
+from saeborzoi.errors import counted
 from saeborzoi.figures import Plot, finished, new_figure
 from saeborzoi.plots import PALETTE
 from saeborzoi.settings.hyperparameters import BASELINES
@@ -19,6 +20,8 @@ _GREY = "0.65"
 _MAX_LABELS = 14
 _MAX_BARS = 24
 _MAX_LAYERS = 6
+_LABEL = 8
+"""Size of SAEs' names in points."""
 
 
 def short_label(key: str, layer: str) -> str:
@@ -28,6 +31,13 @@ def short_label(key: str, layer: str) -> str:
     'x4 k0.05 lr0.003 s0'
     """
     return key.removeprefix(f"{layer}_").replace("_", " ")
+
+
+def _labels(rows: pd.DataFrame) -> list[str]:
+    """What SAEs are called: without their layer where they have one in common."""
+    several = rows["layer"].nunique() > 1
+    pairs = zip(rows["hyperparameters"], rows["layer"], strict=True)
+    return [key if several else short_label(key, layer) for key, layer in pairs]
 
 
 def reconstruction(comparison: pd.DataFrame) -> Plot:
@@ -63,12 +73,12 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
         for row in front.head(_MAX_LABELS).to_dict("records"):
             axis.annotate(
                 short_label(row["hyperparameters"], layer), (row["l0"], row[fvu]),
-                xytext=(0, -9), textcoords="offset points", fontsize=6.5, ha="center",
+                xytext=(0, -11), textcoords="offset points", fontsize=8, ha="center",
             )  # fmt: skip
         axis.set(
             xlabel="L0 (nodes a position)",
             ylabel="FVU, validation" if fvu == "validation_fvu" else "FVU, training",
-            title=f"{layer}: {len(rows)} SAEs, {len(front)} on the front",
+            title=f"{layer}: {counted(len(rows), 'SAE')}, {len(front)} on the front",
         )
         axis.margins(0.25, 0.15)
     if points is not None:
@@ -94,12 +104,12 @@ def fidelity(comparison: pd.DataFrame) -> Plot:
         for row in best.head(_MAX_LABELS).to_dict("records"):
             axis.annotate(
                 short_label(row["hyperparameters"], layer), (row["l0"], row["recovered_mean"]),
-                xytext=(0, -9), textcoords="offset points", fontsize=6.5, ha="center",
+                xytext=(0, -11), textcoords="offset points", fontsize=8, ha="center",
             )  # fmt: skip
     axis.set(
         xlabel="L0 (nodes a position)",
         ylabel="loss recovered against mean ablation",
-        title=f"{len(measured)} SAEs in their model",
+        title=f"{counted(len(measured), 'SAE')} in the model",
     )
     axis.margins(0.25, 0.15)
     if len(measured):
@@ -127,8 +137,8 @@ def findings(comparison: pd.DataFrame) -> Plot:
         colours = [_GREY if grey else colour for grey in is_baseline]
         axis.barh(place, rows[column], color=colours, height=0.7)
         axis.set(title=title, xlim=(0, 1.05 * max(rows[column].max(), 1)))
-        axis.set_yticks(place, rows["hyperparameters"] if axis is axes[0] else [""] * len(rows))
-        axis.tick_params(axis="y", labelsize=6)
+        axis.set_yticks(place, _labels(rows) if axis is axes[0] else [""] * len(rows))
+        axis.tick_params(axis="y", labelsize=_LABEL)
     return finished(figure)
 
 
@@ -154,14 +164,10 @@ def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
     image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
     figure.colorbar(image, ax=axis, label="share of the row's nodes found in the column")
     if len(keys) <= _MAX_BARS:
-        several = comparison["layer"].nunique() > 1
-        labels = [
-            key if several else short_label(key, layer)
-            for key, layer in zip(keys, ordered["layer"], strict=True)
-        ]
+        labels = _labels(ordered)
         axis.set_yticks(range(len(keys)), labels)
         axis.set_xticks(range(len(keys)), labels, rotation=90)
-        axis.tick_params(labelsize=6)
+        axis.tick_params(labelsize=_LABEL if len(keys) <= _MAX_BARS // 2 else 6)
     else:
         axis.set_yticks([])
         axis.set_xticks([])

@@ -32,7 +32,9 @@ _MEMORY_A_BYTE = 10
 """A table takes so many bytes for each of its file: 8.5 measured, of six columns."""
 
 
-def read_bed(path: Path | str, class_column: int = 6) -> pd.DataFrame:
+def read_bed(
+    path: Path | str, class_column: int = 6, strand_column: int | None = None
+) -> pd.DataFrame:
     """Read an annotation.
 
     Parameters
@@ -42,24 +44,37 @@ def read_bed(path: Path | str, class_column: int = 6) -> pd.DataFrame:
         blanks around fields left out.
     class_column
         1-based column that holds the class, 6 as in sae-borzoi.
+    strand_column
+        1-based column that holds the strand; None where it is not wanted.
 
     Returns
     -------
     DataFrame
-        chrom (str), start_bp, end_bp (int64), annotation_class (str); the index is the 1-based
-        line of the file.
+        chrom (str), start_bp, end_bp (int64), annotation_class (str), and strand (+, - or .) where
+        it is wanted; the index is the 1-based line of the file.
 
     Raises
     ------
     InputError
         Where the file cannot be read, has no row, or a row is no interval or lacks the class
-        (names the line), or where the column holds no classes but strands, scores, colours or a
-        name for each row; shows what each column holds.
+        (names the line), or a strand is none, or where the column holds no classes but strands,
+        scores, colours or a name for each row; shows what each column holds.
     """
     path = Path(path)
     columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
+    if strand_column is not None:
+        columns["strand"] = strand_column - 1
     table = read_table(path, columns, skip_remarks(path)[0])
     start_bp, end_bp = interval_columns(path, table)
+    if strand_column is not None:
+        is_none = ~table["strand"].isin(["+", "-", "."])
+        if is_none.any():
+            line = is_none.idxmax()
+            raise InputError(
+                f"{path}, line {line}: column {strand_column}, the strand, holds "
+                f"{table.at[line, 'strand']!r}; needed is +, - or . (none): fix strand_column, or "
+                "leave it out"
+            )
     unfit = _unfit(table["annotation_class"])
     if unfit is not None:
         raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -179,26 +179,53 @@ def _rmsk(path: Path) -> Iterator[Row]:
         yield Row(chrom, start, end, name, _strand(strand), family)
 
 
-def _gencode(path: Path) -> Iterator[Row]:
-    """Exons of each gene, merged over its transcripts, and what lies between them."""
-    chrom: dict[str, tuple[str, str, str]] = {}
-    exons: dict[str, list[tuple[int, int]]] = {}
+class GtfLine(NamedTuple):
+    """One line of a GTF, 0-based and half-open, with its gene's identifier and name (the identifier
+    where it has none)."""
+
+    feature: str
+    chrom: str
+    start_bp: int
+    end_bp: int
+    strand: str
+    gene_id: str
+    name: str
+
+
+def gtf_lines(path: Path, features: Collection[str]) -> Iterator[GtfLine]:
+    """Lines of a GTF of some features, e.g. exon.
+
+    Raises
+    ------
+    InputError
+        Where it is no GTF; names the line.
+    """
     for line, text in _lines(path):
         fields = text.split("\t")
         if len(fields) != 9:
             raise InputError(f"{path}, line {line}: {len(fields)} columns; a GTF has 9")
-        if fields[2] != "exon":
+        if fields[2] not in features:
             continue
         attributes: dict[str, str] = dict(_ATTRIBUTE.findall(fields[8]))
         gene = attributes.get("gene_id")
         if gene is None:
-            raise InputError(f'{path}, line {line}: an exon without gene_id "..."; bring a GTF')
+            raise InputError(
+                f'{path}, line {line}: an {fields[2]} without gene_id "..."; bring a GTF'
+            )
+        start, end = _interval(path, line, fields[3], fields[4], first=1)
+        name = attributes.get("gene_name") or gene
+        yield GtfLine(fields[2], fields[0], start, end, _strand(fields[6]), gene, name)
+
+
+def _gencode(path: Path) -> Iterator[Row]:
+    """Exons of each gene, merged over its transcripts, and what lies between them."""
+    chrom: dict[str, tuple[str, str, str]] = {}
+    exons: dict[str, list[tuple[int, int]]] = {}
+    for line in gtf_lines(path, ("exon",)):
         # a gene of the pseudo-autosomal regions stands on both X and Y
-        owner = f"{gene} {fields[0]}"
-        chrom.setdefault(
-            owner, (fields[0], _strand(fields[6]), attributes.get("gene_name") or gene)
-        )
-        exons.setdefault(owner, []).append(_interval(path, line, fields[3], fields[4], first=1))
+        owner = f"{line.gene_id} {line.chrom}"
+        chrom.setdefault(owner, (line.chrom, line.strand, line.name))
+        exons.setdefault(owner, []).append((line.start_bp, line.end_bp))
     for owner, intervals in exons.items():
         where, strand, name = chrom[owner]
         start, end = np.array(intervals, np.int64).T

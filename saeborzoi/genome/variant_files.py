@@ -67,7 +67,7 @@ def _vcf(path: Path) -> pd.DataFrame:
     n_header = _header_lines(path)
     columns: dict[str, list[object]] = {n: [] for n in ("line", "name", *_COLUMNS)}
     line = n_header
-    said = pysam.set_verbosity(0)
+    earlier = pysam.set_verbosity(0)
     try:
         with _seekable(path) as name, pysam.VariantFile(str(name), drop_samples=True) as file:
             for record in file:
@@ -83,7 +83,7 @@ def _vcf(path: Path) -> pd.DataFrame:
             "(`bcftools view` tests it)"
         ) from None
     finally:
-        pysam.set_verbosity(said)
+        pysam.set_verbosity(earlier)
     return pd.DataFrame(columns)
 
 

@@ -33,13 +33,13 @@ def settings_geometry(model: SequenceModel, layer: Layer) -> LayerGeometry:
     """
     g = layer_geometry(model, layer.module or layer.name)
     wrong = [
-        f"{name} = {said} in the settings, measured is {measured}"
-        for name, said, measured in (
+        f"{name} = {given} in the settings, measured is {measured}"
+        for name, given, measured in (
             ("n_channels", layer.n_channels, g.n_channels),
             ("bp_per_position", layer.bp_per_position, g.bp_per_position),
             ("receptive_field_bp", layer.receptive_field_bp, g.receptive_field_bp),
         )
-        if said is not None and said != measured
+        if given is not None and given != measured
     ]
     if wrong:
         raise InputError(

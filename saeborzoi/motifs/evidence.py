@@ -10,33 +10,26 @@ the excess, not what comes from choosing sites that are alike: see `fan_in.MIN_O
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
 from saeborzoi.genome import enrichment
 from saeborzoi.motifs import evidence_kernels as kernels
 from saeborzoi.motifs.engine.copies import effective_sites
-from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.motifs.sequences import (
     Sequences,
-    encode,
     four_mers,
     letter_frequencies,
     reverse_complement,
 )
-from saeborzoi.settings.hyperparameters import derived_seed
 
 N_SHUFFLES = 5
 """Shuffled copies of each seqlet."""
 _SHUFFLE_SEED = 0
 """The same for every node: shuffling depends on the seqlets alone."""
-OTHER_NODES_SAMPLE = 5000
-"""Seqlets, drawn from all nodes alike, that stand for the other nodes."""
 _RANDOM_SHARE = 0.02
 _SCORE_BINS = 1000
 _MATRIX_PSEUDOCOUNT = 0.01
@@ -131,7 +124,7 @@ def node_evidence(
     weights
         (n_sequences,) float64, what each sequence counts, `copies.copy_weights`.
     """
-    scorer = _Scorer(matrix, background, both_strands)
+    scorer = Scorer(matrix, background, both_strands)
     scores = scorer.own_scores(sequences, n_sites)
     hits = float(weights @ scorer.holds(scores, sequences))
     repeated = Sequences(
@@ -165,7 +158,7 @@ def independent_sites(
 ) -> float:
     """`copies.effective_sites` where the engine does not say which the sites are: the `n_sites`
     best windows are taken for them."""
-    score, start, letters = _Scorer(matrix, background, both_strands)._best(sequences)
+    score, start, letters = Scorer(matrix, background, both_strands)._best(sequences)
     rows = np.argsort(-score, kind="stable")[:n_sites]
     return effective_sites(letters, sequences.lengths, rows, start[rows], len(matrix), weights)
 
@@ -176,7 +169,7 @@ def likely_sites(
     """(n_sites,) int64, rows of the sequences whose best windows score highest: a catalogue has a
     motif's matrix and the number of its sites, not which they are."""
     background = letter_frequencies(sequences, both_strands)
-    score = _Scorer(matrix, background, both_strands).scores(sequences)
+    score = Scorer(matrix, background, both_strands).scores(sequences)
     return np.argsort(-score, kind="stable")[:n_sites]
 
 
@@ -189,7 +182,7 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(stats.spearmanr(x, y).statistic)
 
 
-class _Scorer:
+class Scorer:
     """Scores of one motif, and which sequences hold it."""
 
     def __init__(
@@ -249,123 +242,3 @@ class _Scorer:
             p = 1 - (1 - _RANDOM_SHARE) ** (1 / n_windows)
             self._thresholds[n_windows] = score_threshold(self.log_odds, self.background, p)
         return self._thresholds[n_windows]
-
-
-def across_nodes(
-    motifs: pd.DataFrame,
-    seqlets: pd.DataFrame,
-    key: str,
-    both_strands: bool = False,
-    placed: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Evidence that needs every node of the SAE.
-
-    Parameters
-    ----------
-    motifs
-        Columns node, motif, matrix, n_sites, enrichment_p_value of *all* motifs of the SAE.
-    seqlets
-        Columns node, rank, sequence of all selected nodes.
-    key
-        Partition key of the SAE, seeds the sample of other nodes' seqlets.
-    both_strands
-        Whether an occurrence may lie on the reverse complement.
-    placed
-        Sequences of the seqlets' width from anywhere in the data: the genome as it is, with its
-        repeats and composition. May be empty.
-
-    Returns
-    -------
-    node, motif, odds_ratio_other_nodes (occurrence in the node's seqlets against a sample of the
-    other nodes', nan where there is no other node), odds_ratio_genome (against `placed`, weighted
-    to the share of G and C of the node's seqlets; nan without), fdr (Benjamini-Hochberg over all
-    motifs of the largest of the p-values, against shuffled seqlets, the other nodes and the
-    genome: the expected share of motifs, among those called, that some control has as often).
-    """
-    result = motifs[["node", "motif"]].reset_index(drop=True)
-    others, genome = _against_controls(motifs, seqlets, key, both_strands, placed)
-    result["odds_ratio_other_nodes"] = [ratio.value for ratio in others]
-    result["odds_ratio_genome"] = [ratio.value for ratio in genome]
-    p = motifs["enrichment_p_value"].to_numpy(float)
-    for against in (others, genome):
-        p = np.fmax(p, [ratio.p_value for ratio in against])
-    result["fdr"] = np.nan
-    known = np.isfinite(p)
-    if known.any():
-        result.loc[known, "fdr"] = stats.false_discovery_control(p[known])
-    return result
-
-
-def _against_controls(
-    motifs: pd.DataFrame,
-    seqlets: pd.DataFrame,
-    key: str,
-    both_strands: bool,
-    placed: Sequence[str],
-) -> tuple[list[OddsRatio], list[OddsRatio]]:
-    """Each motif's occurrence in its node's seqlets against a sample of the other nodes', and
-    against sequences placed anywhere."""
-    unknown = OddsRatio(*[float("nan")] * 4)
-    if motifs.empty or seqlets.empty:
-        return [unknown] * len(motifs), [unknown] * len(motifs)
-    ordered = seqlets.sort_values(["node", "rank"], kind="stable")
-    texts_of_node = dict(iter(ordered.groupby("node", sort=True)["sequence"]))
-    per_node = max(1, OTHER_NODES_SAMPLE // len(texts_of_node))
-    generator = np.random.default_rng(derived_seed(key, "other nodes"))
-    nodes: list[int] = []
-    texts: list[str] = []
-    for node, rows in texts_of_node.items():
-        chosen = np.sort(generator.permutation(len(rows))[:per_node])
-        texts.extend(rows.iloc[chosen])
-        nodes.extend([node] * len(chosen))
-    sample, of_node = encode(texts), np.array(nodes)
-    background = letter_frequencies(sample, both_strands)
-    anywhere = encode(list(placed)) if len(placed) else None
-    share_of_placed = _gc_bins(placed)
-    others_of, genome_of = [], []
-    for row in motifs.itertuples():
-        others = of_node != row.node
-        if row.node not in texts_of_node or not (others.any() or anywhere is not None):
-            others_of.append(unknown)
-            genome_of.append(unknown)
-            continue
-        scorer = _Scorer(as_matrix(row.matrix), background, both_strands)
-        texts = texts_of_node[row.node].tolist()
-        mine = encode(texts)
-        hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
-        n_hits = int(hits.sum())
-        holds = scorer.holds(scorer.scores(sample), sample)[others]
-        others_of.append(
-            odds_ratio(n_hits, hits.size, int(holds.sum()), holds.size) if others.any() else unknown
-        )
-        if anywhere is None:
-            genome_of.append(unknown)
-            continue
-        held = scorer.holds(scorer.scores(anywhere), anywhere)
-        weight = _matched_weights(_gc_bins(texts), share_of_placed)
-        n = int(held.size)
-        genome_of.append(odds_ratio(n_hits, hits.size, round(float(weight @ held) * n), n))
-    return others_of, genome_of
-
-
-_GC_BINS = 10
-
-
-def _gc_bins(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Tenth of the share of G and C that each sequence is in."""
-    shares = [(text.count("G") + text.count("C")) / max(len(text), 1) for text in texts]
-    return np.minimum((np.array(shares, float) * _GC_BINS).astype(np.int64), _GC_BINS - 1)
-
-
-def _matched_weights(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Weight of each control, summing to 1, at which controls have the composition of the seqlets;
-    bins that have no control count as their share of all the others.
-
-    >>> _matched_weights(np.array([0, 0, 1]), np.array([0, 1, 1])).round(2)
-    array([0.67, 0.17, 0.17])
-    """
-    seqlet_counts = np.bincount(mine, minlength=_GC_BINS) / len(mine)
-    control_counts = np.bincount(theirs, minlength=_GC_BINS)
-    weight = (seqlet_counts / np.maximum(control_counts, 1))[theirs]
-    total = float(weight.sum())
-    return weight / total if total > 0 else np.full(len(theirs), 1 / len(theirs))

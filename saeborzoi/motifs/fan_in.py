@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from saeborzoi.motifs.evidence import across_nodes
+from saeborzoi.motifs.controls import CONTROLS, across_nodes
 from saeborzoi.motifs.families import motif_families
 from saeborzoi.motifs.meme_format import MemeMotif, format_meme
 from saeborzoi.motifs.properties import as_matrix, core_bits
@@ -27,6 +27,7 @@ def fan_in_evidence(
     *,
     both_strands: bool = False,
     placed: Sequence[str] = (),
+    untrained: pd.DataFrame | None = None,
     threads: int = 1,
 ) -> pd.DataFrame:
     """Evidence and families of all motifs of an SAE.
@@ -44,24 +45,25 @@ def fan_in_evidence(
         Whether a site may lie on either strand.
     placed
         Sequences of the seqlets' width from anywhere in the data, see `across_nodes`.
+    untrained
+        As `seqlets`, of an untrained dictionary of the layer, see `across_nodes`; None without.
     threads
         Cores to use.
 
     Returns
     -------
-    One row a motif: node, motif, odds_ratio_other_nodes, odds_ratio_genome and fdr of
-    `across_nodes`, is_supported (significant, and enriched at least twofold over every control at
-    5 % FDR; a control that is not there, as other nodes of an SAE with one, is passed over),
-    core_bits (of the six most telling
+    One row a motif: node, motif, the odds ratios and fdr of `across_nodes`, is_supported
+    (significant, and enriched at least twofold over every control at 5 % FDR; a control that is not
+    there, as other nodes of an SAE with one, is passed over), core_bits (of the six most telling
     neighbouring columns), motif_family,
     n_family_motifs, n_family_nodes, founder_node, founder_motif, orientation, offset_bp, q_value
     as of `motif_families` for the supported ones, empty for the others.
     """
-    evidence = across_nodes(motifs, seqlets, key, both_strands, placed)
+    evidence = across_nodes(motifs, seqlets, key, both_strands, placed, untrained)
     evidence["core_bits"] = [core_bits(as_matrix(matrix)) for matrix in motifs["matrix"]]
     significant = motifs["is_significant"].astype(bool).to_numpy()
     weaker = motifs["odds_ratio"].to_numpy(float)
-    for control in ("odds_ratio_other_nodes", "odds_ratio_genome"):
+    for control in CONTROLS:
         weaker = np.fmin(weaker, evidence[control].to_numpy(float))
     enriched = (evidence["fdr"].to_numpy() < MAX_FDR) & (weaker >= MIN_ODDS_RATIO)
     evidence["is_supported"] = significant & enriched

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,51 @@ def concepts_of(annotations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return largest.sort_values(["annotation", "annotation_class"], ignore_index=True)
 
 
+FLANK_BP = 500
+SAME, OTHER = ", strand read", ", other strand"
+UPSTREAM, DOWNSTREAM = f", {FLANK_BP} bp upstream", f", {FLANK_BP} bp downstream"
+"""What the name of a class ends with where strands or flanks of its elements are a class."""
+
+
+def with_strands(annotation: pd.DataFrame) -> pd.DataFrame:
+    """An annotation whose elements have strands, with the classes that these tell.
+
+    Parameters
+    ----------
+    annotation
+        chrom, start_bp, end_bp, annotation_class, strand (+, - or .).
+
+    Returns
+    -------
+    DataFrame
+        The same rows with read_strand "", for windows read on any strand; and of elements with a
+        strand: those of the strand that the model reads and those of the other one (read_strand +
+        or -, which the window must have), and the `FLANK_BP` upstream and downstream of them.
+    """
+    known = annotation[annotation["strand"].isin(["+", "-"])]
+    name, forward = known["annotation_class"], known["strand"] == "+"
+    other = known["strand"].map({"+": "-", "-": "+"})
+    low = {
+        "start_bp": (known["start_bp"] - FLANK_BP).clip(lower=0),
+        "end_bp": known["start_bp"],
+    }
+    high = {"start_bp": known["end_bp"], "end_bp": known["end_bp"] + FLANK_BP}
+    flanks = [
+        known.assign(
+            annotation_class=name + ending,
+            **{end: low[end].where(is_low, high[end]) for end in ("start_bp", "end_bp")},
+        )
+        for ending, is_low in ((UPSTREAM, forward), (DOWNSTREAM, ~forward))
+    ]
+    parts = [
+        annotation.assign(read_strand=""),
+        known.assign(annotation_class=name + SAME, read_strand=known["strand"]),
+        known.assign(annotation_class=name + OTHER, read_strand=other),
+        *(part[part["start_bp"] < part["end_bp"]].assign(read_strand="") for part in flanks),
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def elements_on_positions(
     concepts: pd.DataFrame,
     annotations: Mapping[str, pd.DataFrame],
@@ -42,7 +87,8 @@ def elements_on_positions(
 
     A position is of a class where the base pairs that it covers overlap an element. Elements of a
     class that touch, or lie in one position, are one; one that a window's end cuts counts in each
-    window.
+    window. Where an annotation has the column read_strand, its rows count in windows that the model
+    read on that strand.
     """
     ranges = kept_positions(windows, n_positions, bp_per_position, pad_bp)
     is_reverse = windows.reverse(ranges[:, 0])
@@ -56,7 +102,7 @@ def elements_on_positions(
     keys = zip(concepts["annotation"], concepts["annotation_class"], strict=True)
     code = {key: i for i, key in enumerate(keys)}
     parts = [np.zeros((0, 4), np.int64)]
-    for name, table in annotations.items():
+    for name, table, read_reverse in _by_read_strand(annotations):
         group = np.array([code.get((name, kind), -1) for kind in table["annotation_class"]])
         scored = table[group >= 0]
         if scored.empty:
@@ -64,6 +110,9 @@ def elements_on_positions(
         where, targets = on_one_axis(stretches, scored)
         group_of_target, targets = merge(group[group >= 0].astype(np.int64), targets)
         stretch, target = _overlapping(where, targets)
+        if read_reverse is not None:
+            counts = is_reverse[stretch] == read_reverse
+            stretch, target = stretch[counts], target[counts]
         # in base pairs from the stretch's lower end
         first = np.maximum(targets.start[target] - where.start[stretch], 0)
         last = np.minimum(targets.end[target], where.end[stretch]) - where.start[stretch]
@@ -89,6 +138,18 @@ def elements_on_positions(
     concept, window = np.divmod(group, n_windows)
     elements = np.column_stack([concept, window, *merged])
     return elements[np.lexsort((elements[:, 2], elements[:, 0], elements[:, 1]))]
+
+
+def _by_read_strand(
+    annotations: Mapping[str, pd.DataFrame],
+) -> Iterator[tuple[str, pd.DataFrame, bool | None]]:
+    """Name, rows, and whether they count in windows of the reverse strand (None: in all)."""
+    for name, table in annotations.items():
+        if "read_strand" not in table:
+            yield name, table, None
+            continue
+        for strand, read_reverse in (("", None), ("+", False), ("-", True)):
+            yield name, table[table["read_strand"] == strand], read_reverse
 
 
 def _overlapping(where: Intervals, targets: Intervals) -> tuple[Int64s, Int64s]:

@@ -30,6 +30,8 @@ Int64s = NDArray[np.int64]
 Active = Callable[[NDArray[np.generic]], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """(n, n_channels) positions as stored to values and nodes (n, width), and count (n,), of those
 active."""
+Watch = Callable[[Slab, np.ndarray, np.ndarray, np.ndarray], None]
+"""Takes a slab with the values, nodes and count of `Active`."""
 
 
 class ConceptData(NamedTuple):
@@ -78,6 +80,7 @@ def concept_scores(
     train: ConceptData,
     validation: ConceptData | None,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> ConceptScores:
     """Score every node against every class.
 
@@ -94,15 +97,21 @@ def concept_scores(
         Thresholds, best nodes and pairs are chosen on the first and reported on the second; where
         there is none, on the first, and column `split` says so.
 
+    watch
+        Gets each slab of the training data once, with its active nodes: what else is counted.
+
     Raises
     ------
     StageInterrupted
         Where `job.stop_requested` was set.
     """
     if concepts.empty:
+        if watch is not None:
+            for slab in _slabs(train, "training data", progress):
+                watch(slab, *active(slab.activation))
         return ConceptScores(_nothing(SCORE_COLUMNS), _nothing(BEST_COLUMNS))
     n = (len(concepts), len(activation_max))
-    on_train = _count(active, activation_max, n, train, "concepts, training data", progress)
+    on_train = _count(active, activation_max, n, train, "concepts, training data", progress, watch)
     f1 = on_train.f1()
     level = f1.argmax(axis=2)
     chosen = np.take_along_axis(f1, level[:, :, None], 2)[:, :, 0]
@@ -177,10 +186,12 @@ def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _levels(
-    active: Active, activation_max: NDArray[np.float64], slab: Slab
+    active: Active, activation_max: NDArray[np.float64], slab: Slab, watch: Watch | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodes and levels (n, width) and count (n,) of the active nodes of a slab."""
     value, node, count = active(slab.activation)
+    if watch is not None:
+        watch(slab, value, node, count)
     return node, kernels.levels(value, node, count, activation_max), count
 
 
@@ -198,14 +209,14 @@ def _slabs(data: ConceptData, what: str, progress: Progress) -> Iterator[Slab]:
 
 def _count(
     active: Active, activation_max: NDArray[np.float64], n: tuple[int, int], data: ConceptData,
-    what: str, progress: Progress,
+    what: str, progress: Progress, watch: Watch | None = None,
 ) -> _Counts:  # fmt: skip
     n_concepts, n_nodes = n
     inside = np.zeros((n_concepts, n_nodes, kernels.LEVELS), np.int32)
     met, fired = np.zeros_like(inside), np.zeros((n_nodes, kernels.LEVELS), np.int64)
     runs = _Runs(data.elements, n_nodes)
     for slab in _slabs(data, what, progress):
-        node, level, count = _levels(active, activation_max, slab)
+        node, level, count = _levels(active, activation_max, slab, watch)
         kernels.count_fired(node, level, count, fired)
         for place, first, last, chosen in runs.stretches(slab):
             closed = kernels.count_inside(

@@ -1,60 +1,38 @@
 """One streaming pass over positions: the strongest positions of every node, and its statistics.
 
 Exact and in bounded memory: a heap of N for each node, sums, and counts. Which positions count
-belongs to `saeborzoi.genome`, what becomes of the strongest ones to `saeborzoi.nodes.seqlets`.
+belongs to `saeborzoi.genome`, what becomes of the strongest ones to `saeborzoi.nodes.seqlets`, the
+pass on a GPU to `device_scan.py`.
 """
 
 from __future__ import annotations
 
-import errno
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
 
 import numba
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import SlabPlan, to_float32
 from saeborzoi.activations.reader import Raw
-from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.jobs.job import Progress, silent
+from saeborzoi.nodes import node_figures
+from saeborzoi.nodes.device_scan import scan_on_device
+from saeborzoi.nodes.node_figures import (
+    BIN_SHIFT,
+    FIRST_BITS,
+    N_BINS,
+    NodeActivations,
+    NodeSums,
+    report,
+    top_table,
+)
+from saeborzoi.nodes.spill import Spill
 from saeborzoi.sae.kernels import by_node
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.steps import Selector
-
-HISTOGRAM_OCTAVES = (-16, 16)
-"""Activations from 2^-16 to 2^16 have bins of their own; the ends take what is beyond."""
-_BINS_PER_OCTAVE = 4
-MAX_COACTIVATION_NODES = 16_384
-"""Wider SAEs get no co-activation counts: they would take over 1 GiB."""
-
-
-class NodeActivations(NamedTuple):
-    """What the pass found.
-
-    Attributes
-    ----------
-    top
-        One row a kept position: node, rank (0 is the strongest), window, position (int32),
-        activation (float32). Of equal activations the earlier position comes first.
-    statistics
-        One row a node; columns of table `node` but the key.
-    coactivation
-        (n_nodes, n_nodes) uint32, entry (a, b), a < b: positions where both are active; None
-        for SAEs wider than `MAX_COACTIVATION_NODES`.
-    n_passes
-        Times that the data was read: 1, or 2 where the disk had no room for the activations.
-    """
-
-    top: pd.DataFrame
-    statistics: pd.DataFrame
-    coactivation: scipy.sparse.csr_array | None
-    n_passes: int
 
 
 def top_activations(
@@ -94,11 +72,13 @@ def top_activations(
     StageInterrupted
         Where `job.stop_requested` was set.
     """
+    if sae.encoder_weight.device.type != "cpu":
+        return scan_on_device(sae, plan, n_top, strong_fraction, threads, progress, work)
     active = ActiveNodes(sae, threads)
     statistics = _Statistics(sae.n_nodes, n_top, plan.source.n_positions)
     done = 0
     above = np.zeros((2, sae.n_nodes), np.int64)
-    with _Spill(work) as spill:
+    with Spill(work) as spill:
         for slab in plan.in_order():
             value, node, count = active(slab.activation)
             identity = slab.window * plan.source.n_positions + slab.position
@@ -110,12 +90,9 @@ def top_activations(
             )
             spill.append(start, value[row, column])
             done += len(count)
-            progress("top activations", done, plan.n_positions)
-            if stop_requested.is_set():
-                raise StageInterrupted(
-                    f"stopped after {done:,} of {plan.n_positions:,} positions; run it again"
-                )
-        bounds = statistics.bounds(strong_fraction)
+            report(progress, done, plan.n_positions)
+        sums = statistics.sums()
+        bounds = sums.bounds(strong_fraction)
         n_passes = 1 if spill.is_whole else 2
         if spill.is_whole:
             for start, values in spill.read():
@@ -130,53 +107,10 @@ def top_activations(
                 progress("counting strong positions", done, plan.n_positions)
     return NodeActivations(
         statistics.top(),
-        statistics.table(plan.n_positions, above),
+        sums.table(plan.n_positions, above),
         statistics.coactivation_matrix(),
         n_passes,
     )
-
-
-class _Spill:
-    """Activations in order of node, slab by slab, in a file that vanishes with the process."""
-
-    def __init__(self, folder: Path | None) -> None:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._starts: list[NDArray[np.int32]] = []
-        self.is_whole = True
-
-    def __enter__(self) -> _Spill:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-    def append(self, start: NDArray[np.int64], value: NDArray[np.float32]) -> None:
-        """Keep a slab's activations; a full disk gives them all up."""
-        if not self.is_whole:
-            return
-        try:
-            self._file.write(value.tobytes())
-            self._starts.append(start.astype(np.int32))
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            self.is_whole = False
-            self._starts.clear()
-            self._file.seek(0)
-            self._file.truncate()
-
-    def read(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """What was appended: ends by node, and activations."""
-        self._file.seek(0)
-        for start in self._starts:
-            yield start, np.frombuffer(self._file.read(4 * int(start[-1])), np.float32)
 
 
 class ActiveNodes:
@@ -204,7 +138,6 @@ class _Statistics:
 
     def __init__(self, n_nodes: int, n_top: int, n_positions: int) -> None:
         self._n_positions = n_positions
-        n_bins = (HISTOGRAM_OCTAVES[1] - HISTOGRAM_OCTAVES[0]) * _BINS_PER_OCTAVE
         self._heap_value = np.zeros((n_nodes, n_top), np.float32)
         self._heap_id = np.zeros((n_nodes, n_top), np.int64)
         self._heap_size = np.zeros(n_nodes, np.int64)
@@ -212,8 +145,8 @@ class _Statistics:
         self._sum = np.zeros(n_nodes)
         self._sum_squares = np.zeros(n_nodes)
         self._max = np.zeros(n_nodes, np.float32)
-        self._histogram = np.zeros((n_nodes, n_bins), np.int64)
-        width = n_nodes if n_nodes <= MAX_COACTIVATION_NODES else 0
+        self._histogram = np.zeros((n_nodes, N_BINS), np.int64)
+        width = n_nodes if n_nodes <= node_figures.MAX_COACTIVATION_NODES else 0
         self._together = np.zeros((width, width), np.uint32)
 
     def update(
@@ -227,12 +160,9 @@ class _Statistics:
             self._histogram, self._together,
         )  # fmt: skip
 
-    def _mean(self) -> NDArray[np.float64]:
-        return self._sum / np.maximum(self._count, 1)
-
-    def bounds(self, fraction: float) -> NDArray[np.float64]:
-        """(2, n_nodes) float64: fraction x mean, fraction x maximum."""
-        return fraction * np.stack([self._mean(), self._max.astype(float)])
+    def sums(self) -> NodeSums:
+        """What was summed up so far."""
+        return NodeSums(self._count, self._sum, self._sum_squares, self._max, self._histogram)
 
     def top(self) -> pd.DataFrame:
         """See `NodeActivations.top`."""
@@ -242,62 +172,11 @@ class _Statistics:
         node, rank = np.nonzero(filled)  # the sorted rows are filled as far as the heaps
         place = order[node, rank]
         value, identity = self._heap_value[node, place], self._heap_id[node, place]
-        window, position = np.divmod(identity, self._n_positions)
-        return pd.DataFrame(
-            {
-                "node": node.astype(np.int32),
-                "rank": rank.astype(np.int32),
-                "window": window.astype(np.int32),
-                "position": position.astype(np.int32),
-                "activation": value,
-            }
-        )
-
-    def table(self, n_positions: int, above: NDArray[np.int64]) -> pd.DataFrame:
-        """Columns of table `node` but the key."""
-        count, mean = self._count, self._mean()
-        variance = self._sum_squares / np.maximum(count, 1) - mean**2
-        edges, counts = zip(*map(_trimmed, self._histogram), strict=True)
-        return pd.DataFrame(
-            {
-                "node": np.arange(len(count), dtype=np.int32),
-                "n_positions": np.full(len(count), n_positions),
-                "n_nonzero": count,
-                "frequency": count / n_positions,
-                "activation_max": self._max.astype(float),
-                "activation_mean": mean,
-                "activation_std": np.sqrt(np.maximum(variance, 0)),
-                "n_above_mean_fraction": above[0],
-                "n_above_max_fraction": above[1],
-                "histogram_edges": edges,
-                "histogram_counts": counts,
-            }
-        )
+        return top_table(node, rank, identity, value, self._n_positions)
 
     def coactivation_matrix(self) -> scipy.sparse.csr_array | None:
         """See `NodeActivations.coactivation`."""
         return scipy.sparse.csr_array(self._together) if self._together.size else None
-
-
-def _trimmed(counts: NDArray[np.int64]) -> tuple[list[float], list[int]]:
-    """Edges and counts of a node's histogram, without empty bins at either end."""
-    filled = np.flatnonzero(counts)
-    if not len(filled):
-        return [], []
-    first, last = int(filled[0]), int(filled[-1]) + 1
-    return _EDGES[first : last + 1].tolist(), counts[first:last].tolist()
-
-
-_FIRST_BITS = (127 + HISTOGRAM_OCTAVES[0]) << 2
-"""Exponent and two bits of mantissa of the first bin's lower edge: four bins an octave."""
-_EDGES = (
-    np.arange(
-        _FIRST_BITS,
-        _FIRST_BITS + (HISTOGRAM_OCTAVES[1] - HISTOGRAM_OCTAVES[0]) * _BINS_PER_OCTAVE + 1,
-        dtype=np.uint32,
-    )
-    << 21
-).view(np.float32)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -344,7 +223,7 @@ def _update(  # type: ignore[no-untyped-def]
             squares[j] += np.float64(v) * v
             largest[j] = max(largest[j], v)
             bits[0] = v
-            slot = np.int64(as_bits[0] >> 21) - _FIRST_BITS
+            slot = np.int64(as_bits[0] >> BIN_SHIFT) - FIRST_BITS
             histogram[j, min(max(slot, 0), n_bins - 1)] += 1
             if counts_together:
                 for m in range(rank[e] + 1, count[i]):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from saeborzoi.figures import Plot
 
 _SHOWN = (
-    "frequency", "activation_max", "reason", "n_seqlets", "consensus", "n_sites", "log10_e_value",
-    "members", "target_name", "factor_family", "q_value", "annotation_class", "odds_ratio",
+    "label", "frequency", "activation_max", "reason", "n_seqlets", "consensus", "n_sites",
+    "log10_e_value", "members", "target_name", "factor_family", "q_value", "annotation_class",
+    "odds_ratio",
 )  # fmt: skip
 
 
@@ -121,6 +122,12 @@ class Node:
                 return value
         return None
 
+    @property
+    def label(self) -> str | None:
+        """What somebody called it with `saeborzoi label`; None where nobody did."""
+        value = self.summary["label"]
+        return value if isinstance(value, str) else None
+
     @cached_property
     def seqlets(self) -> pd.DataFrame:
         """One row a seqlet, the strongest first: table `seqlet`."""
@@ -174,7 +181,8 @@ class Node:
         n_seqlets = self.summary["n_seqlets"]
         seqlets = "" if n_seqlets != n_seqlets else f", {int(n_seqlets):,} seqlets"
         return (
-            f"Node {self.number} of {self.key}: {self.name or 'no name'}, fires at "
+            f"Node {self.number} of {self.key}{f' ({self.label})' if self.label else ''}: "
+            f"{self.name or 'no name'}, fires at "
             f"{frequency:.3%} of positions{seqlets}"
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
-from saeborzoi.errors import InputError, PartitionKeyError
+from saeborzoi.errors import InputError, PartitionKeyError, counted
 from saeborzoi.project.node import Node
 from saeborzoi.project.sae import Sae
 from saeborzoi.settings.load import FILE_NAME, Settings, find_settings_file, load_settings
@@ -124,8 +124,9 @@ class Project:
         n_trained = len(list(self.store.root.glob("saes/*/trained_sae")))
         layers = ", ".join(layer.name for layer in self.settings.layer)
         return (
-            f"Project {self.settings.project.name!r} ({self.path}): {n_trained} SAEs trained, "
-            f"{len(self.settings.wanted())} in the settings, layers {layers}"
+            f"Project {self.settings.project.name!r} ({self.path}): "
+            f"{counted(n_trained, 'SAE')} trained, {len(self.settings.wanted())} in the settings, "
+            f"{counted(len(self.settings.layer), 'layer')}: {layers}"
         )
 
     def _repr_html_(self) -> str | None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BED, BIGBED, SESSION = "seqlets.bed", "seqlets.bb", "igv_session.xml"
 _COLOUR = "0,114,178"
 _OBS = (
-    "frequency", "activation_max", "selected", "n_seqlets", "consensus", "log10_e_value", "name",
-    "archetype", "target_name", "q_value", "umap_1", "umap_2", "cluster",
+    "frequency", "activation_max", "selected", "n_seqlets", "consensus", "log10_e_value", "label",
+    "name", "archetype", "target_name", "q_value", "umap_1", "umap_2", "cluster",
 )  # fmt: skip
 
 
@@ -49,14 +49,15 @@ def in_genome_order(
 
 def seqlets_bed(sae: Sae, sizes: dict[str, int]) -> pd.DataFrame:
     """Every seqlet of the selected nodes as BED6, in the chromosomes' order: chrom, start, end,
-    name (``n0003`` or ``n0003_FOX:_FOXA2``), score (1000 is the node's strongest), strand."""
+    name (``n0003_FOX:_FOXA2``, with the label where there is one, ``n0003`` without either), score
+    (1000 is the node's strongest), strand."""
     nodes = sae.nodes
     selected = nodes.index[nodes["selected"].fillna(False).astype(bool)]
     rows = sae.table("seqlet")
     rows = rows[rows["node"].isin(selected)].reset_index(drop=True)
     labels = {
         int(node): node_key(int(node)) + (f"_{name}".replace(" ", "_") if pd.notna(name) else "")
-        for node, name in nodes["name"].items()
+        for node, name in nodes["label"].fillna(nodes["name"]).items()
     }
     table = pd.DataFrame(
         {
@@ -177,7 +178,8 @@ def write_igv_session(folder: Path, genome: str, tracks: dict[str, str]) -> Path
     resources = ElementTree.SubElement(session, "Resources")
     panel = ElementTree.SubElement(session, "Panel", name="DataPanel")
     for file, name in tracks.items():
-        ElementTree.SubElement(resources, "Resource", path=file)
+        # some readers of sessions go by the resource, some by the track
+        ElementTree.SubElement(resources, "Resource", path=file, name=name, color=_COLOUR)
         ElementTree.SubElement(panel, "Track", id=file, name=name, color=_COLOUR)
     with write_file(folder.absolute() / SESSION) as temporary:
         ElementTree.ElementTree(session).write(temporary, "UTF-8", xml_declaration=True)

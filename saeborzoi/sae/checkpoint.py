@@ -159,11 +159,11 @@ def load_checkpoint(folder: Path | str, n_channels: int | None = None) -> Sparse
         config.get("variant", "topk"),
     )
     for field, size in (("d_in", sae.n_channels), ("num_latents", sae.n_nodes)):
-        said = config.get(field) or size  # sparsify writes 0 where expansion_factor says it
-        if said != size:
+        given = config.get(field) or size  # sparsify writes 0 where expansion_factor says it
+        if given != size:
             raise InputError(
-                f"{folder / CONFIG}: {field} {said!r}, but {path.name} has {size}; bring the files "
-                "of one SAE"
+                f"{folder / CONFIG}: {field} {given!r}, but {path.name} has {size}; bring the "
+                "files of one SAE"
             )
     # whole numbers beyond 64 bits are numbers of JSON, too
     sae.threshold.fill_(float(config.get("threshold", 0.0)))

@@ -54,7 +54,7 @@ class Group:
         Parameters
         ----------
         values
-            (m,) float32, above 0: this process's.
+            (m,) float32 on the CPU, above 0: this process's.
         n
             Which one, >= 1.
         n_at_most
@@ -76,7 +76,7 @@ class Group:
         return float(values.min()) if len(values) == n else 0.0
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
-        """() the mean over the processes; all must ask."""
+        """The mean over the processes, in place; all must ask."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
@@ -84,12 +84,23 @@ class Group:
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes."""
-        if self.size == 1:
-            return
-        for parameter in parameters:
-            assert parameter.grad is not None
-            dist.all_reduce(parameter.grad)
-            parameter.grad.div_(self.size)
+        self.average(parameter.grad for parameter in parameters if parameter.grad is not None)
+
+    def average(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Replace each tensor by its mean over the processes; all must ask."""
+        for tensor in tensors:
+            self.mean(tensor)
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Replace a tensor by its sum over the processes; all must ask."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def largest(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Replace a tensor by its largest over the processes; all must ask."""
+        if self.size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all must ask."""
@@ -118,10 +129,8 @@ def _largest(values: torch.Tensor, n: int) -> torch.Tensor:
     """The n largest, in no order; all where there are fewer."""
     if len(values) <= n:
         return values
-    if values.device.type == "cpu":
-        # nine times as fast as torch's there
-        return torch.from_numpy(np.partition(values.numpy(), -n)[-n:])
-    return torch.topk(values, n, sorted=False).values
+    # nine times as fast as torch's
+    return torch.from_numpy(np.partition(values.numpy(), -n)[-n:])
 
 
 def _device_of_backend() -> str:

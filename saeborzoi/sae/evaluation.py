@@ -64,7 +64,7 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -
             ).add_(sae.pre_bias)
             error = y_hat.mul_(std).sub_(y.mul_(std + EPS))
             unexplained += error.square_().sum(0, dtype=torch.float64).cpu().numpy()
-            moments.add((x / sae.channel_max).cpu())
+            moments.add(x / sae.channel_max)
             active = value > 0
             fired[node[active]] = True
             n_active += int(active.sum())
@@ -92,10 +92,10 @@ class Moments:
         self.squares = np.zeros(n_channels)
 
     def add(self, x: torch.Tensor) -> None:
-        """Take in (n, n_channels) values."""
+        """Take in (n, n_channels) values, on any device."""
         mean = x.mean(0)
-        squares = (x - mean).square_().sum(0).double().numpy()
-        delta = mean.double().numpy() - self.mean
+        squares = (x - mean).square_().sum(0).double().cpu().numpy()
+        delta = mean.double().cpu().numpy() - self.mean
         total = self.n + len(x)
         self.squares += squares + delta**2 * (self.n * len(x) / total)
         self.mean += delta * (len(x) / total)

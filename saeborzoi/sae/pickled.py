@@ -75,8 +75,8 @@ def load_tensors(path: Path) -> Any:
         with torch.serialization.safe_globals(_plain_classes()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = _ESCAPE.sub("", str(error))
-        global_names = _unsafe(path) or sorted(set(_GLOBAL.findall(said)))
+        message = _ESCAPE.sub("", str(error))
+        global_names = _unsafe(path) or sorted(set(_GLOBAL.findall(message)))
         if not global_names:
             raise InputError(
                 f"{path}: not a PyTorch file of plain data: its pickle cannot be read; copy it "
@@ -89,9 +89,9 @@ def load_tensors(path: Path) -> Any:
     except MemoryError:
         raise InputError(f"{path}: more than the memory holds; bring the right file") from None
     except Exception as error:  # torch lets errors of any kind out of a damaged file
-        said = " ".join(_ESCAPE.sub("", str(error)).split())[:300]
+        message = " ".join(_ESCAPE.sub("", str(error)).split())[:300]
         raise InputError(
-            f"{path}: cannot be read ({type(error).__name__}: {said}); copy it again"
+            f"{path}: cannot be read ({type(error).__name__}: {message}); copy it again"
         ) from None
 
 

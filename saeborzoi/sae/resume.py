@@ -1,11 +1,12 @@
 """The state of an unfinished training on disk: one file, replaced whole.
 
-What the state holds is `Trainer.state`'s business; a finished SAE is kept by `checkpoint.py`.
+What the state holds is `TrainerBase.state`'s business; a finished SAE is kept by `checkpoint.py`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,11 @@ from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Progress, silent
 
 if TYPE_CHECKING:
-    from saeborzoi.sae.trainer import Trainer
+    from saeborzoi.sae.trainer_base import TrainerBase
 
 
 def save_state(
-    path: Path, identity: dict[str, Any], trainers: list[Trainer], elapsed_s: float
+    path: Path, identity: dict[str, Any], trainers: Sequence[TrainerBase], elapsed_s: float
 ) -> None:
     """Write the state of trainers that stand at the same step.
 
@@ -50,7 +51,10 @@ def save_state(
 
 
 def load_state(
-    path: Path, identity: dict[str, Any], trainers: list[Trainer], progress: Progress = silent
+    path: Path,
+    identity: dict[str, Any],
+    trainers: Sequence[TrainerBase],
+    progress: Progress = silent,
 ) -> float:
     """Take up a saved state; a state of another training is passed over, and `progress` told why.
 

@@ -1,8 +1,7 @@
-"""One training step's loss and derivatives, in two ways that agree.
+"""One training step's loss and derivatives on a CPU; only the nodes that are kept are touched.
 
-`SparseStep` (CPU) touches only the nodes that are kept; `DenseStep` (any device) is plain
-PyTorch with automatic differentiation. Both leave derivatives in the parameters' `.grad`; what
-is done with those belongs to `trainer.py`.
+Derivatives are left in the parameters' `.grad`; what is done with those belongs to `trainer.py`. On
+a GPU `gpu/` does all of it.
 """
 
 from __future__ import annotations
@@ -28,13 +27,6 @@ class Step(Protocol):
     """Computes derivatives of the mean squared error of a batch."""
 
     def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult: ...
-
-
-def make_step(device: torch.device, threads: int = 1, group: Group | None = None) -> Step:
-    """The faster step on a device; the batch is that of all processes of the group."""
-    if device.type == "cpu":
-        return SparseStep(threads, group)
-    return DenseStep(bf16=True, group=group)
 
 
 class _Ranking(NamedTuple):
@@ -204,62 +196,6 @@ class SparseStep:
             lowest=_lowest(value, count),
             centred=torch.from_numpy(centred),
             residual=residual,
-        )
-
-
-class DenseStep:
-    """The step in plain PyTorch.
-
-    Parameters
-    ----------
-    bf16
-        Run the matrix products in bfloat16 (autocast), for tensor cores.
-    group
-        Processes that share the batch.
-    """
-
-    def __init__(self, bf16: bool = False, group: Group | None = None) -> None:
-        self._bf16 = bf16
-        self._group = group or Group()
-
-    def __call__(self, sae: SparseAutoencoder, raw: Raw) -> StepResult:
-        """See `Step`."""
-        device = sae.encoder_weight.device
-        with torch.no_grad():
-            y, _, std = sae.normalize(to_float32(raw, device))
-        for parameter in sae.parameters():
-            parameter.grad = None
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            h = sae.pre_activations(y).relu()
-            value, node = torch.topk(h, sae.max_active, dim=-1)
-            if sae.variant == "batch_topk":
-                candidates = value.detach().float().flatten()
-                n_kept = len(raw) * sae.k * self._group.size
-                least = self._group.nth_largest(candidates, n_kept, len(candidates))
-                value = torch.where(value >= least, value, 0)
-            loss = torch.zeros((), device=device)
-            start = 0
-            outputs = sae.pre_bias.expand(len(raw), -1)
-            ends = sae.group_ends
-            z = torch.zeros_like(h).scatter(-1, node, value)
-            for end in ends:
-                outputs = outputs + z[:, start:end] @ sae.decoder_weight[start:end]
-                error = outputs.float() * std - y * (std + EPS)
-                loss = loss + error.square().mean() / len(ends)
-                start = end
-        loss.backward()
-        with torch.no_grad():
-            active = value > 0
-            fired = torch.zeros(sae.n_nodes, dtype=torch.bool, device=device)
-            fired[node[active]] = True
-            y_hat = outputs.float()
-        return StepResult(
-            squared_error=float(error.detach().square().sum(dtype=torch.float64)),
-            n_active=int(active.sum()),
-            fired=fired,
-            lowest=float(value.detach()[active].min()) if bool(active.any()) else math.inf,
-            centred=(y - sae.pre_bias).detach(),
-            residual=lambda n_rows: (y - y_hat)[:n_rows].detach(),
         )
 
 

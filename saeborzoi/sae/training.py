@@ -25,6 +25,9 @@ from saeborzoi.errors import TrainingError
 from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.evaluation import Moments, evaluate
+from saeborzoi.sae.gpu.feed import DeviceStream
+from saeborzoi.sae.gpu.memory import largest_batch
+from saeborzoi.sae.gpu.trainer import DeviceTrainer
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import (
     RECIPES,
@@ -33,9 +36,10 @@ from saeborzoi.sae.recipe import (
 )
 from saeborzoi.sae.resume import load_state, save_state
 from saeborzoi.sae.schedule import Schedule
-from saeborzoi.sae.steps import make_step
+from saeborzoi.sae.steps import SparseStep
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
+from saeborzoi.sae.trainer_base import TrainerBase
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 SAMPLE_POSITIONS = 65_536
@@ -135,7 +139,8 @@ class TrainingLoop:
         Raises
         ------
         TrainingError
-            Where the loss is not finite, or the SAEs differ in layer or seed.
+            Where the loss is not finite, the SAEs differ in layer or seed, or the device's memory
+            does not hold a batch.
         InputError
             Where the data is not finite.
         StageInterrupted
@@ -151,7 +156,7 @@ class TrainingLoop:
         total = self.schedule.total_positions(stream.n_positions)
         batch_size = min(self.schedule.batch_size or _batch_size(total), total)
         n_steps = total // batch_size
-        trainers = self._trainers(hyperparameters, stream, n_steps, batch_size)
+        feed, trainers = self._prepared(hyperparameters, stream, n_steps, batch_size)
         identity = {
             "hyperparameters": [h.key for h in hyperparameters],
             "data": self.data.fingerprint,
@@ -175,9 +180,56 @@ class TrainingLoop:
                 )
                 for t in trainers
             ]
-            self._steps(trainers, boards, stream, n_steps, batch_size, save)
+            try:
+                self._steps(trainers, boards, feed or stream, n_steps, batch_size, save)
+            except TrainingError:
+                if not all(trainer.data_is_finite for trainer in trainers):
+                    self._name_what_is_not_finite()
+                raise
         seconds = time.monotonic() - began
         return [self._trained(trainer, batch_size, seconds) for trainer in trainers]
+
+    def _prepared(
+        self,
+        hyperparameters: Sequence[Hyperparameters],
+        stream: TrainingStream,
+        n_steps: int,
+        batch_size: int,
+    ) -> tuple[DeviceStream | None, Sequence[TrainerBase]]:
+        sample = self._sample(stream)
+
+        def build(n: int) -> tuple[DeviceStream | None, Sequence[TrainerBase]]:
+            feed = self._feed(stream, n)
+            trainers = self._trainers(hyperparameters, sample, n_steps, n, feed)
+            for trainer in trainers:
+                trainer.prepare()
+                if isinstance(trainer, DeviceTrainer):
+                    key = trainer.hyperparameters.key
+                    self.progress("training on the device", 0, 0, f"{key} by {trainer.how}")
+            return feed, trainers
+
+        try:
+            return build(batch_size)
+        except torch.OutOfMemoryError:
+            pass  # its traceback holds what did not fit
+        fits = largest_batch(build, batch_size)
+        n_saes = len(hyperparameters)
+        together = f" of {n_saes} SAEs in one pass" if n_saes > 1 else ""
+        fewer = ", or lower saes_per_pass" if n_saes > 1 else ""
+        if not fits:
+            fix = f"lower buffer_mb (now {self.schedule.buffer_mb}){fewer}, or take a larger GPU"
+        else:
+            fix = f"set at most {fits}{fewer}"
+        raise TrainingError(
+            f"training.batch_size = {batch_size}: the memory of {self.device} does not hold a "
+            f"step{together}; {fix}"
+        )
+
+    def _feed(self, stream: TrainingStream, batch_size: int) -> DeviceStream | None:
+        """What brings batches to a GPU; a CPU takes them from the stream."""
+        if self.device.type == "cpu":
+            return None
+        return DeviceStream(stream, batch_size, self.device, self.group)
 
     @property
     def _state_file(self) -> Path | None:
@@ -190,9 +242,9 @@ class TrainingLoop:
 
     def _steps(
         self,
-        trainers: list[Trainer],
+        trainers: Sequence[TrainerBase],
         boards: list[TensorboardLog],
-        stream: TrainingStream,
+        source: TrainingStream | DeviceStream,
         n_steps: int,
         batch_size: int,
         save: Callable[[], None],
@@ -201,17 +253,13 @@ class TrainingLoop:
         log_every = max(1, n_steps // LOG_ROWS)
         validate_every = max(1, self.schedule.validate_every_positions // batch_size)
         saved = time.monotonic()
-        batches = stream.batches(batch_size, done * batch_size)
+        batches = source.batches(batch_size, done * batch_size)
         for raw in itertools.islice(batches, n_steps - done):
             running = [trainer for trainer in trainers if not trainer.finished]
             if not running:
                 break
             for trainer in running:
-                try:
-                    trainer.train_step(raw)
-                except TrainingError:
-                    self._require_finite(to_float32(raw))
-                    raise
+                trainer.train_step(raw)
             done += 1
             n_positions = done * batch_size
             if done % log_every == 0 or done == n_steps:
@@ -237,14 +285,13 @@ class TrainingLoop:
                 save()
                 saved = time.monotonic()
 
-    def _require_finite(self, x: torch.Tensor) -> None:
-        """Where some positions have values that are not finite, name the first of the data.
+    def _name_what_is_not_finite(self) -> None:
+        """Name the first value of the data that is not finite.
 
-        Looked for only now, as that takes as long as reading.
+        Looked for only once there is one, as that takes as long as reading.
         """
-        if not torch.isfinite(x).all():
-            for _ in self.data.train.in_order():
-                pass
+        for _ in self.data.train.in_order():
+            pass
 
     def initial(self, hyperparameters: Hyperparameters) -> SparseAutoencoder:
         """An SAE as training would start from it, on the device: a baseline is this and no more."""
@@ -255,7 +302,8 @@ class TrainingLoop:
 
     def _sample(self, stream: TrainingStream) -> torch.Tensor:
         sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
-        self._require_finite(sample)
+        if not torch.isfinite(sample).all():
+            self._name_what_is_not_finite()
         return sample
 
     def _initial(self, h: Hyperparameters, sample: torch.Tensor) -> SparseAutoencoder:
@@ -268,28 +316,28 @@ class TrainingLoop:
     def _trainers(
         self,
         hyperparameters: Sequence[Hyperparameters],
-        stream: TrainingStream,
+        sample: torch.Tensor,
         n_steps: int,
         batch_size: int,
-    ) -> list[Trainer]:
-        sample = self._sample(stream)
+        feed: DeviceStream | None,
+    ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
         moments.add(sample / torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)
-        return [
-            Trainer(
-                self._initial(h, sample).to(self.device), h, self.recipes[h.recipe], n_steps,
-                batch_size, variance, make_step(self.device, self.threads, self.group), self.group,
+        trainers: list[TrainerBase] = []
+        for h in hyperparameters:
+            sae = self._initial(h, sample).to(self.device)
+            common = sae, h, self.recipes[h.recipe], n_steps, batch_size, variance
+            trainers.append(
+                DeviceTrainer(*common, feed.buffer, self.group)
+                if feed is not None
+                else Trainer(*common, SparseStep(self.threads, self.group), self.group)
             )
-            for h in hyperparameters
-        ]  # fmt: skip
+        return trainers
 
-    def _trained(self, trainer: Trainer, batch_size: int, seconds: float) -> Trained:
-        if trainer.n_worse:
-            trainer.sae.load_state_dict(trainer.best)
-        return Trained(
-            trainer.sae, trainer.log, trainer.n_done * batch_size, trainer.finished, seconds
-        )
+    def _trained(self, trainer: TrainerBase, batch_size: int, seconds: float) -> Trained:
+        n_positions = trainer.n_done * batch_size
+        return Trained(trainer.release(), trainer.log, n_positions, trainer.finished, seconds)
 
     def validation_batches(self) -> Iterator[Raw]:
         """The validation positions, afresh."""
@@ -324,7 +372,7 @@ def _batch_size(total: int) -> int:
     return min(BATCH_POSITIONS, max(MIN_BATCH_POSITIONS, total // MIN_STEPS))
 
 
-def _note(trainer: Trainer) -> str:
+def _note(trainer: TrainerBase) -> str:
     row = trainer.log[-1]
     return (
         f"fvu {row['fvu']:.3f}, {row['dead_fraction']:.1%} dead, "

@@ -7,6 +7,7 @@ in `model_sections.py`, SAEs and their training are in `sae_sections.py`, where 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,6 +50,14 @@ class Annotation(Section):
     path: UserPath
     class_column: Annotated[int, Field(ge=4)] = 6
     """1-based column that holds the class, 6 as in sae-borzoi."""
+    strand_column: Annotated[int, Field(ge=4)] | None = None
+    """1-based column that holds the strand, 5 of what `saeborzoi data prepare` writes: concepts are
+    then scored by strand, and upstream and downstream of elements, too."""
+
+    def of_result(self) -> dict[str, Any]:
+        """As of any section; without strands nothing changed since they can be given."""
+        values = super().of_result()
+        return {name: v for name, v in values.items() if name != "strand_column" or v is not None}
 
 
 class MotifDatabase(Section):
@@ -79,6 +88,8 @@ class Data(Section):
     genome: UserPath
     """FASTA, plain or (b)gzipped, soft-masking ignored."""
     annotation: tuple[Annotation, ...] = ()
+    genes: UserPath | None = None
+    """GTF, plain or gzipped, as GENCODE's: the gene nearest to each seqlet."""
     motif_database: tuple[MotifDatabase, ...] = (
         MotifDatabase(name="JASPAR2024", source="jaspar:JASPAR2024:CORE:vertebrates"),
     )
@@ -297,10 +308,13 @@ class Motifs(Section):
     @classmethod
     def _device_is_gone(cls, values: Any) -> Any:
         if isinstance(values, dict) and "device" in values:
-            raise ValueError(
-                "device: motif discovery runs on the CPU only (an array of CPU jobs does as well "
-                "as a GPU did); delete the line"
+            warnings.warn(
+                "[motifs] device is not looked at any more: motif discovery runs on CPUs, which "
+                "were faster than a GPU; delete the line",
+                FutureWarning,
+                stacklevel=2,
             )
+            return {name: value for name, value in values.items() if name != "device"}
         return values
 
     @model_validator(mode="after")

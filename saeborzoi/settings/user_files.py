@@ -97,6 +97,7 @@ _OF_PROJECT: dict[Group, Callable[[Settings], list[Path]]] = {
     "genome": lambda settings: [settings.data.genome],
     "variants": lambda settings: [each.path for each in settings.variants],
     "annotation": lambda settings: [annotation.path for annotation in settings.data.annotation],
+    "genes": lambda settings: [settings.data.genes] if settings.data.genes else [],
     "motif_database": lambda settings: [
         database.file for database in settings.data.motif_database if database.file
     ],
@@ -148,7 +149,7 @@ def observed_groups(settings: Settings) -> dict[str, list[Path]]:
         **{
             group: files(settings)
             for group, files in _OF_PROJECT.items()
-            if group not in ("model", "variants") or files(settings)
+            if group not in ("model", "variants", "genes") or files(settings)
         },
         **{
             activations(layer.name): [

@@ -1,18 +1,22 @@
-"""Stage `concept_scores`: how well every node detects every class of annotation."""
+"""Stage `concept_scores`: how well every node detects every class of annotation, and its mean
+activation around its strongest positions."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import torch
 
-from saeborzoi.catalog.store import NODE_STATISTICS, Store
+from saeborzoi.catalog.store import NODE_STATISTICS, TOP_ACTIVATIONS, Store
 from saeborzoi.genome.coordinates import Genome, read_bed, require_annotation_fits
 from saeborzoi.genome.windows import windows_of
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
 from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
-from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions
+from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions, with_strands
 from saeborzoi.nodes.concepts import ConceptData, concept_scores, is_found
+from saeborzoi.nodes.profile import Profiles
 from saeborzoi.nodes.top_activations import ActiveNodes
+from saeborzoi.nodes.top_positions import read_top_positions
 from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import require_trained_on
@@ -20,8 +24,8 @@ from saeborzoi.sources.positions import plans_of
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
-    """Scan training and validation data twice; writes `concept_score.parquet` and
-    `concept.parquet`.
+    """Scan training and validation data twice; writes `concept_score.parquet`, `concept.parquet`
+    and, from the first of these passes, `node_profile.parquet`.
 
     Returns
     -------
@@ -32,10 +36,18 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     assert job.hyperparameters is not None, "a job about an SAE"
     layer, settings = job.layer_settings, job.settings
     cache = Store(settings.project.store).genome_cache
-    annotations = {a.name: read_bed(a.path, a.class_column) for a in settings.data.annotation}
+    annotations = {
+        a.name: read_bed(a.path, a.class_column, a.strand_column) for a in settings.data.annotation
+    }
+    annotations = {
+        name: with_strands(table) if "strand" in table else table
+        for name, table in annotations.items()
+    }
     concepts = concepts_of(annotations)
     source = require_input(job, "trained_sae")
-    statistics = pd.read_parquet(require_input(job, "top_activations") / NODE_STATISTICS)
+    inference = require_input(job, "top_activations")
+    statistics = pd.read_parquet(inference / NODE_STATISTICS)
+    top = read_top_positions(inference / TOP_ACTIVATIONS, ("node", "window", "position"))
     torch.set_num_threads(job.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with (
@@ -60,6 +72,14 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             if plan is not None
         ]
         sae = load_checkpoint(source, layer.n_channels).to(device)
+        windows = windows_of(genome=genome, **layer.train.where)
+        profiles = Profiles(
+            top,
+            sae.n_nodes,
+            train,
+            windows.reverse(np.arange(len(windows))),
+            layer.bp_per_position,
+        )
         scored = concept_scores(
             ActiveNodes(sae, job.threads),
             statistics.sort_values("node")["activation_max"].to_numpy(float),
@@ -67,9 +87,11 @@ def run(job: Job, progress: Progress = silent) -> Figures:
             data[0],
             data[1] if len(data) > 1 else None,
             progress,
+            profiles.add,
         )
+    tables = (*scored, profiles.table())
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
-        for name, frame in zip(ARTIFACT["concept_scores"].tables, scored, strict=True):
+        for name, frame in zip(ARTIFACT["concept_scores"].tables, tables, strict=True):
             frame.to_parquet(output / f"{name}.parquet", index=False)
     f1 = scored.best["f1"]
     n_classes = sum(table["annotation_class"].nunique() for table in annotations.values())

@@ -56,20 +56,20 @@ class SetOfVariants(NamedTuple):
     ----------
     section
         Its `[[variants]]`.
-    found
+    variants
         Its variants, and what was skipped.
     controls
         Neutral changes beside them, with `control_of`.
     """
 
     section: VariantSet
-    found: Variants
+    variants: Variants
     controls: pd.DataFrame
 
     @property
     def longest_bp(self) -> int:
         """Of all alleles."""
-        both = pd.concat([self.found.table, self.controls])
+        both = pd.concat([self.variants.table, self.controls])
         return int(max(both["ref"].str.len().max(), both["alt"].str.len().max()))
 
 

@@ -33,12 +33,12 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     with opened_model(job, None) as (model, geometry, genome):
         for each in sets_of(settings, genome, geometry):
             name = each.section.name
-            notes += [f"{name}: {note}" for note in each.found.notes]
-            skipped = each.found.skipped.assign(number=np.arange(len(each.found.skipped)))
+            notes += [f"{name}: {note}" for note in each.variants.notes]
+            skipped = each.variants.skipped.assign(number=np.arange(len(each.variants.skipped)))
             frames["variant_skipped"].append(skipped.assign(variant_set=name))
             summary, tracks = _without_outputs(each)
             if model.outputs is not None:
-                done = scored(settings, model, genome, each.found.table, progress)
+                done = scored(settings, model, genome, each.variants.table, progress)
                 neutral = scored(settings, model, genome, each.controls, progress)
                 null = neutral.variants["effect_norm"].to_numpy()
                 p = empirical_p(done.variants["effect_norm"].to_numpy(), null)
@@ -47,7 +47,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
                 )
                 tracks = done.tracks
             frames["variant"].append(
-                each.found.table.merge(summary, on="variant").assign(variant_set=name)
+                each.variants.table.merge(summary, on="variant").assign(variant_set=name)
             )
             frames["variant_track"].append(tracks.assign(variant_set=name))
         words = (
@@ -68,7 +68,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
 
 def _without_outputs(each: SetOfVariants) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What is known where only the model's first layers are there."""
-    nothing = pd.DataFrame({"variant": each.found.table["variant"]})
+    nothing = pd.DataFrame({"variant": each.variants.table["variant"]})
     nothing = nothing.assign(n_unknown=None, effect_norm=np.nan, p_value=np.nan, q_value=np.nan)
     columns = {"variant": str, "rank": int, "track": str}
     tracks = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})

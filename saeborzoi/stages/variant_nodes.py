@@ -109,7 +109,7 @@ class _Attribution(NamedTuple):
 
     def _rows(self) -> pd.DataFrame:
         a = self.job.settings.attribution
-        table, controls = self.each.found.table, self.each.controls
+        table, controls = self.each.variants.table, self.each.controls
         if self.model.outputs is None:
             pairs, neutral = (_pairs(t, self.model, a.step_bp, None) for t in (table, controls))
             return self._against_controls(self.nodes.activations, pairs, neutral)
@@ -193,7 +193,7 @@ def _with_motifs(
 ) -> pd.DataFrame:
     is_node = (rows["part"] == "node").to_numpy()
     of_nodes = rows[is_node]
-    variants = each.found.table.set_index("variant").loc[of_nodes["variant"]].reset_index()
+    variants = each.variants.table.set_index("variant").loc[of_nodes["variant"]].reset_index()
     variants.index = of_nodes.index
     bits = motif_bits(variants, of_nodes["node"].to_numpy(np.int64), matrices, genome, both_strands)
     return rows.join(bits)

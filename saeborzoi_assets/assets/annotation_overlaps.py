@@ -1,6 +1,9 @@
 """Seqlets of each selected node against genomic annotation, with a shuffled control."""
 
+from pathlib import Path
+
 import dagster as dg
+import pandas as pd
 
 from saeborzoi.settings.hyperparameters import derived_seed
 from saeborzoi_assets.common import artifact, explained, keep
@@ -22,7 +25,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         """Overlaps of seqlets with cCREs, repeats and other annotation: counts, expectation under
-        shuffling, z over nodes, odds ratio with its confidence interval."""
+        shuffling, z over nodes, odds ratio with its confidence interval; and, where a GTF is given,
+        the gene that starts nearest to each seqlet."""
         from saeborzoi.genome.coordinates import (
             Genome,
             read_bed,
@@ -78,7 +82,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 frame,
                 both_strands=DiscoveryOptions(**settings.motifs.model_dump()).both_strands,
             )
-            tables = {"annotation_overlap": frame, "repeat_class": repeats}
+            tables = {
+                "annotation_overlap": frame,
+                "repeat_class": repeats,
+                "seqlet_gene": _seqlet_genes(seqlets, settings.data.genes),
+            }
             output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import annotation_heatmap
 
@@ -107,3 +115,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         )
 
     return annotation_overlaps
+
+
+def _seqlet_genes(seqlets: pd.DataFrame, gtf: Path | None) -> pd.DataFrame:
+    """Table `seqlet_gene` but the key of the SAE; empty without a GTF."""
+    from saeborzoi.genome.genes import nearest_genes, read_genes
+
+    keys = seqlets[["node", "rank"]]
+    if gtf is None:
+        return keys.iloc[:0].assign(gene="", distance_bp=0)
+    return keys.join(nearest_genes(seqlets, read_genes(gtf)))

@@ -35,6 +35,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         """A folder of static pages that opens from a file, without a server or network. What is
         not yet computed shows as that: materialize it and then these pages again."""
         from saeborzoi.browser import assembly_of, write_site
+        from saeborzoi.browser.labels import labels_file, write_labels
         from saeborzoi.motifs.background import genome_frequencies
         from saeborzoi.motifs.options import DiscoveryOptions
 
@@ -68,7 +69,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 variants=page_of_variants(platform, sae.key),
                 data_version=version.digest,
                 coactivation=_coactivation(platform, sae.key),
+                labels=labels_file(sae.key),
             )
+            labels = platform.catalog.rows("current_label", sae.key)
+            write_labels(labels, platform.store.browser, sae.key)
             platform.record(made_by(context, version, output), Scope(sae_key=sae.key), tables={})
             start = write_list(platform)
         megabytes = site.n_bytes / 1e6
@@ -129,6 +133,7 @@ def _coactivation(platform: Platform, key: str) -> Path | None:
 def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     """Every table of the SAE that the pages show, and which node partitions were made."""
     from saeborzoi.browser.tables import ASSET_OF_TABLE, REQUIRED
+    from saeborzoi.motifs.controls import CONTROLS
 
     catalog = platform.catalog
     tables = {name: catalog.rows(name, key) for name in REQUIRED if name != "materialization"}
@@ -142,8 +147,8 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     sae = platform.sae(key)
     for name in ("motif", "motif_match"):
         tables[name] = only_supported(platform, sae, name)
-    controls = "odds_ratio_other_nodes, odds_ratio_genome, fdr"
-    evidence = catalog.rows("motif_evidence", key, f"node, motif, {controls}")
+    columns = ", ".join(["node", "motif", *CONTROLS, "fdr"])
+    evidence = catalog.rows("motif_evidence", key, columns)
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
 

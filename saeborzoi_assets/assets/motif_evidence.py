@@ -31,9 +31,10 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     def motif_evidence(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        """Each motif against the seqlets of other nodes and against the genome, its false
-        discovery rate over all motifs, families of motifs that are alike, and all significant
-        motifs as a MEME-format database."""
+        """Each motif against the seqlets of other nodes, the genome, and, where the project has
+        one, an untrained dictionary of the same layer and shape; its false discovery rate over all
+        motifs, families of motifs that are alike, and all significant motifs as a MEME-format
+        database."""
         from saeborzoi.genome.coordinates import Genome
         from saeborzoi.motifs.fan_in import fan_in_evidence, motifs_as_meme
         from saeborzoi.motifs.options import DiscoveryOptions
@@ -41,10 +42,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            seqlets = selected_seqlets(platform, sae, "node, rank, sequence")
+            columns = "node, rank, sequence"
+            seqlets = selected_seqlets(platform, sae, columns)
             platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
             motifs = platform.catalog.rows("motif", sae.key)
             version = platform.version_of("motif_evidence", sae.key)
+            untrained = platform.untrained_beside(sae.key)
             say(context, f"evidence of {len(motifs)} motifs")
             with Genome(platform.settings.data.genome, cache=platform.store.genome_cache) as genome:
                 placed = _placed(sae, genome)
@@ -54,6 +57,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 sae.key,
                 both_strands=DiscoveryOptions(**platform.settings.motifs.model_dump()).both_strands,
                 placed=placed,
+                untrained=None
+                if untrained is None
+                else selected_seqlets(platform, platform.sae(untrained), columns),
                 threads=platform.threads(version.asset),
             ).rename(columns={"q_value": "family_q_value"})
             tables = {"motif_evidence": frame}
@@ -67,6 +73,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_supported": len(supported),
                 "n_nodes_supported": int(supported["node"].nunique()),
                 "n_families": int(supported["motif_family"].nunique()),
+                "untrained_control": untrained or "none in the project",
                 "largest_families": table(_largest(supported, motifs), 15),
                 "motifs_file": path(output / MOTIFS_FILE),
                 "files": path(output),

@@ -21,10 +21,12 @@ from saeborzoi.jobs.provenance import provenance
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
+from saeborzoi_assets.queries import MOTIF_SHOWN
 from saeborzoi_assets.shown import check, image, path, say, table
 from saeborzoi_resources.platform import Platform, Version, write_tables
 
 if TYPE_CHECKING:  # imports Matplotlib
+    from saeborzoi.comparison.side_by_side import Shown
     from saeborzoi.figures import Plot
 
 PAGE = "comparison.html"
@@ -49,6 +51,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         between hyperparameters."""
         from saeborzoi.comparison import plots as comparison_plots
         from saeborzoi.comparison.page import comparison_page
+        from saeborzoi.comparison.side_by_side import side_by_side
 
         with explained():
             platform.store.require_writable()
@@ -58,7 +61,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 raise CatalogError(
                     "no SAE is trained yet, so there is nothing to compare; materialize trained_sae"
                 )
-            pairs, nodes = stability.summarize(_matches(context, platform, version))
+            most: list[tuple[str, str, stability.Matches]] = []
+            matches = _with_most(_matches(context, platform, version), most)
+            pairs, nodes = stability.summarize(matches)
             archetypes = platform.catalog.whole("archetype_by_sae")
             compared = comparison.comparison_table(
                 platform.catalog.whole("sae_summary"), archetypes, pairs
@@ -82,6 +87,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             )
             only = comparison.archetypes_by_settings(archetypes)
             output = platform.store.project_artifact("sae_comparison")
+            pages = _pages(platform, output, saes)
             page = comparison_page(
                 platform.settings.project.name,
                 compared,
@@ -90,7 +96,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 only,
                 concepts,
                 plots,
-                _pages(platform, output, saes),
+                pages,
+                side_by_side(most, _shown(platform, most, pages)),
             )
             write_tables(output, tables, version, provenance(None), {PAGE: page.encode()})
             platform.record(made_by(context, version, output), Scope(), tables)
@@ -213,6 +220,43 @@ def _matches(
         if file.name not in used:
             file.unlink()
     say(context, f"{len(used)} pairs of SAEs, {n_made} compared anew")
+
+
+def _with_most(
+    matches: Iterator[tuple[str, str, stability.Matches]],
+    most: list[tuple[str, str, stability.Matches]],
+) -> Iterator[tuple[str, str, stability.Matches]]:
+    """Pass matches on, and keep in `most` those of the pairs with most nodes in common."""
+    from saeborzoi.comparison.side_by_side import MAX_PAIRS
+
+    for each in matches:
+        yield each
+        if len(each[2].node_a):
+            most.append(each)
+            most.sort(key=lambda pair: (-len(pair[2].node_a), pair[:2]))
+            del most[MAX_PAIRS:]
+
+
+def _shown(
+    platform: Platform,
+    pairs: Sequence[tuple[str, str, stability.Matches]],
+    pages: Mapping[str, str],
+) -> "dict[str, Shown]":
+    """Names, motifs and pages of the nodes of some SAEs."""
+    from saeborzoi.comparison.side_by_side import Shown
+    from saeborzoi.motifs.properties import as_matrix
+
+    shown = {}
+    for key in {key for a, b, _ in pairs for key in (a, b)}:
+        nodes = platform.catalog.rows("node_summary", key, "node, label, name, consensus")
+        names = nodes["label"].fillna(nodes["name"]).fillna(nodes["consensus"])
+        motifs = platform.catalog.frame(MOTIF_SHOWN, [key])
+        shown[key] = Shown(
+            {int(n): str(v) for n, v in zip(nodes["node"], names, strict=True) if pd.notna(v)},
+            {int(row.node): as_matrix(row.matrix) for row in motifs.itertuples()},
+            pages.get(key),
+        )
+    return shown
 
 
 def _recurring_in_itself(platform: Platform, saes: Sequence[str]) -> float:

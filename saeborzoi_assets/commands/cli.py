@@ -16,6 +16,7 @@ from saeborzoi_assets.commands import (
     catalogue_commands,
     data_commands,
     export_commands,
+    label_commands,
     model_commands,
     project_commands,
     result_commands,
@@ -40,6 +41,7 @@ for commands in (
     model_commands,
     variant_commands,
     export_commands,
+    label_commands,
     about_commands,
 ):
     commands.register(app)

@@ -68,16 +68,25 @@ def export(
         hub = {}
         if take_away.write_bigbed(folder / take_away.BED, folder / take_away.BIGBED, sizes):
             hub[take_away.BIGBED] = f"seqlets of {key}"
+        else:
+            terminal.say(
+                f"no {take_away.BIGBED}: UCSC's bedToBigBed, which writes bigBed, is not on PATH; "
+                f"{take_away.BED} holds the same"
+            )
         if node_numbers:
             rows = take_away.activations_of(sae, node_numbers)
             tracks.write_bigwigs(folder / "tracks", rows, sizes)
             for file in sorted((folder / "tracks").glob("*.bw")):
-                label = f"{file.stem} {sae.names.get(int(file.stem[1:])) or ''}".strip()
+                shown_node = sae.node(int(file.stem[1:]))
+                label = f"{file.stem} {shown_node.label or shown_node.name or ''}".strip()
                 shown[f"tracks/{file.name}"] = hub[f"tracks/{file.name}"] = label
         assembly = assembly_of(settings.data.genome)
         take_away.write_igv_session(folder, assembly or str(settings.data.genome), shown)
         if assembly and hub:
             take_away.write_hub(folder, assembly, f"{settings.project.name} {key}", hub)
+        else:
+            lacking = "--nodes or bedToBigBed" if assembly else "a genome whose file names a build"
+            terminal.say(f"no hub.txt: it needs {lacking}")
         try:
             data = take_away.as_anndata(sae)
         except ImportError:

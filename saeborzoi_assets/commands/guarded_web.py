@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from saeborzoi.browser.door import Answer, Door, own_names
+from saeborzoi.browser.serve import Answering
+from saeborzoi_assets.commands.locus_answers import PLACE, answering
 from saeborzoi_assets.shown import PAGES
 from saeborzoi_resources.dagster_dev import run_web_server
 
@@ -25,7 +27,9 @@ _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
-def description(host: str, port: int, token: str, pages: Path) -> dict[str, str]:
+def description(
+    host: str, port: int, token: str, pages: Path, settings_file: Path
+) -> dict[str, str]:
     """Variable that tells the web server its door; of that process alone, as runs and their jobs
     must not know the token.
 
@@ -37,18 +41,23 @@ def description(host: str, port: int, token: str, pages: Path) -> dict[str, str]
         What browsers must bring; '' for nothing.
     pages
         Folder of the nodes' pages, which may not be there yet.
+    settings_file
+        Of the project, for what pages ask.
     """
-    described = {"host": host, "port": port, "token": token, "pages": str(pages)}
+    described = {
+        "host": host, "port": port, "token": token, "pages": str(pages),
+        "settings_file": str(settings_file),
+    }  # fmt: skip
     return {_VARIABLE: json.dumps(described)}
 
 
-def pages_app(folder: Path) -> _App:
+def pages_app(folder: Path, locus: Answering | None = None) -> _App:
     """The application that serves the pages of the nodes; it follows no link out of the folder and
-    lists nothing."""
+    lists nothing. `locus` answers which nodes fire along an interval."""
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import PlainTextResponse, Response
-    from starlette.routing import Mount
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
+    from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
     text = "There are no such pages yet: materialize feature_browser of the SAE.\n"
@@ -57,8 +66,15 @@ def pages_app(folder: Path) -> _App:
     def not_there(_request: Request, _error: Exception) -> Response:
         return nothing
 
+    # not async: it waits for a process, in a thread of its own
+    def answer(request: Request) -> Response:
+        assert locus is not None
+        status, document = locus(dict(request.query_params))
+        return JSONResponse(document, status)
+
+    routes = [Route(f"{PAGES}/{PLACE}", answer)] if locus is not None else []
     files = Starlette(
-        routes=[Mount(PAGES, StaticFiles(directory=folder, html=True, check_dir=False))],
+        routes=[*routes, Mount(PAGES, StaticFiles(directory=folder, html=True, check_dir=False))],
         exception_handlers={404: not_there},
     )
 
@@ -150,7 +166,8 @@ def main() -> None:
     described = json.loads(os.environ.pop(_VARIABLE))
     host, port = described["host"], described["port"]
     door = Door(own_names(host), any_address=True, token=described["token"], port=port)
-    pages = pages_app(Path(described["pages"]))
+    locus = answering(Path(described["settings_file"]))
+    pages = pages_app(Path(described["pages"]), locus)
     run_web_server(lambda app: Guarded(app, door, pages))
 
 

@@ -87,14 +87,9 @@ def locus(
 
     Example: saeborzoi locus conv1d_1_x4_k0.05_lr0.003_s0 chr1:1,000,000-1,030,000 --bed top.bed
     """
-    import pandas as pd
-
-    from saeborzoi.catalog.catalog import Catalog
     from saeborzoi.genome.regions import parse_region
-    from saeborzoi.stages.locus import TABLE
     from saeborzoi_assets.commands import tracks
-    from saeborzoi_resources.compute.once import run_once
-    from saeborzoi_resources.platform import available_cores
+    from saeborzoi_assets.commands.locus_answers import locus_rows
 
     if (region is None) == (fasta is None):
         raise SaeBorzoiError("locus takes either a region or --fasta")
@@ -103,21 +98,9 @@ def locus(
     if bigwig is not None:
         tracks.require_bigwig()
     settings = load_settings(terminal_of(context).settings_file)
-    hyperparameters = settings.parse_key(key)
     store = Store(settings.project.store)
-    sae = store.require_artifact(store.sae_artifact(key, "trained_sae"), "trained_sae", key)
     request = {"region": region, "fasta": str(fasta.absolute()) if fasta else None}
-    with run_once(
-        settings,
-        "locus",
-        hyperparameters,
-        request,
-        {"trained_sae": sae},
-        available_cores(),
-    ) as (figures, folder):
-        rows = pd.read_parquet(folder / TABLE)
-    names = tracks.names(Catalog(store.catalog), key)
-    rows["name"] = [names.get(node, "") for node in rows["node"].tolist()]
+    figures, rows = locus_rows(settings, key, request)
     strongest = tracks.strongest(rows, top)
     if as_json:
         print_json({**figures, "nodes": strongest.to_dict("records")})

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from saeborzoi.catalog.store import Store
+from saeborzoi.errors import counted
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.terminal import (
@@ -45,7 +46,8 @@ def check(
     settings = load_settings(settings_file)
     if not as_json:
         terminal.say(
-            f"{settings_file}: {len(settings.layer)} layers, {len(settings.wanted())} SAEs wanted"
+            f"{settings_file}: {counted(len(settings.layer), 'layer')}, "
+            f"{counted(len(settings.wanted()), 'SAE')} wanted"
         )
     findings = []
 
@@ -175,12 +177,14 @@ def browse(
     """Open the feature browser's pages."""
     from saeborzoi.browser.door import tunnel
     from saeborzoi.browser.serve import make_server, open_file, require_pages
+    from saeborzoi_assets.commands.locus_answers import PLACE, answering
 
-    folder = Store(load_settings(terminal_of(context).settings_file).project.store).browser
+    settings_file = terminal_of(context).settings_file
+    folder = Store(load_settings(settings_file).project.store).browser
     page = require_pages(folder / (key or "") / "index.html")
     if serve:
         secret = secrets.token_urlsafe(24) if token else ""
-        with make_server(folder, port, secret) as server:
+        with make_server(folder, port, secret, {PLACE: answering(settings_file)}) as server:
             host, port = server.server_address[:2]  # type: ignore[assignment]
             place = f"{key}/index.html" if key else ""
             query = f"?token={secret}" if secret else ""

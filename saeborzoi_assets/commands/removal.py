@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
+from saeborzoi.browser.labels import labels_file
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, PartitionKeyError
@@ -116,6 +117,8 @@ def remove(
     cleaning.require_idle(store, plan)
     forgotten = forget(project, plan.saes, (asset.name for asset in ARTIFACTS), plan.holds)
     cleaning.remove(store, catalog, plan)
+    for key in plan.saes:
+        (store.browser / labels_file(key)).unlink(missing_ok=True)
     if plan.saes and store.browser.is_dir():
         write_list(Platform(settings_file=str(settings_file)))
     return "\n".join(

@@ -242,6 +242,15 @@ class _Lanes:
 
     def run(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
         """Bring every SAE to its end, then what is about all of them."""
+        # first those that the evidence of the others is set against
+        self._bring_all([h for h in saes if h.recipe == "untrained"], n_lanes)
+        self._bring_all([h for h in saes if h.recipe != "untrained"], n_lanes)
+        if not (self._outcome.failures or self._outcome.is_stopped) and self._parts.nodes is None:
+            for work in project_work(self._platform, self._parts, again=self._again):
+                if work.n_lacking and not self._outcome.is_stopped:
+                    self._make(work)
+
+    def _bring_all(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
         for hyperparameters in saes:
             self._queue.put(hyperparameters)
         threads = [
@@ -253,10 +262,6 @@ class _Lanes:
         for thread in threads:
             while thread.is_alive():  # signals are handled between two looks
                 thread.join(0.2)
-        if not (self._outcome.failures or self._outcome.is_stopped) and self._parts.nodes is None:
-            for work in project_work(self._platform, self._parts, again=self._again):
-                if work.n_lacking and not self._outcome.is_stopped:
-                    self._make(work)
 
     def _lane(self) -> None:
         while not self._outcome.is_stopped:

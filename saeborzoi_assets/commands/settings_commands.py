@@ -41,7 +41,7 @@ def init(
     draft = draft_settings(where)
     _write_new(path, draft.text)
     terminal = terminal_of(context)
-    for line in draft.found:
+    for line in draft.inputs:
         terminal.say(f"found    {line}")
     for line in draft.missing:
         terminal.say(f"missing  {line}")

@@ -19,13 +19,13 @@ from saeborzoi.settings.load import Settings
 
 
 def names(catalog: Catalog, key: str) -> dict[int, str]:
-    """Node to its name: the best match's factor, else its motif's consensus; none that has
+    """Node to its name: the family of its motif, else its motif's consensus; none that has
     neither, and none of a catalogue that does not know the SAE."""
     try:
         rows = catalog.rows("node_summary", key)
     except CatalogError:
         return {}
-    name = rows["target_name"].fillna(rows["consensus"])
+    name = rows["name"].fillna(rows["consensus"])
     return {int(n): str(v) for n, v in zip(rows["node"], name, strict=True) if pd.notna(v)}
 
 

@@ -62,7 +62,7 @@ def serve_ui(
         take_over(platform)
         for line in _words(settings_file, host, port, address, token):
             print(line, flush=True)
-        _dagster_dev(host, port, token, platform.store.browser)
+        _dagster_dev(host, port, token, platform.store.browser, settings_file)
 
 
 def require_free_port(host: str, port: int) -> int:
@@ -142,7 +142,7 @@ def _launches(automation: Automation) -> str:
     return "Nothing is launched by itself ([automation])"
 
 
-def _dagster_dev(host: str, port: int, token: str, pages: Path) -> None:
+def _dagster_dev(host: str, port: int, token: str, pages: Path, settings_file: Path) -> None:
     from saeborzoi_assets.commands import guarded_web
     from saeborzoi_resources.dagster_dev import run_dagster_dev
 
@@ -153,5 +153,5 @@ def _dagster_dev(host: str, port: int, token: str, pages: Path) -> None:
         # else each sensor says each time that there is nothing to do
         [*_DEFINITIONS, "--host", host, "--port", str(port), "--log-level", "warning"],
         guarded_web.__name__,
-        guarded_web.description(host, port, token, pages),
+        guarded_web.description(host, port, token, pages, settings_file),
     )

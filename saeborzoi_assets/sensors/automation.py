@@ -14,7 +14,7 @@ import dagster as dg
 
 from saeborzoi.catalog.questions import training_hours_since
 from saeborzoi.catalog.scope import PROJECT
-from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.errors import SaeBorzoiError, counted
 from saeborzoi.pipeline import MAKER
 from saeborzoi.settings.load import Settings
 from saeborzoi.worker import duration
@@ -88,7 +88,7 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
             if key in ours or key in others:
                 continue
             if len(ours) >= settings.automation.max_saes_in_flight:
-                notes.append(f"{len(ours)} SAEs are in flight")
+                notes.append(f"{counted(len(ours), 'SAE')} in flight")
                 break
             try:
                 step = next_step(settings, platform.catalog, settings.parse_key(key))

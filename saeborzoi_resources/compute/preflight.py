@@ -154,11 +154,11 @@ def _try(
 
 
 def _run(compute: ComputeBackend, job: Job, wait_s: float) -> Figures:
-    got: list[Figures] = []
+    figures: list[Figures] = []
 
     @dg.asset
     def preflight_job(context: dg.AssetExecutionContext) -> None:
-        got.extend(compute.run(context, [job]))
+        figures.extend(compute.run(context, [job]))
 
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -173,7 +173,7 @@ def _run(compute: ComputeBackend, job: Job, wait_s: float) -> Figures:
                 dg.materialize([preflight_job], instance=instance, run_config=_QUIET)
         finally:
             timer.cancel()
-    return got[0]
+    return figures[0]
 
 
 def _same_filesystem(

@@ -105,7 +105,7 @@ class SlurmCompute:
         try:
             self._join_earlier(run, tasks, submitter)
             asked = looked = -float("inf")
-            said = _Said(run)
+            news = _News(run)
             while not all(task.is_ended for task in tasks):
                 if any(task.is_waiting for task in tasks):
                     submitter.submit_waiting(tasks)
@@ -117,7 +117,7 @@ class SlurmCompute:
                 now = time.monotonic()
                 if now - asked >= self._settings.poll_s:
                     asked = now
-                    self._judge(tasks, said)
+                    self._judge(tasks, news)
                 if now - looked >= min(_CANCEL_LOOK_S, self._settings.poll_s):
                     looked = now
                     stop_if_canceling(run)
@@ -131,7 +131,7 @@ class SlurmCompute:
                 run.say(f"SLURM jobs {', '.join(list(out)[:10])} go on; run again to follow them")
             raise
 
-    def _judge(self, tasks: list[Task], said: _Said) -> None:
+    def _judge(self, tasks: list[Task], news: _News) -> None:
         out = [task for task in tasks if task.is_out]
         if not out:
             return
@@ -140,9 +140,9 @@ class SlurmCompute:
             for task in out:
                 task.judge(states.get(task.slurm_id), self._slurm)
         except NoAnswer as error:
-            said.rarely(f"SLURM does not answer ({error}); its jobs go on, asking again")
+            news.rarely(f"SLURM does not answer ({error}); its jobs go on, asking again")
             return
-        said.standing(tasks)
+        news.standing(tasks)
 
     def _join_earlier(self, run: DagsterRun, tasks: list[Task], submitter: Submitter) -> None:
         """Take results that nobody took, and find jobs that an earlier run submitted."""
@@ -201,7 +201,7 @@ class SlurmCompute:
         return known
 
 
-class _Said:
+class _News:
     """What was said last, so that the run's event log stays readable."""
 
     def __init__(self, run: DagsterRun) -> None:

@@ -239,11 +239,11 @@ class Slurm:
         known = {}
         for cluster, ids in by_cluster(names).items():
             named = {slurm_id: names[with_cluster(slurm_id, cluster)] for slurm_id in ids}
-            said = self._sacct(
+            printed = self._sacct(
                 cluster, ids, set(named.values()),
                 "-o", "JobID,State,ElapsedRaw,TotalCPU,MaxRSS,AllocTRES,JobName",
             )  # fmt: skip
-            for slurm_id, used in read_accounting(said, named).items():
+            for slurm_id, used in read_accounting(printed, named).items():
                 known[with_cluster(slurm_id, cluster)] = used
         return known
 
@@ -296,8 +296,8 @@ class Slurm:
         except subprocess.TimeoutExpired as error:
             # bytes, whatever was asked for
             stderr = error.stderr.decode(errors="replace") if error.stderr else ""
-            said = f": {'; '.join(lines_of(stderr))}" if stderr else ""
-            raise NoAnswer(f"{command[0]} did not answer within {_TIMEOUT_S} s{said}") from None
+            reason = f": {'; '.join(lines_of(stderr))}" if stderr else ""
+            raise NoAnswer(f"{command[0]} did not answer within {_TIMEOUT_S} s{reason}") from None
         if self._ssh_host is not None and done.returncode == _SSH_FAILED:
             raise NoAnswer(f"ssh {self._ssh_host}: {_said(done)}")
         if self._ssh_host is not None and done.returncode == 127:

@@ -35,7 +35,7 @@ class Draft(NamedTuple):
     """Text of a settings file, what was found for it, and what is still to be filled in."""
 
     text: str
-    found: list[str]
+    inputs: list[str]
     missing: list[str]
 
 

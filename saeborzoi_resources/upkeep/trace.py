@@ -255,8 +255,8 @@ def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         changes.append(f"files changed ({then['files']} -> {now['files']})")
     changes += [
         f"input {name} changed"
-        for name, versions in now["inputs"].items()
-        if then["inputs"].get(name) != versions
+        for name in dict.fromkeys([*then["inputs"], *now["inputs"]])
+        if then["inputs"].get(name) != now["inputs"].get(name)
     ]
     more = len(changes) - _SHOWN_CHANGES
     return "; ".join(changes[:_SHOWN_CHANGES]) + (f"; and {more} more" if more > 0 else "")

@@ -134,8 +134,8 @@ def test_positions_put_where_they_belong_are_those_that_hdf5_reads(
     """Past HDF5 where that can be, in calls of a few positions, with one that is cut short."""
     plan = SlabPlan(numbered, PIECES)
     kept, direct = (TrainingStream(plan, seed=0, buffer_mb=1, threads=n) for n in (1, 3))
-    assert kept._keeps
-    direct._keeps = False
+    assert kept.keeps
+    direct.keeps = False
     monkeypatch.setattr(reader, "_AT_ONCE", 100)
     plain = reader._read_into
     calls = itertools.count()
@@ -158,7 +158,7 @@ def test_any_file_that_hdf5_reads(tmp_path: Path, dtype: str, userblock: int) ->
         file.create_dataset("a", data=data)
     pieces = np.array([(0, row, 5, 2995, row) for row in range(2)])
     stream = TrainingStream(SlabPlan(ShardFolder.open(tmp_path), pieces), seed=0, buffer_mb=1)
-    stream._keeps = False
+    stream.keeps = False
     seen = next(stream.batches(2 * 2990))
     assert sorted(map(tuple, seen)) == sorted(map(tuple, data[:, 5:2995].reshape(-1, 4)))
 
@@ -169,7 +169,7 @@ def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
         file.create_dataset("a", data=np.ones((1, 50_000, 4), np.float16))
     folder = ShardFolder.open(tmp_path)
     stream = TrainingStream(SlabPlan(folder, np.array([(0, 0, 0, 50_000, 0)])), 0, buffer_mb=1)
-    stream._keeps = False
+    stream.keeps = False
     with folder.reader() as opened, path.open("rb+") as file:
         opened.is_plain(0)
         file.truncate(100_000)

@@ -11,8 +11,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 _SETTINGS = """
 [project]
@@ -99,7 +97,6 @@ def blocks() -> list[str]:
     return [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in found]
 
 
-@pytest.mark.slow
 def test_the_guides_asset_is_made_versioned_planned_traced_and_removed(tmp_path: Path) -> None:
     for package in ("saeborzoi", "saeborzoi_resources", "saeborzoi_assets"):
         ignored = shutil.ignore_patterns("__pycache__")

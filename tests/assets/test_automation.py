@@ -161,7 +161,7 @@ def test_no_more_saes_at_once_than_set(settings_file: Path, instance: dg.Dagster
     _run(instance, f"{KEY}:training", DagsterRunStatus.STARTED)
     result = _evaluate("materialize_missing", settings_file, instance)
     assert isinstance(result, dg.SkipReason)
-    assert "1 SAEs are in flight" in str(result.skip_message)
+    assert "1 SAE in flight" in str(result.skip_message)
     settings_file.write_text(
         settings_file.read_text() + "\n[automation]\nat_once = true\nmax_saes_in_flight = 2\n"
     )

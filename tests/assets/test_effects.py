@@ -17,15 +17,11 @@ from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.costs import Costs
-from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.lacking import work_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_resources.upkeep.trace import trace
 from tests.assets.small_project import MOTIFS, N_NODES, make_small_project
-from tests.assets.test_pipeline import Project, failure_of
-from tests.made_project import PlatformHere, put_rows
-
-pytestmark = pytest.mark.slow
+from tests.made_project import Project, failure_of, put_rows
 
 KEY = "conv_x3_k0.5_lr0.003_s0"
 """Two active nodes a position: with one there would be no other to compare with."""
@@ -54,8 +50,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(settings_file, instance)
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
-        here = PlatformHere(settings_file=str(settings_file))
-        project.definitions = build_definitions(settings_file, {"platform": here})
         put_sae(project)
         yield project
 
@@ -177,8 +171,6 @@ def test_effects_are_the_same_in_one_job_as_in_several(
     file.write_text(text.replace("sae_nodes_per_job = 2", "sae_nodes_per_job = 99"))
     try:
         whole = Project(file, project.instance)
-        here = PlatformHere(settings_file=str(file))
-        whole.definitions = build_definitions(file, {"platform": here})
         result = whole.make("node_effects", str(PartitionKey(KEY)))
         assert result.success, failure_of(result)
     finally:
@@ -194,8 +186,6 @@ def test_shards_of_another_model_are_refused(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(settings_file, instance)
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
-        here = PlatformHere(settings_file=str(settings_file))
-        project.definitions = build_definitions(settings_file, {"platform": here})
         put_sae(project)
         message = failure_of(project.make("fidelity", KEY))
     assert "holds other activations than module pool of [model] computes there" in message

@@ -39,10 +39,11 @@ def _get(folder: Path, path: str, host: str = "127.0.0.1:3000") -> tuple[int, di
 
     scope = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(),
-        "query_string": b"", "root_path": "", "headers": [(b"host", host.encode())],
+        "query_string": b"region=x", "root_path": "", "headers": [(b"host", host.encode())],
         "scheme": "http", "server": ("127.0.0.1", 3000), "extensions": {},
     }  # fmt: skip
-    asyncio.run(Guarded(dagster, Door(port=3000), pages_app(folder))(scope, receive, send))
+    pages = pages_app(folder, lambda query: (400, {"error": f"no {query['region']}"}))
+    asyncio.run(Guarded(dagster, Door(port=3000), pages)(scope, receive, send))
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     body = b"".join(message.get("body", b"") for message in sent[1:])
     return sent[0]["status"], headers, body.decode()
@@ -75,3 +76,8 @@ def test_nothing_else_is_served(folder: Path, path: str) -> None:
 
 def test_only_whom_the_door_lets_in(folder: Path) -> None:
     assert _get(folder, "/pages/KEY/index.html", host="evil.example.com")[0] == 421
+
+
+def test_pages_may_ask_which_nodes_fire_where(folder: Path) -> None:
+    assert _get(folder, "/pages/locus")[::2] == (400, '{"error":"no x"}')
+    assert _get(folder, "/pages/locus", host="evil.example.com")[0] == 421

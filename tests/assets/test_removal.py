@@ -16,7 +16,7 @@ from saeborzoi_assets.commands.instance import HOME_VARIABLE, ensure_home
 from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import PipelineStep, next_step, steps
 from tests.assets.small_project import KEY, N_NODES, make_small_project
-from tests.assets.test_pipeline import Project, failure_of
+from tests.made_project import Project, failure_of
 
 GONE = [3, 7, 8]
 
@@ -69,7 +69,6 @@ def _made(project: Project, asset: str) -> set[str]:
     return project.instance.get_materialized_partitions(dg.AssetKey(asset))
 
 
-@pytest.mark.slow
 def test_nodes_and_then_the_layer_go_and_come_back(project: Project) -> None:
     before, batch_files = _tables(project), _batch_files(project)
     everything = {f"{KEY}|n{node:04d}" for node in range(N_NODES)}

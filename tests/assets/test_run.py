@@ -58,7 +58,6 @@ def change(settings_file: Path, old: str, new: str) -> None:
     settings_file.write_text(text.replace(old, new))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_a_run_makes_what_is_missing_or_stale_and_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -102,7 +101,6 @@ def test_a_run_makes_what_is_missing_or_stale_and_nothing_else(
     assert again == [(KEY, "pages")]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_a_failure_costs_its_sae_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The other SAE is trained; the reason and how to go on stand at the end."""
@@ -123,9 +121,15 @@ def test_a_failure_costs_its_sae_only(tmp_path: Path, capsys: pytest.CaptureFixt
     assert lacking(settings_file, Range.of(to="training")) == {"training": 1}
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_is_stopped_leaves_nothing_started(
     tmp_path: Path, number: signal.Signals
 ) -> None:

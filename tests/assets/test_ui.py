@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from saeborzoi.errors import SaeBorzoiError
+from saeborzoi_assets.commands.ui import require_free_port
 from tests.assets.small_project import make_small_project
 
 _START_S = 240
@@ -215,15 +217,20 @@ def test_a_second_one_is_refused_before_anything_starts(ui: Ui, project: Path) -
 
 def test_a_taken_port_is_refused_before_anything_starts(ui: Ui, tmp_path: Path) -> None:
     settings_file = make_small_project(tmp_path)
-    for port, said in ((ui.port, "in use"), (70_000, "0-65535"), (-1, "0-65535")):
-        other = subprocess.run(
-            [*command(settings_file), f"--port={port}"], capture_output=True, text=True,
-            timeout=120, env=environment(),
-        )  # fmt: skip
-        assert other.returncode == 2, other.stderr
-        assert f"port {port} of 127.0.0.1 cannot be listened on" in other.stderr
-        assert said in other.stderr
-        assert "nothing was started" in other.stderr
+    other = subprocess.run(
+        [*command(settings_file), f"--port={ui.port}"], capture_output=True, text=True,
+        timeout=120, env=environment(),
+    )  # fmt: skip
+    assert other.returncode == 2, other.stderr
+    assert f"port {ui.port} of 127.0.0.1 cannot be listened on" in other.stderr
+    assert "in use" in other.stderr
+    assert "nothing was started" in other.stderr
+
+
+@pytest.mark.parametrize("port", [70_000, -1])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(SaeBorzoiError, match=f"port {port} .*0-65535.* nothing was started"):
+        require_free_port("127.0.0.1", port)
 
 
 @pytest.mark.browser

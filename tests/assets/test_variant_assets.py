@@ -21,14 +21,12 @@ from saeborzoi.settings.sections import ShardSet
 from saeborzoi_assets.assets import variant_effects
 from saeborzoi_assets.assets.feature_browser import page_of_variants
 from saeborzoi_assets.commands.cli import main
-from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_assets.plan import steps
 from saeborzoi_resources.finding import Finding
 from saeborzoi_resources.upkeep.project_check import check_project
-from tests.assets.test_pipeline import Project, failure_of
 from tests.effects.nets import INPUT_BP, shrinking_sae
-from tests.made_project import PlatformHere, put_rows
+from tests.made_project import Project, failure_of, put_rows
 from tests.stages.test_variant_stages import SETTINGS, VCF, write_inputs
 
 KEY = "conv_x2_k0.5_lr0.003_s0"
@@ -111,17 +109,17 @@ def test_a_vcf_goes_in_and_nodes_come_out(
     path = tmp_path / "dagster_project.toml"
     path.write_text(SETTINGS + MORE)
     settings = load_settings(path)
-    here = PlatformHere(settings_file=str(path))
     with dg.DagsterInstance.ephemeral() as instance:
         project = Project(path, instance)
-        project.definitions = build_definitions(path, {"platform": here})
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
         put_sae(project)
         (step,) = (s for s in steps(settings, settings.wanted()[0]) if "variant_nodes" in s.assets)
         result = project.materialize(step)
         assert result.success, failure_of(result)
         effects = variant_effects.build(Partitions.of(settings))
-        assert dg.materialize([effects], resources={"platform": here}, instance=instance).success
+        assert dg.materialize(
+            [effects], resources={"platform": project.platform}, instance=instance
+        ).success
     opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6
@@ -154,7 +152,7 @@ def test_a_vcf_goes_in_and_nodes_come_out(
     assert {r.info["SAEB_TRACK"] for r in records} <= {"a", "b", "idle"}
     capsys.readouterr()
     the_command_says_the_same(opened, first, tmp_path, capsys)
-    page = page_of_variants(here, KEY)
+    page = page_of_variants(project.platform, KEY)
     assert page is not None
     assert first in page
 

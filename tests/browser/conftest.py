@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 
 from saeborzoi.browser import write_site, write_start_page
+from saeborzoi.browser.labels import labels_file, write_labels
 from tests.browser.made_tables import KEY, MadeSite, make
 
 ARGUMENTS = (
@@ -23,6 +25,10 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+LABELLED = 12
+"""Node that somebody has labelled."""
 
 
 class Site(NamedTuple):
@@ -50,7 +56,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         made.database,
         assembly="hg38",
         start_page="../index.html",
+        labels=labels_file(KEY),
     )
+    labelled = {"node": [LABELLED], "label": ["<i>half site</i>"], "author": ["ada"]}
+    moment = pd.Timestamp("2026-01-31", tz="UTC")
+    write_labels(pd.DataFrame(labelled).assign(labelled_at=moment), root / "pages", KEY)
     row = made.tables["sae"].iloc[0].to_dict()
     other = {**row, "hyperparameters": "conv1d_1_x8_k0.05_lr0.003_s0", "validation_fvu": 0.1}
     write_start_page(

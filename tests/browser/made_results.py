@@ -56,6 +56,7 @@ def made_motifs(
                     "enrichment_p_value": 1e-6,
                     "odds_ratio_other_nodes": 3.0,
                     "odds_ratio_genome": 4.0,
+                    "odds_ratio_untrained": None if node % 2 else 3.0,
                     "fdr": 1e-4,
                     "activation_spearman": float(rng.uniform(0, 0.6)),
                 }

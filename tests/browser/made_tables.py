@@ -56,6 +56,36 @@ def _effects(nodes: NDArray[np.int64]) -> pd.DataFrame:
     return table.assign(node_rank=table.groupby(["track", "loci"]).cumcount() + 1)
 
 
+def _profiles(nodes: NDArray[np.int64]) -> pd.DataFrame:
+    """What nodes do around their strongest positions: a peak, that no window covers to its left."""
+    mean = [np.nan, 0.5, 2.0, 0.25, 0.0]
+    columns = list(REQUIRED["node_profile"])
+    return pd.DataFrame([(n, s, 250, 40, mean) for n in nodes for s in "+-"], columns=columns)
+
+
+def _variants(nodes: NDArray[np.int64]) -> pd.DataFrame:
+    """Two variants that act through every matched node, one of them on two tracks."""
+    rows = [
+        (node, "mine", variant, name, track, effect, 0.25, "weaker", 0.01)
+        for node in nodes
+        for variant, name, track, effect in (
+            ("chr1:5:A:G", "rs<1>", "liver", 1.0), ("chr1:5:A:G", "rs<1>", "brain", 2.0),
+            ("chr1:9:C:T", None, "liver", -4.0),
+        )
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(REQUIRED["node_variant"]))
+
+
+def _concepts(nodes: NDArray[np.int64]) -> pd.DataFrame:
+    """Two classes that every matched node meets."""
+    rows = [
+        (node, "genes", name, "validation", f1, f1, f1, f1 / 2, 3.0)
+        for node in nodes
+        for name, f1 in (("intron", 0.25), ("exon", 0.75))
+    ]
+    return pd.DataFrame(rows, columns=list(REQUIRED["concept_score"]))
+
+
 def states(n_nodes: int) -> NDArray[np.str_]:
     """State of each node: the same pattern in every hundred, so that small sites have all."""
     pattern = np.array(["matched"] * 100, dtype="U12")
@@ -103,7 +133,13 @@ def make(
         "annotation_overlap": made_overlaps(rng, with_seqlets, n_seqlets),
         "node_jaccard": made_jaccard(rng, with_seqlets, factor),
         "node_effect": _effects(matched),
+        "node_profile": _profiles(with_seqlets),
+        "concept_score": _concepts(matched),
+        "node_variant": _variants(matched),
     }
+    tables["seqlet_gene"] = tables["seqlet"][["node", "rank"]].assign(
+        gene="SOX<2>", distance_bp=np.where(tables["seqlet"]["rank"] == 0, -1234, 250)
+    )
     clusters = tables["node_embedding"].groupby("cluster").size()
     tables["embedding_cluster"] = pd.DataFrame(
         {

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from saeborzoi.browser import write_site
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import LABELLED, wait_until
 from tests.browser.looking import BY_STATE, a_matched_node, facts, panel
 from tests.browser.made_names import FACTORS, HOSTILE_CHROM
 from tests.browser.made_tables import KEY
@@ -295,3 +295,39 @@ def test_a_node_that_failed_the_selection_shows_the_seqlets_it_has(opened, site,
     assert panel(page, "seqlets").locator(".seqlet").count() == 5
     assert "not lined up: there is no motif" in panel(page, "seqlets").inner_text()
     assert panel(page, "motif").count() == 0
+
+
+def test_a_label_stands_in_title_and_table_and_is_found(opened, site):
+    page = opened(f"node={LABELLED}")
+    assert page.title().startswith(f"Node {LABELLED} · <i>half site</i> · ")
+    label = page.locator(".node-label")
+    assert label.inner_text() == "<i>half site</i> label by ada, 2026-01-31"
+    page = opened("q=label:HALF")
+    assert page.locator("#result-count").inner_text().startswith("1 of ")
+    assert "half site" in page.locator(f"tr[data-node='{LABELLED}'] .c-match").inner_text()
+
+
+def test_what_lies_around_the_seqlets(opened, site):
+    page = opened(f"node={a_matched_node(site)}")
+    profile = panel(page, "profile")
+    assert "40 loci read on + and 40 loci read on − (dashed)" in profile.inner_text()
+    paths = [each.get_attribute("d") for each in profile.locator("path").all()]
+    # what no window covers is not drawn
+    assert [path.count("L") for path in paths] == [3, 3]
+    lines = panel(page, "seqlets").locator(".seqlet .gene")
+    assert lines.first.inner_text() == "SOX<2> −1.23 kb"
+    assert lines.nth(1).inner_text() == "SOX<2> +250 bp"
+    rows = panel(page, "concepts").locator("tbody tr")
+    assert rows.first.inner_text().split()[:3] == ["exon", "genes", "0.75"]
+
+
+def test_variants_that_act_through_the_node(opened, site):
+    page = opened(f"node={a_matched_node(site)}")
+    rows = panel(page, "variants").locator("tbody tr")
+    # the one of which it carries most first, each once
+    assert rows.count() == 2
+    assert rows.first.inner_text().split()[:1] == ["chr1:9:C:T"]
+    assert "-4" in rows.first.inner_text().replace("−", "-")
+    assert rows.nth(1).inner_text().startswith("rs<1>")
+    assert "brain" in rows.nth(1).inner_text()
+    assert "25 %" in rows.nth(1).inner_text()

@@ -30,6 +30,7 @@ _VALUES: dict[str, list[Any]] = {
     "DOUBLE": [0.1, np.nan],
     "BOOLEAN": [True, False],
     "VARCHAR": ["ü|'", None],
+    "TIMESTAMP WITH TIME ZONE": [pd.Timestamp("2026-01-31 12:00", tz="UTC")] * 2,
     "DOUBLE[]": [[0.1, 2.0], [1e-300]],
     "BIGINT[]": [[1, 2], [3]],
     "DOUBLE[][]": [[[0.25] * 4] * 2, [[1.0, 0.0, 0.0, 0.0]]],

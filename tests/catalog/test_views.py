@@ -379,3 +379,14 @@ def test_pages_and_plots_take_what_the_views_of_supported_rows_hold(
     assert supported[["node", "motif"]].values.tolist() == [
         [0, 1], [0, 2], [1, 2], [2, 2], [4, 1]
     ]  # fmt: skip
+
+
+def test_a_label_holds_for_the_training_that_it_was_written_for(catalogue: Catalogue) -> None:
+    catalogue.add("materialization", {"asset": "trained_sae", "owner": KEY, "data_version": "v2"})
+    catalogue.add(
+        "node_label",
+        {"node": 0, "label": "now", "trained_version": "v2"},
+        {"node": 1, "label": "then", "trained_version": "v1"},
+    )
+    assert catalogue.view("current_label", "node, label").values.tolist() == [[0, "now"]]
+    assert catalogue.view("node_summary", "node, label")["label"].dropna().tolist() == ["now"]

@@ -56,18 +56,37 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
     return functools.partial(tiny_job, tmp_path)
 
 
-def dagster_home(folder: Path) -> str:
-    """A folder for a Dagster instance."""
+_DAGSTER = """
+telemetry: {{enabled: false}}
+event_log_storage:  # one file for all runs: Dagster's default makes the tables again for each
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config: {{base_dir: {home}/events}}
+"""
+
+
+def dagster_home(folder: Path, empty: Path | None = None) -> str:
+    """A folder for a Dagster instance; the tables of an empty one are copied, not made again."""
     home = folder / "dagster"
-    home.mkdir(parents=True)
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    if empty is not None:
+        shutil.copytree(empty, home)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text(_DAGSTER.format(home=home))
     return str(home)
 
 
+@pytest.fixture(scope="session")
+def empty_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Dagster instance that nothing ran in."""
+    home = dagster_home(tmp_path_factory.mktemp("empty"))
+    with dg.DagsterInstance.from_config(home):
+        return Path(home)
+
+
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(tmp_path: Path, empty_home: Path) -> Iterator[dg.DagsterInstance]:
     """A Dagster instance in files, as other processes need it."""
-    with dg.DagsterInstance.from_config(dagster_home(tmp_path)) as made:
+    with dg.DagsterInstance.from_config(dagster_home(tmp_path, empty_home)) as made:
         yield made
 
 

@@ -59,7 +59,6 @@ def test_figures_logs_and_messages_reach_the_run(
     assert "counting: 3 of 3" in event_messages(instance)
 
 
-@pytest.mark.slow
 def test_several_processes_do_one_job(
     instance: dg.DagsterInstance, tmp_path: Path, make_job: MakeJob
 ) -> None:

@@ -51,8 +51,6 @@ _STAGES = {
     "tomtom_matches": tomtom_matches,
 }
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:

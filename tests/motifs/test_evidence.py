@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from saeborzoi.motifs import evidence
+from saeborzoi.motifs import controls, evidence
 from saeborzoi.motifs.engine.builtin import find_motifs
 from saeborzoi.motifs.evidence import NodeEvidence
 from saeborzoi.motifs.evidence_kernels import best_log_odds, shuffle_dinucleotides
@@ -196,11 +196,11 @@ def test_across_nodes_needs_both_controls() -> None:
             "enrichment_p_value": [1e-40, 1e-40, 0.3, 0.2],
         }
     )
-    found = evidence.across_nodes(motifs, seqlets.sample(frac=1, random_state=0), "sae")
+    found = controls.across_nodes(motifs, seqlets.sample(frac=1, random_state=0), "sae")
     assert found["odds_ratio_other_nodes"].iloc[0] > 20
     assert found["odds_ratio_other_nodes"].iloc[3] < 3
     assert (found["fdr"] < 0.05).tolist() == [True, True, False, False]
-    again = evidence.across_nodes(motifs, seqlets, "sae")
+    again = controls.across_nodes(motifs, seqlets, "sae")
     pd.testing.assert_frame_equal(found, again)
 
 
@@ -217,11 +217,32 @@ def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
         }
     )
     placed = seqlets_with("TGATAAGA", 9, 30)["sequence"].tolist()
-    found = evidence.across_nodes(motifs, seqlets, "sae", placed=placed)
+    found = controls.across_nodes(motifs, seqlets, "sae", placed=placed)
     assert (found["odds_ratio_other_nodes"] > 20).all()
     assert found["odds_ratio_genome"].iloc[0] < 2
     assert found["odds_ratio_genome"].iloc[1] > 20
     assert (found["fdr"] < 0.05).tolist() == [False, True]
+
+
+def test_what_random_directions_see_as_often_is_no_finding_of_the_training() -> None:
+    seqlets = pd.concat([seqlets_with("TGATAAGA", 0, 1), seqlets_with("CACGTGAC", 3, 2)])
+    motifs = pd.DataFrame(
+        {
+            "node": [0, 3],
+            "motif": 1,
+            "matrix": [matrix_of(word).tolist() for word in ("TGATAAGA", "CACGTGAC")],
+            "n_sites": 100,
+            "enrichment_p_value": 1e-40,
+        }
+    )
+    untrained = pd.concat([seqlets_with("TGATAAGA", node, 40 + node) for node in (1, 7)])
+    found = controls.across_nodes(motifs, seqlets, "sae", untrained=untrained)
+    assert found["odds_ratio_untrained"].iloc[0] < 2
+    assert found["odds_ratio_untrained"].iloc[1] > 20
+    assert (found["fdr"] < 0.05).tolist() == [False, True]
+    without = controls.across_nodes(motifs, seqlets, "sae")
+    assert without["odds_ratio_untrained"].isna().all()
+    assert (without["fdr"] < 0.05).all()
 
 
 def test_one_node_alone_has_no_other_nodes() -> None:
@@ -235,6 +256,6 @@ def test_one_node_alone_has_no_other_nodes() -> None:
             "enrichment_p_value": [1e-9],
         }
     )
-    found = evidence.across_nodes(motifs, seqlets, "sae")
+    found = controls.across_nodes(motifs, seqlets, "sae")
     assert np.isnan(found["odds_ratio_other_nodes"].iloc[0])
     assert found["fdr"].iloc[0] == pytest.approx(1e-9)

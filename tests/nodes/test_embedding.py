@@ -42,7 +42,6 @@ def test_matrix_shares_loci() -> None:
     assert matrix.toarray().tolist() == [[3, 4, 0], [1, 0, 2]]
 
 
-@pytest.mark.slow  # UMAP compiles itself
 def test_groups_come_out_as_clusters_whatever_their_strength() -> None:
     nodes, matrix = node_locus_matrix(seqlets(n_groups=3, n_each=25))
     result = embed_nodes(nodes, matrix, n_clusters=3)

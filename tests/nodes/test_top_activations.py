@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -13,11 +14,13 @@ import torch
 
 from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.shards import ShardFolder
+from saeborzoi.errors import InputError
 from saeborzoi.jobs import job
 from saeborzoi.jobs.job import StageInterrupted
-from saeborzoi.nodes import top_activations
+from saeborzoi.nodes import device_scan, node_figures, spill, top_activations
 from saeborzoi.sae.model import SparseAutoencoder
 
+Scan = Callable[..., node_figures.NodeActivations]
 N_POSITIONS = 700
 PIECES = np.array([(0, 0, 10, 690, 0), (0, 1, 0, 100, 1), (0, 1, 650, 700, 1), (1, 0, 0, 700, 2)])
 
@@ -47,6 +50,17 @@ def sae(request: pytest.FixtureRequest) -> SparseAutoencoder:
     return made
 
 
+@pytest.fixture(params=["cpu", "device"])
+def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Scan:
+    """The pass of a CPU, and that of a GPU on whatever there is, in several blocks and merges."""
+    if request.param == "cpu":
+        return top_activations.top_activations
+    monkeypatch.setattr(device_scan, "BLOCK_POSITIONS", 500)
+    monkeypatch.setattr(device_scan, "MERGED_AT", 900)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return lambda sae, *rest, **more: device_scan.scan_on_device(sae.to(device), *rest, **more)
+
+
 def brute_force(plan: SlabPlan, sae: SparseAutoencoder) -> tuple[np.ndarray, np.ndarray]:
     """(n, n_nodes) activations and (n,) sequence * N_POSITIONS + position, in order."""
     with plan.source.reader() as reader:
@@ -65,9 +79,9 @@ def brute_force(plan: SlabPlan, sae: SparseAutoencoder) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("n_top", [1, 20, 5000])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_equals_brute_force(
-    plan: SlabPlan, sae: SparseAutoencoder, n_top: int, threads: int, device: str
+    plan: SlabPlan, sae: SparseAutoencoder, n_top: int, threads: int, scan: Scan
 ) -> None:
-    found = top_activations.top_activations(sae.to(device), plan, n_top, 0.5, threads)
+    found = scan(sae, plan, n_top, 0.5, threads)
     z, identity = brute_force(plan, sae.cpu())
     statistics = found.statistics.set_index("node")
     for node in range(48):
@@ -110,7 +124,7 @@ def pd_index(identity: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return place
 
 
-def test_of_equal_activations_the_earlier_position_comes_first(tmp_path: Path) -> None:
+def test_of_equal_activations_the_earlier_position_comes_first(tmp_path: Path, scan: Scan) -> None:
     """Every position the same, scanned in two divisions: the first N win, in order."""
     with h5py.File(tmp_path / "activations_0.h5", "w") as file:
         file["a"] = np.tile(np.arange(6, dtype=np.float32), (3, 3000, 1))
@@ -119,16 +133,20 @@ def test_of_equal_activations_the_earlier_position_comes_first(tmp_path: Path) -
     with torch.no_grad():
         sae.encoder_weight.copy_(torch.randn(12, 6, generator=torch.Generator().manual_seed(0)))
     plan = SlabPlan(ShardFolder.open(tmp_path), pieces)
-    top = top_activations.top_activations(sae, plan, 3500, 0.5).top
+    top = scan(sae, plan, 3500, 0.5).top
     for _, rows in top.groupby("node"):
         assert rows["window"].tolist() == [0] * 3000 + [1] * 500
         assert rows["position"].tolist() == [*range(3000), *range(500)]
 
 
 def test_a_full_disk_costs_a_second_reading_and_nothing_else(
-    plan: SlabPlan, sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plan: SlabPlan,
+    sae: SparseAutoencoder,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    scan: Scan,
 ) -> None:
-    once = top_activations.top_activations(sae, plan, 20, 0.5, work=tmp_path / "work")
+    once = scan(sae, plan, 20, 0.5, work=tmp_path / "work")
 
     class Full(io.BytesIO):
         def write(self, data: object) -> int:
@@ -136,24 +154,37 @@ def test_a_full_disk_costs_a_second_reading_and_nothing_else(
                 raise OSError(errno.ENOSPC, "no space left")
             return super().write(data)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(top_activations.tempfile, "TemporaryFile", lambda dir: Full())
-    twice = top_activations.top_activations(sae, plan, 20, 0.5)
+    monkeypatch.setattr(spill.tempfile, "TemporaryFile", lambda dir: Full())
+    twice = scan(sae, plan, 20, 0.5)
     assert (once.n_passes, twice.n_passes) == (1, 2)
     columns = ["n_above_mean_fraction", "n_above_max_fraction"]
     assert once.statistics[columns].equals(twice.statistics[columns])
 
 
 def test_a_wide_sae_gets_no_coactivation(
-    plan: SlabPlan, sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch
+    plan: SlabPlan, sae: SparseAutoencoder, monkeypatch: pytest.MonkeyPatch, scan: Scan
 ) -> None:
-    monkeypatch.setattr(top_activations, "MAX_COACTIVATION_NODES", 47)
-    assert top_activations.top_activations(sae, plan, 20, 0.5).coactivation is None
+    monkeypatch.setattr(node_figures, "MAX_COACTIVATION_NODES", 47)
+    assert scan(sae, plan, 20, 0.5).coactivation is None
 
 
-def test_a_request_to_stop_is_heard(plan: SlabPlan, sae: SparseAutoencoder) -> None:
+def test_a_request_to_stop_is_heard(plan: SlabPlan, sae: SparseAutoencoder, scan: Scan) -> None:
     job.stop_requested.set()
     try:
         with pytest.raises(StageInterrupted, match="run it again"):
-            top_activations.top_activations(sae, plan, 20, 0.5)
+            scan(sae, plan, 20, 0.5)
     finally:
         job.stop_requested.clear()
+
+
+def test_values_that_are_not_finite_are_named(tmp_path: Path, scan: Scan) -> None:
+    data = np.ones((1, 3000, 6), np.float16)
+    data[0, 2100, 4] = np.inf
+    with h5py.File(tmp_path / "activations_0.h5", "w") as file:
+        file["a"] = data
+    plan = SlabPlan(ShardFolder.open(tmp_path), np.array([(0, 0, 0, 3000, 0)]))
+    sae = SparseAutoencoder(6, 12, 2)
+    with torch.no_grad():
+        sae.encoder_weight.copy_(torch.eye(12, 6))
+    with pytest.raises(InputError, match="row 0, position 2100, channel 4 is NaN or infinite"):
+        scan(sae, plan, 5, 0.5)

@@ -13,11 +13,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from saeborzoi.sae import training
 from saeborzoi.sae.distributed import Group
-from saeborzoi.sae.steps import DenseStep, Step, make_step
 from saeborzoi.sae.training import TrainingData, TrainingLoop
 from saeborzoi.settings.hyperparameters import Variant
+from tests.sae.gpu.device_loop import DeviceLoop
 from tests.sae.test_training import SHORT, H
 
 _RANK = """
@@ -32,25 +31,20 @@ train_all(data_at(Path(sys.argv[1])), group, Path(sys.argv[2]) / str(group.rank)
 """
 
 SETTINGS = dataclasses.replace(SHORT, n_positions=20_000)
-CASES = [(variant, step) for variant in get_args(Variant) for step in ("sparse", "dense")]
+CASES = [(variant, step) for variant in get_args(Variant) for step in ("sparse", "device")]
 
 
 def train_all(data: TrainingData, group: Group, folder: Path) -> None:
     """Train an SAE of each case, as one of the processes of a group."""
     folder.mkdir()
     for variant, step in CASES:
-
-        def chosen(device: torch.device, threads: int, group: Group, step: str = step) -> Step:
-            return DenseStep(group=group) if step == "dense" else make_step(device, threads, group)
-
-        training.make_step = chosen  # type: ignore[assignment]
         h = H.model_copy(update={"variant": variant})
-        trained = TrainingLoop(data, SETTINGS, group=group).run([h])[0]
+        loop = DeviceLoop if step == "device" else TrainingLoop
+        trained = loop(data, SETTINGS, group=group).run([h])[0]
         log = torch.tensor([[row["l0"], row["loss"]] for row in trained.log])
         safetensors.torch.save_file(
             {**trained.sae.state_dict(), "log": log}, folder / f"{variant}_{step}.safetensors"
         )
-    training.make_step = make_step
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +64,6 @@ def folder(small_data: TrainingData, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "step"), CASES)
 def test_two_processes_equal_one(folder: Path, variant: str, step: str) -> None:
     """With reviving of dead nodes and validation; the threshold of `batch_topk`, too."""
@@ -78,11 +71,13 @@ def test_two_processes_equal_one(folder: Path, variant: str, step: str) -> None:
         safetensors.torch.load_file(folder / who / f"{variant}_{step}.safetensors")
         for who in ("alone", "0", "1")
     )
+    # half-precision operands round sums of slopes
+    rtol, atol = (1e-4, 1e-5) if step == "sparse" else (1e-3, 5e-4)
     if variant == "batch_topk":
         assert float(alone["threshold"]) > 0
     for name, expected in alone.items():
         assert torch.equal(first[name], second[name]), name
-        torch.testing.assert_close(first[name], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(first[name], expected, rtol=rtol, atol=atol)
 
 
 def test_the_nth_largest_of_one_process() -> None:

@@ -159,7 +159,6 @@ loop.run([H])
 """
 
 
-@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_weights(
     uninterrupted: Trained, small_data: TrainingData, tmp_path: Path
 ) -> None:

@@ -253,6 +253,9 @@ def test_what_leaves_a_result_as_it_is_is_not_in_its_version() -> None:
     assert Training(n_epochs=2).of_result() != Training().of_result()
 
 
-def test_a_device_for_motifs_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match="device: motif discovery runs on the CPU only"):
-        Motifs.model_validate({"device": "auto"})
+def test_a_device_for_motifs_is_taken_with_a_warning() -> None:
+    """Settings of before name one; the CPUs do it whatever it says."""
+    with pytest.warns(
+        FutureWarning, match=r"\[motifs\] device is not looked at .* delete the line"
+    ):
+        assert Motifs.model_validate({"device": "auto", "n_motifs": 3}) == Motifs(n_motifs=3)

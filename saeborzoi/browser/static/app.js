@@ -275,6 +275,7 @@ async function start() {
     event.preventDefault();
     byId("main-content").focus();
   });
+  byId("locus-button").addEventListener("click", toggleLocus);
   byId("about-button").addEventListener("click", showAbout);
   exportMenu(
     byId("take-away"),

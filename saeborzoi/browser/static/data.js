@@ -8,10 +8,9 @@ window.saeborzoi = (name, content) => arrived.set(name, content);
 
 class LoadError extends Error {}
 
-function load(name) {
+function load(name, file = `data/${name}.js`) {
   if (asked.has(name)) return asked.get(name);
   const promise = new Promise((resolve, reject) => {
-    const file = `data/${name}.js`;
     const script = document.createElement("script");
     script.src = file;
     script.onload = () => {
@@ -46,7 +45,17 @@ async function loadOverview() {
   }
   D = overview;
   M = overview.manifest;
+  try {
+    D.labels = lookup(M.labels ? await load("labels", M.labels) : {});
+  } catch (error) {
+    // the folder of one SAE's pages was copied without what lies beside it
+    if (!(error instanceof LoadError)) throw error;
+    D.labels = lookup({});
+  }
 }
+
+// What people call a node, for everybody: `saeborzoi label` writes it.
+const labelOf = (node) => (D.labels[node] ? D.labels[node][0] : null);
 
 const pageFileName = (node) =>
   `nodes-${String(Math.floor(node / M.nodes_per_file)).padStart(4, "0")}`;
@@ -55,11 +64,11 @@ const pageFileName = (node) =>
 async function loadNode(node) {
   const file = await load(pageFileName(node));
   const page = file.nodes[node - file.first];
-  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, file.chroms);
+  if (page.seqlets && !page.rows) page.rows = seqletRows(page.seqlets, file);
   return page;
 }
 
-function seqletRows(columns, chroms) {
+function seqletRows(columns, { chroms, genes }) {
   const { start, width, sequence } = columns;
   const digits = Math.ceil(width / 3);
   let rank = 0;
@@ -72,6 +81,8 @@ function seqletRows(columns, chroms) {
       start: from,
       end: from + length,
       activation: columns.activation[i],
+      gene: columns.gene && columns.gene[i] >= 0 ? genes[columns.gene[i]] : null,
+      distance: columns.gene ? columns.distance[i] : null,
       sequence: unpackSequence(
         typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i],
         length,

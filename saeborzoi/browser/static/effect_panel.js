@@ -1,4 +1,4 @@
-// What the model's outputs do when the node alone is changed.
+// What the model's outputs do when the node alone is changed, and the variants that act through it.
 
 const LOCI = {
   activation: "where the node is strongest",
@@ -75,5 +75,67 @@ function effectTable(loci, rows) {
         ),
       ),
     ),
+  );
+}
+
+// Nothing where no variant was looked at, or none acts through the node.
+function variantPanel(page) {
+  if (!page.variants) return null;
+  return panel(
+    "variants",
+    "Variants that act through it",
+    h(
+      "div",
+      { class: "scroll" },
+      h(
+        "table",
+        { class: "overlaps" },
+        h(
+          "caption",
+          { class: "visually-hidden" },
+          "Variants of whose effect the node carries more than any node does of nearly all neutral changes",
+        ),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "col" }, "Variant"),
+            h("th", { scope: "col" }, "Track"),
+            h("th", { scope: "col", class: "num" }, "Effect"),
+            h(
+              "th",
+              { scope: "col", class: "num", title: "share of the effect that the node carries" },
+              "Carries",
+            ),
+            h("th", { scope: "col", class: "num" }, "q"),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          page.variants.map(([set, variant, name, track, effect, share, state, q]) =>
+            h(
+              "tr",
+              {},
+              h(
+                "th",
+                { scope: "row" },
+                name || variant,
+                h("span", { class: "family" }, [name && variant, set, state].filter(Boolean).join(" · ")),
+              ),
+              h("td", {}, track),
+              h("td", { class: "num" }, short(effect, 2)),
+              h("td", { class: "num" }, h("b", {}, percent(share))),
+              h("td", { class: "num" }, probability(q)),
+            ),
+          ),
+        ),
+      ),
+    ),
+    M.variants_page
+      ? h("p", { class: "note" }, h("a", { href: M.variants_page }, "All variants"))
+      : null,
   );
 }

@@ -45,6 +45,7 @@ function nodesCsv(nodes) {
       "umap_2",
       "cluster",
       "flags",
+      "label",
       "favourite",
       "note",
     ],
@@ -76,6 +77,7 @@ function nodesCsv(nodes) {
         D.y[node],
         D.cluster[node],
         flagsOf(node).join(" "),
+        labelOf(node),
         notes.isFavourite(node) ? 1 : 0,
         notes.text(node),
       ];

@@ -116,6 +116,13 @@ function nodeHead(node) {
       starButton(node),
       badge(node),
       flagsOf(node).map((flag) => flagMark(flag)),
+      labelOf(node) &&
+        h(
+          "p",
+          { class: "node-name node-label" },
+          h("b", {}, labelOf(node)),
+          h("span", { class: "note" }, ` label by ${D.labels[node][1]}, ${D.labels[node][2]}`),
+        ),
       fits.length > 0 &&
         h(
           "p",
@@ -240,12 +247,12 @@ function drawNode(box, node, page, targets) {
   const isSelected = state !== "d" && state !== "n";
   // a node without seqlets and motif leaves nothing for the wide column
   const isQuiet = !isSelected && !(page.rows && page.rows.length);
-  const figures = [activationPanel(page), evidencePanel(node, page)];
+  const figures = [activationPanel(page), profilePanel(page), evidencePanel(node, page)];
   const left = isQuiet ? figures : [seqletPanel(page)];
   const right = isQuiet ? [] : figures;
   if (isSelected) {
     left.unshift(motifPanel(page), matchPanel(page, targets));
-    right.push(effectPanel(page), overlapPanel(page), conceptPanel(page));
+    right.push(effectPanel(page), variantPanel(page), overlapPanel(page), conceptPanel(page));
   }
   right.push(nearPanel(node, page), notePanel(node));
   parts.push(
@@ -257,5 +264,7 @@ function drawNode(box, node, page, targets) {
     ),
   );
   box.replaceChildren(...parts);
-  document.title = `Node ${node}${nameOf(node) ? ` · ${nameOf(node)}` : ""} · ${M.hyperparameters}`;
+  document.title = [`Node ${node}`, labelOf(node), nameOf(node), M.hyperparameters]
+    .filter(Boolean)
+    .join(" · ");
 }

@@ -146,10 +146,11 @@ function evidencePanel(node, page) {
         "places anywhere in the data, of the seqlets' composition",
       ],
       motif && [
-        "false discovery rate",
-        probability(motif.fdr),
-        "of the motifs with at most this rate, the share expected to be no more frequent than in one of the three controls; it tells a motif from noise, not a trained dictionary from a random one",
+        "odds against untrained nodes",
+        isMissing(motif.odds[5]) ? "no such dictionary" : short(motif.odds[5]),
+        "seqlets of an untrained dictionary of the same layer and shape",
       ],
+      motif && ["false discovery rate", probability(motif.fdr)],
       motif && [
         "activation ~ motif score",
         isMissing(motif.spearman) ? MISSING : `ρ = ${short(motif.spearman, 2)}`,
@@ -157,6 +158,16 @@ function evidencePanel(node, page) {
       ],
       !isMissing(D.cluster[node]) && ["cluster on the map", String(D.cluster[node])],
     ]),
+    motif &&
+      !isMissing(motif.fdr) &&
+      h(
+        "p",
+        { class: "note" },
+        `Of the motifs of this SAE with a rate of at most ${probability(motif.fdr)}, this share is expected to be no more frequent in its node’s seqlets than in one of the controls above. `,
+        isMissing(motif.odds[5])
+          ? "None of them is an untrained dictionary: the rate tells a motif from noise, not training from random directions."
+          : "",
+      ),
     h(
       "p",
       { class: "flags-line" },
@@ -330,7 +341,7 @@ function nearPanel(node, page) {
                       h(
                         "span",
                         { class: "near-name" },
-                        nameOf(other) || STATES[stateOf(other)].word,
+                        labelOf(other) || nameOf(other) || STATES[stateOf(other)].word,
                       ),
                     ),
                     D.matrix[other]

@@ -56,6 +56,7 @@ const SEARCH_FIELDS = lookup({
   node: "node",
   motif: "motif",
   class: "class",
+  label: "label",
 });
 
 // "quoted words" stay together; field:word looks there only; every term must be met.
@@ -122,6 +123,8 @@ function testOf({ field, word }) {
     const number = /^n?(\d+)$/.exec(lower);
     if (number) tests.push((node) => node === Number(number[1]));
   }
+  if (!field || field === "label")
+    tests.push((node) => (labelOf(node) || "").toLowerCase().includes(lower));
   if (!field || field === "target") {
     const found = new Set();
     hay.names.forEach((name, i) => {

@@ -144,8 +144,19 @@ function seqletLine({ row, sequence, lead, from, to, strand }, max) {
           where,
         )
       : h("span", { class: "where" }, where),
+    row.gene &&
+      h(
+        "span",
+        {
+          class: "gene",
+          title: `the gene that starts nearest: ${row.gene}, ${whole(row.distance)} bp from the start of its transcription (− is upstream)`,
+        },
+        `${row.gene} ${distanceWords(row.distance)}`,
+      ),
   );
 }
+const distanceWords = (bp) =>
+  (bp < 0 ? "−" : "+") + (Math.abs(bp) < 1000 ? `${Math.abs(bp)} bp` : `${short(Math.abs(bp) / 1000)} kb`);
 function ucscLink(row) {
   const margin = 100;
   const query = new URLSearchParams({

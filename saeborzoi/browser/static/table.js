@@ -156,7 +156,8 @@ const table = {
   row(place) {
     const node = this.nodes[place];
     const picked = selection.has(node);
-    const name = nameOf(node);
+    const label = labelOf(node);
+    const name = [label, nameOf(node)].filter(Boolean).join(", ");
     const matrix = D.matrix[node];
     const box = h("input", {
       type: "checkbox",
@@ -203,8 +204,12 @@ const table = {
         { class: "c-match" },
         name
           ? [
-              h("span", { class: "name" }, familyOf(node)),
-              h("span", { class: "family", title: name }, alsoFound(node) || fitsOf(node).join(", ")),
+              h("span", { class: "name" }, label || familyOf(node)),
+              h(
+                "span",
+                { class: "family", title: name },
+                alsoFound(node) || (label ? nameOf(node) : fitsOf(node).join(", ")),
+              ),
             ]
           : h("span", { class: "missing" }, MISSING),
       ),
