@@ -91,7 +91,7 @@ def compile_loops(context: typer.Context) -> None:
 
     Example: saeborzoi compile
     """
-    from saeborzoi import compilation
+    from saeborzoi.stages import compilation
 
     terminal = terminal_of(context)
     terminal.say("compiling loops: once, about a minute on two cores")

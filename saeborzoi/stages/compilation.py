@@ -8,6 +8,7 @@ the cache folder (`saeborzoi.caches`), until code or processor change. Nothing e
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import tempfile
 import time
@@ -23,7 +24,6 @@ from saeborzoi.errors import ComputeError, MissingPackageError
 from saeborzoi.jobs.job import Job
 from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.settings.load import load_settings
-from saeborzoi.worker import find_stage
 
 _SITE = "TGACTCATGTCA"
 _SETTINGS = """
@@ -119,7 +119,7 @@ def _run(settings_file: Path, stage: str, inputs: dict[str, Path] | None = None)
     settings = load_settings(settings_file)
     folder = settings_file.parent
     made = {name: folder / name for name in ARTIFACT if (folder / name).exists()}
-    find_stage(stage)(
+    importlib.import_module(f"saeborzoi.stages.{stage}").run(
         Job(
             job_id=stage,
             stage=stage,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from saeborzoi import caches, compilation
+from saeborzoi import caches
+from saeborzoi.stages import compilation
 from tests.made_project import make
 
 
