@@ -1,6 +1,7 @@
 """Variants per CPU second: scores, attribution by nodes, and what nodes do without an output.
 
     python benchmarks/variants.py --case <hg38_chr1> [--borzoi <folder>] [--variants 200]
+    python -c "from benchmarks.variants import on_a_gpu; on_a_gpu()"    # the projection alone
 
 One core. Of the case: both alleles' scores, exact attribution and one gradient, on SNPs at random
 places. Of Borzoi (a folder of its weights, or random ones, which cost the same): its stem to
@@ -30,6 +31,12 @@ from saeborzoi.models.model import LoadedModel, Outputs, SequenceModel
 from saeborzoi.sae.model import SparseAutoencoder
 
 K = 5
+SCORE_PASSES, EXACT_PASSES = 2, 27
+"""Forward passes of a variant: its alleles; and three, with eight gradients of about three each."""
+GPU_TERAFLOPS = {"float32": 67, "bfloat16": 989}
+"""Of an H100 SXM by its data sheet, dense."""
+GPU_SHARE = 0.4
+"""Of that, assumed to be reached."""
 
 
 def main() -> None:
@@ -122,6 +129,25 @@ def of_borzoi(folder: Path, genome: Genome, variants: pd.DataFrame) -> None:
         "Borzoi's conv1d_1, activations only", n, lambda: list(nodes.activations(pairs))
     )
     print(f"  of a million SNPs: about {seconds / n * 1e6 / 60:.0f} CPU minutes")
+    on_a_gpu()
+
+
+def on_a_gpu() -> None:
+    """Variants per second of the whole model, projected: operations are counted, not run."""
+    from borzoi_pytorch import Borzoi
+    from borzoi_pytorch.config_borzoi import BorzoiConfig
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counted:
+        Borzoi(BorzoiConfig()).eval()(torch.zeros(1, 4, 524_288))
+    tera = counted.get_total_flops() / 1e12
+    print(f"Borzoi, a forward pass: {tera:.2f} TFLOP")
+    for dtype, peak in GPU_TERAFLOPS.items():
+        a_pass = tera / (GPU_SHARE * peak)
+        print(
+            f"  {dtype} at {GPU_SHARE:.0%} of {peak} TFLOP/s: {1 / (SCORE_PASSES * a_pass):.1f} "
+            f"variants per second scored, {1 / (EXACT_PASSES * a_pass):.2f} explained exactly"
+        )
 
 
 def random_borzoi(folder: Path) -> Path:

@@ -13,18 +13,21 @@ from saeborzoi.demo import DATA, read_planted, recovery_table
 from saeborzoi.demo.motifs import planted_motifs
 from saeborzoi.demo.network import one_thread
 from saeborzoi.demo.recovery import seqlets_on_instances
+from saeborzoi.effects.attribution import changed, integrate, shares
 from saeborzoi.effects.fidelity import fidelity
 from saeborzoi.effects.inputs import SequencesOfWindows
 from saeborzoi.effects.loci import find_loci
 from saeborzoi.effects.node_effects import node_effects
 from saeborzoi.effects.track_scores import score_of
-from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls, with_q_values
+from saeborzoi.effects.variant_nodes import Pairs, VariantNodes, against_controls
 from saeborzoi.effects.variant_scores import window_starts
-from saeborzoi.genome.alleles import neutral_changes
+from saeborzoi.genome.alleles import allele_letters, neutral_changes
 from saeborzoi.genome.coordinates import Genome, read_bed, read_windows
 from saeborzoi.genome.variants import keys_of
 from saeborzoi.jobs.job import Job
+from saeborzoi.models.layer import one_hot
 from saeborzoi.models.of_settings import load_settings_model, settings_geometry
+from saeborzoi.models.splice import Splice
 from saeborzoi.motifs.properties import column_bits
 from saeborzoi.nodes.overlaps import annotation_overlaps
 from saeborzoi.nodes.seqlets import make_seqlets
@@ -38,6 +41,7 @@ from saeborzoi.stages import (
     top_activations,
     trained_sae,
 )
+from tests.effects import real_variants
 
 _STAGES = {
     "normalization_constants": normalization_constants,
@@ -249,9 +253,43 @@ def test_snps_in_planted_motifs_act_through_the_motifs_node(
     right = top["node"] == factor[top.index].map(node_of)
     assert len(top) == len(planted)
     assert (right & (top["p_value"] <= 0.05)).mean() >= 0.9, top[~right].to_string()
-    # a neutral change has no node beyond the other ones
+    # neutral changes have nodes beyond the other ones as often as chance has it
     strongest = control[(control["part"] == "node") & (control["rank"] == 1)]
     assert strongest["attribution"].abs().max() < top["attribution"].abs().median()
-    halves = (strongest.iloc[::2], strongest.iloc[1::2])
-    beyond = with_q_values(against_controls(halves[0], halves[1]))["q_value"]
-    assert (beyond > 0.05).all()
+    is_first = control["variant"].isin(control["variant"].unique()[::2])
+    half = against_controls(control[is_first], control[~is_first])
+    beyond = half.loc[half["p_value"] <= 0.05, "variant"].nunique()
+    assert beyond <= 0.1 * half["variant"].nunique()
+
+
+def test_restoring_a_node_gives_back_what_was_attributed(
+    demo: Path, work: Path, settings: Settings, seqlets: pd.DataFrame
+) -> None:
+    """By a forward pass for each of 200 nodes and SNPs in planted motifs."""
+    planted, instances = read_planted(demo / DATA)
+    sae = load_sae(work / "trained_sae")
+    assert settings.model is not None
+    with one_thread(), Genome(settings.data.genome) as genome:
+        model = load_settings_model(settings.model)
+        assert model.outputs is not None
+        table = strongest_instances(planted, instances, genome)
+        tracks = np.array([model.outputs.tracks.index(name) for name in table["factor"]])
+        letters = allele_letters(
+            genome, table, window_starts(table, model.input_bp), model.input_bp
+        )
+        splice = Splice(model, settings_geometry(model, settings.layer[0]))
+        score = score_of(model, 256)
+        with torch.no_grad():
+            (layer, _), (other, _) = (splice.layer(one_hot(x)) for x in letters[:2])
+        change = changed(layer, other)
+        ref = one_hot(letters.ref)
+        done = integrate(
+            splice, score, ref, layer, change, tracks, tolerance=0.02, max_points=16, batch_size=8
+        )
+        _, nodes = shares(sae, change, done.gradient)
+        chosen = real_variants.strongest_entries(nodes, 8)[:200]
+        restored = real_variants.restored(
+            splice, score, sae, ref, layer, change, nodes, chosen, tracks
+        )
+    assert len(restored) == 200
+    assert np.corrcoef(nodes.attribution[chosen], restored)[0, 1] >= 0.95

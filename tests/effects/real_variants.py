@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from saeborzoi.effects.attribution import Change, NodeShares
+from saeborzoi.effects.track_scores import TrackScore
 from saeborzoi.genome.coordinates import Genome, read_windows
 from saeborzoi.models.layer import one_hot
+from saeborzoi.models.splice import Splice
+from saeborzoi.sae.model import SparseAutoencoder
 
 INPUT_BP = 200
 _TRANSITION = np.arange(256, dtype=np.uint8)
@@ -59,3 +64,55 @@ def carrying(splice_layer: Tensor, sae: torch.nn.Module, node: int) -> Tensor:
     """Activation of a node over all positions of layers."""
     active = sae.encode(splice_layer)  # type: ignore[operator]
     return torch.where(active.node == node, active.value, 0).sum(-1)
+
+
+def restored(
+    splice: Splice,
+    score: TrackScore,
+    sae: SparseAutoencoder,
+    one_hot_ref: Tensor,
+    layer: Tensor,
+    change: Change,
+    shares: NodeShares,
+    chosen: list[int],
+    track: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """How far some nodes' parts of the layer, put back to what they are for the reference, move
+    each pair's track back, by a forward pass each.
+
+    Parameters
+    ----------
+    one_hot_ref, layer, change
+        Of the pairs, as `integrate` takes them.
+    chosen
+        Entries of `shares`.
+    track
+        Number of the track of each pair.
+    """
+    pair, node = torch.tensor(shares.pair[chosen]), torch.tensor(shares.node[chosen])
+    index = change.positions[pair][:, :, None].expand(-1, -1, sae.n_channels)
+    alt = layer[pair].scatter(1, index, change.alt[pair])
+
+    def strength(x: Tensor) -> Tensor:
+        normalized, active = sae.normalize(x), sae.encode(x)
+        value = torch.where(active.node == node[:, None, None], active.value, 0).sum(-1)
+        return value * normalized.std[..., 0]
+
+    with torch.no_grad():
+        back = strength(change.ref[pair]) - strength(change.alt[pair])
+        direction = sae.decoder_weight[node] * sae.channel_max
+        given_back = alt.scatter_add(1, index, back[:, :, None] * direction[:, None])
+        before, after = (
+            score(splice.predict(one_hot_ref[pair], lambda _, x=x: x))  # type: ignore[misc]
+            for x in (alt, given_back)
+        )
+    moved = (before - after)[torch.arange(len(chosen)), torch.tensor(track)[pair]]
+    return moved.numpy()
+
+
+def strongest_entries(shares: NodeShares, n_each: int) -> list[int]:
+    """Entries of the strongest nodes of each pair."""
+    order = np.lexsort((-np.abs(shares.attribution), shares.pair))
+    pair = shares.pair[order]
+    rank = np.arange(len(pair)) - np.searchsorted(pair, pair)
+    return order[rank < n_each].tolist()

@@ -123,33 +123,13 @@ def test_restoring_a_node_gives_back_what_was_attributed(
     """One node's part of the layer put back to what it is for the reference, by a forward pass."""
     attributed, restored = [], []
     for track, m in measured.items():
-        score, number = score_of(m.splice.model, 200), TRACKS.index(track)
-        chosen = [
-            i
-            for pair in range(len(m.delta))
-            for i in np.flatnonzero(m.nodes.pair == pair)[
-                np.argsort(-np.abs(m.nodes.attribution[m.nodes.pair == pair]))[:2]
-            ]
-        ][:70]
-        pair = torch.tensor(m.nodes.pair[chosen])
-        node = torch.tensor(m.nodes.node[chosen])
-        index = m.change.positions[pair][:, :, None].expand(-1, -1, sae.n_channels)
-        alt = m.layer[pair].scatter(1, index, m.change.alt[pair])
-
-        def strength(x: torch.Tensor, node: torch.Tensor = node) -> torch.Tensor:
-            normalized, active = sae.normalize(x), sae.encode(x)
-            value = torch.where(active.node == node[:, None, None], active.value, 0).sum(-1)
-            return value * normalized.std[..., 0]
-
-        back = strength(m.change.ref[pair]) - strength(m.change.alt[pair])
-        direction = sae.decoder_weight[node] * sae.channel_max
-        given_back = alt.scatter_add(1, index, back[:, :, None] * direction[:, None])
-        with torch.no_grad(), one_thread():
-            before, after = (
-                score(m.splice.predict(m.sequences[pair], lambda _, x=x: x))[:, number]  # type: ignore[misc]
-                for x in (alt, given_back)
-            )
+        chosen = real_variants.strongest_entries(m.nodes, 2)[:70]
+        on = np.full(len(m.delta), TRACKS.index(track))
+        with one_thread():
+            restored += real_variants.restored(
+                m.splice, score_of(m.splice.model, 200), sae, m.sequences, m.layer, m.change,
+                m.nodes, chosen, on,
+            ).tolist()  # fmt: skip
         attributed += m.nodes.attribution[chosen].tolist()
-        restored += (before - after).tolist()
     assert len(restored) == 210
     assert np.corrcoef(attributed, restored)[0, 1] >= 0.95
