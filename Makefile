@@ -17,7 +17,7 @@ ui: $(INSTALLED)  ## Dagster's web interface and daemon on http://127.0.0.1:3000
 # made first, which compiles what many tests run: side by side they would each compile it
 MADE := $(CURDIR)/.venv/made-project
 ALL := SAEBORZOI_MADE_PROJECT=$(MADE) $(BIN)/python -m pytest -n auto --no-loadscope-reorder
-test: $(INSTALLED_DEV) system-packages  ## every rule; about ten minutes on two cores
+test: $(INSTALLED_DEV) system-packages  ## lint, and a case of every rule
 	$(MAKE) -j2 lint made-project
 	$(ALL) -m "not slow" $(PYTEST)
 

@@ -104,7 +104,7 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
 
 
 def make(folder: Path) -> Path:
-    """Make the project in a folder; returns the folder."""
+    """Make the project in a folder, its nodes in two batches; returns the folder."""
     settings_file = make_small_project(folder)
     text = settings_file.read_text()
     settings_file.write_text(text.replace("topk = 0.25\n", "topk = 0.25\nseed = [0, 1]\n"))
@@ -115,6 +115,12 @@ def make(folder: Path) -> Path:
         first, second = settings.wanted()
         whole = [s for s in steps(settings, first) if s.name != "pages"]
         compared = [s for s in steps(settings, second) if s.name in ("training", "inference")]
+        (nodes,) = (step for step in whole if step.name == "nodes")
+        place = whole.index(nodes)
+        whole[place : place + 1] = [
+            nodes._replace(last=PartitionKey(KEY, 7)),
+            nodes._replace(first=PartitionKey(KEY, 8)),
+        ]
         for step in [*whole, *compared]:
             result = project.materialize(step)
             assert result.success, failure_of(result)

@@ -86,7 +86,8 @@ def test_one_node_again_leaves_the_catalogue_the_same(untouched: Project) -> Non
     runs = catalog.frame(
         "SELECT run_id, count(*) AS n FROM materialization WHERE asset = 'seqlets' GROUP BY ALL"
     )
-    assert sorted(runs["n"]) == [1, N_NODES - 1]
+    assert min(runs["n"]) == 1
+    assert sum(runs["n"]) == N_NODES
 
 
 def test_not_selected_is_said(untouched: Project) -> None:

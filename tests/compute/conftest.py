@@ -62,6 +62,9 @@ event_log_storage:  # one file for all runs: Dagster's default makes the tables 
   module: dagster._core.storage.event_log
   class: ConsolidatedSqliteEventLogStorage
   config: {{base_dir: {home}/events}}
+compute_logs:  # the default starts four processes a run; what a job prints is in its folder
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 """
 
 
