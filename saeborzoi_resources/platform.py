@@ -178,7 +178,7 @@ class Platform(dg.ConfigurableResource):
         mine = sae.hyperparameters
         if mine.is_baseline:
             return None
-        found = [
+        untrained = [
             other
             for owner, made in versions_by_owner(self.catalog, "seqlets").items()
             if (other := Hyperparameters.from_key(owner)).recipe == "untrained"
@@ -186,7 +186,9 @@ class Platform(dg.ConfigurableResource):
             == (mine.layer, mine.expansion, mine.topk)
             and sum(made.values()) == sae.n_nodes
         ]
-        nearest = min(found, key=lambda other: (other.seed != mine.seed, other.key), default=None)
+        nearest = min(
+            untrained, key=lambda other: (other.seed != mine.seed, other.key), default=None
+        )
         return None if nearest is None else nearest.key
 
     def files_of(self, name: str, owner: str) -> list[Path]:

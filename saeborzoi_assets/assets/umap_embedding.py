@@ -23,7 +23,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         """UMAP of the selected nodes' activation over the loci of their seqlets, k-means clusters
         on it, and the factor family most enriched in each cluster."""
-        from saeborzoi.caches import announce_compilation
         from saeborzoi.motifs.families import name_clusters, node_labels
         from saeborzoi.nodes.embedding import embed_nodes, node_locus_matrix
 
@@ -37,7 +36,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             matches = only_supported(platform, sae, "motif_match")
             version = platform.version_of("umap_embedding", sae.key)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
-            announce_compilation(lambda text: say(context, text))
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, **settings.embedding.model_dump())
             embedding["motif_family"] = embedding["node"].map(family)

@@ -110,7 +110,7 @@ class SlurmCompute:
                 if any(task.is_waiting for task in tasks):
                     submitter.submit_waiting(tasks)
                 for task in tasks:
-                    is_pending = task.seen is not None and task.seen.state == "PENDING"
+                    is_pending = task.last_state is not None and task.last_state.state == "PENDING"
                     # hundreds of pending tasks have nothing to show
                     if task.is_out and not (is_pending and len(tasks) > _FEW_TASKS):
                         task.look()
@@ -223,9 +223,9 @@ class _News:
                 counts["done"] += 1
             elif task.end is not None:
                 counts[f"ended {task.end.state}"] += 1
-            elif task.seen is not None:
-                reason = f" ({task.seen.reason})" if task.seen.reason else ""
-                counts[f"{task.seen.state}{reason}"] += 1
+            elif task.last_state is not None:
+                reason = f" ({task.last_state.reason})" if task.last_state.reason else ""
+                counts[f"{task.last_state.state}{reason}"] += 1
             else:
                 counts["submitted"] += 1
         standing = ", ".join(

@@ -56,7 +56,7 @@ class Task:
         self.submission = ""
         self.attempts = 0
         self.failed_attempts = 0
-        self.seen: JobState | None = None
+        self.last_state: JobState | None = None
         self.result: dict[str, Any] | None = None
         self.end: End | None = None
         self.exit_code: int | None = None
@@ -95,7 +95,7 @@ class Task:
     def began(self, slurm_id: str) -> None:
         """SLURM has it under this id."""
         self.slurm_id = slurm_id
-        self.seen = None
+        self.last_state = None
         self._ended_since = None
 
     def join(self, noted: dict[str, Any], slurm_id: str, follower: Follower) -> None:
@@ -138,7 +138,7 @@ class Task:
     def judge(self, state: JobState | None, slurm: Slurm) -> None:
         """Draw the conclusion from SLURM's word; None where it knows the job no more."""
         if state is not None and state.state in ALIVE:
-            self.seen = state
+            self.last_state = state
             self._ended_since = None
             if state.state == "PENDING" and state.reason in IMPOSSIBLE:
                 slurm.cancel({self.slurm_id: self.submission})
@@ -152,7 +152,9 @@ class Task:
         if self.is_ended:
             return
         if self._may_show_late(state) and now - self._ended_since < _SETTLE_S:
-            self.seen = JobState("ended", f"waiting up to {_SETTLE_S:.0f} s for its files to show")
+            self.last_state = JobState(
+                "ended", f"waiting up to {_SETTLE_S:.0f} s for its files to show"
+            )
             return
         self.look(is_last=True)
         if self.is_ended:
@@ -164,7 +166,7 @@ class Task:
                 self.exit_code = accounted[1] if self.exit_code is None else self.exit_code
         elif self.exit_code is None:
             self.exit_code = slurm.exit_code(self.slurm_id, self.submission)
-        self.seen = state
+        self.last_state = state
         self._conclude(state)
 
     def _may_show_late(self, state: JobState | None) -> bool:
