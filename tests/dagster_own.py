@@ -17,7 +17,20 @@ SERIALIZE_SUBSET = (
     "dagster._core.definitions.partitions.subset.default.DefaultPartitionsSubset.serialize"
 )
 
+ONE_EVENT_LOG = """
+telemetry: {{enabled: false}}
+event_log_storage:  # one file for all runs: Dagster's default makes the tables again for each
+  module: dagster._core.storage.event_log
+  class: ConsolidatedSqliteEventLogStorage
+  config: {{base_dir: {home}/events}}
+compute_logs:  # the default starts four processes a run; what a job prints is in its folder
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+"""Settings of an instance whose runs write few files and start no processes."""
+
 __all__ = [
+    "ONE_EVENT_LOG",
     "SERIALIZE_SUBSET",
     "AssetStatusCacheValue",
     "CachingStaleStatusResolver",

@@ -20,6 +20,7 @@ from saeborzoi_resources.compute import slurm_task
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from tests.compute.compute_helpers import HERE, tiny_settings
 from tests.compute.slurm_cluster import Cluster, running_cluster, why_not
+from tests.dagster_own import ONE_EVENT_LOG
 
 collect_ignore = ["celery_project.py", "dagster_host.py"]
 """Programs that tests start: they read their environment when they are imported."""
@@ -56,25 +57,13 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
     return functools.partial(tiny_job, tmp_path)
 
 
-_DAGSTER = """
-telemetry: {{enabled: false}}
-event_log_storage:  # one file for all runs: Dagster's default makes the tables again for each
-  module: dagster._core.storage.event_log
-  class: ConsolidatedSqliteEventLogStorage
-  config: {{base_dir: {home}/events}}
-compute_logs:  # the default starts four processes a run; what a job prints is in its folder
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-"""
-
-
 def dagster_home(folder: Path, empty: Path | None = None) -> str:
     """A folder for a Dagster instance; the tables of an empty one are copied, not made again."""
     home = folder / "dagster"
     if empty is not None:
         shutil.copytree(empty, home)
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(_DAGSTER.format(home=home))
+    (home / "dagster.yaml").write_text(ONE_EVENT_LOG.format(home=home))
     return str(home)
 
 
