@@ -96,6 +96,16 @@ def test_p_values_are_those_of_tomtom() -> None:
     assert (-found.offset_bp[0, at] == recorded["Optimal_offset"]).mean() > 0.99
 
 
+def test_the_strongest_matches_have_p_values_too(jaspar: Database) -> None:
+    """They order what a node is called: 1 - P(score) alone ends at 1e-16, and ties follow."""
+    targets = [with_pseudocount(m.matrix, m.n_sites) for m in jaspar.motifs]
+    ctcf = [i for i, m in enumerate(jaspar.motifs) if m.name == "CTCF"]
+    p = align([targets[i] for i in ctcf], targets).p_value
+    assert (p > 0).all()
+    assert p.min() < 1e-20
+    assert p.argmin(axis=1).tolist() == ctcf
+
+
 def test_matches_of_two_databases(small: Database, jaspar: Database) -> None:
     gata, ctcf = target(jaspar, "GATA1").matrix, target(jaspar, "CTCF").matrix
     noise = np.random.default_rng(1).dirichlet(np.ones(4) / 2, 10)
