@@ -52,8 +52,11 @@ def write_folder(path: Path) -> Iterator[Path]:
     try:
         with _explained(path):
             yield temporary
+            mode = temporary.stat().st_mode & 0o666
             for folder, _, files in os.walk(temporary):
                 for name in files:
+                    # safetensors writes 0600 whatever the umask says
+                    (Path(folder) / name).chmod(mode)
                     fsync(Path(folder) / name)
                 fsync(Path(folder))
             _place(temporary, path)

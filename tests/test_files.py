@@ -13,6 +13,7 @@ import pytest
 from saeborzoi import files
 from saeborzoi.errors import StoreError
 from saeborzoi.files import exchange, lock_file, restore, write_file, write_folder, write_json
+from saeborzoi_assets.commands import opened
 
 _KILLED_AT = """
 import os, shutil, sys
@@ -151,6 +152,8 @@ def test_modes_follow_the_umask(
         with write_folder(tmp_path / "new" / "artifact") as temporary:
             write_json(temporary / "provenance.json", {})
             (temporary / "table").write_text("")
+            # as safetensors leaves it
+            (temporary / "table").chmod(0o600)
         with write_file(tmp_path / "file.json") as file:
             file.write_text("")
         with lock_file(tmp_path / "new" / "lock"):
@@ -161,6 +164,16 @@ def test_modes_follow_the_umask(
     folders = {"new", "artifact"}
     assert modes == {name: folder_mode if name in folders else file_mode for name in modes}
     assert len(modes) == 6
+
+
+def test_what_sqlite_made_is_open_to_who_may_write_the_folder(tmp_path: Path) -> None:
+    for name, mode, expected in (("shared", 0o775, 0o664), ("private", 0o700, 0o644)):
+        (tmp_path / name / "runs").mkdir(parents=True)
+        (tmp_path / name / "runs").chmod(mode)
+        database = tmp_path / name / "runs" / ".db"
+        database.touch(0o644)
+        opened._share(tmp_path / name)
+        assert database.stat().st_mode & 0o777 == expected
 
 
 def _as_user(uid: int, gid: int, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
             yield instance
+        _share(home)
     except sqlalchemy.exc.DatabaseError as error:
         if type(error.orig).__module__.startswith("psycopg2"):
             raise _unreachable(home, error) from error
@@ -51,6 +53,16 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         if origin != "yaml":
             raise
         raise _damaged(home, error) from error
+
+
+def _share(home: Path) -> None:
+    """Whoever may write a folder of the history may write its files, too: SQLite makes them 0644
+    whatever the umask says."""
+    for path in home.rglob("*.db*"):
+        with contextlib.suppress(FileNotFoundError):
+            status, of_folder = path.stat(), path.parent.stat().st_mode & 0o066
+            if status.st_uid == os.getuid() and of_folder & ~status.st_mode:
+                path.chmod(status.st_mode | of_folder)
 
 
 def _unreachable(home: Path, error: BaseException) -> StoreError:
