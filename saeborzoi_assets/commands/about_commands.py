@@ -87,12 +87,12 @@ def licences(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def compile_loops(context: typer.Context) -> None:
-    """Compile the loops that would be compiled at their first use; about a minute, once.
+    """Compile the loops that would be compiled at their first use; one to two minutes, once.
 
     Example: saeborzoi compile
     """
     from saeborzoi.stages import compilation
 
     terminal = terminal_of(context)
-    terminal.say("compiling loops: once, about a minute on two cores")
+    terminal.say("compiling loops: once, one to two minutes on two cores")
     terminal.say(f"compiled in {compilation.compile_loops():.0f} s")
