@@ -1,6 +1,6 @@
 """Borzoi's conv1d_1 at full width over 10 Mb, live, to the feature browser: what each step takes.
 
-    python benchmarks/rehearsal.py --case <hg38_chr1> FOLDER
+    python -m benchmarks.rehearsal --case <hg38_chr1> FOLDER
 
 The weights are random, as none come along; what a pass costs is the same. Needs saeborzoi[borzoi].
 FOLDER gets the project; run again, it makes what is missing, and prints the times of that alone.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
+from tests.models.narrow_borzoi import write_narrow_borzoi
 
 WINDOW_BP, REGION_BP, N_VALIDATION = 196_608, 10_000_000, 4
 SETTINGS = """
@@ -69,19 +69,8 @@ def main() -> None:
 
 def write_project(folder: Path, case: Path) -> None:
     """Random weights of the true shape before the transformer, windows, settings."""
-    from borzoi_pytorch import Borzoi
-    from borzoi_pytorch.config_borzoi import BorzoiConfig
-
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    model = Borzoi(
-        BorzoiConfig(dim=64, depth=1, heads=2, attn_dim_key=8, attn_dim_value=8, bins_to_return=64)
-    )
-    for part in model.modules():
-        if isinstance(part, torch.nn.BatchNorm1d):
-            part.running_mean.uniform_(-0.1, 0.1)
-            part.running_var.uniform_(0.5, 2)
-    model.save_pretrained(folder / "model")
+    write_narrow_borzoi(folder / "model")
     starts = range(0, REGION_BP - WINDOW_BP, WINDOW_BP)
     lines = [f"chr1\t{start}\t{start + WINDOW_BP}\n" for start in starts]
     (folder / "train.bed").write_text("".join(lines[:-N_VALIDATION]))

@@ -28,6 +28,11 @@ INFO = {
     "SAEB_STATE": (".", "String", "What becomes of each: on, off, up, down or same"),
 }
 """Fields of the VCF: number, type and description of each."""
+PARTS_SHOWN = [
+    "track", "part", "node", "target_name", "attribution", "share", "state", "motif_ref_bits",
+    "motif_alt_bits", "p_value", "q_value", "method",
+]  # fmt: skip
+"""Columns of `VariantReport.parts` that people are shown."""
 
 
 class VariantReport:
@@ -75,11 +80,7 @@ class VariantReport:
         return f"Variant {self.variant} of {self.variant_set}: {moved}{through}"
 
     def _repr_html_(self) -> str:
-        columns = [
-            "track", "part", "node", "target_name", "attribution", "share", "state",
-            "motif_ref_bits", "motif_alt_bits", "p_value", "q_value", "method",
-        ]  # fmt: skip
-        table = self.parts[columns].to_html(index=False, float_format="{:.3g}".format)
+        table = self.parts[PARTS_SHOWN].to_html(index=False, float_format="{:.3g}".format)
         return f"<p>{html.escape(repr(self))}</p>{table}"
 
 

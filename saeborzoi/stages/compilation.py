@@ -8,7 +8,6 @@ the cache folder (`saeborzoi.caches`), until code or processor change. Nothing e
 from __future__ import annotations
 
 import contextlib
-import importlib
 import multiprocessing
 import tempfile
 import time
@@ -80,22 +79,43 @@ def compile_loops() -> float:
 
 
 def _matching_and_sae() -> None:
+    from saeborzoi.stages import (
+        concept_scores,
+        normalization_constants,
+        tomtom_matches,
+        top_activations,
+        trained_sae,
+    )
+
     with tempfile.TemporaryDirectory(prefix="saeborzoi-compilation-") as temporary:
         folder = Path(temporary)
         motif = np.full((8, 4), 0.05) + 0.8 * np.eye(4)[[0, 1, 2, 3, 3, 2, 1, 0]]
         (folder / "known.meme").write_text(_as_meme(motif))
-        settings_file = _write_project(folder)
+        settings = load_settings(_write_project(folder))
         motifs = folder / "motifs.parquet"
         columns = {"node": [0, 1], "motif": 0, "matrix": [motif.tolist()] * 2, "n_sites": 100}
         pd.DataFrame({**columns, "is_significant": True}).to_parquet(motifs)
-        _run(settings_file, "tomtom_matches", {"motif": motifs})
         for stage in (
-            "normalization_constants",
-            "trained_sae",
-            "top_activations",
-            "concept_scores",
+            tomtom_matches,
+            normalization_constants,
+            trained_sae,
+            top_activations,
+            concept_scores,
         ):
-            _run(settings_file, stage)
+            name = stage.__name__.rpartition(".")[2]
+            made = {each: folder / each for each in ARTIFACT if (folder / each).exists()}
+            stage.run(
+                Job(
+                    job_id=name,
+                    stage=name,
+                    settings=settings,
+                    layer="layer",
+                    hyperparameters=settings.wanted()[0],
+                    inputs={"motif": motifs, **made},
+                    output=folder / name,
+                    work=folder / "work" / name,
+                )
+            )
 
 
 def _motifs_and_map() -> None:
@@ -113,25 +133,6 @@ def _motifs_and_map() -> None:
     with contextlib.suppress(MissingPackageError):
         # a worker's installation has no map
         embed_nodes(np.arange(60), sparse.csr_array(rng.random((60, 40), np.float32)))
-
-
-def _run(settings_file: Path, stage: str, inputs: dict[str, Path] | None = None) -> None:
-    settings = load_settings(settings_file)
-    folder = settings_file.parent
-    made = {name: folder / name for name in ARTIFACT if (folder / name).exists()}
-    importlib.import_module(f"saeborzoi.stages.{stage}").run(
-        Job(
-            job_id=stage,
-            stage=stage,
-            settings=settings,
-            layer="layer",
-            hyperparameters=settings.wanted()[0],
-            inputs=made | (inputs or {}),
-            output=folder / stage,
-            work=folder / "work" / stage,
-        ),
-        lambda *_: None,
-    )
 
 
 def _write_project(folder: Path) -> Path:

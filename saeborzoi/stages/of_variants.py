@@ -29,13 +29,14 @@ from saeborzoi.effects.variant_scores import (
 from saeborzoi.files import write_file
 from saeborzoi.genome.alleles import allele_letters, neutral_changes
 from saeborzoi.genome.fasta import Genome
-from saeborzoi.genome.variants import Variants, read_variants
+from saeborzoi.genome.variants import Variants
 from saeborzoi.jobs.job import Job, Progress, StageInterrupted, stop_requested
 from saeborzoi.models.layer import LayerGeometry
 from saeborzoi.models.model import SequenceModel
 from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.settings.load import Settings, VariantSet
 from saeborzoi.sources.regions import live_layer
+from saeborzoi.sources.variants import variants_of
 
 _SEED = 0
 _KEPT = "variant_effects"
@@ -103,17 +104,12 @@ def sets_of(settings: Settings, genome: Genome, geometry: LayerGeometry) -> list
     near_bp = min(geometry.receptive_field_bp, far // 2)
     sets = []
     for section in settings.variants:
-        variants_read = read_variants(
-            section.path,
-            genome,
-            allow_swapped=section.allow_swapped,
-            max_allele_bp=section.max_allele_bp,
-        )
+        variants = variants_of(section, genome)
         controls = neutral_changes(
-            genome, variants_read.table, settings.attribution.n_controls, near_bp, far, _SEED
+            genome, variants.table, settings.attribution.n_controls, near_bp, far, _SEED
         )
         once = controls.drop_duplicates("variant", ignore_index=True)
-        sets.append(SetOfVariants(section, variants_read, once))
+        sets.append(SetOfVariants(section, variants, once))
     return sets
 
 

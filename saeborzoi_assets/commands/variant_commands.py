@@ -13,11 +13,6 @@ from saeborzoi_assets.commands.terminal import AsJson, print_json, terminal_of
 if TYPE_CHECKING:
     import pandas as pd
 
-_OF_PARTS = [
-    "track", "part", "node", "target_name", "attribution", "share", "state", "motif_ref_bits",
-    "motif_alt_bits", "p_value", "q_value", "method",
-]  # fmt: skip
-
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
@@ -49,6 +44,7 @@ def variants(
     Example: saeborzoi variants conv1d_1_x4_k0.05_lr0.003_s0 1:12345:A:G
     """
     from saeborzoi.project.project import open_project
+    from saeborzoi.project.variant import PARTS_SHOWN
 
     terminal = terminal_of(context)
     project = open_project(terminal.settings_file)
@@ -72,7 +68,7 @@ def variants(
                 }
             )
         else:
-            print(f"{report}\n\n{_text(report.parts[_OF_PARTS])}")
+            print(f"{report}\n\n{_text(report.parts[PARTS_SHOWN])}")
         return
     if variant_set is None:
         _show(sae.variant_sets, as_json)

@@ -152,17 +152,12 @@ def _variants(
     """As the run reads them: what it would refuse is refused here, what it would skip is told."""
     from saeborzoi.effects.variant_scores import require_fits
     from saeborzoi.genome.coordinates import Genome
-    from saeborzoi.genome.variants import read_variants
+    from saeborzoi.sources.variants import variants_of
 
     if not any(artifact.name == "variant_effects" for artifact in artifacts_of(settings)):
         raise InputError(f"nothing is made of {section.path}: needed are {NEED['variants']}")
     with Genome(settings.data.genome, cache=cache) as genome:
-        table, skipped, notes = read_variants(
-            section.path,
-            genome,
-            allow_swapped=section.allow_swapped,
-            max_allele_bp=section.max_allele_bp,
-        )
+        table, skipped, notes = variants_of(section, genome)
     if input_bp is not None:
         require_fits(table, input_bp, settings.attribution.step_bp)
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in table["kind"].value_counts().items())

@@ -16,31 +16,19 @@ from saeborzoi.models.layer import LayerRunner, run_to
 from saeborzoi.models.loaders import load_model
 from saeborzoi.models.measure import layer_geometry
 from saeborzoi.models.model import SequenceModel
+from tests.models.narrow_borzoi import N_BINS, write_narrow_borzoi
 from tests.models.test_layer import random_sequence
 
 pytestmark = pytest.mark.slow
 
-N_BINS, INPUT_BP = 64, 16_384
+INPUT_BP = 16_384
 
 
 @pytest.fixture(scope="session")
 def borzoi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Convolutions of full width; a narrow transformer, and fewer bins."""
-    package = pytest.importorskip("borzoi_pytorch", reason="needs the extra saeborzoi[borzoi]")
-    from borzoi_pytorch.config_borzoi import BorzoiConfig
-
+    pytest.importorskip("borzoi_pytorch", reason="needs the extra saeborzoi[borzoi]")
     folder = tmp_path_factory.mktemp("borzoi")
-    torch.manual_seed(0)
-    config = BorzoiConfig(
-        dim=64, depth=1, heads=2, attn_dim_key=8, attn_dim_value=8, bins_to_return=N_BINS,
-        enable_mouse_head=True,
-    )  # fmt: skip
-    model = package.Borzoi(config)
-    for part in model.modules():
-        if isinstance(part, torch.nn.BatchNorm1d):
-            part.running_mean.uniform_(-0.1, 0.1)
-            part.running_var.uniform_(0.5, 2)
-    model.save_pretrained(folder)
+    write_narrow_borzoi(folder)
     return folder
 
 

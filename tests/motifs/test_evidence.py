@@ -204,8 +204,8 @@ def test_across_nodes_needs_both_controls() -> None:
     pd.testing.assert_frame_equal(found, again)
 
 
-def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
-    """A repeat that lies everywhere is absent from shuffled seqlets and from the other nodes'."""
+def two_nodes() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Seqlets and motifs of nodes 0 (TGATAAGA) and 3 (CACGTGAC), far from shuffled ones."""
     seqlets = pd.concat([seqlets_with("TGATAAGA", 0, 1), seqlets_with("CACGTGAC", 3, 2)])
     motifs = pd.DataFrame(
         {
@@ -216,6 +216,12 @@ def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
             "enrichment_p_value": 1e-40,
         }
     )
+    return seqlets, motifs
+
+
+def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
+    """A repeat that lies everywhere is absent from shuffled seqlets and from the other nodes'."""
+    seqlets, motifs = two_nodes()
     placed = seqlets_with("TGATAAGA", 9, 30)["sequence"].tolist()
     found = controls.across_nodes(motifs, seqlets, "sae", placed=placed)
     assert (found["odds_ratio_other_nodes"] > 20).all()
@@ -225,16 +231,7 @@ def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
 
 
 def test_what_random_directions_see_as_often_is_no_finding_of_the_training() -> None:
-    seqlets = pd.concat([seqlets_with("TGATAAGA", 0, 1), seqlets_with("CACGTGAC", 3, 2)])
-    motifs = pd.DataFrame(
-        {
-            "node": [0, 3],
-            "motif": 1,
-            "matrix": [matrix_of(word).tolist() for word in ("TGATAAGA", "CACGTGAC")],
-            "n_sites": 100,
-            "enrichment_p_value": 1e-40,
-        }
-    )
+    seqlets, motifs = two_nodes()
     untrained = pd.concat([seqlets_with("TGATAAGA", node, 40 + node) for node in (1, 7)])
     found = controls.across_nodes(motifs, seqlets, "sae", untrained=untrained)
     assert found["odds_ratio_untrained"].iloc[0] < 2

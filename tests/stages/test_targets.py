@@ -23,24 +23,11 @@ from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.stages import fidelity
 from saeborzoi_resources.upkeep.project_check import check_project
-from tests.effects.nets import INPUT_BP, N_CHANNELS, TRACKS, linear_model, shrinking_sae
-from tests.stages.test_variant_stages import H, job_of
+from tests.effects.nets import INPUT_BP, TRACKS, linear_model, shrinking_sae
+from tests.stages.test_variant_stages import MODEL_AND_LAYER, H, job_of
 
 STARTS = tuple(range(100, 500, 80))
-SETTINGS = f"""
-[project]
-name = "test"
-[data]
-genome = "g.fa"
-[model]
-loader = "tests.effects.nets:linear"
-device = "cpu"
-arguments = {{ scale = "log" }}
-[[layer]]
-name = "conv"
-n_channels = {N_CHANNELS}
-bp_per_position = 1
-seqlet_width_bp = 20
+SETTINGS = f"""{MODEL_AND_LAYER}
 train = {{ windows = "w.bed", targets = "targets.h5" }}
 """
 

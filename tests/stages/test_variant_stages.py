@@ -23,7 +23,7 @@ from tests.effects.nets import INPUT_BP, N_CHANNELS, shrinking_sae
 
 H = Hyperparameters(layer="conv", expansion=2, topk=1.0)
 VCF = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
-SETTINGS = f"""
+MODEL_AND_LAYER = f"""
 [project]
 name = "test"
 [data]
@@ -36,8 +36,10 @@ arguments = {{ scale = "log" }}
 name = "conv"
 n_channels = {N_CHANNELS}
 bp_per_position = 1
-pad_bp = 0
 seqlet_width_bp = 20
+"""
+SETTINGS = f"""{MODEL_AND_LAYER}
+pad_bp = 0
 train = {{ windows = "w.bed" }}
 [[variants]]
 name = "traits"
