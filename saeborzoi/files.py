@@ -138,6 +138,18 @@ def lock_file(path: Path) -> filelock.FileLock:
     return filelock.FileLock(path)
 
 
+def state(path: Path) -> tuple[int, ...]:
+    """What tells a file that was changed or replaced from what it was; empty where there is none.
+
+    For what one process keeps of a file: a process that lives long must not answer from an old one.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def fsync(path: Path) -> None:
     """Bring a file's content, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

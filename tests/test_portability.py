@@ -100,7 +100,8 @@ def test_memory_is_counted_in_the_systems_unit(monkeypatch: pytest.MonkeyPatch) 
 def test_a_missing_package_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
     with pytest.raises(MissingPackageError, match=r"'pyjaspar' is not installed.*extra `jaspar`"):
-        load_database("known", "jaspar:JASPAR2024:CORE:vertebrates")
+        # a name of its own: what another test loaded in this process is kept
+        load_database("of no other test", "jaspar:JASPAR2024:CORE:vertebrates")
     monkeypatch.setitem(sys.modules, "umap", None)
     seqlets = sparse.csr_array(np.eye(6, dtype=np.float32))
     with pytest.raises(MissingPackageError, match=r"'umap' is not installed.*extra `platform`"):

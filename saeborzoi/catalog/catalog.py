@@ -44,6 +44,7 @@ from saeborzoi.catalog.tables import (
 )
 from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError, StoreError
+from saeborzoi.files import state
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Catalog:
         patience_s = access.READER_PATIENCE_S
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             # asked once of a file as it is: that takes longer than most queries
-            now = self._identity()
+            now = state(self.path)
             if now == self._known or not (self._is_older(connection) or missing_parts(connection)):
                 self._known = now
                 yield connection
@@ -96,10 +97,6 @@ class Catalog:
         self._bring_up_to_date()
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             yield connection
-
-    def _identity(self) -> tuple[int, ...]:
-        status = self.path.stat()
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Result of a query; an error about a column that was renamed has the new name as note."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
+from saeborzoi.files import state
 
 _CHUNK = 1 << 22
 
@@ -37,11 +38,12 @@ def genome_frequencies(path: Path | str) -> NDArray[np.float64]:
     InputError
         Where it cannot be read or holds no base.
     """
-    return np.array(_frequencies(Path(path)))
+    path = Path(path)
+    return np.array(_frequencies(path, state(path)))
 
 
 @functools.lru_cache(maxsize=2)
-def _frequencies(path: Path) -> tuple[float, ...]:
+def _frequencies(path: Path, _state: tuple[int, ...]) -> tuple[float, ...]:
     counts = np.zeros(256, np.int64)
     heading = False
     try:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import InputError
 from saeborzoi.extras import extra
+from saeborzoi.files import state
 from saeborzoi.motifs.meme_format import read_meme
 
 _JASPAR_ID = re.compile(r"(?:MA|UN)[0-9]{4}\.[0-9]+")
@@ -80,11 +81,12 @@ def load_database(name: str, source: str | Path) -> Database:
     InputError
         Where it is missing, malformed, empty, or names what JASPAR does not have.
     """
-    return _load(name, str(source))
+    source = str(source)
+    return _load(name, source, () if source.startswith("jaspar:") else state(Path(source)))
 
 
 @functools.lru_cache(maxsize=8)
-def _load(name: str, source: str) -> Database:
+def _load(name: str, source: str, _state: tuple[int, ...]) -> Database:
     in_words = f"motif database {name!r}"
     targets = _from_jaspar(in_words, source) if source.startswith("jaspar:") else _from_file(source)
     identifiers: set[str] = set()

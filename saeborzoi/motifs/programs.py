@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from saeborzoi.errors import MissingProgramError
+from saeborzoi.files import state
 
 
 def find_program(name: str, given: Path | None, section: str, instead: str) -> Path:
@@ -49,7 +50,6 @@ def find_program(name: str, given: Path | None, section: str, instead: str) -> P
     return Path(program)
 
 
-@functools.lru_cache(maxsize=8)
 def program_version(program: Path) -> str:
     """What `--version` says.
 
@@ -58,6 +58,11 @@ def program_version(program: Path) -> str:
     MissingProgramError
         Where it cannot be run.
     """
+    return _version(program, state(program))
+
+
+@functools.lru_cache(maxsize=8)
+def _version(program: Path, _state: tuple[int, ...]) -> str:
     try:
         done = subprocess.run(
             [str(program), "--version"], capture_output=True, text=True, timeout=60, check=True

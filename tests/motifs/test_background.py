@@ -25,6 +25,13 @@ def test_headings_and_other_letters_do_not_count(
         np.testing.assert_allclose(background.genome_frequencies(path), np.array([6, 2, 2, 6]) / 16)
 
 
+def test_a_genome_that_changes_is_counted_again(tmp_path: Path) -> None:
+    path = tmp_path / "g.fa"
+    for letters, at in (("AAAA", 0.5), ("CCCC", 0.0)):
+        path.write_text(f">c\n{letters}\n")
+        assert background.genome_frequencies(path)[0] == at
+
+
 def test_unreadable_genomes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         background.genome_frequencies(tmp_path / "none.fa")

@@ -32,6 +32,15 @@ def test_file_takes_jaspar_annotation_by_identifier(tmp_path: Path) -> None:
     assert (mine.name, mine.family) == ("mine", None)
 
 
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    """A process that lives long (the interface, a warm worker) answered from the old one."""
+    path = tmp_path / "own.meme"
+    path.write_text(f"MEME version 4\n\nMOTIF first\n{MATRIX}")
+    assert [m.name for m in load_database("db", path).motifs] == ["first"]
+    path.write_text(f"MEME version 4\n\nMOTIF second\n{MATRIX}")
+    assert [m.name for m in load_database("db", path).motifs] == ["second"]
+
+
 def test_archetypes_keep_their_cluster_names(tmp_path: Path) -> None:
     path = tmp_path / "archetypes.meme"
     name = "AC0001:DLX/LHX:Homeodomain"
