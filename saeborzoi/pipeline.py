@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-Grain = Literal["layer", "sae", "node", "project"]
-"""What one partition is: a layer, an SAE, a node of an SAE, or the whole project."""
+Grain = Literal["layer", "sae", "node", "variants", "sae_variants", "project"]
+"""What one partition is: a layer, an SAE, a node of an SAE, a set of variants, a set looked at with
+an SAE, or the whole project."""
 
 Group = Literal[
     "normalization",
@@ -309,13 +310,31 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "variant_effects",
+        code_version="1",
+        grain="variants",
+        step="variant effects",
+        needs=("variants",),
+        reads=(Reads("genome"), Reads("model"), Reads("variants")),
+        settings={
+            "variants": "variants",
+            "attribution": "attribution",
+            "tracks": "effects.tracks",
+            "model": "model",
+        },
+        tables=("variant", "variant_track", "variant_skipped"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "variant_nodes",
         code_version="2",
-        grain="sae",
+        grain="sae_variants",
         step="variants",
         needs=("variants",),
         # matches name the nodes
-        inputs=("trained_sae", "meme_motifs", "tomtom_matches"),
+        inputs=("trained_sae", "meme_motifs", "tomtom_matches", "variant_effects"),
         reads=(Reads("genome"), Reads("model"), Reads("variants")),
         settings={
             "variants": "variants",
@@ -340,24 +359,6 @@ ARTIFACTS = (
         settings={"genome": "data.genome.name", "motif_database": "data.motif_database"},
         group="pages",
         kinds=("html", "javascript"),
-    ),
-    Artifact(
-        "variant_effects",
-        code_version="1",
-        grain="project",
-        step="variant effects",
-        needs=("variants",),
-        reads=(Reads("genome"), Reads("model"), Reads("variants")),
-        settings={
-            "variants": "variants",
-            "attribution": "attribution",
-            "tracks": "effects.tracks",
-            "model": "model",
-        },
-        tables=("variant", "variant_track", "variant_skipped"),
-        is_job=True,
-        group="effects",
-        kinds=("torch", "parquet"),
     ),
     Artifact(
         "sae_comparison",

@@ -149,8 +149,14 @@ class Catalog:
         require_table(table)
         return self.frame(f"SELECT * FROM {table}")
 
-    def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
-        """Refuse to go on without an asset's partition, or those of some nodes.
+    def require_made(
+        self,
+        asset: str,
+        owner: str,
+        nodes: Sequence[int] | None = None,
+        variant_set: str | None = None,
+    ) -> None:
+        """Refuse to go on without an asset's partition, those of some nodes, or that of a set.
 
         Raises
         ------
@@ -158,7 +164,8 @@ class Catalog:
             Names the asset and the first partition to materialize.
         """
         keys_made = self.partitions_made(asset, owner)
-        missing = [key for key in partition_keys(owner, nodes) if key not in keys_made]
+        of_set = [PartitionKey(owner, variant_set=variant_set)] if variant_set else None
+        missing = [key for key in of_set or partition_keys(owner, nodes) if key not in keys_made]
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise CatalogError(
@@ -179,9 +186,10 @@ class Catalog:
 
     def artifacts_made(self) -> pd.DataFrame:
         """Every artifact that rows stand on: asset, owner, first_node (NA for what is of the owner
-        as a whole), n_partitions, artifact."""
+        as a whole), variant_set (None where it is of none), n_partitions, artifact."""
         artifacts = self.frame(
-            "SELECT asset, owner, min(node) AS first_node, count(*) AS n_partitions, artifact "
+            "SELECT asset, owner, min(node) AS first_node, min(variant_set) AS variant_set, "
+            "count(*) AS n_partitions, artifact "
             "FROM materialization GROUP BY asset, owner, artifact ORDER BY ALL"
         )
         return self._with_paths(artifacts).astype({"first_node": "Int64"})
@@ -197,41 +205,50 @@ class Catalog:
         return self._with_paths(batches)
 
     def partitions_made(self, asset: str, owner: str) -> set[PartitionKey]:
-        """Partitions of one layer or SAE whose rows stand in the catalogue."""
+        """Partitions of one layer, SAE or set of variants whose rows stand in the catalogue."""
         if not self.path.exists():
             return set()
         with self.read() as connection:
             rows = connection.execute(
-                "SELECT owner, node FROM materialization WHERE asset = ? AND owner = ?",
+                "SELECT owner, node, variant_set FROM materialization "
+                "WHERE asset = ? AND owner = ?",
                 [asset, owner],
             ).fetchall()
         return {PartitionKey(*row) for row in rows}
 
     def data_versions(
-        self, asset: str, owner: str, nodes: Sequence[int] | None = None
+        self,
+        asset: str,
+        owner: str,
+        nodes: Sequence[int] | None = None,
+        variant_set: str | None = None,
     ) -> list[str]:
-        """Distinct data versions of an asset's standing rows of one layer or SAE; where it is
-        partitioned by node and `nodes` are given, of those nodes."""
+        """Distinct data versions of an asset's standing rows of one layer, SAE or set of variants;
+        where it is partitioned by node and `nodes` are given, of those nodes, and of one set where
+        that is given."""
         if not self.path.exists():
             return []
         versions = self.frame(
             "SELECT DISTINCT data_version FROM materialization WHERE asset = ? AND owner = ? "
-            "AND (? OR node IS NULL OR list_contains(?::INTEGER[], node)) ORDER BY data_version",
-            [asset, owner, nodes is None, list(map(int, nodes or ()))],
+            "AND (? OR node IS NULL OR list_contains(?::INTEGER[], node)) "
+            "AND (?::VARCHAR IS NULL OR variant_set = ?) ORDER BY data_version",
+            [asset, owner, nodes is None, list(map(int, nodes or ())), variant_set, variant_set],
         )
         return list(versions["data_version"])
 
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
-        """What made an asset's standing rows of one layer or SAE: a row for each run and version.
+        """What made an asset's standing rows of one layer, SAE or set of variants: a row for each
+        run and version.
 
         Returns
         -------
         DataFrame
-            run_id, code_version, data_version, artifact, made_from, made_at, and nodes: those
-            that were made together, sorted; None for what is of the owner as a whole.
+            run_id, code_version, data_version, artifact, made_from, made_at, variant_set (None
+            where it is of none), and nodes: those that were made together, sorted; None for what
+            is of the owner as a whole.
         """
         standing_rows = self.frame(
-            "SELECT run_id, code_version, data_version, artifact, made_from, "
+            "SELECT run_id, code_version, data_version, artifact, made_from, variant_set, "
             "max(made_at) AS made_at, "
             "list(node ORDER BY node) FILTER (node IS NOT NULL) AS nodes "
             "FROM materialization WHERE asset = ? AND owner = ? "

@@ -42,7 +42,7 @@ class JobFolder:
         self._locks = [
             self.path / "lock"
             if job.nodes
-            else jobs_folder / ".locks" / f"{job.stage}-{single_job.key}"
+            else jobs_folder / ".locks" / f"{job.stage}-{single_job.subject}"
             for single_job in job.each()
         ]
         self.fingerprint = fingerprint(job)
