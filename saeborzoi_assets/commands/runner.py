@@ -319,7 +319,7 @@ class _Lanes:
     def _make(self, work: Work) -> bool:
         """One run; whether it succeeded."""
         step = work.step
-        self._display.started(work.owner, step.label, step.partition)
+        self._display.started(work.owner, step.name, step.partition)
         start = time.monotonic()
         ended: Ended = self._launcher.run(step)
         seconds = time.monotonic() - start

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pandas as pd
 import pytest
 
@@ -24,7 +27,9 @@ from saeborzoi_assets.costs import Costs
 from saeborzoi_assets.lacking import Range, missing_of, work_of
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.plan import PipelineStep, next_steps
+from saeborzoi_assets.sensors import automation, schedule
 from saeborzoi_assets.sensors.stale_results import stale_results
+from saeborzoi_resources.backfills import BulkActionStatus, partitions_under_way
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.cleaning import plan_removal, removal_as_text, remove
 from saeborzoi_resources.upkeep.orphans import orphans
@@ -145,6 +150,19 @@ def test_a_changed_file_makes_its_set_stale_alone(platform: Platform) -> None:
     assert set(to_make(platform)) == {f"{KEY}|{TRAITS}"}
 
 
+def test_what_was_made_of_every_set_at_once_is_told_as_stale(platform: Platform) -> None:
+    """As a catalogue of an earlier release is brought up to this one."""
+    document = {"asset": "variant_effects", "code": "1", "owner": "project", "inputs": {}}
+    version = platform.version_of("variant_effects", TRAITS).made_from
+    then = json.dumps({**document, "settings": version["settings"], "files": version["files"]})
+    with duckdb.connect(str(platform.catalog.path)) as connection:
+        connection.execute(
+            "UPDATE materialization SET made_from = ? WHERE owner = ?", [then, TRAITS]
+        )
+    assert to_make(platform)[TRAITS] == ("stale: of every set of variants at once",)
+    assert MATCHED not in to_make(platform)
+
+
 def test_trace_follows_a_set_by_itself_and_with_an_sae(platform: Platform) -> None:
     assert [(link.asset, link.state) for link in trace(platform, TRAITS).links] == [
         ("variant_effects", "current")
@@ -242,33 +260,83 @@ def test_a_set_that_fails_leaves_the_others_and_the_pages(platform: Platform) ->
     ]  # fmt: skip
     assert outcome.failures == [(KEY, "variant effects of third", "no such file")]
     assert outcome.exit_code == 2
-    # what goes on by itself does not wait for that set either
-    upcoming = next_steps(more.settings, more.catalog, more.settings.wanted()[0])
-    assert next(upcoming).partition == f"{KEY}"
 
 
-def test_steps_go_on_without_a_set_that_lacks(platform: Platform) -> None:
+@pytest.fixture(scope="module")
+def lacking(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    """Two more sets, one of which has its effects; of the rest the pages lack."""
+    folder = tmp_path_factory.mktemp("lacking") / "project"
+    shutil.copytree(made, folder)
+    platform = Platform(settings_file=str(folder / "dagster_project.toml"))
     more = again(platform, THIRD + THIRD.replace("third", "fourth"))
     for asset in (
-        "concept_scores",
-        "motif_evidence",
-        "umap_embedding",
-        "annotation_overlaps",
-        "jaccard_matrix",
-        "fidelity",
-        "node_effects",
-    ):
+        "concept_scores", "motif_evidence", "umap_embedding", "annotation_overlaps",
+        "jaccard_matrix", "fidelity", "node_effects",
+    ):  # fmt: skip
         put(more, asset)
     put(more, "variant_effects", "fourth")
-    found = [
-        (step.label, step.partition)
-        for step in next_steps(more.settings, more.catalog, more.settings.wanted()[0])
-    ]
-    assert found == [
+    return more
+
+
+def test_steps_go_on_without_a_set_that_lacks(lacking: Platform) -> None:
+    upcoming = next_steps(lacking.settings, lacking.catalog, lacking.settings.wanted()[0])
+    assert [(step.label, step.partition) for step in upcoming] == [
         ("variant effects of third", "variants=third"),
         ("variants of fourth", f"{KEY}|variants=fourth"),
         ("pages", KEY),
     ]
+
+
+def failed(instance: dg.DagsterInstance, asset: str, tags: dict[str, str]) -> None:
+    for _ in range(2):
+        run = dg.DagsterRun(
+            job_name="__ASSET_JOB",
+            run_id=str(uuid.uuid4()),
+            status=dg.DagsterRunStatus.FAILURE,
+            asset_selection=frozenset({dg.AssetKey(asset)}),
+            tags=tags,
+        )
+        instance.add_run(run)
+
+
+def test_what_goes_by_itself_leaves_a_set_that_keeps_failing(lacking: Platform) -> None:
+    partitions = Partitions.of(lacking.settings)
+    sensor = next(s for s in automation.sensors(partitions) if s.name == "materialize_missing")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("hyperparameters", [KEY])
+
+        def requested() -> list[str | None]:
+            context = dg.build_sensor_context(instance=instance, resources={"platform": lacking})
+            result = sensor(context)
+            assert isinstance(result, dg.SensorResult)
+            return [request.partition_key for request in result.run_requests or []]
+
+        assert requested() == ["variants=third"]
+        failed(instance, "variant_effects", {automation.TAG: f"{KEY}:variant effects of third"})
+        assert requested() == [f"{KEY}|variants=fourth"]
+        failed(instance, "variant_nodes", {automation.TAG: f"{KEY}:variants of fourth"})
+        assert requested() == [KEY]
+
+
+def test_a_backfill_leaves_a_set_that_keeps_failing(lacking: Platform) -> None:
+    partitions = Partitions.of(lacking.settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("hyperparameters", [KEY])
+
+        def asked() -> set[str]:
+            schedule.launch_missing(instance, lacking, partitions, lambda _: None)
+            (keys,) = partitions_under_way(instance).values()
+            for backfill in instance.get_backfills():
+                instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+            return keys
+
+        fourth = f"{KEY}|variants=fourth"
+        assert asked() == {KEY, "variants=third", f"{KEY}|variants=third", fourth}
+        failed(
+            instance, "variant_effects",
+            {schedule.TAG: schedule.NAME, "dagster/partition": "variants=third"},
+        )  # fmt: skip
+        assert asked() == {KEY, fourth}
 
 
 @pytest.fixture
