@@ -63,7 +63,7 @@ def snp(letters: str, pos: int, chrom: str = "chr1", ref: str | None = None) -> 
     return f"{chrom}\t{pos}\t.\t{ref or letters[pos - 1]}\t{OTHER[ref or letters[pos - 1]]}"
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "empty": ([], {}, "no variant in it; bring a file with at least one"),
     "another build": (
         ["300 other", "400 other", "500"], {},
