@@ -36,7 +36,7 @@ def model(
 
     Example: saeborzoi model --loader explainn.py:load --weights explainn.pth --input-bp 200
     """
-    from saeborzoi.models.ask import ask_model
+    from saeborzoi.sources.ask import ask_model
 
     if loader is None:
         settings = load_settings(terminal_of(context).settings_file)

@@ -16,13 +16,13 @@ import torch
 
 from saeborzoi.catalog.store import Store
 from saeborzoi.jobs.job import Figures, Job
-from saeborzoi.models import ask
-from saeborzoi.models.__main__ import describe
 from saeborzoi.models.layer import one_hot, run_to
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.sources import ask
+from saeborzoi.sources.__main__ import describe
 from saeborzoi.stages import locus
 from saeborzoi_assets.commands.cli import main
 from saeborzoi_resources.compute import once
@@ -96,8 +96,8 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ask,
         "ask_model",
-        lambda model, layers=(), modules=False: describe(
-            {"model": model, "layers": layers, "modules": modules}
+        lambda model, layers=(), modules=False, genome=None: describe(
+            {"model": model, "layers": layers, "modules": modules, "genome": genome}
         ),
     )
 
