@@ -160,7 +160,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "concept_scores",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="inference",
         inputs=("trained_sae", "top_activations"),
@@ -174,10 +174,11 @@ ARTIFACTS = (
         ),
         settings={
             "annotation": "data.annotation",
+            "seqlet_width_bp": "layer.seqlet_width",
             "pad_bp": "layer.pad_bp",
             "bp_per_position": "layer.bp_per_position",
         },
-        tables=("concept_score", "concept", "node_profile"),
+        tables=("concept_score", "concept", "node_profile", "seqlet_activation"),
         is_job=True,
         group="comparison",
         kinds=("torch", "parquet"),
@@ -351,7 +352,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="6",
+        code_version="7",
         grain="sae",
         step="pages",
         inputs=_ON_PAGES,

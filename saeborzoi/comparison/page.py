@@ -150,6 +150,8 @@ def comparison_page(
 
 
 def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
+    # pandas' own missing value is neither true nor false
+    frame = frame.astype(object).where(frame.notna(), None)
     head = "".join(
         f'<th scope="col"{_WORDS_CLASS if frame[name].map(_is_text).any() else ""}>'
         f'<button type="button">{_heading(str(name), pages)}</button></th>'

@@ -29,7 +29,7 @@ from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
-from saeborzoi.stages.in_model import require_same_activations
+from saeborzoi.sources.same_activations import require_same_activations
 from saeborzoi.stages.of_variants import (
     KeptParts,
     SetOfVariants,
@@ -60,7 +60,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     sae = load_checkpoint(trained, job.layer_settings.n_channels)
     frames = []
     with opened_model(job, model_of(trained)) as (model, geometry, genome):
-        require_same_activations(job, model, geometry, genome)
+        require_same_activations(model, geometry, job.layer_settings, genome)
         sets = sets_of(settings, genome, geometry, model.input_bp)
         a = settings.attribution
         parts = Store(settings.project.store).work(job.key, STAGE) / "parts"

@@ -13,11 +13,11 @@ import pytest
 import saeborzoi
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.provenance import write_artifact
-from saeborzoi.models import ask
 from saeborzoi.project.project import Project as ProjectApi
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import load_settings
 from saeborzoi.settings.sections import ShardSet
+from saeborzoi.sources import ask
 from saeborzoi_assets.assets.feature_browser import page_of_variants
 from saeborzoi_assets.commands.cli import main
 from saeborzoi_assets.partitions import HYPERPARAMETERS
@@ -59,7 +59,7 @@ def test_check_says_what_the_run_would(tmp_path: Path, monkeypatch: pytest.Monke
     write_inputs(tmp_path)
     (tmp_path / "dagster_project.toml").write_text(SETTINGS)
     answer = {"n_parameters": 1, "fingerprint": "f", "input_bp": INPUT_BP}
-    monkeypatch.setattr(ask, "ask_model", lambda *_: answer)
+    monkeypatch.setattr(ask, "ask_model", lambda *_, **__: answer)
     letters = (tmp_path / "g.fa").read_text().split("\n")[1]
 
     def looked(*rows: str, **changes: object) -> Finding:

@@ -83,6 +83,8 @@ function seqletRows(columns, { chroms, genes }) {
       activation: columns.activation[i],
       gene: columns.gene && columns.gene[i] >= 0 ? genes[columns.gene[i]] : null,
       distance: columns.gene ? columns.distance[i] : null,
+      along: columns.along ? columns.along[i] : null,
+      step: columns.step,
       sequence: unpackSequence(
         typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i],
         length,
