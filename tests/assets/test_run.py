@@ -143,16 +143,16 @@ def test_a_run_that_is_stopped_leaves_nothing_started(
         env={name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
     )  # fmt: skip
     assert process.stdout is not None
-    said = []
+    lines = []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if line.startswith("training: ") and "of" in line:
             break
     process.send_signal(number)
-    said += process.stdout.readlines()
+    lines += process.stdout.readlines()
     process.stdout.close()
-    assert process.wait(timeout=120) == 130, "".join(said)
-    text = "".join(said)
+    assert process.wait(timeout=120) == 130, "".join(lines)
+    text = "".join(lines)
     assert "Traceback" not in text
     assert "go on with the same command" in text
     with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:

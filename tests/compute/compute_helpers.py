@@ -46,14 +46,14 @@ def in_run(
     **arguments: Any,
 ) -> list[Figures]:
     """Run jobs as an asset does; what `ComputeBackend.run` raised is raised here."""
-    got: list[Figures] = []
+    figures: list[Figures] = []
 
     @dg.asset
     def heavy(context: dg.AssetExecutionContext) -> None:
-        got.extend(compute.run(context, jobs, catalogue))
+        figures.extend(compute.run(context, jobs, catalogue))
 
     dg.materialize([heavy], instance=instance, **arguments)
-    return got
+    return figures
 
 
 def failure_of(

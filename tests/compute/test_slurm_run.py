@@ -126,8 +126,8 @@ def test_a_killed_dagster_finds_its_jobs_again(
     opener.join()
     assert [f["first_node"] for f in figures] == [1, 2]
     assert [f["compute"]["slurm_job_id"] for f in figures] == [f"{parent}_0", f"{parent}_1"]
-    said = "finished earlier" if meanwhile == "finished" else "following it"
-    assert said in event_messages(instance)
+    message = "finished earlier" if meanwhile == "finished" else "following it"
+    assert message in event_messages(instance)
 
 
 def test_two_runs_for_one_partition(
