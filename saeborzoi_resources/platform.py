@@ -151,22 +151,23 @@ class Platform(dg.ConfigurableResource):
         layer, _ = self._subject(artifact, owner)
         by_node = nodes if artifact.grain == "node" else None
         files = self.files_of(name, owner)
-        untrained = self.untrained_beside(owner) if artifact.untrained else None
+        with self.catalog.kept_open():
+            untrained = self.untrained_beside(owner) if artifact.untrained else None
+            inputs = {
+                each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
+                for each in inputs_of(artifact, self.settings, layer)
+            } | {
+                f"{each} of {untrained}": self.catalog.data_versions(each, untrained)
+                for each in artifact.untrained
+                if untrained is not None
+            }
         made_from = {
             "asset": name,
             "code": artifact.code_version,
             "owner": owner,
             "settings": self._portable(settings_of(artifact, self.settings, layer), set(files)),
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
-            "inputs": {
-                each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
-                for each in inputs_of(artifact, self.settings, layer)
-            }
-            | {
-                f"{each} of {untrained}": self.catalog.data_versions(each, untrained)
-                for each in artifact.untrained
-                if untrained is not None
-            },
+            "inputs": inputs,
         }
         return Version(name, fingerprint_of(made_from), made_from, tuple(files))
 

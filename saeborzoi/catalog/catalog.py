@@ -98,6 +98,14 @@ class Catalog:
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """For several questions at a time: to open the file takes longer than most questions.
+        Whoever writes waits for the end of it, so that nothing may be written within. Without a
+        catalogue it does nothing."""
+        with self.read() if self.path.exists() else contextlib.nullcontext():
+            yield
+
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Result of a query; an error about a column that was renamed has the new name as note."""
         import duckdb
