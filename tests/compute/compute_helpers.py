@@ -95,6 +95,12 @@ def open_gate(folder: Path, instance: dg.DagsterInstance, after: str | None) -> 
     return thread
 
 
+def counts(*folders: Path) -> Callable[[], bool]:
+    """Whether the jobs of these folders count."""
+    logs = [folder / "log.txt" for folder in folders]
+    return lambda: all(log.exists() and "counting" in log.read_text() for log in logs)
+
+
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
     """Wait until a condition holds; its value."""
     deadline = time.monotonic() + timeout_s
