@@ -352,12 +352,15 @@ class Catalog:
         self, patience_s: float | None, tell: Tell = print
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection in a transaction; the caller holds the lock."""
+        is_known = self.path.exists() and state(self.path) == self._known
         with connected(self.path, read_only=False, patience_s=patience_s, tell=tell) as connection:
             connection.execute("BEGIN")
-            self._is_older(connection)  # refuses one of a later release
-            make_tables(connection)
+            if not is_known:
+                self._is_older(connection)  # refuses one of a later release
+                make_tables(connection)
             yield connection
             connection.execute("COMMIT")
+        self._known = state(self.path)
 
     def _is_older(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Whether an earlier release made the catalogue; one of a later release is refused."""

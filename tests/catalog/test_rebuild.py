@@ -97,10 +97,11 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def _everything(catalog: Catalog) -> dict[str, pd.DataFrame]:
-    return {
-        table.name: catalog.whole(table.name).sort_values(list(table.key)).reset_index(drop=True)
-        for table in TABLES
-    }
+    with catalog.kept_open():
+        return {
+            table.name: catalog.whole(table.name).sort_values(list(table.key), ignore_index=True)
+            for table in TABLES
+        }
 
 
 def _require_equal(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> None:
