@@ -166,7 +166,16 @@ class Platform(dg.ConfigurableResource):
         layer, _ = self._subject(artifact, owner)
         by_node = nodes if artifact.grain == "node" else None
         files = self.files_of(name, owner, variant_set)
-        untrained = self.untrained_beside(owner) if artifact.untrained else None
+        with self.catalog.kept_open():
+            untrained = self.untrained_beside(owner) if artifact.untrained else None
+            inputs = {
+                each: self._versions_of(ARTIFACT[each], owner, layer, by_node, variant_set)
+                for each in inputs_of(artifact, self.settings, layer)
+            } | {
+                f"{each} of {untrained}": self.catalog.data_versions(each, untrained)
+                for each in artifact.untrained
+                if untrained is not None
+            }
         made_from = {
             "asset": name,
             "code": artifact.code_version,
@@ -174,15 +183,7 @@ class Platform(dg.ConfigurableResource):
             **({} if variant_set is None else {"variant_set": variant_set}),
             "settings": self._portable(settings_of(artifact, settings, layer), set(files)),
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
-            "inputs": {
-                each: self._versions_of(ARTIFACT[each], owner, layer, by_node, variant_set)
-                for each in inputs_of(artifact, self.settings, layer)
-            }
-            | {
-                f"{each} of {untrained}": self.catalog.data_versions(each, untrained)
-                for each in artifact.untrained
-                if untrained is not None
-            },
+            "inputs": inputs,
         }
         return Version(name, fingerprint_of(made_from), made_from, tuple(files))
 

@@ -98,6 +98,14 @@ class Catalog:
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """For several questions at a time: to open the file takes longer than most questions.
+        Whoever writes waits for the end of it, so that nothing may be written within. Without a
+        catalogue it does nothing."""
+        with self.read() if self.path.exists() else contextlib.nullcontext():
+            yield
+
     def frame(self, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
         """Result of a query; an error about a column that was renamed has the new name as note."""
         import duckdb
@@ -361,12 +369,15 @@ class Catalog:
         self, patience_s: float | None, tell: Tell = print
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection in a transaction; the caller holds the lock."""
+        is_known = self.path.exists() and state(self.path) == self._known
         with connected(self.path, read_only=False, patience_s=patience_s, tell=tell) as connection:
             connection.execute("BEGIN")
-            self._is_older(connection)  # refuses one of a later release
-            make_tables(connection)
+            if not is_known:
+                self._is_older(connection)  # refuses one of a later release
+                make_tables(connection)
             yield connection
             connection.execute("COMMIT")
+        self._known = state(self.path)
 
     def _is_older(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Whether an earlier release made the catalogue; one of a later release is refused."""

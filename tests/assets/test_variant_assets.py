@@ -135,8 +135,8 @@ def test_a_vcf_goes_in_and_nodes_come_out(
     with pytest.raises(InputError, match=f"the nearest are .*{first}"):
         opened.variant(f"{chrom}:{pos}:{ref}:{other}", KEY)
     sae = opened.sae(KEY)
-    found = sae.variant_enrichment("traits")
-    assert found["q_value"].between(0, 1).all()
+    enrichment = sae.variant_enrichment("traits")
+    assert enrichment["q_value"].between(0, 1).all()
     with pytest.raises(InputError, match="'matched' have no controls"):
         sae.variant_enrichment("matched")
     out = tmp_path / "out.vcf"

@@ -127,9 +127,9 @@ def test_families_say_of_what_they_are(old: Catalog) -> None:
 @pytest.mark.parametrize("sql", ["SELECT target_family FROM motif_match",
                                  "SELECT m.target_family FROM motif_match m"])  # fmt: skip
 def test_a_query_for_a_former_name_is_told_the_new_one(old: Catalog, sql: str) -> None:
-    with pytest.raises(duckdb.BinderException) as told:
+    with pytest.raises(duckdb.BinderException) as error:
         old.frame(sql)
-    assert told.value.__notes__ == ["target_family of motif_match is called factor_family now"]
+    assert error.value.__notes__ == ["target_family of motif_match is called factor_family now"]
 
 
 def test_removing_an_sae_after_the_migration_leaves_the_one_whose_key_it_begins(
@@ -160,8 +160,8 @@ def test_a_migration_that_fails_leaves_the_catalogue_as_it_was(
 
 def test_readers_that_come_at_once_all_find_it_migrated(old: Catalog) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        found = pool.map(_nodes_of, [str(old.path)] * 3)
-    assert found == [[0, 1, 12345]] * 3
+        nodes = pool.map(_nodes_of, [str(old.path)] * 3)
+    assert nodes == [[0, 1, 12345]] * 3
 
 
 def _nodes_of(path: str) -> list[int]:

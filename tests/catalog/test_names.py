@@ -29,13 +29,13 @@ def names() -> pd.DataFrame:
             for m in read_meme(NODES)
         ]
     )  # fmt: skip
-    found = match(motifs, [load_database("J", "jaspar:JASPAR2024:CORE:vertebrates")])
-    found[HYPERPARAMETERS.name] = "stem_x4_k0.05_lr0.003_s0"
+    matches = match(motifs, [load_database("J", "jaspar:JASPAR2024:CORE:vertebrates")])
+    matches[HYPERPARAMETERS.name] = "stem_x4_k0.05_lr0.003_s0"
     with duckdb.connect() as connection:
         make_tables(connection)
         columns = ", ".join(column.name for column in TABLE["motif_match"].columns)
-        connection.register("found", found)
-        connection.execute(f"INSERT INTO motif_match SELECT {columns} FROM found")
+        connection.register("matches", matches)
+        connection.execute(f"INSERT INTO motif_match SELECT {columns} FROM matches")
         return connection.execute("FROM node_name").df().set_index("node")
 
 

@@ -86,14 +86,14 @@ def in_run(
     **arguments: Any,
 ) -> list[Figures]:
     """Run jobs as an asset does; what `ComputeBackend.run` raised is raised here."""
-    got: list[Figures] = []
+    figures: list[Figures] = []
 
     @dg.asset
     def heavy(context: dg.AssetExecutionContext) -> None:
-        got.extend(compute.run(context, jobs, catalogue))
+        figures.extend(compute.run(context, jobs, catalogue))
 
     dg.materialize([heavy], instance=instance, **arguments)
-    return got
+    return figures
 
 
 def failure_of(
@@ -133,6 +133,12 @@ def open_gate(folder: Path, instance: dg.DagsterInstance, after: str | None) -> 
     thread = threading.Thread(target=act)
     thread.start()
     return thread
+
+
+def counts(*folders: Path) -> Callable[[], bool]:
+    """Whether the jobs of these folders count."""
+    logs = [folder / "log.txt" for folder in folders]
+    return lambda: all(log.exists() and "counting" in log.read_text() for log in logs)
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:

@@ -69,7 +69,7 @@ def test_several_processes_do_one_job(
 
 
 @pytest.mark.parametrize(
-    ("stage", "nodes", "state", "said"),
+    ("stage", "nodes", "state", "message"),
     [
         ("refuse", (), "REFUSED", "3 columns seen"),
         ("crash", (), "FAILED", "ZeroDivisionError: a bug"),
@@ -85,12 +85,12 @@ def test_every_end_is_told_apart(
     stage: str,
     nodes: tuple[int, ...],
     state: str,
-    said: str,
+    message: str,
 ) -> None:
     failure = failure_of(instance, compute(stage), [make_job("a", *nodes)])
     metadata = metadata_of(failure)
     assert metadata["state"] == state
-    assert said in str(failure.description)
+    assert message in str(failure.description)
     assert metadata["job"] == "a"
     assert metadata["remedy"]
     assert "job a: trained_sae" in metadata["log_tail"]
@@ -228,5 +228,5 @@ def test_a_killed_dagster_finds_its_job_again(
     [figures] = in_run(instance, compute("gated"), [job])
     opener.join()
     assert figures["pid"] == pid
-    said = "finished earlier" if meanwhile == "finished" else "still runs"
-    assert said in event_messages(instance)
+    message = "finished earlier" if meanwhile == "finished" else "still runs"
+    assert message in event_messages(instance)
