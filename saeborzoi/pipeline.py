@@ -241,7 +241,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "umap_embedding",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
@@ -332,7 +332,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="6",
+        code_version="7",
         grain="sae",
         step="pages",
         inputs=_ON_PAGES,
@@ -361,7 +361,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="3",
+        code_version="4",
         grain="project",
         step="comparison",
         inputs=(

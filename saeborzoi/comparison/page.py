@@ -7,6 +7,8 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from saeborzoi.comparison.baselines import MEASURES
 from saeborzoi.comparison.table import shown
 from saeborzoi.errors import counted
@@ -14,7 +16,6 @@ from saeborzoi.figures import png_of
 from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 _MAX_ROWS = 200
@@ -206,7 +207,7 @@ def _heading(name: str, pages: Mapping[str, str]) -> str:
 
 def _sorted_by(value: object) -> str:
     """What a column is ordered by: the number itself, not its rounding."""
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     return str(float(value)) if isinstance(value, int | float) else str(value)
 
@@ -214,10 +215,10 @@ def _sorted_by(value: object) -> str:
 def _cell(value: object) -> str:
     """A value as people read it; empty where there is none.
 
-    >>> _cell(0.123456), _cell(float("nan")), _cell(True)
-    ('0.123', '', 'yes')
+    >>> _cell(0.123456), _cell(float("nan")), _cell(pd.NA), _cell(True)
+    ('0.123', '', '', 'yes')
     """
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"
