@@ -243,7 +243,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "umap_embedding",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
@@ -363,7 +363,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="3",
+        code_version="4",
         grain="project",
         step="comparison",
         inputs=(

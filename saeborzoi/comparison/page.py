@@ -7,6 +7,8 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from saeborzoi.comparison.baselines import MEASURES
 from saeborzoi.comparison.sorting import SORTING, STYLE_OF_HEADINGS, sorted_by
 from saeborzoi.comparison.table import shown
@@ -15,7 +17,6 @@ from saeborzoi.figures import png_of
 from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 _MAX_ROWS = 200
@@ -192,10 +193,10 @@ def _heading(name: str, pages: Mapping[str, str]) -> str:
 def _cell(value: object) -> str:
     """A value as people read it; empty where there is none.
 
-    >>> _cell(0.123456), _cell(float("nan")), _cell(True)
-    ('0.123', '', 'yes')
+    >>> _cell(0.123456), _cell(float("nan")), _cell(pd.NA), _cell(True)
+    ('0.123', '', '', 'yes')
     """
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"

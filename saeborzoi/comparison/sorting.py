@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 # a click on a heading orders the rows by it, once more turns them; what is empty stays last
 SORTING = """
 for (const table of document.querySelectorAll("table:not(.pairs)")) {
@@ -31,9 +33,9 @@ th[aria-sort] button { text-decoration: underline; }
 def sorted_by(value: object) -> str:
     """What a column is ordered by, for a cell's `data-value`: the number itself, not its rounding.
 
-    >>> sorted_by(0.123456), sorted_by(None), sorted_by("FOS")
-    ('0.123456', '', 'FOS')
+    >>> sorted_by(0.123456), sorted_by(None), sorted_by(pd.NA), sorted_by("FOS")
+    ('0.123456', '', '', 'FOS')
     """
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     return str(float(value)) if isinstance(value, int | float) else str(value)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from saeborzoi.errors import InputError
-from saeborzoi.models import ask
 from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.sources import ask
 from saeborzoi.stages import variant_effects, variant_nodes
 from saeborzoi_resources.finding import Finding
 from saeborzoi_resources.upkeep.project_check import check_project
