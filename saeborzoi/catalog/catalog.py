@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from saeborzoi.catalog import access
 from saeborzoi.catalog.access import Tell, connected, writing
-from saeborzoi.catalog.migrations import version_of
+from saeborzoi.catalog.migrations import is_older
 from saeborzoi.catalog.rows import (
     limit_record,
     nodes_standing,
@@ -26,7 +26,7 @@ from saeborzoi.catalog.rows import (
     remove_batches,
     write_record,
 )
-from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
+from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import (
     Made,
     Scope,
@@ -90,7 +90,9 @@ class Catalog:
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             # asked once of a file as it is: that takes longer than most queries
             now = state(self.path)
-            if now == self._known or not (self._is_older(connection) or missing_parts(connection)):
+            if now == self._known or not (
+                is_older(connection, self.path) or missing_parts(connection)
+            ):
                 self._known = now
                 yield connection
                 return
@@ -231,9 +233,8 @@ class Catalog:
         nodes: Sequence[int] | None = None,
         variant_set: str | None = None,
     ) -> list[str]:
-        """Distinct data versions of an asset's standing rows of one layer, SAE or set of variants;
-        where it is partitioned by node and `nodes` are given, of those nodes, and of one set where
-        that is given."""
+        """Distinct data versions of an asset's standing rows of one layer, SAE or set of variants,
+        and of some nodes of it or one set where those are given."""
         if not self.path.exists():
             return []
         versions = self.frame(
@@ -271,9 +272,8 @@ class Catalog:
 
     def _with_paths(self, artifacts: pd.DataFrame) -> pd.DataFrame:
         """The frame with absolute paths in the column `artifact`."""
-        return artifacts.assign(
-            artifact=[str(self._absolute(name)) for name in artifacts["artifact"]]
-        )
+        paths = [str(self._absolute(name)) for name in artifacts["artifact"]]
+        return artifacts.assign(artifact=paths)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -373,21 +373,11 @@ class Catalog:
         with connected(self.path, read_only=False, patience_s=patience_s, tell=tell) as connection:
             connection.execute("BEGIN")
             if not is_known:
-                self._is_older(connection)  # refuses one of a later release
+                is_older(connection, self.path)  # refuses one of a later release
                 make_tables(connection)
             yield connection
             connection.execute("COMMIT")
         self._known = state(self.path)
-
-    def _is_older(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        """Whether an earlier release made the catalogue; one of a later release is refused."""
-        version = version_of(connection)
-        if version is not None and version > SCHEMA_VERSION:
-            raise CatalogError(
-                f"catalogue {self.path} has schema version {version}, this release knows "
-                f"{SCHEMA_VERSION} at most; install the release that made it, or a newer one"
-            )
-        return version is not None and version < SCHEMA_VERSION
 
     def _bring_up_to_date(self) -> None:
         """Migrate a catalogue, and make tables and views that came since, under the lock.

@@ -8,9 +8,11 @@ columns as they were then and calls nothing that changes later, so that it goes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeborzoi.catalog.schema import SCHEMA_VERSION
+from saeborzoi.errors import CatalogError
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +28,23 @@ def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
     # fetched whole: a connection with an unread result refuses further work
     version = connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0]
     return None if version is None else int(version)
+
+
+def is_older(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Whether an earlier release made the catalogue at a path.
+
+    Raises
+    ------
+    CatalogError
+        Where a later one did.
+    """
+    version = version_of(connection)
+    if version is not None and version > SCHEMA_VERSION:
+        raise CatalogError(
+            f"catalogue {path} has schema version {version}, this release knows "
+            f"{SCHEMA_VERSION} at most; install the release that made it, or a newer one"
+        )
+    return version is not None and version < SCHEMA_VERSION
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> bool:
