@@ -7,7 +7,7 @@ goes on after any interruption, and from whatever a person made by hand. The oth
 schedule of `schedule.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -93,9 +93,9 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
             step, why_not = None, None
             try:
                 for step in next_steps(settings, platform.catalog, settings.parse_key(key)):
-                    why_not = reload_needed(partitions, platform.sae(key), step) or _why_not(
-                        instance, platform, key, step
-                    )
+                    why_not = reload_needed(
+                        partitions, platform.sae(key), [step.first.of_set]
+                    ) or _why_not(instance, platform, key, step)
                     if not why_not:
                         break
                     if step.first.of_set is not None:
@@ -160,18 +160,18 @@ def _told(costs: Costs, key: str, step: PipelineStep) -> str:
     return f"{key}: {step.label} ({', '.join(step.assets)}), about {duration(seconds)}"
 
 
-def reload_needed(partitions: Partitions, sae: Sae, step: PipelineStep | None = None) -> str | None:
-    """What to do where an SAE, or a step of it, needs partitions that the definitions, as they were
-    loaded, lack."""
+def reload_needed(partitions: Partitions, sae: Sae, sets: Iterable[str | None] = ()) -> str | None:
+    """What to do where an SAE, or what is made of sets of variants, needs partitions that the
+    definitions, as they were loaded, lack."""
     layers = [layer.name for layer in partitions.settings.layer]
-    sets = [None, *(each.name for each in partitions.settings.variants)]
-    variant_set = step.first.of_set if step else None
+    loaded = {None, *(each.name for each in partitions.settings.variants)}
+    absent = [name for name in sets if name not in loaded]
     if sae.layer.name not in layers:
         lacks = f"layer {sae.layer.name}"
     elif sae.n_nodes > partitions.n_nodes:
         lacks = f"node {partitions.n_nodes} and later of its {sae.n_nodes:,}"
-    elif variant_set not in sets:
-        lacks = f"variants {variant_set}"
+    elif absent:
+        lacks = f"variants {absent[0]}"
     else:
         return None
     return (

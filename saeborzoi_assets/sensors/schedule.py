@@ -182,8 +182,8 @@ def _lots(
             continue
         first = next(each.step for each in missing.work if each.n_lacking)
         left = why_left(_runs_of(history, first, known), max_attempts, key, first)
-        of_sets = next((w.step for w in missing.work if w.n_lacking and w.step.first.of_set), None)
-        why_not = reload_needed(partitions, sae, of_sets) or left or budget.why_not(key, missing)
+        sets = [each.step.first.of_set for each in missing.work if each.n_lacking]
+        why_not = reload_needed(partitions, sae, sets) or left or budget.why_not(key, missing)
         if why_not:
             notes.append(why_not)
             continue

@@ -318,6 +318,17 @@ def test_what_goes_by_itself_leaves_a_set_that_keeps_failing(lacking: Platform) 
         assert requested() == [KEY]
 
 
+def test_a_set_that_came_since_asks_for_the_definitions_to_be_loaded(
+    platform: Platform, lacking: Platform
+) -> None:
+    before = Partitions.of(platform.settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("hyperparameters", [KEY])
+        said = schedule.launch_missing(instance, lacking, before, lambda _: None)
+        assert "before the settings had variants third; reload them" in said
+        assert not any(partitions_under_way(instance).values())
+
+
 def test_a_backfill_leaves_a_set_that_keeps_failing(lacking: Platform) -> None:
     partitions = Partitions.of(lacking.settings)
     with dg.DagsterInstance.ephemeral() as instance:
