@@ -103,7 +103,7 @@ def _make_nodes(platform: Platform, key: str, names: list[str]) -> None:
         {column.name: [None] * len(nodes) for column in TABLE["motif_match"].columns[1:]}
     ).assign(
         node=nodes, motif=1, database="db", target_id="M1", target_name=[*names, "noise"],
-        q_value=0.01, p_value=0.001, is_significant=[True] * len(names) + [False],
+        q_value=0.01, e_value=0.01, p_value=0.001, is_significant=[True] * len(names) + [False],
     )  # fmt: skip
     selection = pd.DataFrame(
         {"node": nodes, "selected": True, "reason": None, "n_seqlets": 5, "n_strong": 5,
