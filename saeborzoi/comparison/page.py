@@ -223,4 +223,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"
-    return {"True": "yes", "False": ""}.get(str(value), str(value))
+    return {"True": "yes", "False": "no"}.get(str(value), str(value))
