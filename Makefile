@@ -6,6 +6,9 @@ INSTALLED_DEV := .venv/installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
 	--constraint constraints.txt
 
+# where it is set, each of the tests' processes compiles every module anew
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo ui test test-slow made-project code-versions test-newest-dagster lint dist docs system-packages clean
 
 demo: $(INSTALLED)  ## make the demo data, materialize every asset, compare with the known answer

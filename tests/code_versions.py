@@ -69,23 +69,23 @@ def artifacts() -> list[Artifact]:
 
 def files_of(artifact: Artifact, root: Path = ROOT) -> list[str]:
     """Files that the artifact's result rests on, relative to the root, sorted."""
-    found: set[str] = set()
+    files: set[str] = set()
     waiting = [file for name in artifact.modules if (file := _file_of(name, root))]
     while waiting:
         file = waiting.pop()
-        if file in found or file in _IGNORED:
+        if file in files or file in _IGNORED:
             continue
-        found.add(file)
+        files.add(file)
         for name in _imports_of((root / file).read_text()):
             if name.split(".")[0] == "saeborzoi" and (other := _file_of(name, root)):
                 waiting.append(other)
-    if "saeborzoi/browser/site.py" in found:
-        found |= {
+    if "saeborzoi/browser/site.py" in files:
+        files |= {
             str(path.relative_to(root))
             for path in (root / _STATIC).rglob("*")
             if path.is_file()
         }  # fmt: skip
-    return sorted(found)
+    return sorted(files)
 
 
 def _file_of(module: str, root: Path) -> str | None:

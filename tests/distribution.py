@@ -59,8 +59,8 @@ def main() -> None:
         worker, platform = Environment(folder / "worker"), Environment(folder / "platform")
         lines.append(worker.install(wheel, ""))
         lines.append(_imports_of(worker))
-        said = worker.run(["saeborzoi", "run"], folder, expected=2)
-        assert "extra `platform`" in said, said
+        message = worker.run(["saeborzoi", "run"], folder, expected=2)
+        assert "extra `platform`" in message, message
         lines.append(worker.install(wheel, "worker"))
         lines.append(platform.install(wheel, "platform"))
         lines.append(_demo(platform, folder))
@@ -132,8 +132,8 @@ def _imports_of(worker: Environment) -> str:
 
 
 def _demo(platform: Environment, folder: Path) -> str:
-    said = platform.run(["saeborzoi", "demo"], folder).splitlines()
-    return next(line for line in said if "planted motifs recovered" in line)
+    output = platform.run(["saeborzoi", "demo"], folder).splitlines()
+    return next(line for line in output if "planted motifs recovered" in line)
 
 
 def _jobs_again(worker: Environment, store: Path) -> list[str]:
@@ -141,8 +141,8 @@ def _jobs_again(worker: Environment, store: Path) -> list[str]:
     lines = []
     for document in sorted(store.glob("jobs/*/job.json")):
         stage = json.loads(document.read_text())["stage"]
-        said = worker.run(["python", "-m", "saeborzoi.worker", str(document)], store)
-        lines.append(f"worker alone, {stage}: {said.splitlines()[-1]}")
+        output = worker.run(["python", "-m", "saeborzoi.worker", str(document)], store)
+        lines.append(f"worker alone, {stage}: {output.splitlines()[-1]}")
     assert lines, "the demo left no job"
     return lines
 

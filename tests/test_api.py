@@ -231,8 +231,8 @@ def test_a_project_before_its_first_result(made_project: Path, tmp_path: Path) -
 def test_tables_and_queries_are_frames(project: Project) -> None:
     assert set(project.table("node")["hyperparameters"]) == {KEY, OTHER}
     assert project.table("node_summary", KEY)["node"].tolist() == list(range(N_NODES))
-    found = project.query("SELECT count(*) AS n FROM node WHERE hyperparameters = ?", [KEY])
-    assert found["n"].tolist() == [N_NODES]
+    counts = project.query("SELECT count(*) AS n FROM node WHERE hyperparameters = ?", [KEY])
+    assert counts["n"].tolist() == [N_NODES]
     assert "conv_x3" in str(project._repr_html_())
 
 

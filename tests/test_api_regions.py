@@ -62,42 +62,42 @@ def expected_activation(folder: Path, sae: SparseAutoencoder, start: int, end: i
 def test_activations_are_those_of_the_shards_at_their_place(
     project: Project, made_project: Path, region: Any, start: int, end: int
 ) -> None:
-    found = project.activations(KEY, region)
+    activations = project.activations(KEY, region)
     expected = expected_activation(made_project, project.sae(KEY).model, start, end)
     n_positions = -(-end // BP_PER_POSITION) - start // BP_PER_POSITION
-    assert found.matrix.shape == (n_positions, N_NODES)
-    assert found.start_bp.tolist() == list(
+    assert activations.matrix.shape == (n_positions, N_NODES)
+    assert activations.start_bp.tolist() == list(
         range(start // BP_PER_POSITION * BP_PER_POSITION, end, BP_PER_POSITION)
     )
-    entries = found.matrix.tocoo()
-    seen = pd.DataFrame(
+    entries = activations.matrix.tocoo()
+    rows = pd.DataFrame(
         {
-            "start_bp": found.start_bp[entries.row],
+            "start_bp": activations.start_bp[entries.row],
             "node": entries.col.astype(int),
             "activation": entries.data.astype(float),
-            "window": found.window[entries.row],
+            "window": activations.window[entries.row],
         }
     )
     pd.testing.assert_frame_equal(
-        seen.sort_values(["start_bp", "node"], ignore_index=True),
+        rows.sort_values(["start_bp", "node"], ignore_index=True),
         expected.sort_values(["start_bp", "node"], ignore_index=True),
         rtol=1e-5,
     )
-    assert (found.end_bp - found.start_bp == BP_PER_POSITION).all()
+    assert (activations.end_bp - activations.start_bp == BP_PER_POSITION).all()
 
 
 def test_the_strongest_seqlet_is_seen_in_its_region(project: Project) -> None:
     node = named_node(project)
     best = node.seqlets.iloc[0]
-    found = project.activations(KEY, (best["chrom"], best["start_bp"], best["end_bp"]))
-    assert found.of_node(node.number).max() == pytest.approx(best["activation"], rel=1e-4)
-    strongest = found.strongest()
+    activations = project.activations(KEY, (best["chrom"], best["start_bp"], best["end_bp"]))
+    assert activations.of_node(node.number).max() == pytest.approx(best["activation"], rel=1e-4)
+    strongest = activations.strongest()
     row = strongest[strongest["node"] == node.number].iloc[0]
     assert best["start_bp"] <= row["start_bp"] < best["end_bp"]
-    assert f"{N_NODES} nodes" in repr(found)
-    assert found.plot([node.number]).axes[0].get_ylabel() == f"node {node.number}"
+    assert f"{N_NODES} nodes" in repr(activations)
+    assert activations.plot([node.number]).axes[0].get_ylabel() == f"node {node.number}"
     with pytest.raises(PartitionKeyError, match="there is no node 12"):
-        found.of_node(N_NODES)
+        activations.of_node(N_NODES)
 
 
 def test_a_region_that_windows_cover_in_part_is_not_read(made_project: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_locus_that_was_read_on_both_strands_is_there_once(
     x = np.arange(10)[None, :, None] + 100 * np.arange(len(lines))[:, None, None]
     with h5py.File(tmp_path / "shards" / "activations_0.h5", "w") as file:
         file["x"] = x.astype(np.float32)
-    found = region_of_shards(
+    activations = region_of_shards(
         tmp_path / "shards",
         tmp_path / "w.bed",
         parse_region("chr1:1,009-1,020"),
@@ -139,7 +139,7 @@ def test_a_locus_that_was_read_on_both_strands_is_there_once(
         bp_per_position=4,
         pad_bp=0,
     )
-    assert found is not None
-    assert found.start_bp.tolist() == [1008, 1012, 1016]
-    assert found.activation[:, 0].tolist() == expected
-    assert found.window.tolist() == rows
+    assert activations is not None
+    assert activations.start_bp.tolist() == [1008, 1012, 1016]
+    assert activations.activation[:, 0].tolist() == expected
+    assert activations.window.tolist() == rows

@@ -56,9 +56,9 @@ def test_a_changed_constant_of_the_motif_engine_has_to_be_told(copy: Path) -> No
         ValueError, match=rf"meme_motifs: changed .* {ENGINE}\n(.|\n)*bump .*no-effect"
     ):
         record(None, before, now)
-    told = record("a bound that was never reached", before, now)
-    assert told["no_effect"][-1]["files"] == [ENGINE]
-    assert not untold(told, now)
+    recorded = record("a bound that was never reached", before, now)
+    assert recorded["no_effect"][-1]["files"] == [ENGINE]
+    assert not untold(recorded, now)
     for artifact in now["artifacts"].values():
         artifact["version"] += "a"
     assert record(None, before, now)["no_effect"] == []

@@ -54,8 +54,10 @@ def test_the_notebook_runs_and_shows_its_figures(
     cells = [cell for cell in nbformat.read(tmp_path / "done.ipynb", 4).cells if is_code(cell)]
     empty = [cell.source for cell in cells if not cell.outputs]
     assert empty == []
-    said = [output for cell in cells for output in cell.outputs if output.output_type == "stream"]
-    assert said == [], "a warning would stand between the figures"
+    streams = [
+        output for cell in cells for output in cell.outputs if output.output_type == "stream"
+    ]
+    assert streams == [], "a warning would stand between the figures"
     kinds = [kind for cell in cells for output in cell.outputs for kind in output.data]
     assert kinds.count("image/png") == FIGURES[path.stem]
 

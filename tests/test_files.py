@@ -75,7 +75,7 @@ def test_a_write_killed_at_any_point_leaves_the_old_folder_or_the_new_one(
     )
     n_killed = int(done.stdout)
     assert n_killed > 15
-    seen = []
+    states = []
     for number in range(1, n_killed + 1):
         artifact = tmp_path / str(number) / "artifact"
         if way == "exchange":
@@ -83,13 +83,13 @@ def test_a_write_killed_at_any_point_leaves_the_old_folder_or_the_new_one(
         restore(artifact)
         words = {(artifact / name).read_text() for name in ("a", "b", "part/c")}
         assert len(words) == 1, f"killed at {number}: {words}"
-        seen.append(words.pop())
+        states.append(words.pop())
         # what was killed is no obstacle for the next one
         with write_folder(artifact) as temporary:
             (temporary / "a").write_text("next")
         assert (artifact / "a").read_text() == "next"
-    assert seen == sorted(seen, reverse=True), "once new, it stays new"
-    assert {"old", "new"} == set(seen)
+    assert states == sorted(states, reverse=True), "once new, it stays new"
+    assert {"old", "new"} == set(states)
 
 
 def test_folders_are_exchanged_where_the_kernel_can(tmp_path: Path) -> None:
@@ -213,9 +213,9 @@ def test_a_second_person_of_the_group_works_in_the_same_store(tmp_path: Path) ->
         "try:\n    lock_file(Path(sys.argv[1]) / 'catalog.lock')\n"
         "except StoreError as error:\n    print(error)\n"
     )
-    told = _as_user(54322, 54000, refusal, str(store)).stdout
-    assert "belongs to user 54321 (mode 644) and cannot be locked by user 54322" in told
-    assert "chmod g+rw" in told
+    message = _as_user(54322, 54000, refusal, str(store)).stdout
+    assert "belongs to user 54321 (mode 644) and cannot be locked by user 54322" in message
+    assert "chmod g+rw" in message
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -157,16 +157,16 @@ def test_what_a_worker_needs_is_in_the_base_installation() -> None:
 
 def _imports(tree: ast.AST) -> set[str]:
     """Packages that are imported outside of `with extra` and of TYPE_CHECKING."""
-    found: set[str] = set()
+    packages: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.With) and any("extra(" in ast.unparse(i) for i in node.items):
             continue
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
+            packages.add(node.module.partition(".")[0])
         else:
-            found |= _imports(node)
-    return found
+            packages |= _imports(node)
+    return packages

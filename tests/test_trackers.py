@@ -28,7 +28,7 @@ def test_a_run_holds_what_the_catalogue_says(run: SaeRun, made_project: Path) ->
     assert list(run.steps) == sorted(set(log["step"]))
     last = log[log["split"] == "train"].sort_values("step").iloc[-1]
     assert run.steps[last["step"]]["train/fvu"] == last["fvu"]
-    assert all(value == value for told in run.steps.values() for value in told.values())
+    assert all(value == value for metrics in run.steps.values() for value in metrics.values())
     assert set(run.figures) == {"training", "activation_frequency", "motifs"}
 
 
@@ -49,9 +49,9 @@ def test_mlflow_has_it(run: SaeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     assert "run " in push(run, "mlflow", "small")
-    (told,) = mlflow.search_runs(experiment_names=["small"], output_format="list")
-    assert told.data.params["expansion"] == str(run.parameters["expansion"])
-    assert told.data.metrics["fvu"] == run.metrics["fvu"]
+    (logged,) = mlflow.search_runs(experiment_names=["small"], output_format="list")
+    assert logged.data.params["expansion"] == str(run.parameters["expansion"])
+    assert logged.data.metrics["fvu"] == run.metrics["fvu"]
 
 
 def test_wandb_has_it(run: SaeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,23 +48,24 @@ def make_tables(connection: duckdb.DuckDBPyConnection) -> None:
     if "schema_version" not in tables:
         connection.execute("CREATE TABLE schema_version (version INTEGER)")
         connection.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
-    absent = set(missing)
-    columns = [(table, column) for table in TABLES for column in table.columns]
-    for table, column in columns:
-        if (table.name, column.name) in absent:
+    for table in TABLES:
+        absent = [column for column in table.columns if (table.name, column.name) in missing]
+        if not (absent or migrated):
+            continue
+        if table.name not in tables:
             # no PRIMARY KEY: an index over hundreds of millions of seqlets costs more than the
             # check of each incoming frame, and rows are only ever replaced by whole partitions
+            columns = ", ".join(f"{column.name} {column.type}" for column in absent)
+            connection.execute(f"CREATE TABLE {table.name} ({columns})")
+        else:
+            for column in absent:
+                connection.execute(
+                    f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
+                )
+        for column in table.columns if migrated else absent:
             connection.execute(
-                f"ALTER TABLE {table.name} ADD COLUMN {column.name} {column.type}"
-                if table.name in tables
-                else f"CREATE TABLE {table.name} ({column.name} {column.type})"
+                f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
             )
-            tables.add(table.name)
-        elif not migrated:
-            continue
-        connection.execute(
-            f"COMMENT ON COLUMN {table.name}.{column.name} IS {_quoted(column.comment)}"
-        )
         grain = f"{table.grain}; unique: {', '.join(table.key)}"
         connection.execute(f"COMMENT ON TABLE {table.name} IS {_quoted(grain)}")
     for name, sql in VIEWS.items():

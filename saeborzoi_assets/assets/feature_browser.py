@@ -135,20 +135,20 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
     from saeborzoi.browser.tables import ASSET_OF_TABLE, REQUIRED
     from saeborzoi.motifs.controls import CONTROLS
 
-    catalog = platform.catalog
-    tables = {name: catalog.rows(name, key) for name in REQUIRED if name != "materialization"}
-    node_partitions = [
-        (asset, partition.node)
-        for asset in dict.fromkeys(ASSET_OF_TABLE.values())
-        for partition in catalog.partitions_made(asset, key)
-    ]
+    catalog, sae = platform.catalog, platform.sae(key)
+    with catalog.kept_open():
+        tables = {name: catalog.rows(name, key) for name in REQUIRED if name != "materialization"}
+        node_partitions = [
+            (asset, partition.node)
+            for asset in dict.fromkeys(ASSET_OF_TABLE.values())
+            for partition in catalog.partitions_made(asset, key)
+        ]
+        for name in ("motif", "motif_match"):
+            tables[name] = only_supported(platform, sae, name)
+        columns = ", ".join(["node", "motif", *CONTROLS, "fdr"])
+        evidence = catalog.rows("motif_evidence", key, columns)
     tables["materialization"] = pd.DataFrame(node_partitions, columns=["asset", "node"])
     tables["sae"] = tables["sae"].assign(hyperparameters=key)
-    sae = platform.sae(key)
-    for name in ("motif", "motif_match"):
-        tables[name] = only_supported(platform, sae, name)
-    columns = ", ".join(["node", "motif", *CONTROLS, "fdr"])
-    evidence = catalog.rows("motif_evidence", key, columns)
     tables["motif"] = tables["motif"].merge(evidence, on=["node", "motif"], how="left")
     return tables
 

@@ -76,10 +76,10 @@ def test_a_training_pass_has_every_kept_position_once(numbered: ShardFolder) -> 
     stream = TrainingStream(SlabPlan(numbered, PIECES), seed=0, buffer_mb=1)
     n = len(EXPECTED)
     batches = itertools.islice(stream.batches(100), 2 * n // 100)
-    seen = [label for batch in batches for label in labels(batch)]
-    assert sorted(seen[:n]) == EXPECTED
-    assert seen[:n] != EXPECTED
-    assert seen[n : n + 200] != seen[:200], "the second pass has another order"
+    loaded = [label for batch in batches for label in labels(batch)]
+    assert sorted(loaded[:n]) == EXPECTED
+    assert loaded[:n] != EXPECTED
+    assert loaded[n : n + 200] != loaded[:200], "the second pass has another order"
 
 
 def test_batches_mix_shards(numbered: ShardFolder) -> None:
@@ -159,8 +159,8 @@ def test_any_file_that_hdf5_reads(tmp_path: Path, dtype: str, userblock: int) ->
     pieces = np.array([(0, row, 5, 2995, row) for row in range(2)])
     stream = TrainingStream(SlabPlan(ShardFolder.open(tmp_path), pieces), seed=0, buffer_mb=1)
     stream.keeps = False
-    seen = next(stream.batches(2 * 2990))
-    assert sorted(map(tuple, seen)) == sorted(map(tuple, data[:, 5:2995].reshape(-1, 4)))
+    batch = next(stream.batches(2 * 2990))
+    assert sorted(map(tuple, batch)) == sorted(map(tuple, data[:, 5:2995].reshape(-1, 4)))
 
 
 def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:

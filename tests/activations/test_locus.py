@@ -83,13 +83,13 @@ def test_the_model_computes_what_no_window_holds(
         conv = module.get_submodule("conv")
         layer = run_to(module, conv, x[None])[0].T[AROUND // 2 : AROUND // 2 + n]
         value, node = sae.encode(layer)
-        found = sae.activations(region)
+        activations = sae.activations(region)
     expected = torch.zeros(n, 48).scatter(1, node, value).numpy()
-    assert found.start_bp.tolist() == list(range(start, start + 2 * n, 2))
+    assert activations.start_bp.tolist() == list(range(start, start + 2 * n, 2))
     # activations are kept as float16 on the way
-    np.testing.assert_allclose(found.matrix.toarray(), expected, atol=0.02)
+    np.testing.assert_allclose(activations.matrix.toarray(), expected, atol=0.02)
     assert (expected > 0.1).any()
-    assert "tests.models.nets:padded" in repr(found)
+    assert "tests.models.nets:padded" in repr(activations)
 
 
 def test_a_region_beyond_the_chromosome_is_refused(sae: Sae) -> None:

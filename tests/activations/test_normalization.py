@@ -23,12 +23,12 @@ def test_maxima_are_over_all_shards_and_positions(tmp_path: Path) -> None:
     for shard, rows in enumerate((slice(0, 3), slice(3, 5))):
         with h5py.File(tmp_path / f"activations_{shard}.h5", "w") as file:
             file["a"] = data[rows]
-    found = channel_max(ShardFolder.open(tmp_path))
+    maxima = channel_max(ShardFolder.open(tmp_path))
     expected = data.astype(np.float32).max((0, 1))
-    np.testing.assert_array_equal(found.seen, expected)
-    assert found.replaced == [3, 4]
-    np.testing.assert_array_equal(found.used, np.where(expected > 0, expected, 1))
-    table = found.table().set_index("channel")
+    np.testing.assert_array_equal(maxima.seen, expected)
+    assert maxima.replaced == [3, 4]
+    np.testing.assert_array_equal(maxima.used, np.where(expected > 0, expected, 1))
+    table = maxima.table().set_index("channel")
     assert table.loc[3, "activation_max"] == 1
     assert table.loc[3, "activation_max_seen"] == expected[3]
 
@@ -37,9 +37,9 @@ def test_the_published_file_is_indexed_by_key(tmp_path: Path) -> None:
     path = tmp_path / "conv1d_1_max.json"
     path.write_text(json.dumps({"10": 10.5, "2": 2.0, **{str(i): i for i in (9, 8, 7, 6)},
                                 **{str(i): -1.0 for i in (0, 1, 3, 4, 5)}}))  # fmt: skip
-    found = read_channel_max(path, 11)
-    assert found.used[[10, 2, 9]].tolist() == [10.5, 2.0, 9.0]
-    assert found.replaced == [0, 1, 3, 4, 5]
+    maxima = read_channel_max(path, 11)
+    assert maxima.used[[10, 2, 9]].tolist() == [10.5, 2.0, 9.0]
+    assert maxima.replaced == [0, 1, 3, 4, 5]
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -93,8 +93,10 @@ def blocks() -> list[str]:
     """The code blocks of the guide's section, without their indent."""
     text = (ROOT / "docs" / "contributing.md").read_text()
     section = text.partition("## Add an asset\n")[2].partition("\n## ")[0]
-    found = re.findall(r"^   ```python\n(.*?)^   ```$", section, flags=re.DOTALL | re.MULTILINE)
-    return [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in found]
+    code_blocks = re.findall(
+        r"^   ```python\n(.*?)^   ```$", section, flags=re.DOTALL | re.MULTILINE
+    )
+    return [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in code_blocks]
 
 
 def test_the_guides_asset_is_made_versioned_planned_traced_and_removed(tmp_path: Path) -> None:
@@ -126,12 +128,12 @@ def test_the_guides_asset_is_made_versioned_planned_traced_and_removed(tmp_path:
         check=False,
     )
     assert done.returncode == 0, textwrap.shorten(done.stderr[-2000:], 2000)
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["from"].startswith(str(tmp_path))
-    assert found["parents"] == ["seqlets"]
-    assert found["columns"] == ["hyperparameters", "node", "gc_fraction"]
-    assert found["step"][-1] == "node_composition"
-    assert found["checks"] == [True]
-    assert found["rows"] == [[0, 0.75], [1, 0.0]]
-    assert found["state"] in ("current", "rests on stale")
-    assert found["removed"] == 2
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert answers["from"].startswith(str(tmp_path))
+    assert answers["parents"] == ["seqlets"]
+    assert answers["columns"] == ["hyperparameters", "node", "gc_fraction"]
+    assert answers["step"][-1] == "node_composition"
+    assert answers["checks"] == [True]
+    assert answers["rows"] == [[0, 0.75], [1, 0.0]]
+    assert answers["state"] in ("current", "rests on stale")
+    assert answers["removed"] == 2

@@ -88,7 +88,7 @@ def test_the_next_missing_step_is_launched(
     settings_file: Path, instance: dg.DagsterInstance
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
-    seen = []
+    launched = []
     for n_done in range(7):
         pretend_made(settings_file, KEY, n_done)
         result = _evaluate("materialize_missing", settings_file, instance)
@@ -96,16 +96,16 @@ def test_the_next_missing_step_is_launched(
         assert result.run_requests is not None
         (request,) = result.run_requests
         assert request.asset_selection is not None
-        seen.append([key.to_user_string() for key in request.asset_selection])
-        if seen[-1][0] == "seqlets":
+        launched.append([key.to_user_string() for key in request.asset_selection])
+        if launched[-1][0] == "seqlets":
             assert request.tags["dagster/asset_partition_range_start"] == f"{KEY}|n0000"
             assert request.tags["dagster/asset_partition_range_end"] == f"{KEY}|n0011"
         else:
             assert request.partition_key == {0: "conv", 6: None}.get(n_done, KEY)
-    assert seen[0] == ["normalization_constants"]
-    assert seen[1] == ["trained_sae"]
-    assert seen[3] == ["seqlets", "meme_motifs", "tomtom_matches"]
-    assert seen[-2:] == [["feature_browser"], ["sae_comparison"]]
+    assert launched[0] == ["normalization_constants"]
+    assert launched[1] == ["trained_sae"]
+    assert launched[3] == ["seqlets", "meme_motifs", "tomtom_matches"]
+    assert launched[-2:] == [["feature_browser"], ["sae_comparison"]]
     platform = Platform(settings_file=str(settings_file))
     version = platform.version_of("sae_comparison", PROJECT)
     made = Made("sae_comparison", "run", "1", version.digest, Path("x"))

@@ -62,8 +62,8 @@ def test_a_check_of_an_sae_has_a_result_for_each(
     _run(settings_file, instance, KEY, holds=False, of_nodes=False)
     _run(settings_file, instance, OTHER, holds=True, of_nodes=False)
     key = dg.AssetCheckKey(dg.AssetKey("top_activations"), "whole")
-    told = {each.partition: each.passed for each in earlier_evaluations(instance, key, 9)}
-    assert told == {KEY: False, OTHER: True}
+    has_passed = {each.partition: each.passed for each in earlier_evaluations(instance, key, 9)}
+    assert has_passed == {KEY: False, OTHER: True}
 
 
 def test_a_check_of_nodes_tells_of_every_sae(

@@ -188,19 +188,19 @@ def test_an_asset_depends_on_just_the_groups_whose_files_it_is_made_from(
             # of the layers, that of the SAE stands for all; the windows are of both
             expected[artifact.name] = groups - {"conv1d_2 activations"}
     graph = build_definitions(host.settings_file).resolve_asset_graph()
-    found = {}
+    groups_read = {}
     for key in graph.get(dg.AssetKey(input_files.NAME)).child_keys:
         mapping = graph.get(key).partition_mappings[dg.AssetKey(input_files.NAME)]
         if isinstance(mapping, dg.SpecificPartitionsPartitionMapping):
             # of the layers, that of the SAE stands for all
-            found[key.path[-1]] = set(mapping.partition_keys) - {"conv1d_2 activations"}
+            groups_read[key.path[-1]] = set(mapping.partition_keys) - {"conv1d_2 activations"}
         else:
             assert isinstance(mapping, dg.StaticPartitionMapping)
-            found[key.path[-1]] = {"conv1d_1 activations"}
-    assert found == expected
-    assert ("meme_motifs" in found) == (background == "genome")
-    assert ("checkpoints" in found["trained_sae"]) == checkpoint
-    assert found["feature_browser"] == {"motif_database"}
+            groups_read[key.path[-1]] = {"conv1d_1 activations"}
+    assert groups_read == expected
+    assert ("meme_motifs" in groups_read) == (background == "genome")
+    assert ("checkpoints" in groups_read["trained_sae"]) == checkpoint
+    assert groups_read["feature_browser"] == {"motif_database"}
 
 
 def test_a_group_is_observed_by_hand(host: Host) -> None:

@@ -28,10 +28,10 @@ def test_the_answer_is_what_the_command_says(
     status, document = answering(project / "dagster_project.toml")({"key": KEY, "region": region})
     assert status == 200
     assert main(["--project", str(project), "locus", KEY, region, "--json", "--top", "12"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [each["node"] for each in document["nodes"]] == [n["node"] for n in told["nodes"]]
-    assert document["n_nodes"] == told["n_nodes"]
-    for mine, theirs in zip(document["nodes"], told["nodes"], strict=True):
+    printed = json.loads(capsys.readouterr().out)
+    assert [each["node"] for each in document["nodes"]] == [n["node"] for n in printed["nodes"]]
+    assert document["n_nodes"] == printed["n_nodes"]
+    for mine, theirs in zip(document["nodes"], printed["nodes"], strict=True):
         assert len(mine["activation"]) == theirs["n_positions"]
         at = mine["start_bp"].index(theirs["start_bp"])
         assert max(mine["activation"]) == mine["activation"][at]

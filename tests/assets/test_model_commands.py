@@ -108,8 +108,8 @@ def saeborzoi(project: Path, *arguments: str) -> int:
 
 def test_check_names_what_the_model_says(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert saeborzoi(project, "check") == 0
-    seen = capsys.readouterr().out
-    assert "ok    layer second, module: conv: 12 channels, 2 bp a position" in seen
+    output = capsys.readouterr().out
+    assert "ok    layer second, module: conv: 12 channels, 2 bp a position" in output
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -128,9 +128,9 @@ def test_check_names_what_does_not_fit_the_model(
 @pytest.mark.usefixtures("in_this_process")
 def test_model_lists_modules(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert saeborzoi(project, "model") == 0
-    seen = capsys.readouterr().out
-    assert re.search(r"^conv +Conv1d +1x12x128 +1 +2 +16 +0 +yes$", seen, re.MULTILINE), seen
-    assert "layer second: conv" in seen
+    output = capsys.readouterr().out
+    assert re.search(r"^conv +Conv1d +1x12x128 +1 +2 +16 +0 +yes$", output, re.MULTILINE), output
+    assert "layer second: conv" in output
     assert main(["model", "--loader", "tests.models.nets:bare", "--input-bp", "64", "--json"]) == 0
     modules = json.loads(capsys.readouterr().out)["modules"]
     assert [m["module"] for m in modules][:2] == ["dna", "pool"]
@@ -180,12 +180,12 @@ def test_locus_says_which_nodes_fire_where(
         for v, n in zip(vs, ns, strict=True)
         if v > 0
     }
-    seen = {(r.start_bp, r.node): r.activation for r in rows.itertuples()}
+    activations = {(r.start_bp, r.node): r.activation for r in rows.itertuples()}
     # activations are kept as float16, so that two nodes that are equally strong may change places
-    same = [key for key in seen if key in expected]
+    same = [key for key in activations if key in expected]
     assert len(same) > 0.97 * len(expected)
     np.testing.assert_allclose(
-        [seen[k] for k in same], [expected[k] for k in same], rtol=2e-2, atol=1e-2
+        [activations[k] for k in same], [expected[k] for k in same], rtol=2e-2, atol=1e-2
     )
     assert len(document["nodes"]) == 4
     bed = pd.read_csv(files["top.bed"], sep="\t", header=None)
@@ -238,9 +238,9 @@ def test_an_sae_of_another_models_weights_is_refused(
     document["provenance"]["data_parts"] = {"model": "0" * 32}
     config.write_text(json.dumps(document))
     assert saeborzoi(project, "locus", KEY, "chr1:501-600") == 2
-    seen = capsys.readouterr().err
-    assert "belongs to a model with the fingerprint " + "0" * 32 in seen
-    assert model_of("padded").fingerprint in seen
+    message = capsys.readouterr().err
+    assert "belongs to a model with the fingerprint " + "0" * 32 in message
+    assert model_of("padded").fingerprint in message
 
 
 @pytest.mark.usefixtures("in_this_process")

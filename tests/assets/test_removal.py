@@ -68,12 +68,12 @@ def _made(project: Project, asset: str) -> set[str]:
 def test_nodes_and_then_the_layer_go_and_come_back(project: Project) -> None:
     before, batch_files = _tables(project), _batch_files(project)
     everything = {f"{KEY}|n{node:04d}" for node in range(N_NODES)}
-    told = removal.remove(project.settings_file, KEY, GONE, for_good=False)
-    assert "made from these nodes, too, and kept: " in told
-    assert "motif_evidence" in told
+    message = removal.remove(project.settings_file, KEY, GONE, for_good=False)
+    assert "made from these nodes, too, and kept: " in message
+    assert "motif_evidence" in message
     assert _tables(project)["seqlet"].equals(before["seqlet"])
 
-    told = removal.remove(project.settings_file, KEY, GONE, for_good=True)
+    message = removal.remove(project.settings_file, KEY, GONE, for_good=True)
     keys = {f"{KEY}|n{node:04d}" for node in GONE}
     for asset in ("seqlets", "meme_motifs", "tomtom_matches"):
         assert _made(project, asset) == everything - keys
@@ -93,7 +93,7 @@ def test_nodes_and_then_the_layer_go_and_come_back(project: Project) -> None:
     lacking = _lacking(project)
     assert lacking is not None
     assert (lacking.first, lacking.last) == (PartitionKey(KEY, 3), PartitionKey(KEY, 8))
-    assert f"--partition-range '{KEY}|n0003...{KEY}|n0008'" in told
+    assert f"--partition-range '{KEY}|n0003...{KEY}|n0008'" in message
     _make(project, lacking)
     for name, frame in _tables(project).items():
         pd.testing.assert_frame_equal(frame, before[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from saeborzoi.catalog.scope import Scope
 from saeborzoi.errors import PartitionKeyError, SettingsError
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands import runner
@@ -20,6 +22,7 @@ from saeborzoi_assets.commands.cli import main
 from saeborzoi_assets.commands.instance import ensure_home
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.lacking import Range
+from saeborzoi_resources.platform import Platform
 from tests.assets.small_project import KEY, N_NODES, make_small_project
 
 OTHER = "conv_x2_k0.25_lr0.003_s0"
@@ -60,45 +63,65 @@ def change(settings_file: Path, old: str, new: str) -> None:
 
 @pytest.mark.usefixtures("home")
 def test_a_run_makes_what_is_missing_or_stale_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made_project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings_file = make_small_project(tmp_path / "project")
-    assert lacking(settings_file) == {**dict.fromkeys(EVERY_STEP, 1), "nodes": N_NODES}
-    assert not (tmp_path / "project" / "store").exists(), "a plan writes nothing"
+    shutil.copytree(made_project, tmp_path / "project")
+    settings_file = tmp_path / "project" / "dagster_project.toml"
+    change(settings_file, "seed = [0, 1]\n", "")
+    Platform(settings_file=str(settings_file)).catalog.remove(Scope(sae_key=KEY, nodes=(4, 7)))
+    assert lacking(settings_file) == {"nodes": 1, "fan-in": 1, "pages": 1, "comparison": 1}
 
-    assert [step for _, step in made(settings_file, Range.of(to="inference"))] == EVERY_STEP[:3]
-    assert made(settings_file, Range.of(["nodes"], nodes=[4, 7])) == [(KEY, "nodes")] * 2
-    wanted = load_settings(settings_file).wanted()
-    still = [
-        work
-        for work in runner.plan(settings_file, wanted, Range()).work
-        if work.step.name == "nodes"
-    ]
-    assert [work.n_lacking for work in still] == [4, 2, N_NODES - 8]
-    assert list(dict.fromkeys(step for _, step in made(settings_file))) == EVERY_STEP[3:]
+    assert made(settings_file, Range.of(["nodes"], nodes=[4])) == [(KEY, "nodes")]
+    assert lacking(settings_file, Range.of(["nodes"])) == {"nodes": 1}
+    # what is made from the nodes stands once they are as they were
+    assert [step for _, step in made(settings_file)] == ["nodes", "pages", "comparison"]
     assert made(settings_file) == []
     assert main(["--project", str(settings_file), "run", "--dry-run"]) == 0
     assert "nothing is to be made" in capsys.readouterr().out
 
     # a setting of one asset: what it makes, and what is made from that
-    settings_file.write_text(settings_file.read_text() + "\n[embedding]\nn_clusters = 3\n")
+    settings_file.write_text(settings_file.read_text() + "\n[overlaps]\nn_shuffles = 3\n")
     assert lacking(settings_file) == {"fan-in": 1, "pages": 1, "comparison": 1}
-    assert [step for _, step in made(settings_file)][:2] == ["fan-in", "pages"]
+    assert made(settings_file, Range.of(to="fan-in")) == [(KEY, "fan-in")]
     with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:
-        newest = instance.get_runs(limit=10)
-        ran = [run for run in newest if run.tags.get("dagster/partition") == KEY][1]
-    assert ran.asset_selection == {dg.AssetKey("umap_embedding")}
+        (newest,) = instance.get_runs(limit=1)
+    assert newest.asset_selection == {dg.AssetKey("annotation_overlaps")}
 
     # an artifact that is gone is made again
     gone = settings_file.parent / "store" / "saes" / KEY / "jaccard_matrix"
     gone.rename(gone.with_name("elsewhere"))
     assert lacking(settings_file)["fan-in"] == 1
-    assert (KEY, "fan-in") in made(settings_file)
+    assert made(settings_file, Range.of(to="fan-in")) == [(KEY, "fan-in")]
     assert gone.is_dir()
 
     assert lacking(settings_file, again=True) == {**dict.fromkeys(EVERY_STEP, 1), "nodes": N_NODES}
-    again = made(settings_file, Range.of(["pages"]), again=True)
-    assert again == [(KEY, "pages")]
+    assert made(settings_file, Range.of(["jaccard_matrix"]), again=True) == [(KEY, "fan-in")]
+
+
+def test_nodes_that_lack_are_made_in_stretches(made_project: Path, tmp_path: Path) -> None:
+    shutil.copytree(made_project, tmp_path / "project")
+    settings_file = tmp_path / "project" / "dagster_project.toml"
+    Platform(settings_file=str(settings_file)).catalog.remove(Scope(sae_key=KEY, nodes=(4, 5, 7)))
+    wanted = load_settings(settings_file).wanted()[:1]
+    work = runner.plan(settings_file, wanted, Range()).work
+    assert [each.n_lacking for each in work if each.step.name == "nodes"] == [2, 1]
+
+
+@pytest.mark.usefixtures("home")
+def test_a_plan_writes_nothing(tmp_path: Path) -> None:
+    settings_file = make_small_project(tmp_path / "project")
+    assert lacking(settings_file) == {**dict.fromkeys(EVERY_STEP, 1), "nodes": N_NODES}
+    assert not (tmp_path / "project" / "store").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_a_new_project_is_made_step_by_step(tmp_path: Path) -> None:
+    settings_file = make_small_project(tmp_path / "project")
+    assert [step for _, step in made(settings_file, Range.of(to="inference"))] == EVERY_STEP[:3]
+    assert made(settings_file, Range.of(["nodes"], nodes=[4, 7])) == [(KEY, "nodes")] * 2
+    assert list(dict.fromkeys(step for _, step in made(settings_file))) == EVERY_STEP[3:]
+    assert made(settings_file) == []
 
 
 @pytest.mark.usefixtures("home")
@@ -143,16 +166,16 @@ def test_a_run_that_is_stopped_leaves_nothing_started(
         env={name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"},
     )  # fmt: skip
     assert process.stdout is not None
-    said = []
+    lines = []
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if line.startswith("training: ") and "of" in line:
             break
     process.send_signal(number)
-    said += process.stdout.readlines()
+    lines += process.stdout.readlines()
     process.stdout.close()
-    assert process.wait(timeout=120) == 130, "".join(said)
-    text = "".join(said)
+    assert process.wait(timeout=120) == 130, "".join(lines)
+    text = "".join(lines)
     assert "Traceback" not in text
     assert "go on with the same command" in text
     with dg.DagsterInstance.from_config(str(ensure_home(settings_file.parent))) as instance:

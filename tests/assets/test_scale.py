@@ -270,9 +270,9 @@ def test_a_node_takes_no_more_room_than_is_published(
 def test_what_is_stored_is_read_as_it_was(instance: dg.DagsterInstance) -> None:
     """Though fields that say nothing are left out."""
     run = _materialize(instance)
-    told = [e for e in run.all_events if e.event_type is DagsterEventType.ASSET_MATERIALIZATION]
+    reported = [e for e in run.all_events if e.event_type is DagsterEventType.ASSET_MATERIALIZATION]
     read = instance.get_records_for_run(
         run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
     ).records
     stored = [record.event_log_entry.get_dagster_event() for record in read]
-    assert [e.event_specific_data for e in stored] == [e.event_specific_data for e in told]
+    assert [e.event_specific_data for e in stored] == [e.event_specific_data for e in reported]

@@ -49,10 +49,10 @@ def _tick(instance: dg.DagsterInstance, settings_file: Path) -> str:
 
 def _launched(instance: dg.DagsterInstance) -> list[dict[str, list[str]]]:
     """Asset to partitions of each backfill, oldest first; no partitions of what has none."""
-    found = []
+    launches = []
     for backfill in instance.get_backfills()[::-1]:
         target = backfill.asset_backfill_data.target_subset
-        found.append(
+        launches.append(
             {
                 **{
                     key.to_user_string(): sorted(subset.get_partition_keys())
@@ -61,7 +61,7 @@ def _launched(instance: dg.DagsterInstance) -> list[dict[str, list[str]]]:
                 **{key.to_user_string(): [] for key in target.non_partitioned_asset_keys},
             }
         )
-    return found
+    return launches
 
 
 def _one_sae(settings_file: Path) -> None:
@@ -90,7 +90,7 @@ def _run(
 def test_new_saes_become_one_backfill_with_their_nodes(
     settings_file: Path, instance: dg.DagsterInstance
 ) -> None:
-    said = _tick(instance, settings_file)
+    message = _tick(instance, settings_file)
     (launched,) = _launched(instance)
     assert launched["normalization_constants"] == ["conv"]
     assert launched["trained_sae"] == launched["feature_browser"] == [KEY, OTHER]
@@ -99,10 +99,10 @@ def test_new_saes_become_one_backfill_with_their_nodes(
     assert launched["sae_comparison"] == []
     assert instance.get_dynamic_partitions(HYPERPARAMETERS) == [KEY, OTHER]
     (backfill,) = instance.get_backfills()
-    assert backfill.backfill_id in said
+    assert backfill.backfill_id in message
     assert backfill.tags == {TAG: NAME}, "the interface says that the schedule launched it"
     n = sum(len(keys) or 1 for keys in launched.values())
-    for text in (said, backfill.description):
+    for text in (message, backfill.description):
         assert f"{n} partitions of {len(launched)} assets, about " in text
         assert KEY in text
         assert " of disk" in text
@@ -112,9 +112,9 @@ def test_what_is_on_its_way_is_not_launched_again(
     settings_file: Path, instance: dg.DagsterInstance
 ) -> None:
     _tick(instance, settings_file)
-    said = _tick(instance, settings_file)
+    message = _tick(instance, settings_file)
     assert len(_launched(instance)) == 1
-    assert said.endswith(f" is making {KEY}, {OTHER}")
+    assert message.endswith(f" is making {KEY}, {OTHER}")
 
 
 def test_neither_is_what_a_person_launched(
@@ -133,11 +133,11 @@ def test_neither_is_what_a_person_launched(
             },
         )
     )
-    said = _tick(instance, settings_file)
+    message = _tick(instance, settings_file)
     (launched,) = _launched(instance)
     assert launched["trained_sae"] == [OTHER]
     assert "sae_comparison" not in launched, "it waits for the other SAE"
-    assert f" is making {KEY}" in said
+    assert f" is making {KEY}" in message
 
 
 def test_only_what_is_missing_and_what_is_made_from_it(
@@ -182,9 +182,9 @@ def test_what_keeps_failing_is_left_and_holds_nobody_up(
     assert _launched(instance)[-1]["trained_sae"] == [KEY, OTHER], "once is no reason to leave it"
     _end_all(instance)
     _run(instance, "trained_sae", KEY, DagsterRunStatus.FAILURE)
-    said = _tick(instance, settings_file)
+    message = _tick(instance, settings_file)
     assert _launched(instance)[-1]["trained_sae"] == [OTHER]
-    assert f"{KEY}: training failed 2 times and is left" in said
+    assert f"{KEY}: training failed 2 times and is left" in message
 
 
 def test_a_layer_that_may_fail_takes_no_other_layer_s_sae_with_it(
@@ -206,19 +206,19 @@ def test_the_days_gpu_hours_hold_back_trainings(
     settings_file: Path, instance: dg.DagsterInstance
 ) -> None:
     settings_file.write_text(settings_file.read_text() + "gpu_hours_per_day = 1e-9\n")
-    said = _tick(instance, settings_file)
+    message = _tick(instance, settings_file)
     (launched,) = _launched(instance)
     assert launched["trained_sae"] == [KEY], "the first is within the budget"
-    assert f"of today's 1e-09 are used or launched; {OTHER} waits" in said
+    assert f"of today's 1e-09 are used or launched; {OTHER} waits" in message
 
 
 def test_a_key_that_no_sae_has_holds_nobody_up(
     settings_file: Path, instance: dg.DagsterInstance
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, ["foo"])
-    said = _tick(instance, settings_file)
+    message = _tick(instance, settings_file)
     assert _launched(instance)[0]["trained_sae"] == [KEY, OTHER]
-    assert "foo" in said
+    assert "foo" in message
 
 
 def test_an_sae_wider_than_what_is_loaded_says_what_to_do(
@@ -228,10 +228,10 @@ def test_an_sae_wider_than_what_is_loaded_says_what_to_do(
     text = settings_file.read_text()
     settings_file.write_text(text.replace("expansion = 3", "expansion = [3, 5]"))
     platform = Platform(settings_file=str(settings_file))
-    said = launch_missing(instance, platform, loaded, lambda line: None)
+    message = launch_missing(instance, platform, loaded, lambda line: None)
     assert _launched(instance)[0]["trained_sae"] == [KEY, OTHER]
-    assert "reload them" in said
-    assert "node 12 and later of its 20" in said
+    assert "reload them" in message
+    assert "node 12 and later of its 20" in message
 
 
 def test_cancelled_it_is_no_longer_under_way(

@@ -11,8 +11,8 @@ from saeborzoi_assets.shown import rounded, table
 
 def test_figures_are_rounded_and_what_is_not_known_is_left_out() -> None:
     used = {"backend": "local", "elapsed_s": 13.2, "cpu_s": 14.0, "peak_memory_mb": 412.4}
-    seen = rounded({"fvu": 0.09902002871838841, "validation_fvu": None, "n": 7, "compute": used})
-    assert seen == {"fvu": 0.09902, "n": 7, "took": "13 s, 14 s of CPU, 412 MB, local"}
+    figures = rounded({"fvu": 0.09902002871838841, "validation_fvu": None, "n": 7, "compute": used})
+    assert figures == {"fvu": 0.09902, "n": 7, "took": "13 s, 14 s of CPU, 412 MB, local"}
 
 
 def test_a_table_shows_no_nan_and_an_empty_one_is_no_table() -> None:

@@ -83,9 +83,9 @@ def test_what_was_made_from_changed_files_is_named(project: Path) -> None:
     (project.parent / "genome.fa").unlink()
     stale = stale_results.stale_results(_platform(project))
     assert stale["seqlets"] == {KEY: 12}
-    told = stale_results.outcome(stale)
-    assert not told.passed
-    assert told.metadata["seqlets"].value == f"12 partitions, of {KEY}"
+    result = stale_results.outcome(stale)
+    assert not result.passed
+    assert result.metadata["seqlets"].value == f"12 partitions, of {KEY}"
 
 
 def test_touched_files_leave_results_as_they_are(project: Path) -> None:

@@ -35,7 +35,7 @@ class Ui(NamedTuple):
     reader: threading.Thread
     port: int
     token: str
-    said: list[str]
+    lines: list[str]
 
 
 def command(settings_file: Path, *options: str) -> list[str]:
@@ -56,22 +56,22 @@ def started(settings_file: Path, *options: str, **variables: str) -> Ui:
         command(settings_file, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, env=environment(**variables),
     )  # fmt: skip
-    said: list[str] = []
+    lines: list[str] = []
 
     def read() -> None:
         assert process.stdout is not None
-        said.extend(iter(process.stdout.readline, ""))
+        lines.extend(iter(process.stdout.readline, ""))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     end = time.monotonic() + _START_S
-    while not any("The interface is ready" in line for line in said):
-        assert process.poll() is None, "".join(said)
-        assert time.monotonic() < end, "".join(said)
+    while not any("The interface is ready" in line for line in lines):
+        assert process.poll() is None, "".join(lines)
+        assert time.monotonic() < end, "".join(lines)
         time.sleep(0.2)
-    found = re.match(r"http://[^:]+:(\d+)(?:/\?token=(\S+))? shows", said[0])
-    assert found, said[0]
-    ui = Ui(process, reader, int(found[1]), found[2] or "", said)
+    address = re.match(r"http://[^:]+:(\d+)(?:/\?token=(\S+))? shows", lines[0])
+    assert address, lines[0]
+    ui = Ui(process, reader, int(address[1]), address[2] or "", lines)
     while asked(ui, "GET", "/server_info").status >= 500:
         time.sleep(0.2)
     return ui
@@ -198,10 +198,10 @@ def test_web_sockets_too(ui: Ui) -> None:
 
 
 def test_what_is_said_on_a_login_node(ui: Ui) -> None:
-    said = "".join(ui.said)
+    text = "".join(ui.lines)
     port = f"{ui.port}:127.0.0.1:{ui.port}"
-    assert f"From your own machine: ssh -N -L {port} -p 2222 ada@10.0.0.1" in said
-    assert "Other users of this machine reach it, too; --token asks them" in said
+    assert f"From your own machine: ssh -N -L {port} -p 2222 ada@10.0.0.1" in text
+    assert "Other users of this machine reach it, too; --token asks them" in text
 
 
 def test_a_second_one_is_refused_before_anything_starts(ui: Ui, project: Path) -> None:

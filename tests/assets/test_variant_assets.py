@@ -18,10 +18,9 @@ from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import load_settings
 from saeborzoi.settings.sections import ShardSet
 from saeborzoi.sources import ask
-from saeborzoi_assets.assets import variant_effects
 from saeborzoi_assets.assets.feature_browser import page_of_variants
 from saeborzoi_assets.commands.cli import main
-from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
+from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import steps
 from saeborzoi_resources.finding import Finding
 from saeborzoi_resources.upkeep.project_check import check_project
@@ -113,13 +112,14 @@ def test_a_vcf_goes_in_and_nodes_come_out(
         project = Project(path, instance)
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
         put_sae(project)
-        (step,) = (s for s in steps(settings, settings.wanted()[0]) if "variant_nodes" in s.assets)
-        result = project.materialize(step)
-        assert result.success, failure_of(result)
-        effects = variant_effects.build(Partitions.of(settings))
-        assert dg.materialize(
-            [effects], resources={"platform": project.platform}, instance=instance
-        ).success
+        of_sets = [s for s in steps(settings, settings.wanted()[0]) if s.first.of_set is not None]
+        assert [step.partition for step in of_sets] == [
+            "variants=traits", "variants=matched", f"{KEY}|variants=traits",
+            f"{KEY}|variants=matched",
+        ]  # fmt: skip
+        for step in of_sets:
+            result = project.materialize(step)
+            assert result.success, failure_of(result)
     opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6
@@ -135,8 +135,8 @@ def test_a_vcf_goes_in_and_nodes_come_out(
     with pytest.raises(InputError, match=f"the nearest are .*{first}"):
         opened.variant(f"{chrom}:{pos}:{ref}:{other}", KEY)
     sae = opened.sae(KEY)
-    found = sae.variant_enrichment("traits")
-    assert found["q_value"].between(0, 1).all()
+    enrichment = sae.variant_enrichment("traits")
+    assert enrichment["q_value"].between(0, 1).all()
     with pytest.raises(InputError, match="'matched' have no controls"):
         sae.variant_enrichment("matched")
     out = tmp_path / "out.vcf"

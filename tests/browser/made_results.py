@@ -117,10 +117,10 @@ def made_overlaps(
     frames = []
     for annotation, classes in ANNOTATION_CLASSES:
         for name in classes:
-            seen = rng.integers(0, n_seqlets + 1, len(nodes))
+            n_overlapping = rng.integers(0, n_seqlets + 1, len(nodes))
             expected = rng.uniform(0.1, 0.5) * n_seqlets * np.ones(len(nodes))
-            odds = (seen + 0.5) * (n_seqlets - expected + 0.5)
-            odds /= (n_seqlets - seen + 0.5) * (expected + 0.5)
+            odds = (n_overlapping + 0.5) * (n_seqlets - expected + 0.5)
+            odds /= (n_seqlets - n_overlapping + 0.5) * (expected + 0.5)
             frames.append(
                 pd.DataFrame(
                     {
@@ -128,10 +128,10 @@ def made_overlaps(
                         "annotation": annotation,
                         "annotation_class": name,
                         "n_seqlets": n_seqlets,
-                        "n_overlapping": seen,
+                        "n_overlapping": n_overlapping,
                         "n_expected": expected,
                         "z_score": rng.normal(0, 1, len(nodes)),
-                        "z_shuffled": (seen - expected) / np.sqrt(expected + 1),
+                        "z_shuffled": (n_overlapping - expected) / np.sqrt(expected + 1),
                         "odds_ratio": odds,
                         "odds_ratio_low": odds * 0.7,
                         "odds_ratio_high": odds / 0.7,

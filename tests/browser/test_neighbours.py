@@ -22,14 +22,14 @@ from tests.browser.made_names import motif_matrix
 
 def test_decoder_neighbours_are_those_of_brute_force():
     decoder = np.random.default_rng(1).normal(size=(700, 24)).astype(np.float32)
-    found = by_decoder(decoder)
+    neighbours = by_decoder(decoder)
     unit = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
     cosine = unit @ unit.T
     np.fill_diagonal(cosine, -np.inf)
     for node in (0, 17, 511, 512, 699):
         expected = np.argsort(-cosine[node])[:N_NEAREST]
-        assert found.node[node] == expected.tolist()
-        np.testing.assert_allclose(found.similarity[node], cosine[node, expected], rtol=1e-5)
+        assert neighbours.node[node] == expected.tolist()
+        np.testing.assert_allclose(neighbours.similarity[node], cosine[node, expected], rtol=1e-5)
 
 
 def test_a_node_without_direction_is_near_to_none():
@@ -43,20 +43,20 @@ def test_motifs_are_compared_on_both_strands_and_at_every_shift():
     flank = np.full((4, 4), 0.25)
     turned = np.concatenate([flank, core[::-1, ::-1], flank[:2]])
     other = motif_matrix("GGGGCGGGG")
-    found = by_motif({4: core, 9: turned, 11: other})
-    assert found.node[4][0] == 9
-    assert found.similarity[4][0] == pytest.approx(1, abs=1e-5)
-    assert found.similarity[4][1] < 0.6
+    neighbours = by_motif({4: core, 9: turned, 11: other})
+    assert neighbours.node[4][0] == 9
+    assert neighbours.similarity[4][0] == pytest.approx(1, abs=1e-5)
+    assert neighbours.similarity[4][1] < 0.6
 
 
 def test_motif_similarity_is_symmetric():
     rng = np.random.default_rng(2)
     matrices = {n: rng.dirichlet([0.3] * 4, size=rng.integers(6, 20)) for n in range(6)}
-    found = by_motif(matrices)
+    neighbours = by_motif(matrices)
     table = {
         (a, b): value
         for a in matrices
-        for b, value in zip(found.node[a], found.similarity[a], strict=True)
+        for b, value in zip(neighbours.node[a], neighbours.similarity[a], strict=True)
     }
     for (a, b), value in table.items():
         assert value == pytest.approx(table[b, a], abs=1e-5)
@@ -66,9 +66,9 @@ def test_jaccard_neighbours_are_sorted_and_symmetric():
     pairs = pd.DataFrame(
         {"node_a": [0, 0, 1], "node_b": [1, 2, 2], "jaccard": [0.1, 0.4, 0.2], "n_overlapping": 1}
     )
-    found = by_jaccard(pairs)
-    assert found.node == {0: [2, 1], 1: [2, 0], 2: [0, 1]}
-    assert found.similarity[2] == [0.4, 0.2]
+    neighbours = by_jaccard(pairs)
+    assert neighbours.node == {0: [2, 1], 1: [2, 0], 2: [0, 1]}
+    assert neighbours.similarity[2] == [0.4, 0.2]
     assert by_jaccard(pairs.iloc[:0]).node == {}
 
 
@@ -76,9 +76,9 @@ def test_nodes_that_fire_together_are_near_by_the_share_of_positions(tmp_path):
     together = sparse.csr_array(([4, 1], ([0, 1], [1, 3])), shape=(4, 4), dtype=np.uint32)
     sparse.save_npz(tmp_path / "coactivation.npz", together)
     node = pd.DataFrame({"node": [0, 1, 2, 3], "n_nonzero": [8, 4, 0, 2]})
-    found = by_coactivation(tmp_path / "coactivation.npz", node)
-    assert found.node == {0: [1], 1: [0, 3], 3: [1]}
-    assert found.similarity[1] == [4 / 8, 1 / 5]
+    neighbours = by_coactivation(tmp_path / "coactivation.npz", node)
+    assert neighbours.node == {0: [1], 1: [0, 3], 3: [1]}
+    assert neighbours.similarity[1] == [4 / 8, 1 / 5]
 
 
 def test_a_decoder_of_another_sae_is_refused(tmp_path):

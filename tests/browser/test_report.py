@@ -118,12 +118,12 @@ def test_a_project_without_results_is_refused(made_project: Path, tmp_path: Path
 def test_it_opens_from_a_file_and_prints(page: str, tmp_path: Path, chromium: Any) -> None:
     file = tmp_path / "report.html"
     file.write_text(page)
-    said: list[str] = []
+    events: list[str] = []
     opened = chromium.new_page()
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("request", lambda request: said.append(request.url))
+    opened.on("console", lambda message: events.append(message.text))
+    opened.on("request", lambda request: events.append(request.url))
     opened.goto(file.as_uri())
-    assert said == [file.as_uri()]
+    assert events == [file.as_uri()]
     widths = opened.eval_on_selector_all(
         "svg", "all => all.map(e => e.getBoundingClientRect().width)"
     )

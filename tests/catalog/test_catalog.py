@@ -132,11 +132,11 @@ def test_a_result_waits_for_a_reader_that_stays_and_tells_who_it_is(
         target=_hold_open, args=(str(catalog.path), started), daemon=True
     )
     reader.start()
-    told: list[str] = []
+    lines: list[str] = []
 
     def tell(line: str) -> None:
-        told.append(line)
-        if len(told) == 2:
+        lines.append(line)
+        if len(lines) == 2:
             reader.kill()
 
     try:
@@ -150,8 +150,8 @@ def test_a_result_waits_for_a_reader_that_stays_and_tells_who_it_is(
     finally:
         reader.kill()
         reader.join()
-    assert all(f"PID {reader.pid}" in line and str(catalog.path) in line for line in told)
-    assert "is finished and kept" in told[0]
+    assert all(f"PID {reader.pid}" in line and str(catalog.path) in line for line in lines)
+    assert "is finished and kept" in lines[0]
     assert catalog.rows("node_embedding", KEY)["node"].tolist() == [1]
 
 
@@ -215,8 +215,8 @@ def test_a_catalogue_of_an_earlier_release_gains_what_came_since(tmp_path: Path)
     other = KEY.replace("s0", "s1")
     made = _made()._replace(made_from={"code": "1"})
     catalog.replace(made, Scope(sae_key=other), {"node_embedding": _embedding([0])})
-    found = catalog.frame("SELECT made_from FROM materialization ORDER BY owner")
-    assert found["made_from"].isna().tolist() == [True, False]
+    rows = catalog.frame("SELECT made_from FROM materialization ORDER BY owner")
+    assert rows["made_from"].isna().tolist() == [True, False]
     assert catalog.rows("node_jaccard", KEY).empty
     assert catalog.frame("SELECT * FROM transcription_factor").empty
     assert len(catalog.rows("node_embedding", KEY)) == 1
@@ -241,7 +241,7 @@ def test_a_scope_of_nothing_is_the_whole_table_and_no_other(tmp_path: Path) -> N
             {"layer": ["a", "b"], "channel": 0, "activation_max": value, "activation_max_seen": 1.0}
         )
         catalog.replace(_made("whole"), Scope(), {"channel_normalization": normalization})
-    found = catalog.frame("SELECT activation_max FROM channel_normalization ORDER BY layer")
-    assert found["activation_max"].tolist() == [2.0, 2.0]
+    rows = catalog.frame("SELECT activation_max FROM channel_normalization ORDER BY layer")
+    assert rows["activation_max"].tolist() == [2.0, 2.0]
     assert len(catalog.rows("node_embedding", KEY)) == 1
     assert catalog.partitions_made("whole", "project") == {PartitionKey("project")}

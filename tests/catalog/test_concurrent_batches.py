@@ -31,13 +31,15 @@ def _work(root: str, number: int, rounds: int) -> None:
                 catalog.replace(made, Scope(sae_key=KEY, nodes=nodes), {})
 
 
-@pytest.mark.parametrize("n_processes", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("n_processes", "rounds"), [(3, 2), pytest.param(8, 4, marks=pytest.mark.slow)]
+)
 def test_no_row_stands_on_a_missing_folder_and_none_is_left_over(
-    tmp_path: Path, n_processes: int
+    tmp_path: Path, n_processes: int, rounds: int
 ) -> None:
     spawn = multiprocessing.get_context("spawn")
     processes = [
-        spawn.Process(target=_work, args=(str(tmp_path), i, 4)) for i in range(n_processes)
+        spawn.Process(target=_work, args=(str(tmp_path), i, rounds)) for i in range(n_processes)
     ]
     for process in processes:
         process.start()

@@ -127,9 +127,9 @@ def test_families_say_of_what_they_are(old: Catalog) -> None:
 @pytest.mark.parametrize("sql", ["SELECT target_family FROM motif_match",
                                  "SELECT m.target_family FROM motif_match m"])  # fmt: skip
 def test_a_query_for_a_former_name_is_told_the_new_one(old: Catalog, sql: str) -> None:
-    with pytest.raises(duckdb.BinderException) as told:
+    with pytest.raises(duckdb.BinderException) as error:
         old.frame(sql)
-    assert told.value.__notes__ == ["target_family of motif_match is called factor_family now"]
+    assert error.value.__notes__ == ["target_family of motif_match is called factor_family now"]
 
 
 def test_removing_an_sae_after_the_migration_leaves_the_one_whose_key_it_begins(
@@ -160,8 +160,8 @@ def test_a_migration_that_fails_leaves_the_catalogue_as_it_was(
 
 def test_readers_that_come_at_once_all_find_it_migrated(old: Catalog) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        found = pool.map(_nodes_of, [str(old.path)] * 3)
-    assert found == [[0, 1, 12345]] * 3
+        nodes = pool.map(_nodes_of, [str(old.path)] * 3)
+    assert nodes == [[0, 1, 12345]] * 3
 
 
 def _nodes_of(path: str) -> list[int]:
@@ -256,3 +256,45 @@ def test_only_what_the_transaction_replaced_is_removed(tmp_path: Path) -> None:
     record("n1_c", (1,))
     assert sorted(entry.name for entry in folder.iterdir()) == ["n0_b", "n1_c", "n5_being_written"]
     assert set(catalog.artifacts("seqlets", KEY)) == {batches["n0_b"], batches["n1_c"]}
+
+
+def test_what_was_made_of_every_set_of_variants_is_told_apart(tmp_path: Path) -> None:
+    """A catalogue of version 5 has one line for all sets; each set gets one of its own, which is
+    what it was made from then, so that it shows as stale."""
+    path = tmp_path / "catalog.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            f"""
+            CREATE TABLE schema_version AS SELECT 5 AS version;
+            CREATE TABLE variant AS SELECT * FROM (VALUES ('traits', 'a'), ('traits', 'b'),
+                ('matched', 'c')) t(variant_set, variant);
+            CREATE TABLE variant_skipped AS SELECT 'empty' AS variant_set, 0 AS number;
+            CREATE TABLE variant_node AS SELECT '{KEY}' AS hyperparameters, 'traits' AS variant_set;
+            CREATE TABLE materialization AS SELECT asset, owner, node::INTEGER AS node, 'r' AS
+                run_id, '1' AS code_version, 'v' AS data_version, artifact, 4::BIGINT AS n_rows,
+                TIMESTAMPTZ '2026-01-02 03:04:05Z' AS made_at, '{{}}' AS made_from
+            FROM (VALUES ('variant_effects', 'project', NULL, 'project/variant_effects'),
+                ('variant_nodes', '{KEY}', NULL, 'saes/{KEY}/variant_nodes'),
+                ('trained_sae', '{KEY}', NULL, 'saes/{KEY}/trained_sae'),
+                ('seqlets', '{KEY}', 3, 'saes/{KEY}/seqlets/n0003_v_r')
+            ) t(asset, owner, node, artifact);
+            """
+        )
+    catalog = Catalog(path)
+    lines = catalog.frame(
+        "SELECT asset, owner, variant_set, n_rows, artifact FROM materialization ORDER BY ALL"
+    ).astype(object)
+    assert lines.where(lines.notna(), None).values.tolist() == [
+        ["seqlets", KEY, None, 4, f"saes/{KEY}/seqlets/n0003_v_r"],
+        ["trained_sae", KEY, None, 4, f"saes/{KEY}/trained_sae"],
+        ["variant_effects", "variants=empty", None, 1, "project/variant_effects"],
+        ["variant_effects", "variants=matched", None, 1, "project/variant_effects"],
+        ["variant_effects", "variants=traits", None, 2, "project/variant_effects"],
+        ["variant_nodes", KEY, "traits", 1, f"saes/{KEY}/variant_nodes"],
+    ]
+    assert catalog.partitions_made("seqlets", KEY) == {PartitionKey(KEY, 3)}
+    # one set made anew leaves the line of the other
+    made = Made("variant_effects", "r2", "1", "v2", tmp_path / "variants" / "traits")
+    catalog.replace(made, Scope(variant_set="traits"), {})
+    assert catalog.data_versions("variant_effects", "variants=traits") == ["v2"]
+    assert catalog.data_versions("variant_effects", "variants=matched") == ["v"]

@@ -62,7 +62,7 @@ def match(
     return {
         "node": node, "motif": number, "database": database, "target_id": f"id_{factor}",
         "target_name": factor, "factor_family": f"family of {factor}", "p_value": p,
-        "q_value": 10 * p, "is_significant": significant,
+        "q_value": 10 * p, "e_value": 100 * p, "is_significant": significant,
     }  # fmt: skip
 
 
@@ -130,8 +130,8 @@ def test_every_view_is_tested() -> None:
 def test_a_match_counts_where_it_is_significant_and_its_motif_supported(
     catalogue: Catalogue,
 ) -> None:
-    found = catalogue.view("supported_match", "node, motif, target_name")
-    assert list(found.itertuples(index=False, name=None)) == [
+    matches = catalogue.view("supported_match", "node, motif, target_name")
+    assert list(matches.itertuples(index=False, name=None)) == [
         (0, 2, "CTCF"), (0, 2, "CTCFL"), (1, 2, "CTCF"), (4, 1, "FOS"), (4, 1, "JUN"),
     ]  # fmt: skip
 
@@ -139,8 +139,8 @@ def test_a_match_counts_where_it_is_significant_and_its_motif_supported(
 def test_a_motif_is_supported_where_the_evidence_does_not_speak_against_it(
     catalogue: Catalogue,
 ) -> None:
-    found = catalogue.view("supported_motif", "node, motif")
-    assert list(found.itertuples(index=False, name=None)) == [
+    motifs = catalogue.view("supported_motif", "node, motif")
+    assert list(motifs.itertuples(index=False, name=None)) == [
         (0, 1), (0, 2), (1, 2), (2, 2), (4, 1),
     ]  # fmt: skip
 
@@ -148,20 +148,20 @@ def test_a_motif_is_supported_where_the_evidence_does_not_speak_against_it(
 def test_a_node_is_named_by_its_first_motif_with_a_match_and_the_smallest_p(
     catalogue: Catalogue,
 ) -> None:
-    found = catalogue.view("best_match", "node, motif, target_name, p_value")
-    assert list(found.itertuples(index=False, name=None)) == [
+    matches = catalogue.view("best_match", "node, motif, target_name, p_value")
+    assert list(matches.itertuples(index=False, name=None)) == [
         (0, 2, "CTCFL", 1e-7), (1, 2, "CTCF", 1e-6), (4, 1, "FOS", 1e-8),
     ]  # fmt: skip
 
 
 def test_a_node_s_summary_has_one_row_whatever_is_known_of_it(catalogue: Catalogue) -> None:
     catalogue.add("node", {"node": 0, "frequency": 0.9}, key=OTHER)
-    found = catalogue.view("node_summary")
-    assert found["node"].tolist() == [0, 1, 2, 3, 4, 5, 0]
-    other = found.iloc[6]
+    summary = catalogue.view("node_summary")
+    assert summary["node"].tolist() == [0, 1, 2, 3, 4, 5, 0]
+    other = summary.iloc[6]
     assert other["hyperparameters"] == OTHER
     assert other.drop(["hyperparameters", "node", "frequency"]).isna().all()
-    mine = found.iloc[:6].set_index("node")
+    mine = summary.iloc[:6].set_index("node")
     assert mine["frequency"].tolist() == [0, 0.01, 0.02, 0.03, 0.04, 0.05]
     assert mine["reason"].tolist()[3] == "too rare"
     assert mine["n_seqlets"].tolist() == [80, 79, 78, 77, 76, 75]
@@ -191,17 +191,17 @@ def test_what_carries_a_variant_s_effect_is_named(catalogue: Catalogue) -> None:
         {**here, "part": "error", "rank": 0, "share": 0.2, "acts_through": False},
     )
     columns = "name, chrom, ref, alt, part, rank, node, target_name, share"
-    found = catalogue.view("variant_explained", columns)
-    found = found.astype(object).fillna("-").values.tolist()
+    rows = catalogue.view("variant_explained", columns)
+    rows = rows.astype(object).fillna("-").values.tolist()
     of_variant = ["rs4", "chr1", "A", "G"]
-    assert found == [
+    assert rows == [
         [*of_variant, "error", 0, "-", "-", 0.2],
         [*of_variant, "node", 1, 1, "CTCF", 0.75],
         [*of_variant, "node", 2, 3, "-", 0.05],
     ]
     # and the other way round: which variants act through a node
-    found = catalogue.view("node_variant", "node, target_name, variant, track, effect, share")
-    assert found.values.tolist() == [[1, "CTCF", "chr1:100:A:G", "liver", -2.0, 0.75]]
+    rows = catalogue.view("node_variant", "node, target_name, variant, track, effect, share")
+    assert rows.values.tolist() == [[1, "CTCF", "chr1:100:A:G", "liver", -2.0, 0.75]]
 
 
 def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
@@ -209,20 +209,20 @@ def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
 ) -> None:
     catalogue.add("motif_match", match(7, 1, "CTCF", 1e-3, database="other"))
     catalogue.add("motif_match", match(9, 1, "CTCF", 1e-4), key=OTHER)
-    found = catalogue.view("transcription_factor").set_index(
+    factors = catalogue.view("transcription_factor").set_index(
         ["hyperparameters", "database", "target_name"]
     )
-    assert len(found) == 6
-    ctcf = found.loc[(KEY, "J", "CTCF")]
+    assert len(factors) == 6
+    ctcf = factors.loc[(KEY, "J", "CTCF")]
     assert ctcf["n_nodes"] == 2
     assert list(ctcf["nodes"]) == [0, 1]
     assert list(ctcf["best_of_nodes"]) == [1]
     assert ctcf["best_q_value"] == pytest.approx(1e-5)
     assert ctcf["factor_family"] == "family of CTCF"
-    assert list(found.loc[(KEY, "J", "CTCFL"), "best_of_nodes"]) == [0]
-    assert pd.isna(found.loc[(KEY, "J", "JUN"), "best_of_nodes"])
-    assert list(found.loc[(KEY, "other", "CTCF"), "nodes"]) == [7]
-    assert list(found.loc[(OTHER, "J", "CTCF"), "nodes"]) == [9]
+    assert list(factors.loc[(KEY, "J", "CTCFL"), "best_of_nodes"]) == [0]
+    assert pd.isna(factors.loc[(KEY, "J", "JUN"), "best_of_nodes"])
+    assert list(factors.loc[(KEY, "other", "CTCF"), "nodes"]) == [7]
+    assert list(factors.loc[(OTHER, "J", "CTCF"), "nodes"]) == [9]
 
 
 def _sae(expansion: int, **more: Any) -> dict[str, Any]:
@@ -237,15 +237,15 @@ def test_an_sae_s_summary_counts_what_its_nodes_found(catalogue: Catalogue) -> N
     for node in (0, 1):
         catalogue.add("materialization", {"asset": "tomtom_matches", "owner": KEY, "node": node})
     catalogue.add("materialization", {"asset": "seqlets", "owner": KEY, "node": 2})
-    found = catalogue.view("sae_summary").set_index("hyperparameters")
+    summary = catalogue.view("sae_summary").set_index("hyperparameters")
     counts = ["n_nodes", "n_nodes_done", "n_selected", "n_nodes_with_motif",
               "n_nodes_with_match", "n_archetypes"]  # fmt: skip
-    assert found.loc[KEY, counts].tolist() == [40, 2, 5, 4, 3, 3]
-    assert found.loc[OTHER, counts].tolist() == [80, 0, 0, 0, 0, 0]
-    assert found.loc[KEY, "named_share"] == 3 / 4
+    assert summary.loc[KEY, counts].tolist() == [40, 2, 5, 4, 3, 3]
+    assert summary.loc[OTHER, counts].tolist() == [80, 0, 0, 0, 0, 0]
+    assert summary.loc[KEY, "named_share"] == 3 / 4
     # of the best matches' q of 1e-6, 1e-5 and 1e-7
-    assert found.loc[KEY, "mean_log10_q"] == pytest.approx((6 + 5 + 7) / 3)
-    assert found.loc[KEY, "fvu"] == 0.25
+    assert summary.loc[KEY, "mean_log10_q"] == pytest.approx((6 + 5 + 7) / 3)
+    assert summary.loc[KEY, "fvu"] == 0.25
 
 
 def test_what_drives_a_track_is_named_and_stands_beside_its_controls(catalogue: Catalogue) -> None:
@@ -257,8 +257,8 @@ def test_what_drives_a_track_is_named_and_stands_beside_its_controls(catalogue: 
          "control": -0.2, "is_significant": False},
     )  # fmt: skip
     columns = "track, node_rank, node, target_name, ablated, control, is_significant"
-    found = catalogue.view("track_driver", columns)
-    assert found.fillna("").values.tolist() == [
+    drivers = catalogue.view("track_driver", columns)
+    assert drivers.fillna("").values.tolist() == [
         ["MAX", 1, 0, "CTCFL", -2.0, -0.1, True], ["MAX", 2, 3, "", -0.2, -0.2, False],
     ]  # fmt: skip
     # and what the model keeps with the SAE in it stands in its summary
@@ -279,11 +279,11 @@ def test_a_motif_without_a_match_is_mixed_composition_or_unknown(catalogue: Cata
                 {"node": node, "motif": number, "is_supported": True, "core_bits": core,
                  "motif_family": family},
             )  # fmt: skip
-    found = catalogue.view("unmatched_node").set_index("node")["kind"]
-    assert found[[20, 21, 22]].to_dict() == {
+    kinds = catalogue.view("unmatched_node").set_index("node")["kind"]
+    assert kinds[[20, 21, 22]].to_dict() == {
         20: "unknown", 21: "mixed", 22: "repeat or composition"
     }  # fmt: skip
-    assert not set(found.index) & {0, 1, 4, 5}
+    assert not set(kinds.index) & {0, 1, 4, 5}
 
 
 def test_an_archetype_that_one_setting_alone_finds_says_which(catalogue: Catalogue) -> None:
@@ -292,16 +292,16 @@ def test_an_archetype_that_one_setting_alone_finds_says_which(catalogue: Catalog
     catalogue.add("sae", _sae(8, recipe="untrained"), key=UNTRAINED)
     catalogue.add("motif_match", match(3, 1, "CTCF", 1e-4), match(6, 1, "CTCF", 1e-9), key=OTHER)
     catalogue.add("motif_match", match(3, 1, "NRF1", 1e-9), key=UNTRAINED)
-    found = catalogue.view("archetype_by_sae").set_index("archetype")
+    archetypes = catalogue.view("archetype_by_sae").set_index("archetype")
     # of node 0 the best is CTCFL; what was not trained found nothing
-    assert found["n_saes"].to_dict() == {"CTCF": 2, "CTCFL": 1, "FOS": 1}
-    assert set(found["n_saes_of_layer"]) == {2}
-    ctcf = found.loc["CTCF"]
+    assert archetypes["n_saes"].to_dict() == {"CTCF": 2, "CTCFL": 1, "FOS": 1}
+    assert set(archetypes["n_saes_of_layer"]) == {2}
+    ctcf = archetypes.loc["CTCF"]
     assert list(ctcf["saes"]) == [KEY, OTHER]
     assert ctcf["n_nodes"] == 3
     assert ctcf["best_q_value"] == pytest.approx(1e-8)
     assert ctcf["only_with"] == ""
-    assert found.loc["FOS", "only_with"] == "expansion 4"
+    assert archetypes.loc["FOS", "only_with"] == "expansion 4"
 
 
 def test_a_node_is_called_by_its_archetype_and_what_of_it_fits_as_well(

@@ -39,11 +39,11 @@ def test_a_shared_dictionary_in_another_order_is_found_and_strangers_are_not() -
     a = _dictionary(rng, np.vstack([shared, own_a]))
     noisy = shared + 0.1 * rng.normal(size=shared.shape)
     b = _dictionary(rng, np.vstack([noisy, own_b])[order], node=np.arange(50) * 2)
-    found = match_nodes(a, b, 0.7, 0.0)
-    assert found.node_a.tolist() == list(range(30))
-    assert found.node_b.tolist() == [2 * int(np.flatnonzero(order == i)[0]) for i in range(30)]
-    assert (found.cosine > 0.95).all()
-    assert (found.n_a, found.n_b) == (40, 50)
+    matches = match_nodes(a, b, 0.7, 0.0)
+    assert matches.node_a.tolist() == list(range(30))
+    assert matches.node_b.tolist() == [2 * int(np.flatnonzero(order == i)[0]) for i in range(30)]
+    assert (matches.cosine > 0.95).all()
+    assert (matches.n_a, matches.n_b) == (40, 50)
 
 
 def test_matching_equals_the_definition_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +60,10 @@ def test_matching_equals_the_definition_whatever_the_block(monkeypatch: pytest.M
     assert len(expected) > 5
     for block in (1, 7, 1000):
         monkeypatch.setattr(stability, "ROWS_AT_ONCE", block)
-        found = match_nodes(a, b, 0.8, 0.0)
-        assert set(zip(found.node_a.tolist(), found.node_b.tolist(), strict=True)) == expected
-        assert found.best_cosine_a == pytest.approx(cosine.max(axis=1).mean())
-        assert found.best_cosine_b == pytest.approx(cosine.max(axis=0).mean())
+        matches = match_nodes(a, b, 0.8, 0.0)
+        assert set(zip(matches.node_a.tolist(), matches.node_b.tolist(), strict=True)) == expected
+        assert matches.best_cosine_a == pytest.approx(cosine.max(axis=1).mean())
+        assert matches.best_cosine_b == pytest.approx(cosine.max(axis=0).mean())
         turned = match_nodes(b, a, 0.8, 0.0)
         assert set(zip(turned.node_b.tolist(), turned.node_a.tolist(), strict=True)) == expected
 
@@ -76,10 +76,10 @@ def test_the_same_direction_elsewhere_in_the_genome_is_another_node() -> None:
     loci = a.loci.copy()
     loci[:4] += 100_000
     b = a._replace(loci=loci)
-    found = match_nodes(a, b, 0.7, 0.5)
-    assert found.node_a.tolist() == [4, 5, 6, 7, 8, 9]
-    assert found.n_close == 10
-    assert (found.jaccard == 1).all()
+    matches = match_nodes(a, b, 0.7, 0.5)
+    assert matches.node_a.tolist() == [4, 5, 6, 7, 8, 9]
+    assert matches.n_close == 10
+    assert (matches.jaccard == 1).all()
 
 
 def test_an_sae_recurs_in_itself_and_one_without_nodes_nowhere() -> None:
@@ -89,9 +89,9 @@ def test_an_sae_recurs_in_itself_and_one_without_nodes_nowhere() -> None:
     assert len(itself.node_a) == 40
     assert (itself.jaccard == 1).all()
     dead = Dictionary(a.node[:0], a.direction[:0], a.loci[:0])
-    for found in (match_nodes(a, dead, 0.7, 0.0), match_nodes(dead, a, 0.7, 0.0)):
-        assert len(found.node_a) == 0
-        assert found.best_cosine_a == found.best_cosine_b == 0
+    for matches in (match_nodes(a, dead, 0.7, 0.0), match_nodes(dead, a, 0.7, 0.0)):
+        assert len(matches.node_a) == 0
+        assert matches.best_cosine_a == matches.best_cosine_b == 0
 
 
 @given(
@@ -131,11 +131,13 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
         {"node": [2, 2, 0], "rank": [0, 1, 0], "window": [5, 1, 1], "position": [7, 9, 9]}
     )
     frame.to_parquet(top)
-    found = stability.read_dictionary(weights, top)
-    assert found.node.tolist() == [0, 2]
-    assert found.direction.tolist() == [[1, 0, 0], [0, 0, 1]]
-    assert found.loci.tolist() == [[(1 << 32) + 9, -1], [(5 << 32) + 7, (1 << 32) + 9]]
-    assert stability.jaccard_of_sets(found.loci[:1], found.loci[1:]) == pytest.approx([0.5])
+    dictionary = stability.read_dictionary(weights, top)
+    assert dictionary.node.tolist() == [0, 2]
+    assert dictionary.direction.tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert dictionary.loci.tolist() == [[(1 << 32) + 9, -1], [(5 << 32) + 7, (1 << 32) + 9]]
+    assert stability.jaccard_of_sets(dictionary.loci[:1], dictionary.loci[1:]) == pytest.approx(
+        [0.5]
+    )
     frame.assign(node=[3, 3, 3]).to_parquet(top)
     with pytest.raises(InputError, match=r"node 3, but .* has 3 nodes"):
         stability.read_dictionary(weights, top)
@@ -147,12 +149,12 @@ def test_reading_leaves_dead_nodes_out_and_pads_short_ones(tmp_path: Path) -> No
 def test_matches_survive_being_kept(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     a, b = (_dictionary(rng, rng.normal(size=(9, 4))) for _ in "ab")
-    found = match_nodes(a, b, 0.1, 0.0)
+    matches = match_nodes(a, b, 0.1, 0.0)
     file = tmp_path / "pair.npz"
-    stability.save_matches(found, file)
+    stability.save_matches(matches, file)
     kept = stability.load_matches(file)
-    for name in found._fields:
-        assert np.array_equal(getattr(kept, name), getattr(found, name))
+    for name in matches._fields:
+        assert np.array_equal(getattr(kept, name), getattr(matches, name))
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(InputError, match="remove it, it is made again"):
         stability.load_matches(file)
@@ -303,8 +305,8 @@ def test_training_fvu_is_compared_where_one_sae_has_no_other() -> None:
 
 
 def test_archetypes_of_some_settings_only() -> None:
-    found = comparison.archetypes_by_settings(_archetypes())
-    assert found["archetype"].tolist() == ["GATA1", "SP1"]
+    archetypes = comparison.archetypes_by_settings(_archetypes())
+    assert archetypes["archetype"].tolist() == ["GATA1", "SP1"]
 
 
 def _concepts() -> pd.DataFrame:
@@ -319,12 +321,12 @@ def _concepts() -> pd.DataFrame:
 
 
 def test_concepts_stand_by_class_and_sae() -> None:
-    found = comparison.concepts_found(_concepts(), KEYS)
-    assert list(found) == ["annotation", "annotation_class", KEYS[0], KEYS[1]]
-    assert found["annotation_class"].tolist() == ["exon", "Alu"]
-    assert found[KEYS[0]].tolist() == [0.2, 0.6]
-    assert found[KEYS[1]].tolist()[0] == 0.9
-    assert np.isnan(found[KEYS[1]].tolist()[1])
+    concepts = comparison.concepts_found(_concepts(), KEYS)
+    assert list(concepts) == ["annotation", "annotation_class", KEYS[0], KEYS[1]]
+    assert concepts["annotation_class"].tolist() == ["exon", "Alu"]
+    assert concepts[KEYS[0]].tolist() == [0.2, 0.6]
+    assert concepts[KEYS[1]].tolist()[0] == 0.9
+    assert np.isnan(concepts[KEYS[1]].tolist()[1])
     assert comparison.concepts_found(_concepts().iloc[:0], KEYS).empty
 
 

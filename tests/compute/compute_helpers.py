@@ -3,9 +3,10 @@
 Without postponed annotations, which Dagster cannot read.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import ComputeBackend
+from saeborzoi_resources.compute.claims import claimed
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.follow import DagsterRun
 
 HERE = Path(__file__).parent
 
@@ -38,6 +42,42 @@ def tiny_settings(**compute: Any) -> Settings:
     )
 
 
+class OtherRun(DagsterRun):
+    """A run that holds a job or waits for it; nobody terminates it."""
+
+    def __init__(self) -> None:
+        self.run_id = self.root_run_id = "the-other-run"
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        """Keep a line."""
+        self.lines.append(message)
+
+    def is_canceling(self) -> bool:
+        """Never."""
+        return False
+
+
+@contextlib.contextmanager
+def held_by_another_run(jobs_folder: Path, job: Job, release: threading.Event) -> Iterator[None]:
+    """Within the block another run holds a job, until `release` is set."""
+    holds = threading.Event()
+
+    def hold() -> None:
+        with claimed([JobFolder(jobs_folder, job)], OtherRun(), 1):
+            holds.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(10)
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join()
+
+
 def in_run(
     instance: dg.DagsterInstance,
     compute: ComputeBackend,
@@ -46,14 +86,14 @@ def in_run(
     **arguments: Any,
 ) -> list[Figures]:
     """Run jobs as an asset does; what `ComputeBackend.run` raised is raised here."""
-    got: list[Figures] = []
+    figures: list[Figures] = []
 
     @dg.asset
     def heavy(context: dg.AssetExecutionContext) -> None:
-        got.extend(compute.run(context, jobs, catalogue))
+        figures.extend(compute.run(context, jobs, catalogue))
 
     dg.materialize([heavy], instance=instance, **arguments)
-    return got
+    return figures
 
 
 def failure_of(
@@ -93,6 +133,12 @@ def open_gate(folder: Path, instance: dg.DagsterInstance, after: str | None) -> 
     thread = threading.Thread(target=act)
     thread.start()
     return thread
+
+
+def counts(*folders: Path) -> Callable[[], bool]:
+    """Whether the jobs of these folders count."""
+    logs = [folder / "log.txt" for folder in folders]
+    return lambda: all(log.exists() and "counting" in log.read_text() for log in logs)
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:

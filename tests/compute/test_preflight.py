@@ -14,26 +14,26 @@ from tests.compute.slurm_cluster import Cluster
 
 def on_slurm(tmp_path: Path, wait_s: float = 60, **profile: Any) -> dict[str, tuple[bool, str]]:
     settings = tiny_settings(backend="slurm", profile={"default": {"mem": "1500M", **profile}})
-    found = preflight(settings, tmp_path / "jobs", wait_s)
-    return {finding.what.rpartition(": ")[2]: (finding.ok, finding.detail) for finding in found}
+    findings = preflight(settings, tmp_path / "jobs", wait_s)
+    return {finding.what.rpartition(": ")[2]: (finding.ok, finding.detail) for finding in findings}
 
 
 def test_local_passes_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    found = preflight(tiny_settings(), tmp_path / "jobs")
-    assert [finding.ok for finding in found] == [True] * 4
+    findings = preflight(tiny_settings(), tmp_path / "jobs")
+    assert [finding.ok for finding in findings] == [True] * 4
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == [".locks"]
 
 
 @pytest.mark.slurm
 def test_slurm_passes(slurm: Cluster, tmp_path: Path) -> None:
-    found = on_slurm(tmp_path)
-    assert all(ok for ok, _ in found.values()), found
-    assert list(found) == ["SLURM (this machine)", "partition", "job", "store", "versions", "GPU"]
+    checks = on_slurm(tmp_path)
+    assert all(ok for ok, _ in checks.values()), checks
+    assert list(checks) == ["SLURM (this machine)", "partition", "job", "store", "versions", "GPU"]
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize(
-    ("profile", "failing", "said"),
+    ("profile", "failing", "message"),
     [
         ({"partition": "nosuch"}, "partition", "no partition nosuch"),
         ({"activate": "conda activate nosuch"}, "job", "activate"),
@@ -42,12 +42,12 @@ def test_slurm_passes(slurm: Cluster, tmp_path: Path) -> None:
     ],
 )
 def test_slurm_says_what_is_wrong(
-    slurm: Cluster, tmp_path: Path, profile: dict[str, Any], failing: str, said: str
+    slurm: Cluster, tmp_path: Path, profile: dict[str, Any], failing: str, message: str
 ) -> None:
-    found = on_slurm(tmp_path, **profile)
-    ok, detail = found[failing]
+    checks = on_slurm(tmp_path, **profile)
+    ok, detail = checks[failing]
     assert not ok
-    assert said in detail
+    assert message in detail
 
 
 @pytest.mark.slurm
@@ -61,7 +61,7 @@ def test_a_job_that_never_starts_is_cancelled(slurm: Cluster, tmp_path: Path) ->
 
 def test_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = on_slurm(tmp_path)
-    ok, detail = found["SLURM (this machine)"]
+    checks = on_slurm(tmp_path)
+    ok, detail = checks["SLURM (this machine)"]
     assert not ok
     assert "sinfo is not on PATH" in detail

@@ -118,7 +118,7 @@ def test_half_of_an_array_fails_and_only_that_half_runs_again(
 
 
 @pytest.mark.parametrize(
-    ("stage", "nodes", "state", "said"),
+    ("stage", "nodes", "state", "message"),
     [
         ("refuse", (), "REFUSED", "3 columns seen"),
         ("crash", (), "FAILED", "ZeroDivisionError: a bug"),
@@ -133,18 +133,18 @@ def test_a_payload_that_fails(
     stage: str,
     nodes: tuple[int, ...],
     state: str,
-    said: str,
+    message: str,
 ) -> None:
     failure = failure_of(instance, compute(stage), [make_job("a", *nodes)])
     metadata = metadata_of(failure)
     assert metadata["state"] == state
-    assert said in str(failure.description)
+    assert message in str(failure.description)
     assert metadata["slurm_job_id"]
     assert "job a: trained_sae" in metadata["log_tail"]
 
 
 @pytest.mark.parametrize(
-    ("profile", "said"),
+    ("profile", "message"),
     [
         ({"partition": "nosuch"}, "Fix `partition`"),
         ({"mem": "900G"}, "Lower `mem`"),
@@ -159,11 +159,11 @@ def test_what_sbatch_refuses(
     compute: MakeCompute,
     make_job: MakeJob,
     profile: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
     failure = failure_of(instance, compute("touch", **profile), [make_job("a")])
     assert metadata_of(failure)["state"] == "REFUSED_BY_SBATCH"
-    assert said in str(failure.description)
+    assert message in str(failure.description)
     assert "[compute.profile.trained_sae]" in str(failure.description)
 
 
@@ -175,7 +175,7 @@ def test_an_unreadable_time_limit(
 
 
 @pytest.mark.parametrize(
-    ("profile", "said"),
+    ("profile", "message"),
     [
         ({"activate": "source /no/such/activate"}, "this line failed"),
         ({"python": "/no/such/python"}, "no /no/such/python on"),
@@ -187,12 +187,12 @@ def test_an_environment_that_is_not_there(
     compute: MakeCompute,
     make_job: MakeJob,
     profile: dict[str, Any],
-    said: str,
+    message: str,
 ) -> None:
     failure = failure_of(instance, compute("touch", **profile), [make_job("a")])
     metadata = metadata_of(failure)
     assert metadata["state"] == "NO_ENVIRONMENT"
-    assert said in metadata["log_tail"]
+    assert message in metadata["log_tail"]
 
 
 def test_memory(instance: dg.DagsterInstance, compute: MakeCompute, make_job: MakeJob) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -16,18 +16,19 @@ import pytest
 
 from saeborzoi.jobs.job import Job
 from saeborzoi.settings.load import Settings
-from saeborzoi_resources.compute import slurm_task
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.slurm import SlurmCompute
 from tests.compute.compute_helpers import (
+    counts,
     event_messages,
     failure_of,
+    held_by_another_run,
     in_run,
     open_gate,
     tiny_settings,
     wait_for,
 )
-from tests.compute.slurm_cluster import Cluster, running_cluster
+from tests.compute.slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]
@@ -45,12 +46,6 @@ def settings(slurm: Cluster) -> Settings:
 def compute(settings: Settings, tmp_path: Path) -> SlurmCompute:
     """SLURM compute that counts."""
     return SlurmCompute(settings, tmp_path / "jobs", "tiny_stages:count")
-
-
-def counts(*folders: Path) -> Callable[[], bool]:
-    """Whether the jobs of these folders count."""
-    logs = [folder / "log.txt" for folder in folders]
-    return lambda: all(log.exists() and "counting" in log.read_text() for log in logs)
 
 
 def test_terminating_the_run_cancels_the_whole_array(
@@ -126,17 +121,20 @@ def test_a_killed_dagster_finds_its_jobs_again(
     opener.join()
     assert [f["first_node"] for f in figures] == [1, 2]
     assert [f["compute"]["slurm_job_id"] for f in figures] == [f"{parent}_0", f"{parent}_1"]
-    said = "finished earlier" if meanwhile == "finished" else "following it"
-    assert said in event_messages(instance)
+    message = "finished earlier" if meanwhile == "finished" else "following it"
+    assert message in event_messages(instance)
 
 
-def test_two_runs_for_one_partition(
+def test_a_second_run_for_one_partition_waits_for_the_first(
     instance: dg.DagsterInstance, compute: SlurmCompute, make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = make_job("a", 1)
-    with JobFolder(tmp_path / "jobs", job).claimed("the-other-run"):
-        failure = failure_of(instance, compute, [job])
-    assert "the-other-run" in str(failure.description)
+    release = threading.Event()
+    with held_by_another_run(tmp_path / "jobs", job, release):
+        threading.Timer(2, release.set).start()
+        [figures] = in_run(instance, compute, [job])
+    assert "the-other-run" in event_messages(instance)
+    assert figures["counted"] == 1
 
 
 def test_a_result_of_another_job_is_no_success(
@@ -198,84 +196,3 @@ def test_a_job_that_slurm_forgot(
     assert running.exists()
     [figures] = in_run(instance, compute, [job])
     assert figures["counted"] == 30
-
-
-def lose_the_state(slurm: Cluster, one: str) -> None:
-    """The controller forgets everything, and somebody's job gets the id of ours."""
-
-    def submit() -> str:
-        try:
-            return slurm.client(
-                "sbatch", "--parsable", "--hold", "--job-name=somebody_elses", "--mem=20M",
-                "--wrap", "sleep 600",
-            ).strip()  # fmt: skip
-        except subprocess.CalledProcessError:
-            return ""
-
-    # a node that tells of our job would keep its id from being given again
-    with slurm.silent_node():
-        slurm.restart_controller(forgets=True, first_job_id=int(one))
-        assert wait_for(submit, "the controller answers", 60) == one
-
-
-@pytest.fixture
-def own_cluster(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, slurm: Cluster
-) -> Iterator[Cluster]:
-    """A cluster whose ids may be given again."""
-    with running_cluster(tmp_path_factory.mktemp("slurm") / "c") as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
-        yield made
-
-
-@pytest.mark.parametrize("when", ["while it is followed", "while Dagster is down"])
-def test_an_id_that_is_given_again_is_another_job(
-    instance: dg.DagsterInstance,
-    own_cluster: Cluster,
-    settings: Settings,
-    compute: SlurmCompute,
-    start_host: StartHost,
-    make_job: MakeJob,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    when: str,
-) -> None:
-    # somebody's job comes first
-    monkeypatch.setattr(slurm_task, "_SETTLE_S", 30.0)
-    job = make_job("a", 60)
-    if when == "while Dagster is down":
-        host = start_host(settings, "count", job)
-        wait_for(counts(tmp_path / "jobs/a"), "the job counts", 60)
-        os.kill(host.pid, signal.SIGKILL)
-        host.wait()
-        lose_the_state(own_cluster, own_cluster.jobs()[0])
-        thread = None
-    else:
-
-        def lose() -> None:
-            wait_for(counts(tmp_path / "jobs/a"), "the job counts", 60)
-            lose_the_state(own_cluster, own_cluster.jobs()[0])
-
-        thread = threading.Thread(target=lose)
-        thread.start()
-    [figures] = in_run(instance, compute, [job])
-    if thread is not None:
-        thread.join()
-    assert figures["counted"] == 60
-    assert own_cluster.client("squeue", "-h", "-o", "%j").split() == ["somebody_elses"]
-    # terminating a run cancels its own job only
-    waiting = threading.Thread(
-        target=lambda: [
-            wait_for(lambda: len(own_cluster.jobs()) == 2, "ours is there, too", 60),
-            instance.report_run_canceling(  # type: ignore[func-returns-value]
-                instance.get_run_records(limit=1)[0].dagster_run
-            ),
-        ]
-    )
-    waiting.start()
-    with pytest.raises(dg.DagsterExecutionInterruptedError):
-        in_run(instance, compute, [make_job("b", 6000)])
-    waiting.join()
-    wait_for(lambda: len(own_cluster.jobs()) == 1, "ours is gone")
-    assert own_cluster.client("squeue", "-h", "-o", "%j").split() == ["somebody_elses"]

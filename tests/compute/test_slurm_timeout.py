@@ -17,9 +17,9 @@ def test_without_a_saved_state_it_fails(
 ) -> None:
     process, output = timeouts["deaf"]
     assert process.wait(180) != 0
-    said = output.read_text()
-    assert "TIMEOUT: the time limit passed before the stage saved any state" in said
-    assert "Raise `time` in [compute.profile.trained_sae]" in said
+    printed = output.read_text()
+    assert "TIMEOUT: the time limit passed before the stage saved any state" in printed
+    assert "Raise `time` in [compute.profile.trained_sae]" in printed
 
 
 def test_with_a_saved_state_it_goes_on(
@@ -36,10 +36,10 @@ def test_warned_in_time_it_saves_and_goes_on_until_done(
 ) -> None:
     process, output = timeouts["count"]
     assert process.wait(180) == 0
-    said = output.read_text()
-    assert "SIGUSR1: saving the state and stopping" in said
-    assert "submitted again" in said
-    [figures] = json.loads(said.splitlines()[-1])
+    printed = output.read_text()
+    assert "SIGUSR1: saving the state and stopping" in printed
+    assert "submitted again" in printed
+    [figures] = json.loads(printed.splitlines()[-1])
     assert figures["counted"] == 480
     assert figures["resumed_at"] > 10
     assert figures["compute"]["attempts"] >= 2

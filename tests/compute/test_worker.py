@@ -38,8 +38,8 @@ def work(tmp_path: Path, make_job: Callable[..., Job]) -> Callable[..., Any]:
             process.send_signal(signal.SIGUSR1)
         out, err = process.communicate(timeout=30)
         result = tmp_path / "result.json"
-        seen = json.loads(result.read_text()) if result.exists() else None
-        return (process.returncode, out, err), seen
+        outcome = json.loads(result.read_text()) if result.exists() else None
+        return (process.returncode, out, err), outcome
 
     return run
 

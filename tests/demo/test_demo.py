@@ -122,8 +122,8 @@ def test_instances_have_the_planted_motif(demo: Path, settings: Settings) -> Non
         for motif_id, rows in scanned.groupby("motif_id"):
             width = len(matrices[motif_id])
             letters = genome.fetch_bytes(rows["chrom"], rows["start_bp"], width)
-            seen = np.stack([(letters == base).mean(axis=0) for base in b"ACGT"], axis=1)
-            assert np.abs(seen - matrices[motif_id]).max() < 0.08
+            frequencies = np.stack([(letters == base).mean(axis=0) for base in b"ACGT"], axis=1)
+            assert np.abs(frequencies - matrices[motif_id]).max() < 0.08
 
 
 def test_a_taste_for_a_class_is_there(demo: Path, settings: Settings) -> None:

@@ -104,10 +104,10 @@ def test_at_least_nine_in_ten_are_found_and_named(
     chosen = seqlets[seqlets["node"].isin(purest)]
     chosen.to_parquet(work / "seqlet.parquet")
     motifs = run(settings, work, "meme_motifs", work / "seqlet.parquet", suffix=".parquet")
-    found = pd.read_parquet(motifs)
-    found.to_parquet(work / "motif.parquet")
+    motif_rows = pd.read_parquet(motifs)
+    motif_rows.to_parquet(work / "motif.parquet")
     matches = run(settings, work, "tomtom_matches", work / "motif.parquet", suffix=".parquet")
-    table = recovery_table(planted, instances, chosen, found, pd.read_parquet(matches))
+    table = recovery_table(planted, instances, chosen, motif_rows, pd.read_parquet(matches))
     assert table["is_right"].mean() >= 0.9, table[~table["is_right"]].to_string()
     assert (table.loc[table["is_right"], "q_value"] < 0.05).all()
 

@@ -27,7 +27,7 @@ WORDS = {"JUND": ("TGA[CG]TCA",), "FOXA1": ("TGTTTAC", "GTAAACA"), "MAX": ("CACG
 
 def sequences(case: Path) -> np.ndarray:
     """(n, 200) letters of every window of 200 bp without N, at steps of 100 bp."""
-    found = []
+    cuts = []
     with Genome(case / "genome" / "chr1_hg38_10M.fa.gz") as genome:
         for name in ("train", "val"):
             windows = read_windows(case / "activations" / name / "sequences.bed")
@@ -35,8 +35,8 @@ def sequences(case: Path) -> np.ndarray:
             whole = genome.fetch_bytes(windows.chrom, windows.start_bp, n_bp)
             steps = np.arange(0, n_bp - INPUT_BP + 1, 100)
             cut = np.lib.stride_tricks.sliding_window_view(whole, INPUT_BP, axis=1)[:, steps]
-            found.append(cut.reshape(-1, INPUT_BP))
-    letters = np.concatenate(found)
+            cuts.append(cut.reshape(-1, INPUT_BP))
+    letters = np.concatenate(cuts)
     return letters[np.isin(letters, np.frombuffer(b"ACGT", np.uint8)).all(1)]
 
 

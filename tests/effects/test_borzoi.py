@@ -45,9 +45,9 @@ def test_chosen_tracks_of_both_heads(
     sae = SparseAutoencoder(geometry.n_channels, 2 * geometry.n_channels, 8)
     torch.nn.init.normal_(sae.encoder_weight)
     sae.decoder_weight.data.copy_(sae.encoder_weight / geometry.n_channels**0.5)
-    found = fidelity(model, geometry, sae, [Batch(one), Batch(other)])
-    assert (found.loss, found.log_scale) == ("Poisson", "log2(1 + y)")
-    rows = found.per_track.set_index("splice")
+    result = fidelity(model, geometry, sae, [Batch(one), Batch(other)])
+    assert (result.loss, result.log_scale) == ("Poisson", "log2(1 + y)")
+    rows = result.per_track.set_index("splice")
     assert rows.loc["sae", "track"].tolist() == list(model.outputs.tracks)  # type: ignore[union-attr]
     np.testing.assert_allclose(rows.loc["sae_with_error", "r_published"], 1, atol=1e-3)
     np.testing.assert_allclose(rows.loc["sae_with_error", "recovered_mean"], 1, atol=1e-3)

@@ -41,8 +41,8 @@ def of(frame: pd.DataFrame, splice: str) -> pd.DataFrame:
     return frame[frame["splice"] == splice].reset_index(drop=True)
 
 
-def row(found: Fidelity, splice: str) -> pd.Series:
-    return of(found.over_all, splice).iloc[0]
+def row(figures: Fidelity, splice: str) -> pd.Series:
+    return of(figures.over_all, splice).iloc[0]
 
 
 def all_predictions(model: SequenceModel) -> np.ndarray:
@@ -52,10 +52,10 @@ def all_predictions(model: SequenceModel) -> np.ndarray:
 def test_a_linear_network_in_closed_form() -> None:
     """Of a reconstruction that keeps half of what differs from the mean, half of y is left."""
     model = linear_model()
-    found = fidelity_of(model, shrinking_sae(0.5))
+    figures = fidelity_of(model, shrinking_sae(0.5))
     y = all_predictions(model)[:, :2].transpose(1, 0, 2).reshape(2, -1)
     square, variance = (y**2).mean(1), y.var(1)
-    sae = of(found.per_track, "sae")
+    sae = of(figures.per_track, "sae")
     assert sae["track"].tolist() == list(TRACKS)
     np.testing.assert_allclose(sae["r"][:2], 1, atol=1e-6)
     np.testing.assert_allclose(sae["loss"][:2], 0.25 * square, rtol=1e-4)
@@ -63,37 +63,37 @@ def test_a_linear_network_in_closed_form() -> None:
     expected = 1 - 0.25 * square / variance
     np.testing.assert_allclose(sae["recovered_mean"][:2], expected, rtol=1e-3)
     # the ablations themselves: a linear network gives 0, and its own mean
-    np.testing.assert_allclose(of(found.per_track, "zero")["loss"][:2], square, rtol=1e-5)
-    np.testing.assert_allclose(of(found.per_track, "mean")["loss"][:2], variance, rtol=1e-5)
-    assert (of(found.per_track, "zero")["recovered_zero"][:2] == 0).all()
-    assert (of(found.per_track, "mean")["recovered_mean"][:2] == 0).all()
-    assert of(found.per_track, "zero")["r"].isna().all()
-    assert (found.n_sequences, found.loss, found.loss_against, found.log_scale) == (
+    np.testing.assert_allclose(of(figures.per_track, "zero")["loss"][:2], square, rtol=1e-5)
+    np.testing.assert_allclose(of(figures.per_track, "mean")["loss"][:2], variance, rtol=1e-5)
+    assert (of(figures.per_track, "zero")["recovered_zero"][:2] == 0).all()
+    assert (of(figures.per_track, "mean")["recovered_mean"][:2] == 0).all()
+    assert of(figures.per_track, "zero")["r"].isna().all()
+    assert (figures.n_sequences, figures.loss, figures.loss_against, figures.log_scale) == (
         24, "squared error", "own outputs", "as it is",
     )  # fmt: skip
 
 
 def test_a_track_that_nothing_moves_has_no_figure_and_is_counted() -> None:
-    found = fidelity_of(linear_model(), shrinking_sae(0.5))
-    idle = found.per_track[found.per_track["track"] == "idle"]
+    figures = fidelity_of(linear_model(), shrinking_sae(0.5))
+    idle = figures.per_track[figures.per_track["track"] == "idle"]
     assert (
         idle[["r", "r_log", "r_published", "recovered_zero", "recovered_mean"]]
         .isna()
         .all(axis=None)
     )
-    assert row(found, "sae")["n_constant_tracks"] == 1
-    assert row(found, "zero")["n_constant_tracks"] == 3
+    assert row(figures, "sae")["n_constant_tracks"] == 1
+    assert row(figures, "zero")["n_constant_tracks"] == 3
 
 
 def test_with_its_error_the_sae_is_the_model() -> None:
     """... whatever the SAE is, as its parts sum to the layer."""
-    found = fidelity_of(linear_model(), random_sae())
-    with_error, without = row(found, "sae_with_error"), row(found, "sae")
+    figures = fidelity_of(linear_model(), random_sae())
+    with_error, without = row(figures, "sae_with_error"), row(figures, "sae")
     assert with_error["r"] == pytest.approx(1, abs=1e-9)
     assert with_error["recovered_mean"] == pytest.approx(1, abs=1e-9)
     assert without["r"] < 0.99
-    assert row(found, MODEL)["recovered_zero"] == 1
-    assert row(found, MODEL)["loss"] == 0
+    assert row(figures, MODEL)["recovered_zero"] == 1
+    assert row(figures, MODEL)["loss"] == 0
 
 
 def random_sae(n_channels: int = N_CHANNELS) -> SparseAutoencoder:
@@ -149,16 +149,16 @@ def test_figures_are_those_of_all_predictions_at_once(scale: str) -> None:
     def r(a: np.ndarray, b: np.ndarray) -> list[float]:
         return [np.corrcoef(a[:, t].ravel(), b[:, t].ravel())[0, 1] for t in range(2)]
 
-    found = of(fidelity_of(model, sae).per_track, "sae")[:2]
-    np.testing.assert_allclose(found["r"], r(y, s), rtol=1e-4)
-    np.testing.assert_allclose(found["r_log"], r(log(y), log(s)), rtol=1e-4)
+    figures = of(fidelity_of(model, sae).per_track, "sae")[:2]
+    np.testing.assert_allclose(figures["r"], r(y, s), rtol=1e-4)
+    np.testing.assert_allclose(figures["r_log"], r(log(y), log(s)), rtol=1e-4)
     expected = np.nanmean(
         [[np.corrcoef(y[i, t], s[i, t])[0, 1] for t in range(2)] for i in range(24)], axis=0
     )
-    np.testing.assert_allclose(found["r_published"], expected, rtol=1e-4)
-    np.testing.assert_allclose(found["loss"], loss(s), rtol=1e-4)
+    np.testing.assert_allclose(figures["r_published"], expected, rtol=1e-4)
+    np.testing.assert_allclose(figures["loss"], loss(s), rtol=1e-4)
     recovered = (loss(mean) - loss(s)) / (loss(mean) - loss(y))
-    np.testing.assert_allclose(found["recovered_mean"], recovered, rtol=1e-3)
+    np.testing.assert_allclose(figures["recovered_mean"], recovered, rtol=1e-3)
 
 
 def test_the_size_of_batches_changes_nothing() -> None:
@@ -176,15 +176,15 @@ def test_targets_are_what_the_loss_is_against_where_they_are_given() -> None:
     given = [
         Batch(x, t) for x, t in zip(random_sequences(24).split(7), target.split(7), strict=True)
     ]
-    found = fidelity_of(model, sae, given)
-    assert found.loss_against == "targets"
-    own = of(found.per_track, MODEL)
+    figures = fidelity_of(model, sae, given)
+    assert figures.loss_against == "targets"
+    own = of(figures.per_track, MODEL)
     np.testing.assert_allclose(own["loss"], noise.square().mean((0, 2)), rtol=1e-5)
     expected = [
         np.corrcoef(y[:, t].double().ravel(), target[:, t].double().ravel())[0, 1] for t in range(2)
     ]
     np.testing.assert_allclose(own["r_target"][:2], expected, rtol=1e-6)
-    spliced = of(found.per_track, "sae")
+    spliced = of(figures.per_track, "sae")
     assert (spliced["r_target"][:2] < own["r_target"][:2]).all()
     assert "r_target" not in fidelity_of(model, sae).per_track
     with pytest.raises(InputError, match="some batches have targets and some do not"):
@@ -259,14 +259,14 @@ def test_sequences_are_the_windows_letters(tmp_path: Path, genome: Genome) -> No
     text = (tmp_path / "genome.fa").read_text().split("\n")[1]
     bed = tmp_path / "windows.bed"
     bed.write_text("chr1\t100\t228\tw\t0\t+\nchr1\t300\t428\tw\t0\t-\nchr1\t440\t568\tw\t0\t+\n")
-    found = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, step_bp=32, batch_size=4)
-    sequences = [s for batch in found for s in letters_of(batch)]
+    in_batches = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, step_bp=32, batch_size=4)
+    sequences = [s for batch in in_batches for s in letters_of(batch)]
     forward = [text[100 + i : 164 + i] for i in (0, 32, 64)]
     other = text[300:428][::-1].translate(str.maketrans("ACGT", "TGCA"))
     reverse = [other[i : i + 64] for i in (0, 32, 64)]
     assert sequences == [*forward, *reverse]  # every one of the third window holds N
-    assert (len(found), found.n_left_out) == (6, 3)
-    assert [len(b.one_hot) for b in found] == [4, 2]
+    assert (len(in_batches), in_batches.n_left_out) == (6, 3)
+    assert [len(b.one_hot) for b in in_batches] == [4, 2]
     few = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, step_bp=32, at_most=2)
     assert [s for b in few for s in letters_of(b)] == [forward[0], reverse[2]]
     allowed = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, step_bp=32, n_fraction=0.2)
@@ -280,10 +280,10 @@ def test_a_window_that_is_shorter_than_the_input_is_extended(
     bed = tmp_path / "windows.bed"
     bed.write_text("chr1\t100\t140\n")
     for pad in (0, 12):
-        found = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, pad_bp=pad)
-        assert [letters_of(b) for b in found] == [[text[88:152]]]
+        in_batches = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, pad_bp=pad)
+        assert [letters_of(b) for b in in_batches] == [[text[88:152]]]
     bed.write_text("chr1\t0\t40\n")
     with pytest.raises(InputError, match="none of 1 sequences of 64 bp is left"):
         SequencesOfWindows(read_windows(bed), genome, INPUT_BP)
-    found = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, n_fraction=0.2)
-    assert [letters_of(b) for b in found] == [["N" * 12 + text[:52]]]
+    in_batches = SequencesOfWindows(read_windows(bed), genome, INPUT_BP, n_fraction=0.2)
+    assert [letters_of(b) for b in in_batches] == [["N" * 12 + text[:52]]]

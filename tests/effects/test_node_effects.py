@@ -102,8 +102,8 @@ def test_loci_are_where_a_node_is_strongest_and_where_it_matters_most(
     ):
         best = values.topk(3, dim=0).indices
         for node in range(N_NODES):
-            found = {x.sequence for x in loci if x.node == node and criterion in x.criteria}
-            assert found == set(best[:, node].tolist())
+            chosen = {x.sequence for x in loci if x.node == node and criterion in x.criteria}
+            assert chosen == set(best[:, node].tolist())
     for locus in loci:
         own = value[locus.sequence, :, locus.node]
         assert own[locus.position] == own.max()

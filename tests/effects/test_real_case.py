@@ -98,8 +98,8 @@ def figures(case: Path, model: SequenceModel, sae: SparseAutoencoder) -> Fidelit
         return fidelity(model, layer_geometry(model, "stem"), sae, batches)
 
 
-def column(found: Fidelity, splice: str, name: str) -> list[float]:
-    frame = found.per_track[found.per_track["splice"] == splice]
+def column(fidelity_figures: Fidelity, splice: str, name: str) -> list[float]:
+    frame = fidelity_figures.per_track[fidelity_figures.per_track["splice"] == splice]
     assert frame["track"].tolist() == list(TRACKS)
     return frame[name].tolist()
 
@@ -113,26 +113,26 @@ def test_a_trained_sae_keeps_what_the_network_uses(
     untrained: SparseAutoencoder,
 ) -> None:
     assert evaluate(trained, in_batches(plans["val"])).fvu == pytest.approx(0.30, abs=0.01)
-    found = figures(hg38_case, model, trained)
-    assert found.n_sequences == 2608
-    assert (found.loss, found.loss_against, found.log_scale) == (
+    measured = figures(hg38_case, model, trained)
+    assert measured.n_sequences == 2608
+    assert (measured.loss, measured.loss_against, measured.log_scale) == (
         "cross-entropy", "own outputs", "log-odds",
     )  # fmt: skip
-    r, recovered = (column(found, "sae", name) for name in ("r", "recovered_mean"))
-    assert all(seen >= gate for seen, gate in zip(r, R, strict=True)), r
-    assert all(seen >= gate for seen, gate in zip(recovered, RECOVERED, strict=True)), recovered
-    assert column(found, "sae_with_error", "r") == pytest.approx([1, 1, 1], abs=1e-6)
+    r, recovered = (column(measured, "sae", name) for name in ("r", "recovered_mean"))
+    assert all(value >= gate for value, gate in zip(r, R, strict=True)), r
+    assert all(value >= gate for value, gate in zip(recovered, RECOVERED, strict=True)), recovered
+    assert column(measured, "sae_with_error", "r") == pytest.approx([1, 1, 1], abs=1e-6)
     # the published script's slip
-    slip = column(found, "sae_without_channel_max", "r")
+    slip = column(measured, "sae_without_channel_max", "r")
     assert slip == pytest.approx([0.941, 0.941, 0.845], abs=0.01)
     # zero ablation is absurd for MAX, so that recovered against it says little
-    zero, mean = (column(found, name, "loss")[0] for name in ("zero", "mean"))
+    zero, mean = (column(measured, name, "loss")[0] for name in ("zero", "mean"))
     assert zero > 3 * mean
     # an untrained SAE fails every one of these gates
-    found = figures(hg38_case, model, untrained)
-    r, recovered = (column(found, "sae", name) for name in ("r", "recovered_mean"))
-    assert all(seen < gate - 0.1 for seen, gate in zip(r, R, strict=True)), r
-    assert all(seen < gate - 0.1 for seen, gate in zip(recovered, RECOVERED, strict=True))
+    measured = figures(hg38_case, model, untrained)
+    r, recovered = (column(measured, "sae", name) for name in ("r", "recovered_mean"))
+    assert all(value < gate - 0.1 for value, gate in zip(r, R, strict=True)), r
+    assert all(value < gate - 0.1 for value, gate in zip(recovered, RECOVERED, strict=True))
 
 
 def test_everything_goes_through_the_stem(hg38_case: Path, model: SequenceModel) -> None:
@@ -156,8 +156,8 @@ def words_of_nodes(
         if "activation" in locus.criteria:
             letters = "".join("ACGT"[i] for i in sequences.one_hot(locus.sequence)[0].argmax(0))
             middle = geometry.offset_bp + 7 * locus.position + 3
-            seen = letters[max(0, middle - 16) : middle + 17]
-            holds = {track: bool(re.search(word, seen)) for track, word in WORDS.items()}
+            around = letters[max(0, middle - 16) : middle + 17]
+            holds = {track: bool(re.search(word, around)) for track, word in WORDS.items()}
             rows.append({"node": locus.node, **holds})
     grouped = pd.DataFrame(rows).groupby("node")
     return grouped.mean()[grouped.size() >= 8]
@@ -171,16 +171,16 @@ def test_ablating_the_node_of_a_motif_moves_the_factor_that_binds_it(
     geometry = layer_geometry(model, "stem")
     with Genome(hg38_case / "genome" / "chr1_hg38_10M.fa.gz") as genome:
         sequences = SequencesOfWindows(windows, genome, 200, batch_size=64)
-        found = [
+        effects = [
             effects_of_word_nodes(model, geometry, sae, sequences) for sae in (trained, untrained)
         ]
-    for node_of, ablated in found[0].values():
+    for node_of, ablated in effects[0].values():
         for track, node in node_of.items():
             assert ablated.loc[node].idxmin() == track
             assert ablated.loc[node].abs().idxmax() == track
             assert ablated.loc[node, track] < -0.75  # logits
     # untrained directions are activations that were seen, so that they see words; they do little
-    for node_of, ablated in found[1].values():
+    for node_of, ablated in effects[1].values():
         assert all(ablated.loc[node, track] > -0.5 for track, node in node_of.items())
 
 

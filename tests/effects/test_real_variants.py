@@ -51,7 +51,7 @@ def measured(hg38_case: Path, sae: SparseAutoencoder) -> dict[str, Measured]:
     )
     splice, score = Splice(model, layer_geometry(model, "stem")), score_of(model, 200)
     letters = real_variants.sequences(hg38_case)
-    found = {}
+    by_track = {}
     with one_thread():
         for track, n in N.items():
             ref, alt = real_variants.broken(letters, track, n)
@@ -65,8 +65,8 @@ def measured(hg38_case: Path, sae: SparseAutoencoder) -> dict[str, Measured]:
                 tolerance=0.02, max_points=64, batch_size=256,
             )  # fmt: skip
             parts, nodes = shares(sae, change, done.gradient)
-            found[track] = Measured(splice, ref, layer, change, delta, parts, nodes)
-    return found
+            by_track[track] = Measured(splice, ref, layer, change, delta, parts, nodes)
+    return by_track
 
 
 @pytest.mark.parametrize("track", N)
@@ -88,11 +88,11 @@ def test_nodes_carry_what_a_broken_word_does(measured: dict[str, Measured], trac
 
 def tops(m: Measured, pairs: np.ndarray) -> list[int]:
     """The strongest node of each pair."""
-    found = []
+    nodes = []
     for pair in pairs:
         own = np.flatnonzero(m.nodes.pair == pair)
-        found.append(int(m.nodes.node[own[np.abs(m.nodes.attribution[own]).argmax()]]))
-    return found
+        nodes.append(int(m.nodes.node[own[np.abs(m.nodes.attribution[own]).argmax()]]))
+    return nodes
 
 
 def test_top_nodes_see_the_word(

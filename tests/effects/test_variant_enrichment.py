@@ -14,15 +14,15 @@ def acting(**nodes: int) -> pd.DataFrame:
 
 
 def test_enrichment_of_nodes() -> None:
-    found = node_enrichment(acting(n7=80, n3=10), 100, acting(n7=20, n3=10, n5=1), 100)
-    assert found["node"].tolist() == [7, 3, 5]
-    row = found.iloc[0]
+    enrichment = node_enrichment(acting(n7=80, n3=10), 100, acting(n7=20, n3=10, n5=1), 100)
+    assert enrichment["node"].tolist() == [7, 3, 5]
+    row = enrichment.iloc[0]
     assert (row["n_variants"], row["n_controls"]) == (80, 20)
     assert row[["odds_ratio", "odds_ratio_low", "odds_ratio_high"]].tolist() == pytest.approx(
         [15.42, 7.77, 30.61], abs=0.01
     )
     assert row["q_value"] < 1e-10
-    assert found["q_value"].iloc[1] > 0.5
+    assert enrichment["q_value"].iloc[1] > 0.5
     # a node that acts on two tracks of a variant counts once
     twice = pd.concat([acting(n7=80)] * 2)
     assert node_enrichment(twice, 100, acting(n7=20), 100)["n_variants"].tolist() == [80]

@@ -89,7 +89,7 @@ def letters_of(text: str) -> np.ndarray:
 
 def by_hand(model: SequenceModel, table: pd.DataFrame, track: int) -> np.ndarray:
     """Means of the predictions of both alleles, letter by letter."""
-    found = []
+    differences = []
     for row in table.itertuples():
         start = (row.start_bp + row.end_bp) // 2 - INPUT_BP // 2
         whole = LETTERS[: row.start_bp] + row.alt + LETTERS[row.end_bp :]
@@ -97,16 +97,18 @@ def by_hand(model: SequenceModel, table: pd.DataFrame, track: int) -> np.ndarray
             model.predict(one_hot(letters_of(text[start : start + INPUT_BP]))[None])
             for text in (LETTERS, whole)
         ]
-        found.append(float((y[1] - y[0])[0, track].mean()))
-    return np.array(found)
+        differences.append(float((y[1] - y[0])[0, track].mean()))
+    return np.array(differences)
 
 
 def test_effects_are_those_of_both_sequences(genome: Genome) -> None:
     model, table = linear_model(), pd.concat([snps(60, 150, 300), variants(*INDELS)])
     rows = effects(model, genome, table)
     for track in (0, 1):
-        seen = rows[rows["track"] == TRACKS[track]].set_index("variant")["effect"]
-        np.testing.assert_allclose(seen[table["variant"]], by_hand(model, table, track), atol=1e-6)
+        by_variant = rows[rows["track"] == TRACKS[track]].set_index("variant")["effect"]
+        np.testing.assert_allclose(
+            by_variant[table["variant"]], by_hand(model, table, track), atol=1e-6
+        )
     size = rows.assign(size=rows["effect"].abs()).groupby("variant")["size"]
     assert size.apply(lambda sizes: sizes.is_monotonic_decreasing).all()
     assert (rows.loc[rows["track"] == "idle", "rank"] == 3).all()
@@ -178,9 +180,9 @@ def test_near_the_variant_the_layer_is_that_of_the_whole_window(genome: Genome) 
     splice = Splice(model, geometry)
     ref, left, right = (splice.layer(one_hot(given))[0] for given in letters)
     alt = joined(left, right, torch.tensor(cut_positions(table, start, geometry)))
-    for seen, given in ((near.change.ref, ref), (near.change.alt, alt)):
+    for activations, given in ((near.change.ref, ref), (near.change.alt, alt)):
         index = near.change.positions[:, :, None].expand(-1, -1, given.shape[2])
-        torch.testing.assert_close(seen, given.gather(1, index))
+        torch.testing.assert_close(activations, given.gather(1, index))
     # nothing that sees the change is left out
     differs = (ref != alt).any(2)
     assert differs.any(1).all()
@@ -209,8 +211,8 @@ def test_a_chromosomes_end_is_told(genome: Genome) -> None:
     summary = next(variant_scores(model, genome, table, batch_size=2)).variants
     assert summary["n_unknown"].tolist() == [31, 0, 31]
     near = NearLayer(model, layer_geometry(model, "conv"), genome, 1, 2)
-    seen = near(table, window_starts(table, INPUT_BP)).sees_unknown
-    assert seen.any(1).tolist() == [True, False, True]
+    is_unknown = near(table, window_starts(table, INPUT_BP)).sees_unknown
+    assert is_unknown.any(1).tolist() == [True, False, True]
 
 
 def test_a_variant_must_fit_the_input(genome: Genome) -> None:
@@ -237,9 +239,9 @@ def test_claims_are_held_against_the_strongest_node_of_neutral_changes() -> None
             columns=["part", "variant", "track", "rank", "attribution"],
         )
 
-    found = with_q_values(against_controls(rows(-5.0, 0.5, 0.0), rows(*np.linspace(-1, 1, 20))))
-    assert found["p_value"].tolist() == pytest.approx([1 / 21, 11 / 21, 1])
-    assert found["q_value"].tolist() == pytest.approx([3 / 21, 33 / 42, 1])
+    claims = with_q_values(against_controls(rows(-5.0, 0.5, 0.0), rows(*np.linspace(-1, 1, 20))))
+    assert claims["p_value"].tolist() == pytest.approx([1 / 21, 11 / 21, 1])
+    assert claims["q_value"].tolist() == pytest.approx([3 / 21, 33 / 42, 1])
     # where there is no control, nothing is claimed
     assert (
         with_q_values(against_controls(rows(-5.0), rows()))
@@ -255,12 +257,12 @@ def test_a_motif_is_scored_on_both_alleles(genome: Genome) -> None:
     matrix = np.array([[1.0 if letter == base else 0.0 for base in "ACGT"] for letter in word])
     table = pd.concat([snps(at), variants((at, 1, LETTERS[at] + "GG"))])
     nodes = np.array([7, 7])
-    found = motif_bits(table, nodes, {7: matrix}, genome, both_strands=True)
-    assert found["motif_ref_bits"].tolist() == pytest.approx([10, 10], abs=0.1)
-    assert (found["motif_alt_bits"] < 5).all()
+    bits = motif_bits(table, nodes, {7: matrix}, genome, both_strands=True)
+    assert bits["motif_ref_bits"].tolist() == pytest.approx([10, 10], abs=0.1)
+    assert (bits["motif_alt_bits"] < 5).all()
     turned = matrix[::-1, ::-1]
     back = motif_bits(table, nodes, {7: turned}, genome, both_strands=True)
-    pd.testing.assert_frame_equal(back, found)
+    pd.testing.assert_frame_equal(back, bits)
     forward = motif_bits(table, nodes, {7: turned}, genome, both_strands=False)
     assert (forward["motif_ref_bits"] < 5).all()
     assert motif_bits(table, nodes, {}, genome, both_strands=True).isna().all(axis=None)

@@ -85,18 +85,18 @@ def bed(path: Path) -> None:
 
 
 def windows(path: Path) -> None:
-    found = read_windows(path)
+    table = read_windows(path)
     rows = rows_of(path)
     header = rows[0] if "chunk_ind" in rows[0] else None
     columns = [header.index(c) for c in ("0", "1", "2", "chunk_ind", "inner_ind")] if header else []
     rows = rows[1:] if header else rows
     chrom, start, end = columns[:3] or (0, 1, 2)
-    assert found.chrom.tolist() == [row[chrom] for row in rows]
-    assert found.start_bp.tolist() == [int(float(row[start])) for row in rows]
-    assert found.end_bp.tolist() == [int(float(row[end])) for row in rows]
+    assert table.chrom.tolist() == [row[chrom] for row in rows]
+    assert table.start_bp.tolist() == [int(float(row[start])) for row in rows]
+    assert table.end_bp.tolist() == [int(float(row[end])) for row in rows]
     if header:
-        assert found.shard.tolist() == [int(float(row[columns[3]])) for row in rows]
-        assert found.row.tolist() == [int(float(row[columns[4]])) for row in rows]
+        assert table.shard.tolist() == [int(float(row[columns[3]])) for row in rows]
+        assert table.row.tolist() == [int(float(row[columns[4]])) for row in rows]
 
 
 def meme(path: Path) -> None:
@@ -117,16 +117,16 @@ def meme(path: Path) -> None:
 
 
 def settings(path: Path) -> None:
-    found = load_settings(path)
+    loaded = load_settings(path)
     document = tomllib.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode())
-    assert found.project.name == document["project"]["name"]
-    assert [layer.n_channels for layer in found.layer] == [
+    assert loaded.project.name == document["project"]["name"]
+    assert [layer.n_channels for layer in loaded.layer] == [
         float(layer["n_channels"]) for layer in document["layer"]
     ]
-    assert found.data.genome.is_absolute()
-    for hyperparameters in found.wanted():
-        assert found.parse_key(hyperparameters.key) == hyperparameters
-    assert type(found).model_validate_json(found.model_dump_json()) == found
+    assert loaded.data.genome.is_absolute()
+    for hyperparameters in loaded.wanted():
+        assert loaded.parse_key(hyperparameters.key) == hyperparameters
+    assert type(loaded).model_validate_json(loaded.model_dump_json()) == loaded
 
 
 def keys(path: Path) -> None:
@@ -138,9 +138,9 @@ def keys(path: Path) -> None:
 
 
 def max_json(path: Path) -> None:
-    found = read_channel_max(path, 3).seen
+    maxima = read_channel_max(path, 3).seen
     truth = {int(k): v for k, v in json.loads(path.read_text(encoding="utf-8-sig")).items()}
-    np.testing.assert_array_equal(found, np.array([truth[i] for i in range(3)], np.float32))
+    np.testing.assert_array_equal(maxima, np.array([truth[i] for i in range(3)], np.float32))
 
 
 def cfg_json(path: Path) -> None:
@@ -174,11 +174,11 @@ def config_json(path: Path) -> None:
     text = convert_config(path, path.parent / "g.fa")
     made = path.with_suffix(".toml")
     made.write_text(text)
-    found = load_settings(made)
+    loaded = load_settings(made)
     config = json.loads(path.read_text(encoding="utf-8-sig"))
-    assert found.layer[0].n_channels == config["input_channels"]
-    assert found.layer[0].bp_per_position * config["seq_len"] == 524_288
-    (wanted,) = found.wanted()
+    assert loaded.layer[0].n_channels == config["input_channels"]
+    assert loaded.layer[0].bp_per_position * config["seq_len"] == 524_288
+    (wanted,) = loaded.wanted()
     assert wanted.expansion == config.get("expansion_factor", 4)
     assert wanted.topk == config.get("topk_pct", 0.05)
 

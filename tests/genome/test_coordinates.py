@@ -80,7 +80,7 @@ def test_real_windows_agree(hg38_case: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no interval"),
         ("\n\n", "no interval"),
@@ -94,8 +94,8 @@ def test_real_windows_agree(hg38_case: Path) -> None:
         (PUBLISHED + "3\tchr1\t300\t364\t0\t1.5\n", r"line 5: row is '1.5'"),
     ],
 )
-def test_bad_windows_are_named(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_bad_windows_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         read_windows(write(tmp_path / "train_seqs.bed", text))
 
 
@@ -168,7 +168,7 @@ def bed6(rows: list[tuple[str, ...]]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("rows", "column", "said"),
+    ("rows", "column", "message"),
     [
         (ROWS, 6, r"column 6, the class, holds strands .*set class_column = 4 .*6: -, \+, \."),
         ([(n, s, ".") for n, s, _ in ROWS], 6, r"strands or placeholders only \(\.\)"),
@@ -183,9 +183,9 @@ def bed6(rows: list[tuple[str, ...]]) -> str:
     ],
 )
 def test_a_column_that_holds_no_classes_is_refused(
-    tmp_path: Path, rows: list[tuple[str, ...]], column: int, said: str
+    tmp_path: Path, rows: list[tuple[str, ...]], column: int, message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_bed(write(tmp_path / "a.bed", bed6(rows)), column)
 
 
@@ -222,7 +222,7 @@ def test_windows_with_blanks_and_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"chr1\t1\t2\nch\x1b[1mr1\t1\t2\n", "line 2: chrom .*control characters"),
         (b"chr1\t1\t2\nchr\x001\t1\t2\n", "line 2: .*control characters"),
@@ -237,12 +237,12 @@ def test_windows_with_blanks_and_a_byte_order_mark(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_table_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
 ) -> None:
     monkeypatch.setattr("saeborzoi.reading._ALWAYS_BYTES", 1 << 16)
     path = tmp_path / "w.bed"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read_windows(path)
     assert "w.bed" in str(caught.value)
 

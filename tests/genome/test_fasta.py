@@ -48,9 +48,9 @@ def test_every_form_of_fasta_gives_the_same(tmp_path: Path, form: str) -> None:
     with Genome(path) as genome:
         assert genome.chrom_sizes == {"chr1": 77, "chr2": 10}
         intervals = [("chr1", 8, 33), ("chr2", 0, 10), ("chr1", 70, 77), ("chr2", 3, 4)]
-        found = genome.fetch(*zip(*intervals, strict=True))
+        sequences = genome.fetch(*zip(*intervals, strict=True))
         truth = {"chr1": CHR1.upper(), "chr2": CHR2.upper()}
-        assert found == [truth[c][a:b] for c, a, b in intervals]
+        assert sequences == [truth[c][a:b] for c, a, b in intervals]
     assert [p.name for p in tmp_path.iterdir()] == [path.name], "nothing beside the FASTA"
 
 
@@ -195,7 +195,7 @@ def test_a_gzip_that_grows_without_end_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b">chr1\n>chr2\n", "no sequence"),
@@ -233,11 +233,11 @@ def test_a_gzip_that_grows_without_end_is_refused(
         ),
     ],
 )
-def test_unusable_fasta_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_unusable_fasta_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "genome.fa"
     path.write_bytes(content)
     cache = tmp_path / "cache"
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         Genome(path, cache)
     assert "genome.fa" in str(caught.value)
     assert not list(cache.glob(".*")), "nothing half-made stays"
@@ -257,7 +257,7 @@ def test_unwritable_cache_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "said"),
+    ("interval", "message"),
     [
         (("chr3", 0, 5), "chr3 is not in the FASTA"),
         (("chr2", 6, 11), "chr2 has 10 bp"),
@@ -266,10 +266,10 @@ def test_unwritable_cache_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_fetch_outside_is_refused(
-    tmp_path: Path, interval: tuple[str, int, int], said: str
+    tmp_path: Path, interval: tuple[str, int, int], message: str
 ) -> None:
     with Genome(write(tmp_path / "g.fa", fasta())) as genome:
         chrom, start, end = interval
         assert genome.inside(["chr2", chrom], [0, start], [10, end])[0]
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             genome.fetch(["chr2", chrom], [0, start], [10, end])

@@ -39,12 +39,12 @@ def test_genes_start_where_their_strand_says(tmp_path: Path, feature: str) -> No
         columns=["chrom", "start_bp", "end_bp"],
         index=[7, 3, 5, 4, 1],
     )  # fmt: skip
-    found = nearest_genes(where, genes)
-    assert found.index.tolist() == [7, 3, 5, 4, 1]
-    assert found["gene"].tolist()[:4] == ["Na", "Na", "Nb", "Nb"]
-    assert pd.isna(found["gene"].iloc[4])
+    nearest = nearest_genes(where, genes)
+    assert nearest.index.tolist() == [7, 3, 5, 4, 1]
+    assert nearest["gene"].tolist()[:4] == ["Na", "Na", "Nb", "Nb"]
+    assert pd.isna(nearest["gene"].iloc[4])
     # before a gene on the forward strand is upstream, behind one on the reverse strand as well
-    assert found["distance_bp"].tolist()[:4] == [-90, 195, 14, -151]
+    assert nearest["distance_bp"].tolist()[:4] == [-90, 195, 14, -151]
 
 
 def test_the_nearest_of_many_is_the_nearest() -> None:
@@ -53,9 +53,9 @@ def test_the_nearest_of_many_is_the_nearest() -> None:
     genes["gene"] = [f"g{i}" for i in range(300)]
     start = rng.integers(0, 5000, 500)
     where = pd.DataFrame({"chrom": "chr1", "start_bp": start, "end_bp": start + 20})
-    found = nearest_genes(where, genes)
+    nearest = nearest_genes(where, genes)
     least = np.abs(genes["tss_bp"].to_numpy() - (start + 10)[:, None]).min(axis=1)
-    np.testing.assert_array_equal(found["distance_bp"].abs().astype(int), least)
+    np.testing.assert_array_equal(nearest["distance_bp"].abs().astype(int), least)
 
 
 def test_a_file_without_genes_is_refused(tmp_path: Path) -> None:

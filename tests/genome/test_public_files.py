@@ -117,7 +117,7 @@ def test_builds_are_told_by_their_chromosomes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "description"),
     [
         (CCRE * 3, "annotation of 9 intervals, 3 classes in column 6"),
         (RMSK, "data prepare rmsk"),
@@ -127,8 +127,8 @@ def test_builds_are_told_by_their_chromosomes() -> None:
         ("chr1\t1\t5\nchr1\t7\t9\n", "intervals without a class"),
     ],
 )
-def test_a_file_is_told_from_its_content(tmp_path: Path, text: str, said: str) -> None:
-    assert said in describe(_write(tmp_path, text))
+def test_a_file_is_told_from_its_content(tmp_path: Path, text: str, description: str) -> None:
+    assert description in describe(_write(tmp_path, text))
 
 
 def test_the_commands_write_what_the_settings_take(

@@ -36,8 +36,8 @@ def vcf(path: Path, *rows: str) -> Path:
     return path
 
 
-def reasons(found: Variants) -> dict[int, str]:
-    return dict(zip(found.skipped["line"], found.skipped["reason"], strict=True))
+def reasons(variants: Variants) -> dict[int, str]:
+    return dict(zip(variants.skipped["line"], variants.skipped["reason"], strict=True))
 
 
 def test_records_are_split_and_brought_into_one_form(tmp_path: Path, genome: Genome) -> None:
@@ -51,8 +51,8 @@ def test_records_are_split_and_brought_into_one_form(tmp_path: Path, genome: Gen
         "1 18 . GT CA",
         "1 10 . A AGA",
     )
-    found = read_variants(path, genome)
-    assert found.table[["variant", "name", "kind", "line"]].values.tolist() == [
+    variants = read_variants(path, genome)
+    assert variants.table[["variant", "name", "kind", "line"]].values.tolist() == [
         ["chr1:1:A:C", "rs1", "SNP", 3],
         ["chr1:1:A:G", "rs1", "SNP", 3],
         ["chr1:3:GT:G", "rs2", "deletion", 4],
@@ -62,10 +62,21 @@ def test_records_are_split_and_brought_into_one_form(tmp_path: Path, genome: Gen
         ["chr1:28:C:CA", "rs4", "insertion", 6],
         ["chrM:1:G:T", "", "SNP", 7],
     ]
-    assert found.table["given"].iloc[2] == "1:7:TT:T"
-    assert (found.table["end_bp"] - found.table["start_bp"]).tolist() == [1, 1, 2, 1, 1, 2, 1, 1]
-    assert found.skipped.empty
-    assert found.notes == ("'1' of the file is 'chr1' of the genome, and so on for 2 chromosomes",)
+    assert variants.table["given"].iloc[2] == "1:7:TT:T"
+    assert (variants.table["end_bp"] - variants.table["start_bp"]).tolist() == [
+        1,
+        1,
+        2,
+        1,
+        1,
+        2,
+        1,
+        1,
+    ]
+    assert variants.skipped.empty
+    assert variants.notes == (
+        "'1' of the file is 'chr1' of the genome, and so on for 2 chromosomes",
+    )
 
 
 def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, genome: Genome) -> None:
@@ -84,9 +95,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, genome: G
         "chr1 1 rs7 A C",
         "chr1 2 . C C",
     )
-    found = read_variants(path, genome, max_allele_bp=50)
-    assert found.table["variant"].tolist() == ["chr1:1:A:C"]
-    assert reasons(found) == {
+    variants = read_variants(path, genome, max_allele_bp=50)
+    assert variants.table["variant"].tolist() == ["chr1:1:A:C"]
+    assert reasons(variants) == {
         4: "a symbolic allele, which has no sequence",
         5: "a breakend; symbolic alleles have no sequence",
         6: "the allele * (deleted by another variant)",
@@ -99,14 +110,14 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, genome: G
         13: "the same variant as in line 3",
         14: "both alleles are the same",
     }
-    assert "11 of 12 variants are skipped, see their reasons" in found.notes
-    too_long = found.skipped.set_index("line").loc[12, "given"]
+    assert "11 of 12 variants are skipped, see their reasons" in variants.notes
+    too_long = variants.skipped.set_index("line").loc[12, "given"]
     assert too_long == "chr1:2:C:C" + 50 * "A" + "..."
 
 
 def test_a_variant_on_n_is_skipped(tmp_path: Path, genome: Genome) -> None:
-    found = read_variants(vcf(tmp_path / "v.vcf", "chr1 1 . A C", "chr1 14 . A C"), genome)
-    assert reasons(found) == {4: "the genome holds N there"}
+    variants = read_variants(vcf(tmp_path / "v.vcf", "chr1 1 . A C", "chr1 14 . A C"), genome)
+    assert reasons(variants) == {4: "the genome holds N there"}
 
 
 def test_another_reference_letter_is_refused_or_turned(tmp_path: Path, genome: Genome) -> None:
@@ -117,11 +128,11 @@ def test_another_reference_letter_is_refused_or_turned(tmp_path: Path, genome: G
     )
     with pytest.raises(InputError, match=message):
         read_variants(path, genome)
-    found = read_variants(path, genome, allow_swapped=True)
-    assert found.table["variant"].tolist() == ["chr1:1:A:C", "chr1:2:C:T", "chr1:3:G:T"]
-    assert found.table["is_swapped"].tolist() == [False, True, False]
-    assert found.table["given"].iloc[1] == "chr1:2:T:C"
-    assert any("1 variants are turned" in note for note in found.notes)
+    variants = read_variants(path, genome, allow_swapped=True)
+    assert variants.table["variant"].tolist() == ["chr1:1:A:C", "chr1:2:C:T", "chr1:3:G:T"]
+    assert variants.table["is_swapped"].tolist() == [False, True, False]
+    assert variants.table["given"].iloc[1] == "chr1:2:T:C"
+    assert any("1 variants are turned" in note for note in variants.notes)
 
 
 def test_another_build_is_told_by_how_many_differ(tmp_path: Path, genome: Genome) -> None:
@@ -177,9 +188,9 @@ def test_compressed_files_and_tables_say_the_same(tmp_path: Path, genome: Genome
         path = tmp_path / "table"
         lines = [("rsid", "chrom", "pos", "ref", "alt"), *rows]
         path.write_text("".join(separator.join(line) + "\n" for line in lines))
-        found = read_variants(path, genome).table
-        pd.testing.assert_frame_equal(found.drop(columns="line"), expected.drop(columns="line"))
-        assert found["line"].tolist() == [2, 3]
+        table = read_variants(path, genome).table
+        pd.testing.assert_frame_equal(table.drop(columns="line"), expected.drop(columns="line"))
+        assert table["line"].tolist() == [2, 3]
     whole = (tmp_path / "b.vcf.gz").read_bytes()
     zipped.write_bytes(whole[:-28])  # bgzip's end mark
     with pytest.raises(InputError, match=r"z\.vcf\.gz, line 3: .*truncated"):
@@ -189,11 +200,11 @@ def test_compressed_files_and_tables_say_the_same(tmp_path: Path, genome: Genome
 def test_ten_thousand_on_one_position(tmp_path: Path, genome: Genome) -> None:
     words = [np.base_repr(i, 4).zfill(7) for i in range(10_000)]
     rows = [f"chr1 1 . A A{word.translate(str.maketrans('0123', 'ACGT'))}" for word in words]
-    found = read_variants(vcf(tmp_path / "v.vcf", *rows), genome)
-    assert len(found.table) == 10_000
-    assert found.skipped.empty
+    variants = read_variants(vcf(tmp_path / "v.vcf", *rows), genome)
+    assert len(variants.table) == 10_000
+    assert variants.skipped.empty
     start = np.full(10_000, -20)
-    letters = allele_letters(genome, found.table, start, 64)
+    letters = allele_letters(genome, variants.table, start, 64)
     assert (letters.ref[:, :20] == ord("N")).all()
     assert letters.alt[0, 20:36].tobytes() == b"AAAAAAAACGTTTTTG"
 
@@ -239,17 +250,17 @@ def test_neutral_changes_are_of_the_same_kind_and_do_not_depend_on_others(
 ) -> None:
     path = vcf(tmp_path / "v.vcf", "chr1 66 . C T", "chr1 76 . C CTT", "chr1 86 . CG C")
     variants = read_variants(path, genome, allow_swapped=True).table
-    found = neutral_changes(genome, variants, 3, 5, 40, seed=0)
-    assert found.groupby("control_of").size().tolist() == [3, 3, 3]
-    for row in found.itertuples():
+    controls = neutral_changes(genome, variants, 3, 5, 40, seed=0)
+    assert controls.groupby("control_of").size().tolist() == [3, 3, 3]
+    for row in controls.itertuples():
         of = variants.set_index("variant").loc[row.control_of]
         assert CHR1[row.start_bp : row.end_bp] == row.ref != row.alt
         assert len(row.alt) - len(row.ref) == len(of["alt"]) - len(of["ref"])
         assert 5 <= abs(row.start_bp - of["start_bp"]) <= 40
-    assert set(found.loc[found["kind"] == "SNP", "ref"]) == {"C"}
-    assert set(found.loc[found["kind"] == "SNP", "alt"]) == {"T"}
+    assert set(controls.loc[controls["kind"] == "SNP", "ref"]) == {"C"}
+    assert set(controls.loc[controls["kind"] == "SNP", "alt"]) == {"T"}
     alone = neutral_changes(genome, variants.iloc[1:2], 3, 5, 40, seed=0)
-    assert alone["variant"].tolist() == found["variant"][3:6].tolist()
+    assert alone["variant"].tolist() == controls["variant"][3:6].tolist()
 
 
 def test_a_key_is_found_as_people_write_it(genome: Genome) -> None:

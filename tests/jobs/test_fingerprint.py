@@ -121,10 +121,10 @@ def test_progress_is_told_where_it_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fingerprint, "_TELL_BYTES", 500_000)
-    told: list[str] = []
-    fingerprint_files([_folder(tmp_path / "shards")], tell=told.append)
-    assert len(told) == 1
-    assert "2 of 2 files, 0.0 of 0.0 GB at" in told[0]
+    lines: list[str] = []
+    fingerprint_files([_folder(tmp_path / "shards")], tell=lines.append)
+    assert len(lines) == 1
+    assert "2 of 2 files, 0.0 of 0.0 GB at" in lines[0]
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(

@@ -114,5 +114,5 @@ def test_an_artifact_of_the_first_release_passes(tmp_path: Path) -> None:
     ],
 )
 def test_the_command_makes_that_very_artifact(place: str, command: str) -> None:
-    told = again(Path("/home/saes/me/project") / "store" / place)
-    assert told == f"make it again: dagster asset materialize --select {command}"
+    message = again(Path("/home/saes/me/project") / "store" / place)
+    assert message == f"make it again: dagster asset materialize --select {command}"

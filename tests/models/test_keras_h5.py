@@ -86,8 +86,8 @@ def test_it_is_what_its_layers_compute(tmp_path: Path) -> None:
     assert model.outputs.tracks == ("a", "b")
     np.testing.assert_allclose(model.predict(x[None])[0, :, 0], out, rtol=1e-4)
     with torch.no_grad():
-        seen = model.module[:4](x[None])[0].T.numpy()
-    np.testing.assert_allclose(seen, pooled, rtol=1e-4, atol=1e-5)
+        activations = model.module[:4](x[None])[0].T.numpy()
+    np.testing.assert_allclose(activations, pooled, rtol=1e-4, atol=1e-5)
 
 
 def test_it_ends_at_the_first_layer_that_is_not_known(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_geometry_is_what_the_operations_say(
     net: str, module: str, expected: tuple[int, ...]
 ) -> None:
     g = layer_geometry(model_of(net), module)
-    seen = (g.n_channels, g.bp_per_position, g.receptive_field_bp, g.offset_bp)
-    assert seen == expected
+    measured = (g.n_channels, g.bp_per_position, g.receptive_field_bp, g.offset_bp)
+    assert measured == expected
     assert not g.is_whole
     assert g.channels_last == (module == "norm")
 
@@ -66,9 +66,9 @@ def test_gradients_see_the_same(net: str, module: str) -> None:
         output = run_to(model.module, model.module.get_submodule(module), x)
         at = output[:, position] if g.channels_last else output[:, :, position]
         touched |= torch.autograd.grad(at.square().sum(), x)[0].abs().sum((0, 1)) > 0
-    seen = touched.nonzero()
+    positions = touched.nonzero()
     first = g.offset_bp - g.before_bp + position * g.bp_per_position
-    assert (int(seen[0]), int(seen[-1]) + 1) == (first, first + g.receptive_field_bp)
+    assert (int(positions[0]), int(positions[-1]) + 1) == (first, first + g.receptive_field_bp)
 
 
 @pytest.mark.parametrize(("net", "module"), [("attending", "mix"), ("numbered", "conv")])
@@ -149,18 +149,18 @@ def test_looking_leaves_no_trace_in_the_model() -> None:
 
 
 def test_every_module_is_listed_with_what_speaks_against_it() -> None:
-    found = {d.name: d for d in describe_modules(model_of("padded"))}
-    assert list(found) == ["dna", "pool", "norm", "conv", "tail.0", "tail.1", "tail", "skip"]
-    assert found["dna"].shape == (1, 16, 256)
-    assert found["conv"].geometry == layer_geometry(model_of("padded"), "conv")
-    assert found["tail.1"].is_changed
-    assert not found["conv"].is_changed
-    text = table(list(found.values()))
+    modules = {d.name: d for d in describe_modules(model_of("padded"))}
+    assert list(modules) == ["dna", "pool", "norm", "conv", "tail.0", "tail.1", "tail", "skip"]
+    assert modules["dna"].shape == (1, 16, 256)
+    assert modules["conv"].geometry == layer_geometry(model_of("padded"), "conv")
+    assert modules["tail.1"].is_changed
+    assert not modules["conv"].is_changed
+    text = table(list(modules.values()))
     assert "changed in place afterwards" in text
-    found = {d.name: d for d in describe_modules(model_of("attending"))}
-    assert found["mix"].geometry is not None
-    assert found["mix"].geometry.is_whole
-    assert "whole windows" in found["mix"].reason
+    modules = {d.name: d for d in describe_modules(model_of("attending"))}
+    assert modules["mix"].geometry is not None
+    assert modules["mix"].geometry.is_whole
+    assert "whole windows" in modules["mix"].reason
 
 
 def test_a_module_that_is_called_several_times_is_refused(tmp_path: Path) -> None:

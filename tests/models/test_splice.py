@@ -142,15 +142,15 @@ def test_half_precision_stays_the_models_own() -> None:
     model = load_model("tests.models.nets:padded", device="cpu", dtype="bfloat16")
     splice = Splice(model, layer_geometry(model, "conv"))
     x = sequences(model)
-    seen: list[torch.dtype] = []
+    dtypes: list[torch.dtype] = []
 
     def product(given: Tensor) -> Tensor:
-        seen.append((given @ torch.eye(given.shape[2])).dtype)
+        dtypes.append((given @ torch.eye(given.shape[2])).dtype)
         return given
 
     assert torch.equal(splice.predict(x, product), model.predict(x))
     # what is put there is not rounded as the model's own products are
-    assert seen == [torch.float32]
+    assert dtypes == [torch.float32]
 
 
 def test_the_bypass_is_measured() -> None:

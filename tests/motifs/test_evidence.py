@@ -41,15 +41,15 @@ def test_shuffle_reaches_every_arrangement_alike() -> None:
     n = 12000
     sequences = encode([text] * n)
     shuffled = shuffle_dinucleotides(sequences.letters, sequences.lengths, 5)
-    seen = Counter(text_of(row) for row in shuffled)
+    counts = Counter(text_of(row) for row in shuffled)
     pairs = Counter(itertools.pairwise(text))
     possible = {
         arrangement
         for inner in set(itertools.permutations(text[1:-1]))
         if Counter(itertools.pairwise(arrangement := text[0] + "".join(inner) + text[-1])) == pairs
     }
-    assert set(seen) == possible
-    assert stats.chisquare(list(seen.values())).pvalue > 1e-4
+    assert set(counts) == possible
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-4
 
 
 def test_shuffle_is_seeded() -> None:
@@ -127,7 +127,7 @@ def seqlets_with(word: str | None, node: int, seed: int, n: int = 200) -> pd.Dat
 
 def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     seqlets = seqlets_with("TGATAAGA", 0, 1)
-    found = evidence.node_evidence(
+    figures = evidence.node_evidence(
         matrix_of("TGATAAGA"),
         120,
         encode(seqlets["sequence"].tolist()),
@@ -136,10 +136,10 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
         False,
         np.ones(len(seqlets)),
     )
-    assert found.odds_ratio_low > 3
-    assert found.odds_ratio_low < found.odds_ratio < found.odds_ratio_high
-    assert found.enrichment_p_value < 1e-20
-    assert found.activation_spearman > 0.4
+    assert figures.odds_ratio_low > 3
+    assert figures.odds_ratio_low < figures.odds_ratio < figures.odds_ratio_high
+    assert figures.enrichment_p_value < 1e-20
+    assert figures.activation_spearman > 0.4
     absent = evidence.node_evidence(
         matrix_of("CCAATCAG"),
         10,
@@ -196,12 +196,12 @@ def test_across_nodes_needs_both_controls() -> None:
             "enrichment_p_value": [1e-40, 1e-40, 0.3, 0.2],
         }
     )
-    found = controls.across_nodes(motifs, seqlets.sample(frac=1, random_state=0), "sae")
-    assert found["odds_ratio_other_nodes"].iloc[0] > 20
-    assert found["odds_ratio_other_nodes"].iloc[3] < 3
-    assert (found["fdr"] < 0.05).tolist() == [True, True, False, False]
+    table = controls.across_nodes(motifs, seqlets.sample(frac=1, random_state=0), "sae")
+    assert table["odds_ratio_other_nodes"].iloc[0] > 20
+    assert table["odds_ratio_other_nodes"].iloc[3] < 3
+    assert (table["fdr"] < 0.05).tolist() == [True, True, False, False]
     again = controls.across_nodes(motifs, seqlets, "sae")
-    pd.testing.assert_frame_equal(found, again)
+    pd.testing.assert_frame_equal(table, again)
 
 
 def two_nodes() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -223,20 +223,20 @@ def test_what_the_genome_is_full_of_is_no_motif_of_a_node() -> None:
     """A repeat that lies everywhere is absent from shuffled seqlets and from the other nodes'."""
     seqlets, motifs = two_nodes()
     placed = seqlets_with("TGATAAGA", 9, 30)["sequence"].tolist()
-    found = controls.across_nodes(motifs, seqlets, "sae", placed=placed)
-    assert (found["odds_ratio_other_nodes"] > 20).all()
-    assert found["odds_ratio_genome"].iloc[0] < 2
-    assert found["odds_ratio_genome"].iloc[1] > 20
-    assert (found["fdr"] < 0.05).tolist() == [False, True]
+    table = controls.across_nodes(motifs, seqlets, "sae", placed=placed)
+    assert (table["odds_ratio_other_nodes"] > 20).all()
+    assert table["odds_ratio_genome"].iloc[0] < 2
+    assert table["odds_ratio_genome"].iloc[1] > 20
+    assert (table["fdr"] < 0.05).tolist() == [False, True]
 
 
 def test_what_random_directions_see_as_often_is_no_finding_of_the_training() -> None:
     seqlets, motifs = two_nodes()
     untrained = pd.concat([seqlets_with("TGATAAGA", node, 40 + node) for node in (1, 7)])
-    found = controls.across_nodes(motifs, seqlets, "sae", untrained=untrained)
-    assert found["odds_ratio_untrained"].iloc[0] < 2
-    assert found["odds_ratio_untrained"].iloc[1] > 20
-    assert (found["fdr"] < 0.05).tolist() == [False, True]
+    table = controls.across_nodes(motifs, seqlets, "sae", untrained=untrained)
+    assert table["odds_ratio_untrained"].iloc[0] < 2
+    assert table["odds_ratio_untrained"].iloc[1] > 20
+    assert (table["fdr"] < 0.05).tolist() == [False, True]
     without = controls.across_nodes(motifs, seqlets, "sae")
     assert without["odds_ratio_untrained"].isna().all()
     assert (without["fdr"] < 0.05).all()
@@ -253,6 +253,6 @@ def test_one_node_alone_has_no_other_nodes() -> None:
             "enrichment_p_value": [1e-9],
         }
     )
-    found = controls.across_nodes(motifs, seqlets, "sae")
-    assert np.isnan(found["odds_ratio_other_nodes"].iloc[0])
-    assert found["fdr"].iloc[0] == pytest.approx(1e-9)
+    table = controls.across_nodes(motifs, seqlets, "sae")
+    assert np.isnan(table["odds_ratio_other_nodes"].iloc[0])
+    assert table["fdr"].iloc[0] == pytest.approx(1e-9)

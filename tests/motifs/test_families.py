@@ -109,10 +109,10 @@ def test_fan_in_supports_what_both_controls_lack() -> None:
             (4, matrix_of("CCAATCAG"), -5.0),
         ]
     )
-    found = fan_in_evidence(motifs, seqlets, "sae")
-    assert found["is_supported"].tolist() == [True, True, False]
-    assert found["motif_family"].notna().tolist() == [True, True, False]
-    assert len(found) == len(motifs)
+    table = fan_in_evidence(motifs, seqlets, "sae")
+    assert table["is_supported"].tolist() == [True, True, False]
+    assert table["motif_family"].notna().tolist() == [True, True, False]
+    assert len(table) == len(motifs)
 
 
 def test_motifs_as_a_database() -> None:

@@ -61,22 +61,22 @@ def test_offset_overlap_and_orientation(small: Database) -> None:
     flank = np.full((3, 4), 0.25)
     queries = [ctcf[2:], np.vstack([flank, ctcf]), ctcf[2:][::-1, ::-1]]
     targets = [with_pseudocount(m.matrix, m.n_sites) for m in small.motifs]
-    found = align([with_pseudocount(q, 500) for q in queries], targets)
+    alignment = align([with_pseudocount(q, 500) for q in queries], targets)
     i = [m.name for m in small.motifs].index("CTCF")
-    assert (found.p_value.argmin(axis=1) == i).all()
+    assert (alignment.p_value.argmin(axis=1) == i).all()
     # the target starts 2 bp before the first query, 3 bp after the start of the second
-    assert found.offset_bp[:, i].tolist() == [-2, 3, 0]
-    assert found.overlap_bp[:, i].tolist() == [len(ctcf) - 2, len(ctcf), len(ctcf) - 2]
-    assert found.is_reverse[:, i].tolist() == [False, False, True]
+    assert alignment.offset_bp[:, i].tolist() == [-2, 3, 0]
+    assert alignment.overlap_bp[:, i].tolist() == [len(ctcf) - 2, len(ctcf), len(ctcf) - 2]
+    assert alignment.is_reverse[:, i].tolist() == [False, False, True]
 
 
 def test_every_known_motif_matches_itself_best(small: Database) -> None:
     targets = [with_pseudocount(m.matrix, m.n_sites) for m in small.motifs]
-    found = align(targets, targets)
-    best = found.p_value.argmin(axis=1)
+    alignment = align(targets, targets)
+    best = alignment.p_value.argmin(axis=1)
     assert (best == np.arange(len(targets))).mean() > 0.9  # some are in twice
-    assert (found.p_value >= 0).all()
-    assert (found.p_value <= 1).all()
+    assert (alignment.p_value >= 0).all()
+    assert (alignment.p_value <= 1).all()
 
 
 def test_p_values_are_those_of_tomtom() -> None:
@@ -86,14 +86,14 @@ def test_p_values_are_those_of_tomtom() -> None:
     )
     database = load_database("all", "jaspar:JASPAR2024:CORE:all")
     query = with_pseudocount(np.eye(4)[[0, 1, 2, 3, 2, 3]], n_sites=1)
-    found = align([query], [with_pseudocount(t.matrix, t.n_sites) for t in database.motifs])
+    alignment = align([query], [with_pseudocount(t.matrix, t.n_sites) for t in database.motifs])
     place = {t.identifier: i for i, t in enumerate(database.motifs)}
     at = recorded["Target_ID"].map(place).to_numpy()
-    p = found.p_value[0]
+    p = alignment.p_value[0]
     assert database.motifs[p.argmin()].identifier == recorded["Target_ID"][0]
     assert np.corrcoef(np.log(p[at]), np.log(recorded["p-value"]))[0, 1] > 0.999
-    assert (found.overlap_bp[0, at] == recorded["Overlap"]).all()
-    assert (-found.offset_bp[0, at] == recorded["Optimal_offset"]).mean() > 0.99
+    assert (alignment.overlap_bp[0, at] == recorded["Overlap"]).all()
+    assert (-alignment.offset_bp[0, at] == recorded["Optimal_offset"]).mean() > 0.99
 
 
 def test_the_strongest_matches_have_p_values_too(jaspar: Database) -> None:
@@ -217,8 +217,8 @@ def test_a_motif_of_few_bits_does_not_match_a_targets_flank(jaspar: Database) ->
     long = max((m for m in jaspar.motifs if m.name == "CTCF"), key=lambda m: len(m.matrix)).matrix
     weak = np.full((14, 4), 0.25) + np.tile([0.12, -0.1, -0.1, 0.08], (14, 1))
     weak[6] = [0.05, 0.05, 0.05, 0.85]
-    found = match(motifs_of(weak), [jaspar], max_e_value=1e9, max_q_value=1, max_p_value=1)
-    of_ctcf = found[found["target_name"] == "CTCF"]
+    matches = match(motifs_of(weak), [jaspar], max_e_value=1e9, max_q_value=1, max_p_value=1)
+    of_ctcf = matches[matches["target_name"] == "CTCF"]
     assert len(of_ctcf) >= 2
     assert not of_ctcf["is_significant"].any()
     itself = match(motifs_of(flank, long), [jaspar])

@@ -51,14 +51,14 @@ def seqlets() -> pd.DataFrame:
 def test_recorded_meme_output(tmp_path: Path) -> None:
     program = player(tmp_path / "meme", meme_txt(RECORDED[NAME]["motifs"]))
     options = DiscoveryOptions(engine="meme", executable=program)
-    found = discover(seqlets(), options)
-    assert found["engine"].tolist() == ["meme 5.5.8"] * 2
-    assert found["width_bp"].tolist() == [11, 11]
-    assert found["n_sites"].tolist() == [505, 117]
-    assert found["llr"].tolist() == [3484, 950]
-    np.testing.assert_allclose(found["log10_e_value"], [-851.796, -152.77], atol=0.05)
-    assert found["is_significant"].all()
-    np.testing.assert_allclose(np.vstack(found["matrix"][0]).sum(axis=1), 1)
+    motifs = discover(seqlets(), options)
+    assert motifs["engine"].tolist() == ["meme 5.5.8"] * 2
+    assert motifs["width_bp"].tolist() == [11, 11]
+    assert motifs["n_sites"].tolist() == [505, 117]
+    assert motifs["llr"].tolist() == [3484, 950]
+    np.testing.assert_allclose(motifs["log10_e_value"], [-851.796, -152.77], atol=0.05)
+    assert motifs["is_significant"].all()
+    np.testing.assert_allclose(np.vstack(motifs["matrix"][0]).sum(axis=1), 1)
 
 
 def test_e_value_beyond_floats_and_the_artefact(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_e_value_beyond_floats_and_the_artefact(tmp_path: Path) -> None:
         "matrix": rng.dirichlet([9, 7, 7, 9], 14).tolist(),
     }
     program = player(tmp_path / "meme", meme_txt([first, second]))
-    found = discover(seqlets(), DiscoveryOptions(engine="meme", executable=program))
-    assert found["log10_e_value"].iloc[0] == pytest.approx(-1833.7, abs=0.05)
-    assert found["suspect"].tolist()[1] == "composition"
-    assert found["is_significant"].tolist() == [True, False]
+    motifs = discover(seqlets(), DiscoveryOptions(engine="meme", executable=program))
+    assert motifs["log10_e_value"].iloc[0] == pytest.approx(-1833.7, abs=0.05)
+    assert motifs["suspect"].tolist()[1] == "composition"
+    assert motifs["is_significant"].tolist() == [True, False]
 
 
 STREME_TXT = """\
@@ -99,12 +99,12 @@ letter-probability matrix: alength= 4 w= 3 nsites= 20 S= 2.7e-5
 
 def test_recorded_streme_output(tmp_path: Path) -> None:
     options = DiscoveryOptions(engine="streme", executable=player(tmp_path / "streme", STREME_TXT))
-    found = discover(seqlets(), options)
+    motifs = discover(seqlets(), options)
     # a motif without an E-value (S: a score on the training sequences) is left out
-    assert found["n_sites"].tolist() == [428]
-    assert found["log10_e_value"].iloc[0] == pytest.approx(np.log10(1.2e-3))
-    assert np.isnan(found["llr"].iloc[0])
-    assert found["engine"].tolist() == ["streme 5.5.8"]
+    assert motifs["n_sites"].tolist() == [428]
+    assert motifs["log10_e_value"].iloc[0] == pytest.approx(np.log10(1.2e-3))
+    assert np.isnan(motifs["llr"].iloc[0])
+    assert motifs["engine"].tolist() == ["streme 5.5.8"]
 
 
 def test_no_motif_found(tmp_path: Path) -> None:

@@ -47,12 +47,12 @@ def test_strands_and_flanks_are_classes_of_their_own(tmp_path: Path) -> None:
         "exon, 500 bp upstream": ([(1600, 2100), (3440, 3940)],) * 2,
         "exon, 500 bp downstream": ([(2140, 2640), (2900, 3400)],) * 2,
     }
-    found = {
+    counts = {
         name: tuple(_covered(elements, i, window) for window in (0, 1))
         for i, name in enumerate(concepts["annotation_class"])
         if name.startswith("exon")
     }
-    assert found == expected
+    assert counts == expected
     # a flank ends where the chromosome does
     upstream = genes[genes["annotation_class"] == "early, 500 bp upstream"]
     assert upstream[["start_bp", "end_bp"]].values.tolist() == [[0, 200]]

@@ -87,7 +87,7 @@ class Made:
 
     def inside(self) -> dict[str, np.ndarray]:
         """(n_windows, N_POSITIONS) bool of each class, base by base."""
-        found = {}
+        classes = {}
         for kind, rows in self.bed.groupby("annotation_class"):
             bases = np.zeros(20_000, bool)
             for a, b in zip(rows["start_bp"], rows["end_bp"], strict=True):
@@ -99,8 +99,8 @@ class Made:
                     if self.windows.reverse([s])[0]:
                         low = self.windows.end_bp[s] + PAD - (p + 1) * BP
                     of[s, p] = bases[max(low, 0) : max(low + BP, 0)].any()
-            found[str(kind)] = of
-        return found
+            classes[str(kind)] = of
+        return classes
 
     def data(self) -> tuple[pd.DataFrame, ConceptData]:
         concepts = concepts_of({"genes": self.bed})

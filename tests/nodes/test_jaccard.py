@@ -49,17 +49,17 @@ def by_base_pair(rows: list[tuple[int, str, int, int]]) -> dict[tuple[int, int],
 @given(SEQLETS)
 def test_equals_sets_of_base_pairs(rows: list[tuple[int, str, int, int]]) -> None:
     pairs = node_jaccard(table(rows))
-    found = {
+    measured = {
         (a, b): (n, j)
         for a, b, n, j in zip(
             pairs["node_a"], pairs["node_b"], pairs["n_overlapping"], pairs["jaccard"], strict=True
         )
     }
     expected = by_base_pair(rows)
-    assert list(found) == sorted(expected)
+    assert list(measured) == sorted(expected)
     for pair, (n, jaccard) in expected.items():
-        assert found[pair][0] == n
-        assert np.isclose(found[pair][1], jaccard)
+        assert measured[pair][0] == n
+        assert np.isclose(measured[pair][1], jaccard)
 
 
 def test_dense_matrix_is_symmetric_with_unit_diagonal() -> None:

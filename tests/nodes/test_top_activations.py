@@ -81,21 +81,21 @@ def brute_force(plan: SlabPlan, sae: SparseAutoencoder) -> tuple[np.ndarray, np.
 def test_equals_brute_force(
     plan: SlabPlan, sae: SparseAutoencoder, n_top: int, threads: int, scan: Scan
 ) -> None:
-    found = scan(sae, plan, n_top, 0.5, threads)
+    scanned = scan(sae, plan, n_top, 0.5, threads)
     z, identity = brute_force(plan, sae.cpu())
-    statistics = found.statistics.set_index("node")
+    statistics = scanned.statistics.set_index("node")
     for node in range(48):
         values = z[:, node]
         fires = values > 0
-        rows = found.top[found.top["node"] == node]
+        rows = scanned.top[scanned.top["node"] == node]
         order = np.lexsort((identity, -values))[: min(n_top, fires.sum())]
         # values of equal positions differ in the last digits between the two ways of summing
         np.testing.assert_allclose(rows["activation"], values[order], rtol=1e-4)
         assert rows["rank"].tolist() == list(range(len(order)))
         assert (np.diff(rows["activation"]) <= 0).all()
-        seen = rows["window"] * N_POSITIONS + rows["position"]
-        assert seen.is_unique
-        at = pd_index(identity, seen.to_numpy())
+        places = rows["window"] * N_POSITIONS + rows["position"]
+        assert places.is_unique
+        at = pd_index(identity, places.to_numpy())
         np.testing.assert_allclose(values[at], rows["activation"], rtol=1e-4)
         row = statistics.loc[node]
         assert row["n_nonzero"] == fires.sum()
@@ -113,7 +113,7 @@ def test_equals_brute_force(
         if fires.any():
             expected = np.histogram(values[fires], edges)[0]
             np.testing.assert_array_equal(counts, expected)
-    together = found.coactivation.toarray()
+    together = scanned.coactivation.toarray()
     active = (z > 0).astype(int)
     np.testing.assert_array_equal(together, np.triu(active.T @ active, 1))
 

@@ -142,7 +142,7 @@ def test_metadata_of_many_partitions_arrives_with_each() -> None:
             },
         )
         records = instance.fetch_materializations(made.key, limit=9).records
-    told = {
+    metadata = {
         record.partition_key: {
             name: value.value
             for name, value in record.asset_materialization.metadata.items()  # type: ignore[union-attr]
@@ -150,4 +150,4 @@ def test_metadata_of_many_partitions_arrives_with_each() -> None:
         }
         for record in records
     }
-    assert told == {"a": {"n": 1}, "b": {}, "c": {"n": 3}}
+    assert metadata == {"a": {"n": 1}, "b": {}, "c": {"n": 3}}

@@ -107,8 +107,8 @@ def test_the_automation_goes_on_after_its_run_was_killed_as_often_as_it_happens(
         assert ended.status is dg.DagsterRunStatus.FAILURE
         assert ended.tags[NO_PROCESS_TAG] == f"process {worker.pid} is gone"
     assert len(run_keys) == platform.settings.automation.max_attempts + 1, "each is a new run"
-    told = [str(entry) for entry in instance.all_logs(run.run_id)]
-    assert any("was left by its process" in text and "does not count" in text for text in told)
+    entries = [str(entry) for entry in instance.all_logs(run.run_id)]
+    assert any("was left by its process" in text and "does not count" in text for text in entries)
 
 
 def test_a_step_that_always_loses_its_process_is_left_in_the_end(

@@ -97,8 +97,8 @@ def test_a_database_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> 
     with (
         pytest.raises(
             StoreError, match=r"does not answer \(connection refused\).*dagster\.yaml"
-        ) as told,
+        ) as error,
         opened_instance(tmp_path),
     ):
         raise refused("too many retries") from OSError("connection refused\nmore")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -96,8 +96,8 @@ def _dagster_s(instance: dg.DagsterInstance) -> AssetStatusCacheValue | None:
     context = LoadingContextForTest(instance)
     storage: Any = instance.event_log_storage
     storage.wipe_asset_cached_status(made.key)
-    found = SqlEventLogStorage.get_asset_status_cache_values(storage, [(made.key, NODES)], context)
-    return found[0]
+    values = SqlEventLogStorage.get_asset_status_cache_values(storage, [(made.key, NODES)], context)
+    return values[0]
 
 
 def _keys(instance: dg.DagsterInstance, serialized: str | None) -> set[str]:

@@ -110,10 +110,10 @@ def test_sparsify_loads_ours(variant: str, tmp_path: Path) -> None:
     theirs = sparsify.SparseCoder.load_from_disk(tmp_path)
     x = positions(sae)
     with torch.no_grad():
-        found = theirs.encode(sae.normalize(x).y)
-        z = torch.zeros(len(x), sae.n_nodes).scatter(-1, found.top_indices, found.top_acts)
+        encoded = theirs.encode(sae.normalize(x).y)
+        z = torch.zeros(len(x), sae.n_nodes).scatter(-1, encoded.top_indices, encoded.top_acts)
         torch.testing.assert_close(z, dense(sae, x))
-        y_hat = theirs.decode(found.top_acts, found.top_indices)
+        y_hat = theirs.decode(encoded.top_acts, encoded.top_indices)
         torch.testing.assert_close(y_hat, z @ sae.decoder_weight + sae.pre_bias)
 
 

@@ -79,23 +79,23 @@ def test_two_workers_make_what_one_makes_and_go_on_after_a_signal(
         if "training" in line:
             break
     both.send_signal(signal.SIGUSR1)
-    told = both.communicate(timeout=120)[0]
+    output = both.communicate(timeout=120)[0]
     assert both.returncode != 0
-    assert result(folder)["status"] == "interrupted", told
+    assert result(folder)["status"] == "interrupted", output
     assert (folder / "work" / "training.safetensors").exists()
     (folder / "result.json").unlink()
     both = start(settings, folder, 2)
-    told = both.communicate(timeout=120)[0]
-    assert both.returncode == 0, told
-    assert "resuming" in told
-    assert told.count("done in") == 1, "one of them reports"
+    output = both.communicate(timeout=120)[0]
+    assert both.returncode == 0, output
+    assert "resuming" in output
+    assert output.count("done in") == 1, "one of them reports"
     assert result(folder)["status"] == "success"
-    expected, seen = (
+    expected, weights = (
         safetensors.torch.load_file(tmp_path / who / "sae" / "sae.safetensors")
         for who in ("alone", "two")
     )
     for name, values in expected.items():
-        torch.testing.assert_close(seen[name], values, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(weights[name], values, rtol=1e-3, atol=1e-3)
 
 
 def test_what_one_of_them_fails_of_is_the_result(settings: Settings, tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_what_one_of_them_fails_of_is_the_result(settings: Settings, tmp_path: P
     layer = settings.layer[0].model_copy(update={"train": train})
     began = time.monotonic()
     both = start(settings.model_copy(update={"layer": (layer,)}), tmp_path / "two", 2)
-    told = both.communicate(timeout=120)[0]
+    output = both.communicate(timeout=120)[0]
     assert both.returncode != 0
     assert time.monotonic() - began < 90
-    assert result(tmp_path / "two")["status"] == "failure", told
+    assert result(tmp_path / "two")["status"] == "failure", output
     assert "no such folder" in str(result(tmp_path / "two")["error"])

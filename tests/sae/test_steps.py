@@ -129,14 +129,14 @@ def test_selection_is_exact(
     with torch.no_grad():
         h = sae.pre_activations(sae.normalize(x).y).relu()
     expected = torch.topk(h, sae.k, dim=-1).values
-    found = torch.zeros_like(expected)
+    selected = torch.zeros_like(expected)
     for i in range(len(x)):
         n = int(count[i])
-        found[i, :n] = torch.from_numpy(np.sort(value[i, :n])[::-1].copy())
+        selected[i, :n] = torch.from_numpy(np.sort(value[i, :n])[::-1].copy())
         assert len(set(node[i, :n].tolist())) == n
         assert (value[i, :n] > 0).all()
     tolerance = 1e-5 * float(h.abs().max() + scale)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=tolerance)
+    torch.testing.assert_close(selected, expected, rtol=1e-5, atol=tolerance)
 
 
 def test_ties_and_identical_nodes_are_cut_at_k() -> None:
@@ -196,5 +196,5 @@ def test_the_model_reconstructs_as_published(device: str) -> None:
     expected = (
         y_hat * scaled.std(1, keepdim=True) + scaled.mean(1, keepdim=True)
     ) * sae.channel_max
-    found = sae.to(device)(batch.to(device)).cpu()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    reconstruction = sae.to(device)(batch.to(device)).cpu()
+    torch.testing.assert_close(reconstruction, expected, rtol=1e-4, atol=1e-4)

@@ -48,9 +48,9 @@ def uninterrupted(small_data: TrainingData) -> Trained:
 def test_the_default_recipe_finds_a_known_dictionary(small_data: TrainingData) -> None:
     settings = Schedule(n_positions=400_000, batch_size=1000, validate_every_positions=10**6)
     trained = TrainingLoop(small_data, settings).run([H])[0]
-    found = SMALL.recovery(trained.sae)
-    assert found.mmcs > 0.95
-    assert found.recovered_fraction > 0.9
+    recovery = SMALL.recovery(trained.sae)
+    assert recovery.mmcs > 0.95
+    assert recovery.recovered_fraction > 0.9
     assert evaluate(trained.sae, in_batches(small_data.train, 1000)).dead_fraction <= 0.05
 
 
@@ -97,20 +97,20 @@ def test_the_log_follows_the_training(uninterrupted: Trained) -> None:
 def test_evaluation_equals_the_definition(uninterrupted: Trained, small_data: TrainingData) -> None:
     sae = uninterrupted.sae
     x = np.concatenate(list(in_batches(small_data.validation, 999)))  # type: ignore[arg-type]
-    found = evaluate(sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
+    figures = evaluate(sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
     with torch.no_grad():
         scaled = torch.from_numpy(x).float() / sae.channel_max
         error = (sae(torch.from_numpy(x).float()) / sae.channel_max - scaled).square()
         spread = (scaled - scaled.mean(0)).square()
         node = sae.encode(torch.from_numpy(x).float())
-    assert found.n_positions == len(x)
-    assert found.fvu == pytest.approx(float(error.sum() / spread.sum()), rel=1e-4)
-    assert found.loss == pytest.approx(float(error.mean()), rel=1e-4)
-    assert found.l0 == pytest.approx(float((node.value > 0).sum() / len(x)), rel=1e-6)
+    assert figures.n_positions == len(x)
+    assert figures.fvu == pytest.approx(float(error.sum() / spread.sum()), rel=1e-4)
+    assert figures.loss == pytest.approx(float(error.mean()), rel=1e-4)
+    assert figures.l0 == pytest.approx(float((node.value > 0).sum() / len(x)), rel=1e-6)
     alive = torch.unique(node.node[node.value > 0])
-    assert found.dead_fraction == pytest.approx(1 - len(alive) / sae.n_nodes, abs=1e-6)
+    assert figures.dead_fraction == pytest.approx(1 - len(alive) / sae.n_nodes, abs=1e-6)
     np.testing.assert_allclose(
-        found.explained_variance, 1 - (error.sum(0) / spread.sum(0)).numpy(), rtol=1e-3
+        figures.explained_variance, 1 - (error.sum(0) / spread.sum(0)).numpy(), rtol=1e-3
     )
 
 
@@ -178,16 +178,16 @@ def test_a_killed_training_ends_with_the_same_weights(
     process.stdout.close()
     with safetensors.safe_open(tmp_path / "training.safetensors", "pt") as file:
         assert file.keys()
-    said: list[tuple[str, int]] = []
+    progress_lines: list[tuple[str, int]] = []
     loop = TrainingLoop(
         small_data,
         SHORT,
         work=tmp_path,
-        progress=lambda what, done, total, note="": said.append((what, done)),
+        progress=lambda what, done, total, note="": progress_lines.append((what, done)),
     )
     assert same(loop.run([H])[0], uninterrupted)
-    assert said[0] == ("resuming", 0)
-    assert said[1][1] > 20_000, "it went on from the checkpoint"
+    assert progress_lines[0] == ("resuming", 0)
+    assert progress_lines[1][1] > 20_000, "it went on from the checkpoint"
 
 
 def test_a_state_of_another_training_is_passed_over(
@@ -197,19 +197,19 @@ def test_a_state_of_another_training_is_passed_over(
     with pytest.raises(StageInterrupted):
         TrainingLoop(small_data, dataclasses.replace(SHORT, batch_size=250), work=tmp_path).run([H])
     job.stop_requested.clear()
-    said: list[str] = []
+    lines: list[str] = []
     loop = TrainingLoop(
         dataclasses.replace(small_data, fingerprint="ab"),
         SHORT,
         work=tmp_path,
-        progress=lambda what, done, total, note="": said.append(f"{what} {note}"),
+        progress=lambda what, done, total, note="": lines.append(f"{what} {note}"),
     )
     assert same(loop.run([H])[0], uninterrupted)
     assert re.match(
         r"resuming from the beginning: \S+training\.safetensors is of another training \("
         rf"data {small_data.fingerprint} then, ab now; n_steps 240 then, 120 now; "
         r"batch_size 250 then, 500 now\)",
-        said[0],
+        lines[0],
     )
 
 
@@ -225,15 +225,15 @@ def test_a_damaged_state_is_refused(small_data: TrainingData, tmp_path: Path) ->
 def test_a_finished_training_is_not_done_again(small_data: TrainingData, tmp_path: Path) -> None:
     settings = dataclasses.replace(SHORT, checkpoint_every_s=1e-9)
     first = TrainingLoop(small_data, settings, work=tmp_path).run([H])[0]
-    said: list[str] = []
+    lines: list[str] = []
     loop = TrainingLoop(
         small_data,
         settings,
         work=tmp_path,
-        progress=lambda what, done, total, note="": said.append(f"{what} {note}"),
+        progress=lambda what, done, total, note="": lines.append(f"{what} {note}"),
     )
     assert same(loop.run([H])[0], first)
-    assert said == [f"resuming after step 120, from {tmp_path / 'training.safetensors'}"]
+    assert lines == [f"resuming after step 120, from {tmp_path / 'training.safetensors'}"]
 
 
 def test_a_short_training_gets_smaller_batches(small_data: TrainingData) -> None:
@@ -325,9 +325,9 @@ def test_every_variant_learns_on_every_device(
     h = H.model_copy(update={"variant": variant})
     settings = dataclasses.replace(SHORT, n_positions=150_000)
     trained = TrainingLoop(small_data, settings, device=torch.device(device)).run([h])[0]
-    found = evaluate(trained.sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
-    assert found.fvu < 0.35
-    assert found.l0 == pytest.approx(3, rel=0.03)
+    figures = evaluate(trained.sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
+    assert figures.fvu < 0.35
+    assert figures.l0 == pytest.approx(3, rel=0.03)
     assert math.isfinite(trained.log[-1]["loss"])
 
 

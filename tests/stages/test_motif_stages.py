@@ -79,15 +79,17 @@ def test_columns_are_those_of_the_catalogue() -> None:
 
 
 def test_both_stages_end_to_end(job: Job, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    figures = meme_motifs.run(job, lambda what, done, total, note="": told.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    figures = meme_motifs.run(
+        job, lambda what, done, total, note="": progress.append((done, total))
+    )
     motifs = pd.read_parquet(job.output)
     assert list(motifs.columns) == list(MOTIF_COLUMNS)
     assert figures["n_nodes"] == 4
     assert figures["n_nodes_with_motif"] == 3
     assert figures["engine"].startswith("builtin")
     assert figures["seconds_per_node"] > 0
-    assert told[-1] == (4, 4)
+    assert progress[-1] == (4, 4)
     first = motifs[motifs["motif"] == 1].set_index("node")
     assert first["is_significant"].to_dict() == {3: True, 5: True, 8: True, 9: False}
     assert (first.loc[[3, 5, 8], "enrichment_p_value"] < 1e-10).all()
@@ -127,17 +129,17 @@ def test_an_interrupted_job_goes_on_where_it_was(job: Job, monkeypatch: pytest.M
     with journal.open("a") as lines:
         lines.write('{"of": "half a li')  # as a killed process leaves it
 
-    found: list[int] = []
+    nodes: list[int] = []
     original = meme_motifs.discover_nodes
 
     def counted(*arguments: Any) -> Any:
         for node in original(*arguments):
-            found.append(node.node)
+            nodes.append(node.node)
             yield node
 
     monkeypatch.setattr(meme_motifs, "discover_nodes", counted)
     meme_motifs.run(job)
-    assert len(found) == 4 - n_done
+    assert len(nodes) == 4 - n_done
     assert not journal.exists()
     resumed = pd.read_parquet(job.output)
     job.output.unlink()

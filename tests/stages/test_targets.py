@@ -132,8 +132,8 @@ def test_check_looks_at_them(settings: Settings, monkeypatch: pytest.MonkeyPatch
     )
 
     def finding() -> tuple[bool, str]:
-        found = next(f for f in check_project(settings) if f.what == "layer conv, targets")
-        return found.ok, found.detail
+        check = next(f for f in check_project(settings) if f.what == "layer conv, targets")
+        return check.ok, check.detail
 
     assert finding() == (True, "5 windows, 64 bins, 3 tracks")
     write(settings.project.store.parent, ONES[:3])

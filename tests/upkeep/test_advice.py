@@ -58,9 +58,9 @@ def test_nodes_below_min_nonzero_and_what_would_keep_how_many(
 ) -> None:
     """Of 100 nodes 63 fire 90 ... 900 times; 100 keeps those of them that are strong enough."""
     _counted(catalog, [5000] * 37 + [150] * 34 + [90] * 29, [400] * 37 + [30] * 34 + [5] * 29)
-    (said,) = _after(settings, catalog, min_nonzero=1000, min_strong=200)
-    assert "63% of the nodes that fire do so fewer than 1,000 times in 0.3 M positions" in said
-    assert "min_nonzero = 100, min_strong = 20 would keep 71%" in said
+    (message,) = _after(settings, catalog, min_nonzero=1000, min_strong=200)
+    assert "63% of the nodes that fire do so fewer than 1,000 times in 0.3 M positions" in message
+    assert "min_nonzero = 100, min_strong = 20 would keep 71%" in message
 
 
 def test_a_threshold_that_most_nodes_pass_needs_no_word(
@@ -94,9 +94,9 @@ def test_fvu_above_one(
     }  # fmt: skip
     made = Made("trained_sae", "run", "1", "v", catalog.path.parent)
     catalog.replace(made, Scope(sae_key=KEY), {"sae": pd.DataFrame([row])})
-    (said,) = _after(settings, catalog)
-    assert said.startswith("FVU 1.2: its reconstruction is worse than the mean")
-    assert ("channel maxima" in said) == is_imported
+    (message,) = _after(settings, catalog)
+    assert message.startswith("FVU 1.2: its reconstruction is worse than the mean")
+    assert ("channel maxima" in message) == is_imported
 
 
 def test_before_any_work_k_of_one_and_too_little_data(settings: Settings, catalog: Catalog) -> None:
@@ -116,5 +116,5 @@ def test_positions_that_are_zero_in_all_channels(settings: Settings) -> None:
     for path in shards.glob("*.h5"):
         with h5py.File(path, "r+") as file:
             file["x"][:, ::2] = 0
-    (said,) = advice_on_data(settings)
-    assert said.text.startswith("50% of the positions that were looked at are zero in all 4")
+    (advice,) = advice_on_data(settings)
+    assert advice.text.startswith("50% of the positions that were looked at are zero in all 4")

@@ -64,8 +64,8 @@ def test_the_command_says_first_and_then_forgets_the_partition(project: Project)
                 removal.remove(project.file, target, nodes, for_good=True)
         assert project.files() == before
         instance.report_run_failed(run)
-        told = removal.remove(project.file, KEY, for_good=True)
-        assert "with 1 of Dagster's partitions and 4 marks in Dagster" in told
+        message = removal.remove(project.file, KEY, for_good=True)
+        assert "with 1 of Dagster's partitions and 4 marks in Dagster" in message
         assert list(instance.get_dynamic_partitions(HYPERPARAMETERS)) == [LONGER]
         left = {f"{LONGER}|n{node:04d}" for node in range(4)}
         assert instance.get_materialized_partitions(seqlets.key) == left
@@ -107,8 +107,8 @@ def test_nodes_show_as_missing_in_dagster(project: Project) -> None:
     home = ensure_home(project.file.parent)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         _made_in_dagster(instance)
-        told = removal.remove(project.file, KEY, [1, 2], for_good=True)
-        assert "removed, with 2 marks in Dagster that a partition is made" in told
+        message = removal.remove(project.file, KEY, [1, 2], for_good=True)
+        assert "removed, with 2 marks in Dagster that a partition is made" in message
         made = instance.get_materialized_partitions(seqlets.key)
         assert {key for key in made if key.startswith(f"{KEY}|")} == {
             f"{KEY}|n0000",
@@ -123,8 +123,8 @@ def test_an_event_log_that_cannot_forget_is_told_of(project: Project) -> None:
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         _made_in_dagster(instance)
-        told = removal.remove(project.file, KEY, [1, 2], for_good=True)
-    assert "Dagster goes on showing seqlets as made" in told
+        message = removal.remove(project.file, KEY, [1, 2], for_good=True)
+    assert "Dagster goes on showing seqlets as made" in message
     assert project.catalog.partitions_made("seqlets", KEY) == set(partition_keys(KEY, [0, 3]))
 
 
@@ -134,18 +134,18 @@ def test_the_command_works_without_an_instance_and_makes_none(project: Project) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["conv1d1"], "there is no layer or SAE"),
+        (["conv1d1"], "there is no layer, SAE or set"),
         ([KEY, "--nodes", "x"], "write e.g. 3,7-9"),
         (["--orphans", "--nodes", "3"], "--nodes goes with an SAE"),
     ],
 )
 def test_the_command_line_refuses_in_words(
-    project: Project, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    project: Project, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--project", str(project.file), "clean", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_command_line_shows_what_would_go(

@@ -84,16 +84,16 @@ def _states(project: Path) -> dict[str, str]:
 
 def test_nothing_is_stale_where_the_files_are_those_of_then(project: Path, tmp_path: Path) -> None:
     assert set(_states(project).values()) == {"stale"}
-    told: list[str] = []
-    take_over(_platform(project), told.append)
-    assert len(told) == 1
-    assert "3 artifacts have checksums" in told[0]
-    assert "3 of 3 results were made from files that are still the same" in told[0]
+    lines: list[str] = []
+    take_over(_platform(project), lines.append)
+    assert len(lines) == 1
+    assert "3 artifacts have checksums" in lines[0]
+    assert "3 of 3 results were made from files that are still the same" in lines[0]
     assert _states(project) == dict.fromkeys(
         ("normalization_constants", "trained_sae", "top_activations"), "current"
     )
-    take_over(_platform(project), told.append)
-    assert len(told) == 1, "once"
+    take_over(_platform(project), lines.append)
+    assert len(lines) == 1, "once"
     # the content counts from now on
     os.utime(project / "windows.bed", (1, 1))
     moved = Path(shutil.copytree(project, tmp_path / "moved"))
@@ -104,9 +104,9 @@ def test_nothing_is_stale_where_the_files_are_those_of_then(project: Path, tmp_p
 
 def test_files_with_other_times_may_be_others_and_stay_stale(project: Path) -> None:
     os.utime(project / "windows.bed", (1, 1))
-    told: list[str] = []
-    take_over(_platform(project), told.append)
-    assert "1 of 3 results" in told[0]
+    lines: list[str] = []
+    take_over(_platform(project), lines.append)
+    assert "1 of 3 results" in lines[0]
     states = _states(project)
     assert states["normalization_constants"] == "current"
     assert states["trained_sae"] == "stale"

@@ -13,13 +13,13 @@ from saeborzoi_resources.upkeep import licences
 
 
 def test_every_package_is_there_with_version_and_licence() -> None:
-    found = {package.name.lower(): package for package in licences.packages()}
-    assert "saeborzoi" not in found
-    assert {"numpy", "torch", "dagster", "sympy"} <= set(found), "directly and not"
-    assert found["numpy"].version == importlib.metadata.version("numpy")
-    assert "BSD" in found["numpy"].licence
-    assert found["dagster"].licence == "Apache-2.0"
-    assert not [package for package in found.values() if not package.licence]
+    packages = {package.name.lower(): package for package in licences.packages()}
+    assert "saeborzoi" not in packages
+    assert {"numpy", "torch", "dagster", "sympy"} <= set(packages), "directly and not"
+    assert packages["numpy"].version == importlib.metadata.version("numpy")
+    assert "BSD" in packages["numpy"].licence
+    assert packages["dagster"].licence == "Apache-2.0"
+    assert not [package for package in packages.values() if not package.licence]
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def test_artifacts_without_rows_are_found_whole_or_by_batch(project: Project) ->
     project.catalog.replace(
         Made("seqlets", "run", "1", "v", batch), Scope(sae_key=KEY, nodes=(0, 1)), {}
     )
-    found = {name for name in project.leftovers() if not name.startswith(("jobs", "work", "bro"))}
-    assert found == {
+    paths = {name for name in project.leftovers() if not name.startswith(("jobs", "work", "bro"))}
+    assert paths == {
         f"saes/{KEY}/seqlets/{old.name}",
         f"saes/{KEY}/jaccard_matrix",
         "layers/conv1d_9/normalization_constants",
@@ -68,9 +68,9 @@ def test_an_artifact_that_a_running_job_fills_is_no_orphan(project: Project) -> 
 def test_rows_whose_artifact_is_gone_are_named_and_stay(project: Project) -> None:
     artifact = project.store.sae_artifact(KEY, "umap_embedding")
     shutil.rmtree(artifact)
-    found = orphans(project.store, project.catalog)
-    assert found.lost == (LostArtifact("umap_embedding", PartitionKey(KEY), 1, artifact),)
-    assert f"umap_embedding {KEY}" in orphans_as_text(found)
+    orphaned = orphans(project.store, project.catalog)
+    assert orphaned.lost == (LostArtifact("umap_embedding", PartitionKey(KEY), 1, artifact),)
+    assert f"umap_embedding {KEY}" in orphans_as_text(orphaned)
     assert project.plan().rows["node_embedding"] == 2
 
 
@@ -94,8 +94,8 @@ def test_finished_jobs_but_not_a_result_that_nobody_took(project: Project) -> No
         project.put(jobs / f"trained_sae-{KEY}-{name}" / "result.json", f'{{"status": "{status}"}}')
     project.put(jobs / f"trained_sae-{KEY}-taken" / "taken.json", "{}")
     project.put(jobs / f"trained_sae-{KEY}-damaged" / "result.json", "half a docu")
-    found = {name: why for name, why in project.leftovers().items() if name.startswith("jobs/")}
-    assert found == {
+    reasons = {name: why for name, why in project.leftovers().items() if name.startswith("jobs/")}
+    assert reasons == {
         f"jobs/trained_sae-{KEY}-taken": "a finished job",
         f"jobs/trained_sae-{KEY}-failed": "a job that failed",
     }
@@ -128,9 +128,9 @@ def test_artifacts_of_another_store_make_no_orphans(project: Project) -> None:
 
 def test_removing_orphans_removes_them_only(project: Project) -> None:
     project.put(project.store.sae_artifact(KEY, "jaccard_matrix") / "table.parquet")
-    found = orphans(project.store, project.catalog, project.file.stat().st_mtime + OLD)
-    assert "nothing needs" in orphans_as_text(found)
-    remove_leftovers(project.store, found.leftovers)
+    orphaned = orphans(project.store, project.catalog, project.file.stat().st_mtime + OLD)
+    assert "nothing needs" in orphans_as_text(orphaned)
+    remove_leftovers(project.store, orphaned.leftovers)
     assert not project.store.sae_artifact(KEY, "jaccard_matrix").exists()
     assert project.store.sae_artifact(KEY, "umap_embedding").exists()
     assert project.leftovers() == {}

@@ -99,9 +99,9 @@ def test_the_graph_has_every_artifact_and_the_files(made_project: Path) -> None:
 
 
 def test_a_fresh_chain_is_current_and_leads_to_run_files_and_artifact(project: Path) -> None:
-    found = trace(_platform(project), f"{KEY}|n0003")
-    assert found.is_current
-    assert {link.state for link in found.links} == {"current"}
+    chain = trace(_platform(project), f"{KEY}|n0003")
+    assert chain.is_current
+    assert {link.state for link in chain.links} == {"current"}
     link = _link(project, "seqlets")
     assert (link.run_id, link.code_version, link.n_partitions) == (
         "run-1",
@@ -112,7 +112,7 @@ def test_a_fresh_chain_is_current_and_leads_to_run_files_and_artifact(project: P
     assert link.data_fingerprint is not None
     assert link.artifact is not None
     assert link.artifact.is_dir()
-    text = as_text(found)
+    text = as_text(chain)
     for needed in (
         "seed 0",
         "run-1",

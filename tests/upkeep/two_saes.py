@@ -93,5 +93,7 @@ class Project:
     def leftovers(self, age_s: float = OLD) -> dict[str, str]:
         """Path to why, as seen `age_s` from now."""
         now = self.file.stat().st_mtime + age_s
-        found = orphans.orphans(self.store, self.catalog, now)
-        return {str(each.path.relative_to(self.store.root)): each.why for each in found.leftovers}
+        orphaned = orphans.orphans(self.store, self.catalog, now)
+        return {
+            str(each.path.relative_to(self.store.root)): each.why for each in orphaned.leftovers
+        }

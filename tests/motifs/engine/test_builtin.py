@@ -111,8 +111,8 @@ def test_both_strands_give_one_motif() -> None:
 def test_noise_gives_no_significant_motif(both: bool) -> None:
     for seed in range(4):
         rng = np.random.default_rng(100 + seed)
-        found = search([random_text(rng, 18) for _ in range(200)], both=both)
-        assert all(motif.log_e_value > np.log(0.05) for motif in found)
+        motifs = search([random_text(rng, 18) for _ in range(200)], both=both)
+        assert all(motif.log_e_value > np.log(0.05) for motif in motifs)
 
 
 def test_sequences_of_unlike_length_and_too_short_ones() -> None:

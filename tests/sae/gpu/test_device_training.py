@@ -32,7 +32,7 @@ QUICK = dataclasses.replace(SHORT, n_positions=8_000)
 def test_it_finds_what_a_cpu_finds(small_data: TrainingData, variant: str, device: str) -> None:
     h = H.model_copy(update={"variant": variant})
     schedule = Schedule(n_positions=200_000, batch_size=500, validate_every_positions=10**6)
-    found = []
+    results = []
     for loop in (
         DeviceLoop(small_data, schedule, device=torch.device(device)),
         TrainingLoop(small_data, schedule),
@@ -40,8 +40,8 @@ def test_it_finds_what_a_cpu_finds(small_data: TrainingData, variant: str, devic
         sae = loop.run([h])[0].sae
         measured = evaluate(sae, in_batches(small_data.validation, 700))  # type: ignore[arg-type]
         assert measured.l0 == pytest.approx(3, rel=0.03)
-        found.append((measured, SMALL.recovery(sae.cpu())))
-    (on_device, recovery), (on_cpu, expected) = found
+        results.append((measured, SMALL.recovery(sae.cpu())))
+    (on_device, recovery), (on_cpu, expected) = results
     assert on_device.fvu == pytest.approx(on_cpu.fvu, rel=0.03)
     assert recovery.mmcs == pytest.approx(expected.mmcs, abs=0.02)
     assert recovery.recovered_fraction == pytest.approx(expected.recovered_fraction, abs=0.125)
@@ -117,14 +117,14 @@ def test_batches_come_in_the_order_of_a_cpu_s(
 
 
 def test_the_log_says_what_trains_and_why(small_data: TrainingData) -> None:
-    said: list[str] = []
+    lines: list[str] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        said.append(f"{what}: {note}")
+        lines.append(f"{what}: {note}")
 
     DeviceLoop(small_data, dataclasses.replace(QUICK, n_positions=500), progress=progress).run([H])
     wanted = f"training on the device: {H.key} by plain PyTorch (kernels are for CUDA)"
-    assert said[0] == wanted
+    assert lines[0] == wanted
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(

@@ -30,9 +30,9 @@ def test_gradients_are_those_of_the_dense_definition(
         h = sae.pre_activations(sae.normalize(raw.cpu()).y).relu()
         wanted = h.topk(sae.max_active).indices
     trainer.run()
-    for found, parameter in zip(gradients(trainer), sae.parameters(), strict=True):
+    for gradient, parameter in zip(gradients(trainer), sae.parameters(), strict=True):
         # at 4,096 positions of an SAE that has trained for a while: 3e-2 to 5e-2
-        assert relative(found.cpu(), parameter.grad) < 7e-2  # type: ignore[arg-type]
+        assert relative(gradient.cpu(), parameter.grad) < 7e-2  # type: ignore[arg-type]
     squared_error, n_active, _ = trainer.progress.total.tolist()
     assert squared_error == pytest.approx(exact.squared_error, rel=2e-3)
     assert n_active == pytest.approx(exact.n_active, rel=5e-3)

@@ -69,5 +69,5 @@ def test_the_kernel_scores_what_pytorch_scores(kernel_device: str) -> None:
     largest(h.half(), 13, kept)
     kept[2, 4:] = 0  # absent
     expected = h.gather(1, (kept & 0xFFFF).long()).where(kept > 0, 0)
-    found = score(y, sae.encoder_weight, sae.encoder_bias, kept)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    scores = score(y, sae.encoder_weight, sae.encoder_bias, kept)
+    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-5)
