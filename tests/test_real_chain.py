@@ -3,6 +3,7 @@ trained on names the nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -50,15 +51,18 @@ _SOURCES = {
 @pytest.fixture(scope="module", params=_SOURCES)
 def named(
     request: pytest.FixtureRequest, hg38_case: Path, tmp_path_factory: pytest.TempPathFactory
-) -> pd.DataFrame:
+) -> Iterator[pd.DataFrame]:
     """Named nodes of the SAE, made by the command: name, archetype, members."""
     folder = tmp_path_factory.mktemp(request.param)
     model, train = (text.format(case=hg38_case) for text in _SOURCES[request.param])
     text = _SETTINGS.format(case=hg38_case, model=model, train=train)
     (folder / "dagster_project.toml").write_text(text)
-    assert main(["--project", str(folder), "-q", "run", "--to", "motif_evidence"]) == 0
-    nodes: pd.DataFrame = saeborzoi.open(folder).sae(KEY).nodes
-    return nodes[nodes["name"].notna()]
+    with pytest.MonkeyPatch.context() as patched:
+        # each project has an instance of its own
+        patched.delenv("DAGSTER_HOME", raising=False)
+        assert main(["--project", str(folder), "-q", "run", "--to", "motif_evidence"]) == 0
+        nodes: pd.DataFrame = saeborzoi.open(folder).sae(KEY).nodes
+        yield nodes[nodes["name"].notna()]
 
 
 @pytest.mark.slow  # minutes each

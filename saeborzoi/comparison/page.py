@@ -151,8 +151,6 @@ def comparison_page(
 
 
 def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
-    # pandas' own missing value is neither true nor false
-    frame = frame.astype(object).where(frame.notna(), None)
     head = "".join(
         f'<th scope="col"{_WORDS_CLASS if frame[name].map(_is_text).any() else ""}>'
         f'<button type="button">{_heading(str(name), pages)}</button></th>'
@@ -200,4 +198,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"
-    return {"True": "yes", "False": ""}.get(str(value), str(value))
+    return {"True": "yes", "False": "no"}.get(str(value), str(value))

@@ -87,7 +87,8 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
 
 
 def fidelity(comparison: pd.DataFrame) -> Plot:
-    """Loss recovered against L0 of each layer's SAEs in their model, the Pareto front as a line.
+    """Loss recovered against L0 of each layer's SAEs in their model, the Pareto front as a line;
+    baselines are grey and on no front.
 
     Parameters
     ----------
@@ -96,7 +97,15 @@ def fidelity(comparison: pd.DataFrame) -> Plot:
     """
     measured = comparison[comparison["recovered_mean"].notna()]
     figure, (axis,) = new_figure(5.2, 2.9)
-    for (layer, rows), colour in zip(measured.groupby("layer"), PALETTE, strict=False):
+    is_baseline = measured["recipe"].isin(BASELINES)
+    trained, baselines = measured[~is_baseline], measured[is_baseline]
+    axis.scatter(baselines["l0"], baselines["recovered_mean"], s=24, color=_GREY)
+    for row in baselines.head(_MAX_LABELS).to_dict("records"):
+        axis.annotate(
+            row["recipe"], (row["l0"], row["recovered_mean"]),
+            xytext=(7, -3), textcoords="offset points", fontsize=8,
+        )  # fmt: skip
+    for (layer, rows), colour in zip(trained.groupby("layer"), PALETTE, strict=False):
         best = rows[pareto_front(rows[["l0"]].assign(lost=-rows["recovered_mean"]))]
         best = best.sort_values("l0")
         axis.plot(best["l0"], best["recovered_mean"], color=colour, lw=1)
@@ -109,10 +118,10 @@ def fidelity(comparison: pd.DataFrame) -> Plot:
     axis.set(
         xlabel="L0 (nodes a position)",
         ylabel="loss recovered against mean ablation",
-        title=f"{counted(len(measured), 'SAE')} in the model",
+        title=f"{counted(len(trained), 'SAE')} in the model",
     )
     axis.margins(0.25, 0.15)
-    if len(measured):
+    if len(trained):
         axis.legend(frameon=False)
     return finished(figure)
 

@@ -109,6 +109,9 @@ def test_filters_join_and_reset(opened, site):
     page.select_option("#f-flag", "cpg")
     assert listed(page) == 9
     page.click("#reset")
+    row = site.made.tables["embedding_cluster"].set_index("cluster").loc[3]
+    words = f"3: {row['name']}, {row['n_named_nodes']} of {row['n_nodes']}"
+    assert page.locator("#f-cluster option[value='3']").inner_text() == words
     page.select_option("#f-cluster", "3")
     assert listed(page) == (site.made.tables["node_embedding"]["cluster"] == 3).sum()
 

@@ -44,7 +44,7 @@ function fillControls() {
     ...D.clusters.map((c) =>
       option(
         String(c.cluster),
-        `${c.cluster}${c.name ? ` ${c.name}` : ""} (${whole(c.n_nodes)})`,
+        c.name ? clusterWords(c) : `${c.cluster} (${whole(c.n_nodes)})`,
       ),
     ),
   );

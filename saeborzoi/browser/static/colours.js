@@ -137,16 +137,19 @@ const COLOURINGS = lookup({
   cluster: {
     word: "cluster",
     make: () => {
-      const families = new Map(D.clusters.map((c) => [c.cluster, c.name]));
+      const words = new Map(D.clusters.map((c) => [c.cluster, clusterWords(c)]));
       return categories(
         (node) => D.cluster[node],
         "cluster",
-        (v) => `${v}${families.get(v) ? `: ${families.get(v)}` : ""}`,
+        (v) => words.get(v) || String(v),
         "other clusters",
       );
     },
   },
 });
+// A name is what a cluster has most of for its size, often of few of its nodes: how many is said.
+const clusterWords = (c) =>
+  c.name ? `${c.cluster}: ${c.name}, ${c.n_named_nodes} of ${whole(c.n_nodes)}` : String(c.cluster);
 const colouring = () =>
   (COLOURINGS[view.colour] || COLOURINGS.family).make(isDark() ? "dark" : "light");
 
