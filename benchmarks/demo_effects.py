@@ -19,6 +19,7 @@ import pandas as pd
 
 import saeborzoi
 from saeborzoi.demo import DATA, judge, read_planted, recovery_table
+from saeborzoi.demo.precision import VERDICTS
 from saeborzoi.genome.alleles import neutral_changes
 from saeborzoi.genome.coordinates import Genome
 from saeborzoi.project.project import Project
@@ -91,17 +92,19 @@ def show(project: Project, folder: Path) -> None:
     top_track = summary.set_index("node")["top_track"]
 
     recovered = recovery_table(
-        planted, instances, seqlets, sae.table("motif"), sae.table("motif_match")
+        planted, instances, seqlets, sae.table("motif"), sae.table("supported_match")
     )
     moves = recovered["node"].map(top_track) == recovered["name"]
     print(f"the node of each planted motif moves its factor most: {moves.sum()} of {len(moves)}")
 
-    factor = factors_of(sae.table("best_match"), planted)
+    factor = factors_of(sae.table("node_name"), planted)
     verdict = judge(planted, instances, seqlets).set_index("node")["verdict"]
-    named = pd.DataFrame({"factor": factor, "top": top_track, "verdict": verdict}).dropna()
-    for kind, rows in (("all", named), *named.groupby("verdict")):
+    named = pd.DataFrame({"factor": factor, "top": top_track, "verdict": verdict}).loc[factor.index]
+    right = named["verdict"] == VERDICTS[0]
+    print(f"nodes with a name: {right.sum()} of {len(right)} fire on one planted motif")
+    for kind, rows in (("all", named), ("planted", named.dropna()), *named.groupby("verdict")):
         n = (rows["top"] == rows["factor"]).sum()
-        print(f"nodes named for a planted factor, {kind}: {n} of {len(rows)} move it most")
+        print(f"nodes with a name, {kind}: {n} of {len(rows)} move its factor most")
 
     for name in ("planted", "neutral"):
         variants = sae.variants(name)
@@ -112,18 +115,20 @@ def show(project: Project, folder: Path) -> None:
             print(f"  {right.sum()} of {len(right)} through one that is named for the factor")
 
 
-def factors_of(best: pd.DataFrame, planted: pd.DataFrame) -> pd.Series:
-    """Node to the planted factor that its best match is, or is of the family of."""
+def factors_of(names: pd.DataFrame, planted: pd.DataFrame) -> pd.Series:
+    """Node to the planted factor that is among the members of its name, None where none is.
+
+    Parameters
+    ----------
+    names
+        View `node_name`: node, members.
+    """
     by_name = {name.upper(): name for name in planted["name"]}
-    by_family = dict(zip(planted["family"], planted["name"], strict=True))
     factors = [
-        by_name.get(str(match.target_name).upper())
-        or next(
-            (by_family[f] for f in str(match.factor_family).split("::") if f in by_family), None
-        )
-        for match in best.itertuples()
+        next((by_name[member.upper()] for member in members if member.upper() in by_name), None)
+        for members in names["members"]
     ]
-    return pd.Series(factors, index=best["node"], dtype=object)
+    return pd.Series(factors, index=names["node"], dtype=object)
 
 
 if __name__ == "__main__":

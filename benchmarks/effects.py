@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from saeborzoi.effects.fidelity import fidelity
 from saeborzoi.effects.levels import level
 from saeborzoi.effects.loci import find_loci
 from saeborzoi.effects.statistics import loss_of
@@ -41,7 +42,7 @@ def main() -> None:
     seconds = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.borzoi or random_weights(Path(temporary) / "whole", options.input_bp)
-        for what in ("prediction", "with the SAE spliced in"):
+        for what in ("prediction", "with the SAE spliced in", "fidelity"):
             seconds[what] = show(what, folder, options.input_bp, options.layer)
     with tempfile.TemporaryDirectory() as temporary:
         # a whole window's graph wants more memory than a small machine has
@@ -49,11 +50,9 @@ def main() -> None:
         short = random_weights(Path(temporary) / "short", short_bp)
         for what in ("prediction", "gradients"):
             seconds[f"short {what}"] = show(what, short, short_bp, options.layer)
-    # the model, five splices, and up to the layer once more for the mean
-    of_fidelity = N_WINDOWS * (2 * seconds["prediction"] + 5 * seconds["with the SAE spliced in"])
     print(
-        f"fidelity of {N_WINDOWS} windows: about {of_fidelity / 60:.0f} CPU min at most, and the "
-        "peak of one: they follow each other"
+        f"fidelity of {N_WINDOWS} windows: {N_WINDOWS * seconds['fidelity'] / 60:.0f} CPU min, and "
+        "the peak of one: they follow each other"
     )
     ratio = seconds["short gradients"] / seconds["short prediction"]
     print(f"loci of a window: {ratio:.1f} predictions")
@@ -110,6 +109,9 @@ def run(
     if what == "gradients":
         find_loci(model, splice.geometry, sae, _One(one_hot), [0, 1], 1)  # type: ignore[arg-type]
         return
+    if what == "fidelity":
+        fidelity(model, splice.geometry, sae, _One(one_hot))  # type: ignore[arg-type]
+        return
     with torch.no_grad():
         if what == "prediction":
             level(model.predict(one_hot), loss)
@@ -118,7 +120,7 @@ def run(
 
 
 class _One(list[torch.Tensor]):
-    """One sequence, as `find_loci` goes through them."""
+    """One sequence, as `find_loci` and `fidelity` go through them."""
 
     def __init__(self, one_hot: torch.Tensor) -> None:
         from saeborzoi.effects.inputs import Batch

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-Grain = Literal["layer", "sae", "node", "project"]
-"""What one partition is: a layer, an SAE, a node of an SAE, or the whole project."""
+Grain = Literal["layer", "sae", "node", "variants", "sae_variants", "project"]
+"""What one partition is: a layer, an SAE, a node of an SAE, a set of variants, a set looked at with
+an SAE, or the whole project."""
 
 Group = Literal[
     "normalization",
@@ -159,7 +160,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "concept_scores",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="inference",
         inputs=("trained_sae", "top_activations"),
@@ -173,10 +174,11 @@ ARTIFACTS = (
         ),
         settings={
             "annotation": "data.annotation",
+            "seqlet_width_bp": "layer.seqlet_width",
             "pad_bp": "layer.pad_bp",
             "bp_per_position": "layer.bp_per_position",
         },
-        tables=("concept_score", "concept", "node_profile"),
+        tables=("concept_score", "concept", "node_profile", "seqlet_activation"),
         is_job=True,
         group="comparison",
         kinds=("torch", "parquet"),
@@ -241,7 +243,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "umap_embedding",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="fan-in",
         inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
@@ -309,13 +311,31 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
+        "variant_effects",
+        code_version="1",
+        grain="variants",
+        step="variant effects",
+        needs=("variants",),
+        reads=(Reads("genome"), Reads("model"), Reads("variants")),
+        settings={
+            "variants": "variants",
+            "attribution": "attribution",
+            "tracks": "effects.tracks",
+            "model": "model",
+        },
+        tables=("variant", "variant_track", "variant_skipped"),
+        is_job=True,
+        group="effects",
+        kinds=("torch", "parquet"),
+    ),
+    Artifact(
         "variant_nodes",
         code_version="2",
-        grain="sae",
+        grain="sae_variants",
         step="variants",
         needs=("variants",),
         # matches name the nodes
-        inputs=("trained_sae", "meme_motifs", "tomtom_matches"),
+        inputs=("trained_sae", "meme_motifs", "tomtom_matches", "variant_effects"),
         reads=(Reads("genome"), Reads("model"), Reads("variants")),
         settings={
             "variants": "variants",
@@ -332,7 +352,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="6",
+        code_version="7",
         grain="sae",
         step="pages",
         inputs=_ON_PAGES,
@@ -342,26 +362,8 @@ ARTIFACTS = (
         kinds=("html", "javascript"),
     ),
     Artifact(
-        "variant_effects",
-        code_version="1",
-        grain="project",
-        step="variant effects",
-        needs=("variants",),
-        reads=(Reads("genome"), Reads("model"), Reads("variants")),
-        settings={
-            "variants": "variants",
-            "attribution": "attribution",
-            "tracks": "effects.tracks",
-            "model": "model",
-        },
-        tables=("variant", "variant_track", "variant_skipped"),
-        is_job=True,
-        group="effects",
-        kinds=("torch", "parquet"),
-    ),
-    Artifact(
         "sae_comparison",
-        code_version="3",
+        code_version="4",
         grain="project",
         step="comparison",
         inputs=(

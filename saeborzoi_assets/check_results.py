@@ -49,7 +49,7 @@ def check_specs(
 
 def _is_of_one(declared: Artifact, partitions: Partitions) -> bool:
     several = declared.name == "trained_sae" and partitions.training is not None
-    return declared.grain in ("layer", "sae") and not several
+    return declared.grain not in ("node", "project") and not several
 
 
 def told_by_sae(

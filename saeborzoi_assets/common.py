@@ -1,6 +1,7 @@
 """How every artifact becomes an asset, is run, written and catalogued."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
@@ -15,11 +16,11 @@ from saeborzoi.errors import PartitionKeyError, SaeBorzoiError
 from saeborzoi.jobs.provenance import provenance
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
-from saeborzoi.settings.hyperparameters import PartitionKey
-from saeborzoi.settings.user_files import activations, observed_by
+from saeborzoi.settings.hyperparameters import PartitionKey, set_key
+from saeborzoi.settings.user_files import activations, observed_by, variant_file
 from saeborzoi_assets.check_results import check_specs, told_by_sae
 from saeborzoi_assets.described import description_of
-from saeborzoi_assets.partitions import INPUT_FILES, Partitions
+from saeborzoi_assets.partitions import HYPERPARAMETERS, INPUT_FILES, Partitions
 from saeborzoi_assets.shown import in_one_line, page, rounded, say
 from saeborzoi_resources.dagster_inside import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
@@ -86,28 +87,46 @@ def _completed(
         metadata = rounded(result.metadata or {})
         if declared.grain == "project":
             metadata["page"] = page()
-        elif declared.grain == "sae" and context.has_partition_key:
-            metadata["page"] = page(PartitionKey(context.partition_key))
+        elif declared.grain in ("sae", "sae_variants") and context.has_partition_key:
+            key = PartitionKey.parse(context.partition_key)
+            metadata["page"] = page(PartitionKey(key.owner))
         return result._replace(metadata=metadata, check_results=checks)
 
     return completed
 
 
 def _input(artifact: Artifact, before: Artifact) -> dg.AssetDep:
-    """Dependence on another artifact; on one of a layer, whichever it is."""
-    other = before.grain == "layer" != artifact.grain
-    mapping = dg.AllPartitionMapping() if other else None
+    """Dependence on another artifact; on one of a layer, whichever it is, and of a set's effects
+    with an SAE on every node of that SAE. The others Dagster infers."""
+    mapping: dg.PartitionMapping | None = None
+    if before.grain == "layer" != artifact.grain:
+        mapping = dg.AllPartitionMapping()
+    elif (artifact.grain, before.grain) == ("sae_variants", "node"):
+        same = dg.DimensionPartitionMapping(HYPERPARAMETERS, dg.IdentityPartitionMapping())
+        with warnings.catch_warnings():
+            # in beta, and the one way to some nodes of one SAE; Dagster's version is pinned
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            mapping = dg.MultiPartitionMapping({HYPERPARAMETERS: same})
     return dg.AssetDep(before.name, partition_mapping=mapping)
 
 
 def depends_on_files(artifact: Artifact, partitions: Partitions) -> list[dg.AssetDep]:
-    """Dependence on the groups of the user's files that an artifact is made from."""
+    """Dependence on the groups of the user's files that an artifact is made from. What a set's
+    variants do with an SAE depends on the set's file through `variant_effects`."""
+    of_set = {variant_file(each.name): each.name for each in partitions.settings.variants}
     groups = observed_by(artifact, partitions.settings)
+    if artifact.grain == "sae_variants":
+        groups = [group for group in groups if group not in of_set]
     if not groups:
         return []
     if artifact.grain == "layer":
         of_layer = {activations(layer.name): layer.name for layer in partitions.settings.layer}
         mapping: dg.PartitionMapping = dg.StaticPartitionMapping(of_layer)
+    elif artifact.grain == "variants":
+        every = partitions.variants.get_partition_keys()
+        mapping = dg.StaticPartitionMapping(
+            {group: set_key(of_set[group]) if group in of_set else every for group in groups}
+        )
     else:
         mapping = dg.SpecificPartitionsPartitionMapping(groups)
     return [dg.AssetDep(INPUT_FILES, partition_mapping=mapping)]
@@ -166,7 +185,7 @@ def node_batches(
     not have are refused, or left out where others are asked for."""
     nodes: dict[str, list[int]] = {}
     for partition in require_partitions(context):
-        owner, node = PartitionKey.parse(str(partition))
+        owner, node, _ = PartitionKey.parse(str(partition))
         assert node is not None, "assets of nodes have partitions of nodes"
         nodes.setdefault(owner, []).append(node)
     batches = []

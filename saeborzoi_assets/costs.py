@@ -183,7 +183,7 @@ def plan_text(work: Sequence[Work], costs: Costs) -> str:
         rows.append(
             (
                 each.owner,
-                each.step.name,
+                each.step.label,
                 f"{each.n_asked - each.n_lacking:,} of {each.n_asked:,}",
                 f"{each.n_lacking:,}" if each.n_lacking else "-",
                 f"about {duration(estimate.seconds)}" if each.n_lacking else "-",

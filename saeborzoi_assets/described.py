@@ -11,6 +11,8 @@ _GRAIN = {
     "layer": "one a layer",
     "sae": "one an SAE",
     "node": "one a node of an SAE",
+    "variants": "one a set of variants",
+    "sae_variants": "one an SAE and set of variants",
     "project": "one for the project",
 }
 _PAGE = {
@@ -32,7 +34,7 @@ def description_of(artifact: Artifact, what: str) -> str:
         What it is.
     """
     settings = dict.fromkeys(_setting(path) for path in artifact.settings.values())
-    if artifact.grain in ("sae", "node"):
+    if artifact.grain in ("sae", "node", "sae_variants"):
         settings = {"`[[sae]]`": None, **settings}
     files = dict.fromkeys(reads.group.replace("_", " ") for reads in artifact.reads)
     step = f"in the step `{artifact.step}` of `saeborzoi run`"

@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import Scope
-from saeborzoi.catalog.store import batch_name
+from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.files import write_file
 from saeborzoi.jobs.job import Figures
 from saeborzoi.jobs.provenance import provenance, require_whole
@@ -36,13 +36,14 @@ def run_stage(
     layer: Layer,
     sae: Sae | None = None,
     *,
+    variant_set: str | None = None,
     inputs: Mapping[str, Path] | None = None,
     files: Mapping[str, str] | None = None,
     lay_out: Callable[[], None] | None = None,
     own_input: Path | None = None,
 ) -> StageResult:
-    """Run the stage of a layer's, an SAE's or the project's artifact as one job, and catalogue the
-    tables that it wrote.
+    """Run the stage of a layer's, an SAE's or a set of variants' artifact as one job, and catalogue
+    the tables that it wrote.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def run_stage(
         What the result is made from; names the artifact.
     layer
         What the job works on; of an SAE its layer.
+    variant_set
+        The set of variants that it is about, with the SAE or by itself.
     inputs
         Artifacts and files that the job reads.
     files
@@ -60,14 +63,20 @@ def run_stage(
         The input that it writes: removed when the result is catalogued.
     """
     asset, store = version.asset, platform.store
-    if ARTIFACT[asset].grain == "layer":
-        output, scope = store.layer_artifact(layer.name, asset), Scope(layer=layer.name)
-    elif sae is None:
-        output, scope = store.project_artifact(asset), Scope()
-    else:
-        output, scope = store.sae_artifact(sae.key, asset), Scope(sae_key=sae.key)
+    scope = Scope(
+        layer=layer.name if ARTIFACT[asset].grain == "layer" else None,
+        sae_key=sae.key if sae else None,
+        variant_set=variant_set,
+    )
+    output = _place(store, asset, scope)
     job = platform.job(
-        version, context.run.run_id, output=output, layer=layer, sae=sae, inputs=inputs
+        version,
+        context.run.run_id,
+        output=output,
+        layer=layer,
+        sae=sae,
+        variant_set=variant_set,
+        inputs=inputs,
     )
     tables: dict[str, pd.DataFrame] = {}
 
@@ -82,6 +91,18 @@ def run_stage(
 
     figures = platform.compute.run(context, [job], catalogue, lay_out)[0]
     return StageResult(figures, tables, output)
+
+
+def _place(store: Store, asset: str, scope: Scope) -> Path:
+    """Folder of an artifact whose rows are those of a scope."""
+    if scope.layer is not None:
+        return store.layer_artifact(scope.layer, asset)
+    if scope.sae_key is None:
+        assert scope.variant_set is not None, "a stage is of a layer, an SAE or a set of variants"
+        return store.set_artifact(scope.variant_set, asset)
+    if scope.variant_set is None:
+        return store.sae_artifact(scope.sae_key, asset)
+    return store.sae_set_artifact(scope.sae_key, asset, scope.variant_set)
 
 
 def nodes_of_jobs(platform: Platform, stage: str, nodes: Sequence[int]) -> list[Sequence[int]]:

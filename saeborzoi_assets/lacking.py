@@ -9,7 +9,12 @@ from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import CatalogError, SettingsError
 from saeborzoi.pipeline import ARTIFACT, ARTIFACTS, Artifact
 from saeborzoi.settings.artifacts import NEED, artifacts_of
-from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
+from saeborzoi.settings.hyperparameters import (
+    Hyperparameters,
+    PartitionKey,
+    partition_keys,
+    set_key,
+)
 from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.trace import Link, links_of, trace
@@ -123,7 +128,7 @@ def missing_of(platform: Platform, hyperparameters: Hyperparameters) -> Missing:
     parts = Range()
     gaps = _lacking(platform, hyperparameters, parts, only_missing=True)
     partitions = {
-        artifact: sorted(keys, key=lambda key: (key.owner, key.node or 0))
+        artifact: sorted(keys, key=lambda key: (key.owner, key.node or 0, key.variant_set or ""))
         for artifact, keys in gaps.lacking.items()
         if keys
     }
@@ -146,11 +151,12 @@ class Missing(NamedTuple):
 
 
 class _Lacking(NamedTuple):
-    """Partitions of each grain that were asked for, those of each artifact to make, and why."""
+    """Partitions of each grain that were asked for, those of each artifact to make, and why: by
+    artifact, and the set of variants where it is of one."""
 
     keys: dict[str, list[PartitionKey]]
     lacking: dict[str, set[PartitionKey]]
-    reasons: dict[str, list[str]]
+    reasons: dict[tuple[str, str | None], list[str]]
 
 
 def _lacking(
@@ -167,6 +173,10 @@ def _lacking(
         "layer": [PartitionKey(sae.layer.name)],
         "sae": [PartitionKey(sae.key)],
         "node": partition_keys(sae.key, nodes),
+        "variants": [PartitionKey(set_key(each.name)) for each in platform.settings.variants],
+        "sae_variants": [
+            PartitionKey(sae.key, variant_set=each.name) for each in platform.settings.variants
+        ],
     }
     links = {} if only_missing else _links(platform, sae.key)
     gaps = _Lacking(keys, {}, {})
@@ -176,23 +186,41 @@ def _lacking(
         if artifact in parts.artifacts and artifact.grain in keys
     ]
     for artifact in artifacts:
-        asked = keys[artifact.grain]
-        if again:
-            missing, why = set(asked), [_AGAIN]
-        elif only_missing:
-            made_keys = platform.catalog.partitions_made(artifact.name, asked[0].owner)
-            missing = set(asked) - set(made_keys)
-            why = ["not made"] if missing else []
-        else:
-            missing, why = _missing(asked, links.get(artifact.name, []))
-        for before in (gaps.lacking[name] for name in artifact.inputs if gaps.lacking.get(name)):
-            of_nodes = artifact.grain == "node" and all(key.node is not None for key in before)
-            more = (before if of_nodes else set(asked)) - missing
-            if more:
-                missing |= more
-                why.append(_NEW_INPUTS)
-        gaps.lacking[artifact.name], gaps.reasons[artifact.name] = missing, why
+        gaps.lacking[artifact.name] = set()
+        for variant_set, asked in _by_set(keys[artifact.grain]).items():
+            if again:
+                missing, why = set(asked), [_AGAIN]
+            elif only_missing:
+                made_keys = platform.catalog.partitions_made(artifact.name, asked[0].owner)
+                missing = set(asked) - set(made_keys)
+                why = ["not made"] if missing else []
+            else:
+                missing, why = _missing(asked, links.get(artifact.name, []))
+            for before in (gaps.lacking.get(name, set()) for name in artifact.inputs):
+                if more := _made_from(before, asked) - missing:
+                    missing |= more
+                    why.append(_NEW_INPUTS)
+            gaps.lacking[artifact.name] |= missing
+            gaps.reasons[artifact.name, variant_set] = why
     return gaps
+
+
+def _by_set(keys: Sequence[PartitionKey]) -> dict[str | None, list[PartitionKey]]:
+    """Partitions by the set of variants that they are about."""
+    by_set: dict[str | None, list[PartitionKey]] = {}
+    for key in keys:
+        by_set.setdefault(key.of_set, []).append(key)
+    return by_set
+
+
+def _made_from(
+    before: Collection[PartitionKey], asked: Sequence[PartitionKey]
+) -> set[PartitionKey]:
+    """Those partitions of the same SAE that are made from some of an input."""
+    if asked[0].node is not None and all(key.node is not None for key in before):
+        return set(before)
+    sets = {key.of_set for key in before}
+    return {key for key in asked if None in sets or key.of_set in (None, *sets)} if sets else set()
 
 
 def _work_by_step(owner: str, gaps: _Lacking) -> list[Work]:
@@ -204,14 +232,25 @@ def _work_by_step(owner: str, gaps: _Lacking) -> list[Work]:
 
 
 def _works(owner: str, step: str, gaps: _Lacking) -> list[Work]:
-    """A step's work: one for each stretch of nodes that follow each other, or one for all of them
-    where there are many stretches, each of which would be a run of its own."""
-    lacking, reasons = gaps.lacking, gaps.reasons
+    """A step's work: one for each set of variants; one for each stretch of nodes that follow each
+    other, or one for all of them where there are many stretches, each of which would be a run of
+    its own."""
+    grain = next(a.grain for a in ARTIFACTS if a.step == step and a.name in gaps.lacking)
+    return [
+        work
+        for variant_set, asked in _by_set(gaps.keys[grain]).items()
+        for work in _works_of_set(owner, step, gaps, variant_set, asked)
+    ]
+
+
+def _works_of_set(
+    owner: str, step: str, gaps: _Lacking, variant_set: str | None, asked: list[PartitionKey]
+) -> list[Work]:
+    lacking = gaps.lacking
     artifacts = [a for a in ARTIFACTS if a.step == step and a.name in lacking]
-    asked = gaps.keys[artifacts[0].grain]
     lacking_keys = [key for key in asked if any(key in lacking[a.name] for a in artifacts)]
-    names = tuple(a.name for a in artifacts if lacking[a.name])
-    why = tuple(dict.fromkeys(text for name in names for text in reasons[name]))
+    names = tuple(a.name for a in artifacts if lacking[a.name] & set(asked))
+    why = tuple(dict.fromkeys(text for name in names for text in gaps.reasons[name, variant_set]))
     if not lacking_keys:
         return [Work(owner, PipelineStep(step, (), asked[0], asked[-1]), len(asked), 0, ())]
     stretches: list[list[PartitionKey]] = []
@@ -277,7 +316,7 @@ def project_work(
         links: list[Link] = []
         if platform.catalog.path.exists():
             try:
-                links = links_of(platform, artifact, PROJECT, cache=platform.store.fingerprints)
+                links = links_of(platform, artifact, key, cache=platform.store.fingerprints)
             except CatalogError:
                 continue
         missing, why = _missing([key], links)

@@ -1,4 +1,5 @@
-"""The partition spaces: layers, SAEs (dynamic, keyed by hyperparameters), nodes of an SAE."""
+"""The partition spaces: layers, SAEs (dynamic, keyed by hyperparameters), nodes of an SAE, sets of
+variants, and these with an SAE."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,12 +8,13 @@ import dagster as dg
 
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.pipeline import Grain
-from saeborzoi.settings.hyperparameters import node_key
+from saeborzoi.settings.hyperparameters import node_key, set_key
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.widths import note_widths
 
 HYPERPARAMETERS = "hyperparameters"
 NODE = "node"
+VARIANTS = "variants"
 INPUT_FILES = "input_files"
 """The source asset that stands for the user's files, with a partition a group of them."""
 
@@ -20,7 +22,8 @@ INPUT_FILES = "input_files"
 class Partitions(NamedTuple):
     """Partition definitions of one project.
 
-    The dimensions of `node` stand in alphabetical order in its keys, as `PartitionKey` has them.
+    The dimensions of `node` and `sae_variants` stand in alphabetical order in their keys, as
+    `PartitionKey` has them.
     From a layer to its SAEs there is no built-in mapping, and Dagster's web server and daemon
     ignore custom ones; there every SAE is shown as depending on all layers, and the asset reads
     the constants of its own layer only.
@@ -29,6 +32,8 @@ class Partitions(NamedTuple):
     layer: dg.StaticPartitionsDefinition
     sae: dg.DynamicPartitionsDefinition
     node: dg.MultiPartitionsDefinition
+    variants: dg.StaticPartitionsDefinition
+    sae_variants: dg.MultiPartitionsDefinition
     n_nodes: int
     """Of the widest SAE: so many nodes the second dimension of `node` has."""
     settings: Settings
@@ -45,10 +50,13 @@ class Partitions(NamedTuple):
         )
         sae = dg.DynamicPartitionsDefinition(name=HYPERPARAMETERS)
         nodes = dg.StaticPartitionsDefinition([node_key(node) for node in range(widest)])
+        sets = dg.StaticPartitionsDefinition([set_key(each.name) for each in settings.variants])
         return cls(
             layer=dg.StaticPartitionsDefinition([layer.name for layer in settings.layer]),
             sae=sae,
             node=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, NODE: nodes}),
+            variants=sets,
+            sae_variants=dg.MultiPartitionsDefinition({HYPERPARAMETERS: sae, VARIANTS: sets}),
             n_nodes=widest,
             settings=settings,
             training=(
@@ -59,7 +67,8 @@ class Partitions(NamedTuple):
     def of_grain(self, grain: Grain) -> dg.PartitionsDefinition | None:
         """Partitions of what has this grain; None for what is of the project."""
         of: dict[Grain, dg.PartitionsDefinition | None] = {
-            "layer": self.layer, "sae": self.sae, "node": self.node, "project": None
+            "layer": self.layer, "sae": self.sae, "node": self.node, "project": None,
+            "variants": self.variants, "sae_variants": self.sae_variants,
         }  # fmt: skip
         return of[grain]
 

@@ -1,6 +1,6 @@
 """What one SAE takes, in order, and what of it is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -8,7 +8,12 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.pipeline import Artifact, Grain
 from saeborzoi.settings.artifacts import artifacts_of
-from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
+from saeborzoi.settings.hyperparameters import (
+    Hyperparameters,
+    PartitionKey,
+    partition_keys,
+    set_key,
+)
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.runs import RANGE_TAGS
 
@@ -20,6 +25,12 @@ class PipelineStep(NamedTuple):
     assets: tuple[str, ...]
     first: PartitionKey
     last: PartitionKey
+
+    @property
+    def label(self) -> str:
+        """Its name, and the set of variants that it is of."""
+        variant_set = self.first.of_set
+        return self.name if variant_set is None else f"{self.name} of {variant_set}"
 
     @property
     def partition(self) -> str:
@@ -49,19 +60,24 @@ def command_of(step: PipelineStep) -> list[str]:
 
 
 def steps(settings: Settings, hyperparameters: Hyperparameters) -> list[PipelineStep]:
-    """Every step of one SAE, in order."""
+    """Every step of one SAE, in order; those of variants once for each set."""
     layer = settings.layer_named(hyperparameters.layer)
     of_layer, of_sae = PartitionKey(layer.name), PartitionKey(hyperparameters.key)
     last = hyperparameters.n_nodes(layer.n_channels) - 1
-    partitions = {
-        "layer": (of_layer, of_layer),
-        "sae": (of_sae, of_sae),
-        "node": (of_sae._replace(node=0), of_sae._replace(node=last)),
+    sets = [each.name for each in settings.variants]
+    of_sets = [PartitionKey(set_key(name)) for name in sets]
+    of_sae_sets = [of_sae._replace(variant_set=name) for name in sets]
+    partitions: dict[str, list[tuple[PartitionKey, PartitionKey]]] = {
+        "layer": [(of_layer, of_layer)],
+        "sae": [(of_sae, of_sae)],
+        "node": [(of_sae._replace(node=0), of_sae._replace(node=last))],
+        "variants": [(key, key) for key in of_sets],
+        "sae_variants": [(key, key) for key in of_sae_sets],
     }
     return [
-        PipelineStep(name, assets, *partitions[grain])
+        PipelineStep(name, assets, *first_and_last)
         for name, grain, assets in _assets_by_step(artifacts_of(settings, layer))
-        if grain in partitions
+        for first_and_last in partitions.get(grain, ())
     ]
 
 
@@ -87,7 +103,19 @@ def next_step(
     settings: Settings, catalog: Catalog, hyperparameters: Hyperparameters
 ) -> PipelineStep | None:
     """The first step that is not whole, cut to what it lacks; None where the SAE is complete."""
+    return next(next_steps(settings, catalog, hyperparameters), None)
+
+
+def next_steps(
+    settings: Settings, catalog: Catalog, hyperparameters: Hyperparameters
+) -> Iterator[PipelineStep]:
+    """The first step that is not whole, cut to what it lacks; after one of a set of variants, those
+    that need not wait for that set."""
+    sets_lacking: set[str] = set()
     for step in steps(settings, hyperparameters):
+        variant_set = step.first.of_set
+        if variant_set in sets_lacking:
+            continue
         keys = step.partitions
         made_keys = {
             asset: catalog.partitions_made(asset, step.first.owner) for asset in step.assets
@@ -97,5 +125,7 @@ def next_step(
             assets = tuple(
                 asset for asset in step.assets if any(key not in made_keys[asset] for key in keys)
             )
-            return step._replace(assets=assets, first=lacking[0], last=lacking[-1])
-    return None
+            yield step._replace(assets=assets, first=lacking[0], last=lacking[-1])
+            if variant_set is None:
+                return
+            sets_lacking.add(variant_set)

@@ -1,6 +1,8 @@
 """What several assets ask the catalogue about one SAE."""
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.views import SUPPORTED_VIEW
@@ -46,11 +48,18 @@ def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:
 
 def only_supported(platform: Platform, sae: Sae, table: str) -> pd.DataFrame:
     """Rows of `motif` or `motif_match`; `is_significant` is false where they are not in the view of
-    supported ones. Motifs whose evidence is not made yet keep what they have."""
+    supported ones, and matches have its `may_name`. Motifs whose evidence is not made yet keep what
+    they have."""
     rows = platform.catalog.rows(table, sae.key)
     key = [column for column in TABLE[table].key if column != "hyperparameters"]
     supported = platform.catalog.frame(
-        f"SELECT {', '.join(key)} FROM {SUPPORTED_VIEW[table]} WHERE hyperparameters = ?", [sae.key]
+        f"SELECT * FROM {SUPPORTED_VIEW[table]} WHERE hyperparameters = ?", [sae.key]
     )
-    is_supported = pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(supported))
-    return rows.assign(is_significant=is_supported)
+
+    def among(frame: pd.DataFrame) -> NDArray[np.bool_]:
+        return pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(frame[key]))
+
+    rows = rows.assign(is_significant=among(supported))
+    if "may_name" in supported:
+        rows["may_name"] = among(supported[supported["may_name"]])
+    return rows

@@ -32,14 +32,14 @@ def table(frame: Any, n: int = 10) -> dg.MarkdownMetadataValue | None:
     """The first rows of a table for the UI's metadata; None, which is left out, without rows."""
     if not len(frame):
         return None
-    return markdown.table(
-        frame.columns,
-        ((_cell(cell) for cell in row) for row in frame.head(n).itertuples(index=False)),
-    )
+    shown = frame.head(n).astype(object)
+    # pandas' own missing value is neither true nor false
+    rows = shown.where(shown.notna(), None).itertuples(index=False)
+    return markdown.table(frame.columns, ((_cell(cell) for cell in row) for row in rows))
 
 
 def _cell(cell: Any) -> object:
-    if cell is None or cell != cell:  # what is not known is left empty
+    if cell is None:  # what is not known is left empty
         return ""
     return f"{cell:.3g}" if isinstance(cell, float) else cell
 

@@ -78,7 +78,7 @@ def _valid(partitions_def: MultiPartitionsDefinition, keys: set[str]) -> set[str
 
 def _none(partitions_def: MultiPartitionsDefinition, widths: Mapping[str, int]) -> set[str]:
     """Keys of nodes that their SAE does not have."""
-    if len(partitions_def.partitions_defs) != 2:
+    if [each.name for each in partitions_def.partitions_defs][1:] != ["node"]:
         return set()
     saes, nodes = (
         each.partitions_def.get_partition_keys() for each in partitions_def.partitions_defs

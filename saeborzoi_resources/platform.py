@@ -21,11 +21,16 @@ from saeborzoi.catalog.scope import Made, Scope
 from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
-from saeborzoi.jobs.job import Job
+from saeborzoi.jobs.job import Job, subject_of_set
 from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
-from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, node_key
+from saeborzoi.settings.hyperparameters import (
+    Hyperparameters,
+    PartitionKey,
+    node_key,
+    set_key,
+)
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi.settings.user_files import files_of, settings_of
@@ -135,7 +140,13 @@ class Platform(dg.ConfigurableResource):
 
     # -- versions: what a result was made from ------------------------------------------------
 
-    def version_of(self, name: str, owner: str, nodes: Sequence[int] | None = None) -> Version:
+    def version_of(
+        self,
+        name: str,
+        owner: str,
+        nodes: Sequence[int] | None = None,
+        variant_set: str | None = None,
+    ) -> Version:
         """Everything that a partition of an artifact depends on, as it is now.
 
         Parameters
@@ -143,18 +154,22 @@ class Platform(dg.ConfigurableResource):
         name
             The artifact, as `saeborzoi.pipeline` declares it.
         owner
-            Its layer or SAE; `PROJECT` for what is of the whole project.
+            Its layer, SAE or set of variants; `PROJECT` for what is of the whole project.
         nodes
             Where it has a partition a node: of its inputs by node, only these nodes count.
+        variant_set
+            Where it has a partition an SAE and set of variants: of its inputs by set, only this
+            set counts, and of the settings and files no other set.
         """
         artifact = ARTIFACT[name]
+        settings = self._settings_of(owner, variant_set)
         layer, _ = self._subject(artifact, owner)
         by_node = nodes if artifact.grain == "node" else None
-        files = self.files_of(name, owner)
+        files = self.files_of(name, owner, variant_set)
         with self.catalog.kept_open():
             untrained = self.untrained_beside(owner) if artifact.untrained else None
             inputs = {
-                each: self._versions_of(ARTIFACT[each], owner, layer, by_node)
+                each: self._versions_of(ARTIFACT[each], owner, layer, by_node, variant_set)
                 for each in inputs_of(artifact, self.settings, layer)
             } | {
                 f"{each} of {untrained}": self.catalog.data_versions(each, untrained)
@@ -165,7 +180,8 @@ class Platform(dg.ConfigurableResource):
             "asset": name,
             "code": artifact.code_version,
             "owner": owner,
-            "settings": self._portable(settings_of(artifact, self.settings, layer), set(files)),
+            **({} if variant_set is None else {"variant_set": variant_set}),
+            "settings": self._portable(settings_of(artifact, settings, layer), set(files)),
             "files": fingerprint_files(files, self.store.fingerprints) if files else None,
             "inputs": inputs,
         }
@@ -192,17 +208,23 @@ class Platform(dg.ConfigurableResource):
         )
         return None if nearest is None else nearest.key
 
-    def files_of(self, name: str, owner: str) -> list[Path]:
+    def files_of(self, name: str, owner: str, variant_set: str | None = None) -> list[Path]:
         """The user's files that a partition of an artifact is made from."""
         artifact = ARTIFACT[name]
         layer, hyperparameters = self._subject(artifact, owner)
-        return files_of(artifact, self.settings, layer, hyperparameters)
+        settings = self._settings_of(owner, variant_set)
+        return files_of(artifact, settings, layer, hyperparameters)
+
+    def _settings_of(self, owner: str, variant_set: str | None) -> Settings:
+        """The settings; for what is of a set of variants with no other one."""
+        name = PartitionKey(owner, variant_set=variant_set).of_set
+        return self.settings if name is None else self.settings.of_set(name)
 
     def _subject(
         self, artifact: Artifact, owner: str
     ) -> tuple[Layer | None, Hyperparameters | None]:
         """Layer and hyperparameters that a partition of an artifact is about."""
-        if artifact.grain == "project":
+        if artifact.grain in ("project", "variants"):
             return None, None
         if artifact.grain == "layer":
             return self.settings.layer_named(owner), None
@@ -224,14 +246,23 @@ class Platform(dg.ConfigurableResource):
         return value
 
     def _versions_of(
-        self, artifact: Artifact, owner: str, layer: Layer | None, nodes: Sequence[int] | None
+        self,
+        artifact: Artifact,
+        owner: str,
+        layer: Layer | None,
+        nodes: Sequence[int] | None,
+        variant_set: str | None = None,
     ) -> list[str] | dict[str, dict[str, int]]:
-        """Distinct data versions of an artifact's standing partitions, of the SAE or its layer; of
-        the whole project, by SAE and with the number of partitions."""
+        """Distinct data versions of an artifact's standing partitions, of the SAE, its layer or the
+        set of variants; of the whole project, by SAE and with the number of partitions."""
         if layer is None:
             return versions_by_owner(self.catalog, artifact.name)
+        if artifact.grain == "variants":
+            assert variant_set is not None, "what is made of a set's effects is of a set, too"
+            return self.catalog.data_versions(artifact.name, set_key(variant_set))
         standing_of = layer.name if artifact.grain == "layer" else owner
-        return self.catalog.data_versions(artifact.name, standing_of, nodes)
+        of_set = variant_set if artifact.grain == "sae_variants" else None
+        return self.catalog.data_versions(artifact.name, standing_of, nodes, of_set)
 
     # -- jobs and artifacts -------------------------------------------------------------------
 
@@ -244,6 +275,7 @@ class Platform(dg.ConfigurableResource):
         layer: Layer,
         sae: Sae | None = None,
         nodes: Sequence[int] = (),
+        variant_set: str | None = None,
         inputs: Mapping[str, Path] | None = None,
         together: Mapping[str, Version] | None = None,
     ) -> Job:
@@ -258,17 +290,22 @@ class Platform(dg.ConfigurableResource):
         if together:
             others = {key: other.digest for key, other in together.items()}
             digest = fingerprint_of({owner: digest, **others})
-        parts = [stage, owner, *([batch_name(nodes)] if nodes else []), digest]
+        subject = (
+            owner if variant_set is None else subject_of_set(variant_set, sae.key if sae else None)
+        )
+        parts = [stage, subject, *([batch_name(nodes)] if nodes else []), digest]
+        is_of_set = sae is None and variant_set is not None
         return Job(
             job_id="-".join(parts),
             stage=stage,
-            settings=self.settings,
+            settings=self._settings_of(owner, variant_set),
             layer=layer.name,
             hyperparameters=sae.hyperparameters if sae else None,
             nodes=tuple(nodes),
+            variant_set=variant_set,
             inputs=dict(inputs or {}),
             output=output,
-            work=self.store.work(owner, "-".join([stage, *parts[2:]])),
+            work=self.store.work(subject if is_of_set else owner, "-".join([stage, *parts[2:]])),
             threads=self.threads(stage),
             run_id=run_id,
             together={key: self.store.sae_artifact(key, stage) for key in together or ()},

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from saeborzoi.errors import PartitionKeyError
-from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi.settings.hyperparameters import PartitionKey, set_key
 from saeborzoi_resources.backfills import partitions_under_way
 
 UNFINISHED = [
@@ -23,7 +23,7 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 
 
 def owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
-    """Layers or SAEs of a run's partitions.
+    """Layers, SAEs or sets of variants of a run's partitions.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def owners_of(run: dg.DagsterRun, order: Sequence[str]) -> set[str]:
 
 
 def under_way(instance: dg.DagsterInstance, order: Sequence[str]) -> dict[str, str]:
-    """Layers and SAEs of which something is being made or waits to be, each with what makes it.
+    """Layers, SAEs and sets of variants of which something is being made or waits to be, each with
+    what makes it.
 
     Parameters
     ----------
@@ -57,9 +58,12 @@ def under_way(instance: dg.DagsterInstance, order: Sequence[str]) -> dict[str, s
 
 
 def _owners(keys: Iterable[str]) -> set[str]:
-    """Layers and SAEs of partition keys; a key that somebody typed is no layer's and no SAE's."""
+    """Layers, SAEs and sets of variants of partition keys; a key that somebody typed is of none."""
     owners = set()
     for key in keys:
         with contextlib.suppress(PartitionKeyError):
-            owners.add(PartitionKey.parse(key).owner)
+            parsed = PartitionKey.parse(key)
+            owners.add(parsed.owner)
+            if parsed.variant_set is not None:
+                owners.add(set_key(parsed.variant_set))
     return owners

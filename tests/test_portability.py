@@ -144,7 +144,7 @@ def test_what_a_worker_needs_is_in_the_base_installation() -> None:
     base = {requirement.partition(">")[0] for requirement in project["dependencies"]}
     assert not {"duckdb", "matplotlib", "pillow", "pyjaspar", "umap-learn", "tensorboard"} & base
     # (duckdb, matplotlib and pillow have their doors: `connected`, `figures`)
-    of_extras = {"pyjaspar", "sklearn", "tensorboard", "umap", "borzoi_pytorch", "pyBigWig"}
+    of_extras = {"pyjaspar", "sklearn", "tensorboard", "umap", "borzoi_pytorch", "pybigtools"}
     for file in (ROOT / "saeborzoi").rglob("*.py"):
         text = file.read_text()
         if not any(f" {package}" in text for package in of_extras):

@@ -6,20 +6,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saeborzoi.browser.encoding import integer, is_true, number, numbers, pack_sequences, text
 from saeborzoi.browser.neighbours import Nearest
 from saeborzoi.browser.overview import Dictionaries
 from saeborzoi.browser.tables import SaeTables
 from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.nodes.bands import BANDS, bands_of, shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NODES_PER_FILE = 100
-SEQLETS_PER_BAND = 50
-"""Seqlets of each band of activation that a site carries: the strongest."""
 MATCHES_PER_MOTIF = 8
 CONCEPTS_PER_NODE = 6
 """Classes of annotation that a node detects best."""
@@ -27,8 +25,6 @@ VARIANTS_PER_NODE = 8
 """Variants that act through a node."""
 EFFECTS_PER_NODE = 8
 """Tracks of a node, for each way of choosing loci."""
-BANDS = (0.75, 0.5, 0.25, 0.0)
-"""Lower ends of the bands of activation, as fractions of the node's maximum."""
 
 
 def page_files(
@@ -284,7 +280,11 @@ class _Seqlets:
 
     def __init__(self, tables: SaeTables) -> None:
         frame, genes = tables["seqlet"], tables["seqlet_gene"]
-        self._has_genes = len(genes) > 0
+        along = tables["seqlet_activation"]
+        self._has_genes, self._has_along = len(genes) > 0, len(along) > 0
+        self._step_bp = int(along["step_bp"].iloc[0]) if self._has_along else None
+        if self._has_along:
+            frame = frame.merge(along[["node", "rank", "activations"]], "left", ["node", "rank"])
         if self._has_genes:
             columns = ["node", "rank", "gene", "distance_bp"]
             frame = frame.merge(genes[columns], "left", ["node", "rank"])
@@ -299,10 +299,8 @@ class _Seqlets:
         np.maximum.at(
             maximum, of_node["node"].to_numpy(np.int64), of_node["activation_max"].to_numpy(float)
         )
-        fraction = activation / np.where(maximum[node] > 0, maximum[node], 1)
-        # a band includes its upper end only at the top, where the maximum itself lies
-        band = np.searchsorted(-np.array(BANDS[:-1]), -fraction, side="left")
-        kept = _first_of_each(node * len(BANDS) + band, SEQLETS_PER_BAND)
+        band = bands_of(activation, maximum[node])
+        kept = shown(node, band)
         self.totals = np.zeros((tables.n_nodes, len(BANDS)), dtype=np.int64)
         np.add.at(self.totals, (node, band), 1)
         chosen = frame.iloc[order[kept]]
@@ -314,6 +312,10 @@ class _Seqlets:
         if self._has_genes:
             self._gene = [text(value) for value in chosen["gene"]]
             self._distance = [integer(value) for value in chosen["distance_bp"]]
+        if self._has_along:
+            self._along = [
+                numbers(values, 3) if np.ndim(values) else None for values in chosen["activations"]
+            ]
         sequences = chosen["sequence"].tolist()
         self._width = (chosen["end_bp"] - chosen["start_bp"]).tolist()
         self._sequence = pack_sequences(sequences)
@@ -336,6 +338,8 @@ class _Seqlets:
                 for gene in self._gene[here]
             ]
             named["distance"] = self._distance[here]
+        if self._has_along:
+            named |= {"step": self._step_bp, "along": self._along[here]}
         return named | {
             "in_band": self.totals[node].tolist(),
             "width": width[0] if len(set(width)) == 1 else width,
@@ -345,14 +349,3 @@ class _Seqlets:
             "activation": self._activation[here],
             "sequence": "".join(sequences) if is_plain else sequences,
         }
-
-
-def _first_of_each(groups: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Places of the first `n` members of each group, in order."""
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    is_first = np.ones(len(ordered), dtype=bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    starts = np.flatnonzero(is_first)
-    place = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.append(starts, len(ordered))))
-    return np.sort(order[place < n])

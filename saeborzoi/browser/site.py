@@ -32,6 +32,7 @@ from saeborzoi.files import write_file
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.motifs.background import letter_shares
 from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.nodes import bands
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,8 +139,8 @@ def write_site(
         "n_nodes": sae.n_nodes,
         "nodes_by_state": counts,
         "nodes_per_file": node_pages.NODES_PER_FILE,
-        "seqlets_per_band": node_pages.SEQLETS_PER_BAND,
-        "bands": list(node_pages.BANDS),
+        "seqlets_per_band": bands.SEQLETS_PER_BAND,
+        "bands": list(bands.BANDS),
         "matches_per_motif": node_pages.MATCHES_PER_MOTIF,
         "assembly": assembly,
         "start_page": start_page,

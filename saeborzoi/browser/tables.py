@@ -39,6 +39,7 @@ REQUIRED = {
     ),
     "node_selection": ("node", "selected", "reason", "n_seqlets", "n_strong", "n_dropped"),
     "seqlet": ("node", "rank", "chrom", "start_bp", "end_bp", "activation", "sequence"),
+    "seqlet_activation": ("node", "rank", "step_bp", "activations"),
     "seqlet_gene": ("node", "rank", "gene", "distance_bp"),
     "motif": (
         "node", "motif", "consensus", "width_bp", "n_sites", "llr", "log10_e_value",

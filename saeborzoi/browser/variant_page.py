@@ -1,10 +1,12 @@
-"""The page of an SAE's variants: which nodes explain each, as one HTML file without scripts."""
+"""The page of an SAE's variants: which nodes explain each, as one HTML file."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saeborzoi.comparison.sorting import SORTING, STYLE_OF_HEADINGS, sorted_by
 from saeborzoi.effects.variant_motifs import best_place
 from saeborzoi.genome.alleles import allele_letters
 from saeborzoi.genome.fasta import Genome
@@ -29,8 +32,10 @@ _WORDS = {
     "alignment": "alignment: what an indel moves and cannot be aligned",
     "gap": "gap: what the integration misses",
 }
-_STYLE = """
+_STYLE = (
+    """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+html { background: Canvas; color: CanvasText; }
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
@@ -41,6 +46,10 @@ pre { font: .85rem/1.4 ui-monospace, monospace; overflow-x: auto; }
 svg { display: block; } .up { fill: #2a7f9e; } .down { fill: #b4552d; }
 b { background: #f5c84266; font-weight: 700; }
 """
+    + STYLE_OF_HEADINGS
+)
+_HASH = base64.b64encode(hashlib.sha256(SORTING.encode()).digest()).decode()
+"""Of the one script that may run: nothing that came from data can."""
 
 
 class _Alleles(NamedTuple):
@@ -99,12 +108,15 @@ def variant_page(
         best = rows[rows["part"].eq("node") & rows["acts_through"].eq(True)].head(1)
         through = _node_name(best.iloc[0]) if len(best) else "none beyond controls"
         first = rows.iloc[0]
-        cells = [str(first["name"] or ""), name[0], str(first["track"]), _number(first["effect"])]
-        index.append(
-            f'<tr><td><a href="#{anchor}">{html.escape(name[1][:60])}</a></td>'
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells, through))
-            + "</tr>"
-        )
+        link = f'<a href="#{anchor}">{html.escape(name[1][:60])}</a>'
+        words = (str(first["name"] or ""), name[0], str(first["track"]))
+        cells = [
+            _cell(name[1], link),
+            *(_cell(word) for word in words),
+            _cell(first["effect"], _number(first["effect"])),
+            _cell(through),
+        ]
+        index.append(f"<tr>{''.join(cells)}</tr>")
         sections.append(_section(name, anchor, rows, genome, motifs, both_strands, assembly))
     n, n_acting = len(order), explained.loc[acting, ["variant_set", "variant"]].drop_duplicates()
     left_out = (
@@ -118,18 +130,15 @@ def variant_page(
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-            "style-src 'unsafe-inline'\">",
+            f"style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'\">",
             f"<title>{html.escape(project)}: variants</title><style>{_STYLE}</style></head><body>",
             '<p><a href="index.html">Feature browser</a></p>',
             f"<h1>Variants and the nodes of {html.escape(key)}</h1>",
             f"<p>{n:,} variants; {len(n_acting):,} act through a node that carries more than the "
             f"strongest node of nearly every neutral change does.{left_out}</p>",
-            '<div class="wide"><table><thead><tr><th>variant</th><th>name</th><th>set</th>'
-            "<th>track</th><th>effect</th><th>through</th></tr></thead><tbody>",
-            *index,
-            "</tbody></table></div>",
+            _table(("variant", "name", "set", "track", "effect", "through"), index),
             *sections,
-            "</body></html>",
+            f"<script>{SORTING}</script></body></html>",
         ]
     )
 
@@ -180,28 +189,50 @@ def _bars(rows: pd.DataFrame) -> str:
             f'<rect class="{"down" if value < 0 else "up"}" x="{x:.1f}" y="1" '
             f'width="{length:.1f}" height="10"/></svg>'
         )
+        is_node = row["part"] == "node"
+        words = _WORDS.get(row["part"], row["part"])
         cells = [
-            _linked_node(row) if row["part"] == "node" else html.escape(_WORDS[row["part"]]),
-            bar,
-            _number(value),
-            _percent(row["share"]),
+            _cell(_node_name(row), _linked_node(row)) if is_node else _cell(words),
+            _cell(abs(value), bar),
+            _cell(value, _number(value)),
+            _cell(row["share"], _percent(row["share"])),
         ]
-        if row["part"] == "node":
+        if is_node:
+            activation = _both(row["activation_ref"], row["activation_alt"])
+            bits = _both(row["motif_ref_bits"], row["motif_alt_bits"])
             cells += [
-                html.escape(str(row["state"])),
-                f"{_number(row['activation_ref'])} → {_number(row['activation_alt'])}",
-                f"{_number(row['motif_ref_bits'])} → {_number(row['motif_alt_bits'])}",
-                _number(row["p_value"]),
+                _cell(row["state"]),
+                _cell(*activation),
+                _cell(*bits),
+                _cell(row["p_value"], _number(row["p_value"])),
             ]
         else:
-            cells += [""] * 4
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return (
-        '<div class="wide"><table><thead><tr><th>part</th><th></th><th>carries</th><th>share</th>'
-        "<th>state</th><th>activation</th><th>motif, bits</th><th>p</th></tr></thead><tbody>"
-        + "".join(lines)
-        + "</tbody></table></div>"
+            cells += [_cell("")] * 4
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    headings = ("part", "size", "carries", "share", "state", "activation", "motif, bits", "p")
+    return _table(headings, lines)
+
+
+def _table(headings: Sequence[str], rows: Sequence[str]) -> str:
+    """A table that a click on a heading orders."""
+    head = "".join(
+        f'<th scope="col"><button type="button">{heading}</button></th>' for heading in headings
     )
+    body = "\n".join(rows)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
+
+
+def _cell(value: Any, markup: str | None = None) -> str:
+    """A cell, ordered by its value; without markup the value is its text."""
+    order = html.escape(sorted_by(value))
+    return f'<td data-value="{order}">{order if markup is None else markup}</td>'
+
+
+def _both(ref: Any, alt: Any) -> tuple[Any, str]:
+    """How far the alternative allele changes a value, and the value on both alleles."""
+    is_known = ref is not None and alt is not None
+    return (float(alt) - float(ref) if is_known else None), f"{_number(ref)} → {_number(alt)}"
 
 
 def _sequences(

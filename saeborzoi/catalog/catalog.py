@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from saeborzoi.catalog import access
 from saeborzoi.catalog.access import Tell, connected, writing
-from saeborzoi.catalog.migrations import version_of
+from saeborzoi.catalog.migrations import is_older
 from saeborzoi.catalog.rows import (
     limit_record,
     nodes_standing,
@@ -26,7 +26,7 @@ from saeborzoi.catalog.rows import (
     remove_batches,
     write_record,
 )
-from saeborzoi.catalog.schema import SCHEMA_VERSION, TABLE
+from saeborzoi.catalog.schema import TABLE
 from saeborzoi.catalog.scope import (
     Made,
     Scope,
@@ -90,7 +90,9 @@ class Catalog:
         with connected(self.path, read_only=True, patience_s=patience_s) as connection:
             # asked once of a file as it is: that takes longer than most queries
             now = state(self.path)
-            if now == self._known or not (self._is_older(connection) or missing_parts(connection)):
+            if now == self._known or not (
+                is_older(connection, self.path) or missing_parts(connection)
+            ):
                 self._known = now
                 yield connection
                 return
@@ -157,8 +159,14 @@ class Catalog:
         require_table(table)
         return self.frame(f"SELECT * FROM {table}")
 
-    def require_made(self, asset: str, owner: str, nodes: Sequence[int] | None = None) -> None:
-        """Refuse to go on without an asset's partition, or those of some nodes.
+    def require_made(
+        self,
+        asset: str,
+        owner: str,
+        nodes: Sequence[int] | None = None,
+        variant_set: str | None = None,
+    ) -> None:
+        """Refuse to go on without an asset's partition, those of some nodes, or that of a set.
 
         Raises
         ------
@@ -166,7 +174,8 @@ class Catalog:
             Names the asset and the first partition to materialize.
         """
         keys_made = self.partitions_made(asset, owner)
-        missing = [key for key in partition_keys(owner, nodes) if key not in keys_made]
+        of_set = [PartitionKey(owner, variant_set=variant_set)] if variant_set else None
+        missing = [key for key in of_set or partition_keys(owner, nodes) if key not in keys_made]
         if missing:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise CatalogError(
@@ -187,9 +196,10 @@ class Catalog:
 
     def artifacts_made(self) -> pd.DataFrame:
         """Every artifact that rows stand on: asset, owner, first_node (NA for what is of the owner
-        as a whole), n_partitions, artifact."""
+        as a whole), variant_set (None where it is of none), n_partitions, artifact."""
         artifacts = self.frame(
-            "SELECT asset, owner, min(node) AS first_node, count(*) AS n_partitions, artifact "
+            "SELECT asset, owner, min(node) AS first_node, min(variant_set) AS variant_set, "
+            "count(*) AS n_partitions, artifact "
             "FROM materialization GROUP BY asset, owner, artifact ORDER BY ALL"
         )
         return self._with_paths(artifacts).astype({"first_node": "Int64"})
@@ -205,41 +215,49 @@ class Catalog:
         return self._with_paths(batches)
 
     def partitions_made(self, asset: str, owner: str) -> set[PartitionKey]:
-        """Partitions of one layer or SAE whose rows stand in the catalogue."""
+        """Partitions of one layer, SAE or set of variants whose rows stand in the catalogue."""
         if not self.path.exists():
             return set()
         with self.read() as connection:
             rows = connection.execute(
-                "SELECT owner, node FROM materialization WHERE asset = ? AND owner = ?",
+                "SELECT owner, node, variant_set FROM materialization "
+                "WHERE asset = ? AND owner = ?",
                 [asset, owner],
             ).fetchall()
         return {PartitionKey(*row) for row in rows}
 
     def data_versions(
-        self, asset: str, owner: str, nodes: Sequence[int] | None = None
+        self,
+        asset: str,
+        owner: str,
+        nodes: Sequence[int] | None = None,
+        variant_set: str | None = None,
     ) -> list[str]:
-        """Distinct data versions of an asset's standing rows of one layer or SAE; where it is
-        partitioned by node and `nodes` are given, of those nodes."""
+        """Distinct data versions of an asset's standing rows of one layer, SAE or set of variants,
+        and of some nodes of it or one set where those are given."""
         if not self.path.exists():
             return []
         versions = self.frame(
             "SELECT DISTINCT data_version FROM materialization WHERE asset = ? AND owner = ? "
-            "AND (? OR node IS NULL OR list_contains(?::INTEGER[], node)) ORDER BY data_version",
-            [asset, owner, nodes is None, list(map(int, nodes or ()))],
+            "AND (? OR node IS NULL OR list_contains(?::INTEGER[], node)) "
+            "AND (?::VARCHAR IS NULL OR variant_set = ?) ORDER BY data_version",
+            [asset, owner, nodes is None, list(map(int, nodes or ())), variant_set, variant_set],
         )
         return list(versions["data_version"])
 
     def standing(self, asset: str, owner: str) -> pd.DataFrame:
-        """What made an asset's standing rows of one layer or SAE: a row for each run and version.
+        """What made an asset's standing rows of one layer, SAE or set of variants: a row for each
+        run and version.
 
         Returns
         -------
         DataFrame
-            run_id, code_version, data_version, artifact, made_from, made_at, and nodes: those
-            that were made together, sorted; None for what is of the owner as a whole.
+            run_id, code_version, data_version, artifact, made_from, made_at, variant_set (None
+            where it is of none), and nodes: those that were made together, sorted; None for what
+            is of the owner as a whole.
         """
         standing_rows = self.frame(
-            "SELECT run_id, code_version, data_version, artifact, made_from, "
+            "SELECT run_id, code_version, data_version, artifact, made_from, variant_set, "
             "max(made_at) AS made_at, "
             "list(node ORDER BY node) FILTER (node IS NOT NULL) AS nodes "
             "FROM materialization WHERE asset = ? AND owner = ? "
@@ -254,9 +272,8 @@ class Catalog:
 
     def _with_paths(self, artifacts: pd.DataFrame) -> pd.DataFrame:
         """The frame with absolute paths in the column `artifact`."""
-        return artifacts.assign(
-            artifact=[str(self._absolute(name)) for name in artifacts["artifact"]]
-        )
+        paths = [str(self._absolute(name)) for name in artifacts["artifact"]]
+        return artifacts.assign(artifact=paths)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -356,21 +373,11 @@ class Catalog:
         with connected(self.path, read_only=False, patience_s=patience_s, tell=tell) as connection:
             connection.execute("BEGIN")
             if not is_known:
-                self._is_older(connection)  # refuses one of a later release
+                is_older(connection, self.path)  # refuses one of a later release
                 make_tables(connection)
             yield connection
             connection.execute("COMMIT")
         self._known = state(self.path)
-
-    def _is_older(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        """Whether an earlier release made the catalogue; one of a later release is refused."""
-        version = version_of(connection)
-        if version is not None and version > SCHEMA_VERSION:
-            raise CatalogError(
-                f"catalogue {self.path} has schema version {version}, this release knows "
-                f"{SCHEMA_VERSION} at most; install the release that made it, or a newer one"
-            )
-        return version is not None and version < SCHEMA_VERSION
 
     def _bring_up_to_date(self) -> None:
         """Migrate a catalogue, and make tables and views that came since, under the lock.

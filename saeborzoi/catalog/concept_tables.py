@@ -1,4 +1,4 @@
-"""Tables of where nodes fire: annotation that they detect, the mean around their strongest
+"""Tables of where nodes fire: annotation that they detect, along and around their strongest
 positions; and of what was never trained beside the trained."""
 
 from __future__ import annotations
@@ -58,6 +58,21 @@ CONCEPT_TABLES = (
         ("n_loci", "BIGINT", "strongest positions of the node that were read on the strand"),
         ("mean_activation", "DOUBLE[]", "mean over these loci; the middle value is theirs"),
         ("n_covered", "BIGINT[]", "loci whose window has that position, which the mean is of"),
+    ),
+    table(
+        "seqlet_activation",
+        "one row a seqlet that the pages show: its node's activation along it",
+        "hyperparameters node rank",
+        HYPERPARAMETERS,
+        NODE,
+        ("rank", "INTEGER", "rank of the seqlet, as in table seqlet"),
+        ("step_bp", "INTEGER", "base pairs from one value to the next, in reading direction"),
+        (
+            "activations",
+            "DOUBLE[]",
+            "at each position that the seqlet overlaps, NaN where its window has none; the middle "
+            "value is the seqlet's own",
+        ),
     ),
     table(
         "seqlet_gene",

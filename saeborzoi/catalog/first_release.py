@@ -8,7 +8,7 @@ still the ones that it saw is found in `saeborzoi_resources.upkeep.first_release
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,17 @@ from saeborzoi.pipeline import ARTIFACT
 
 _OF_TIMES = "^[0-9a-f]{16}$"
 """A fingerprint of sizes and times; one of content begins with an x."""
+
+
+_SCOPES: dict[str, Callable[[str, Any], Scope]] = {
+    "layer": lambda owner, _: Scope(layer=owner),
+    "sae": lambda owner, _: Scope(sae_key=owner),
+    "node": lambda owner, nodes: Scope(
+        sae_key=owner, nodes=None if nodes is None else tuple(map(int, nodes))
+    ),
+    "project": lambda *_: Scope(),
+}
+"""Grain to the rows of an artifact; the first release knew no variants."""
 
 
 class OfTimes(NamedTuple):
@@ -119,15 +130,10 @@ def _record(catalog: Catalog, row: Mapping[str, Any], content: str | None) -> bo
         read_sealed(folder / PROVENANCE)
     except StoreError:
         return False  # missing or damaged, which tracing says
-    if artifact is None or not seal(folder, row["data_version"]):
+    if artifact is None or artifact.grain not in _SCOPES or not seal(folder, row["data_version"]):
         return False
     owner, nodes = row["owner"], row["nodes"]
-    scope = {
-        "layer": Scope(layer=owner),
-        "sae": Scope(sae_key=owner),
-        "node": Scope(sae_key=owner, nodes=None if nodes is None else tuple(map(int, nodes))),
-        "project": Scope(),
-    }[artifact.grain]
+    scope = _SCOPES[artifact.grain](owner, nodes)
     condition, parameters = where_of(scope)
     tables = {
         name: catalog.frame(f"SELECT * FROM {name} WHERE {condition}", parameters)

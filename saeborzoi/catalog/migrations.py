@@ -8,9 +8,11 @@ columns as they were then and calls nothing that changes later, so that it goes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saeborzoi.catalog.schema import SCHEMA_VERSION
+from saeborzoi.errors import CatalogError
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +28,23 @@ def version_of(connection: duckdb.DuckDBPyConnection) -> int | None:
     # fetched whole: a connection with an unread result refuses further work
     version = connection.execute("SELECT max(version) FROM schema_version").fetchall()[0][0]
     return None if version is None else int(version)
+
+
+def is_older(connection: duckdb.DuckDBPyConnection, path: Path) -> bool:
+    """Whether an earlier release made the catalogue at a path.
+
+    Raises
+    ------
+    CatalogError
+        Where a later one did.
+    """
+    version = version_of(connection)
+    if version is not None and version > SCHEMA_VERSION:
+        raise CatalogError(
+            f"catalogue {path} has schema version {version}, this release knows "
+            f"{SCHEMA_VERSION} at most; install the release that made it, or a newer one"
+        )
+    return version is not None and version < SCHEMA_VERSION
 
 
 def migrate(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -107,10 +126,45 @@ def _families(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"ALTER TABLE sae_comparison DROP COLUMN IF EXISTS {column}")
 
 
+def _sets_of_variants(connection: duckdb.DuckDBPyConnection) -> None:
+    """5 to 6: what was made of every set of variants at once becomes a line for each set.
+
+    What such a line was made from stays as it is, so that it shows as stale.
+    """
+    tables = {
+        name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    }
+
+    def rows_of(columns: str, *names: str) -> str:
+        selects = [f"SELECT {columns} FROM {name}" for name in names if name in tables]
+        nothing = "SELECT NULL::VARCHAR AS variant_set, NULL::VARCHAR AS hyperparameters"
+        rows = " UNION ALL ".join(selects) or f"{nothing} WHERE FALSE"
+        return f"(SELECT {columns}, count(*) AS n FROM ({rows}) GROUP BY ALL)"
+
+    of_effects = rows_of("variant_set", "variant", "variant_track", "variant_skipped")
+    of_nodes = rows_of("hyperparameters, variant_set", "variant_node")
+    connection.execute("ALTER TABLE materialization RENAME TO materialization_5")
+    connection.execute(
+        f"""
+        CREATE TABLE materialization AS
+        SELECT asset, coalesce('variants=' || e.variant_set, owner) AS owner, node, s.variant_set,
+               run_id, code_version, data_version, artifact, coalesce(e.n, s.n, n_rows) AS n_rows,
+               made_at, made_from
+        FROM materialization_5 m
+        LEFT JOIN {of_effects} e ON m.asset = 'variant_effects'
+        LEFT JOIN {of_nodes} s ON m.asset = 'variant_nodes' AND s.hyperparameters = m.owner
+        WHERE (m.asset <> 'variant_effects' OR e.variant_set IS NOT NULL)
+          AND (m.asset <> 'variant_nodes' OR s.variant_set IS NOT NULL)
+        """
+    )
+    connection.execute("DROP TABLE materialization_5")
+
+
 STEPS: dict[int, Callable[[duckdb.DuckDBPyConnection], None]] = {
     1: _owner_and_node,
     2: _relative_artifacts,
     3: _suspect_motifs,
     4: _families,
+    5: _sets_of_variants,
 }
 """Version to the step that leads to the next one."""

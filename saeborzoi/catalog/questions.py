@@ -33,11 +33,12 @@ def resting_on(catalog: Catalog, assets: Iterable[str], sae_key: str) -> list[st
 
 def files_made_from(catalog: Catalog) -> pd.DataFrame:
     """Fingerprint of the user's files that standing rows were made from, where they were: a
-    row for each asset, owner and fingerprint, with n_partitions."""
+    row for each asset, owner, variant_set and fingerprint, with n_partitions."""
     return catalog.frame(
-        "SELECT asset, owner, files, sum(n)::BIGINT AS n_partitions FROM (SELECT asset, "
-        "owner, count(*) AS n, any_value(made_from)->>'$.files' AS files FROM materialization "
-        "GROUP BY asset, owner, data_version) WHERE files IS NOT NULL GROUP BY ALL ORDER BY ALL"
+        "SELECT asset, owner, variant_set, files, sum(n)::BIGINT AS n_partitions FROM (SELECT "
+        "asset, owner, variant_set, count(*) AS n, any_value(made_from)->>'$.files' AS files "
+        "FROM materialization GROUP BY asset, owner, variant_set, data_version) "
+        "WHERE files IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
 
 

@@ -25,7 +25,11 @@ from saeborzoi.pipeline import ARTIFACT
 if TYPE_CHECKING:
     import pandas as pd
 
-_PLACES = ("layers/*/*", "saes/*/*", "saes/*/*/*", "project/*", "browser/*")
+_PLACES = (
+    "layers/*/*", "variants/*/*", "saes/*/*", "saes/*/*/*", "project/*", "browser/*",
+)  # fmt: skip
+_IN_FOLDERS = ("node", "sae_variants")
+"""Of these the folder of an SAE's artifact holds one of its own for each batch or set."""
 
 
 class Rebuilt(NamedTuple):
@@ -83,6 +87,12 @@ def _records(root: Path) -> tuple[list[Record], list[str]]:
             continue
         try:
             record = read_record(folder, root)
+            if _is_of_every_set(record):
+                problems.append(
+                    f"{folder}: holds every set of variants at once, as an earlier release made "
+                    "it, and is left out; make it again with `saeborzoi run`"
+                )
+                continue
             tables = {
                 name: _rows(name, frame, record.scope) for name, frame in record.tables.items()
             }
@@ -96,10 +106,16 @@ def _records(root: Path) -> tuple[list[Record], list[str]]:
     return sorted(records, key=lambda record: record.made_at), problems
 
 
+def _is_of_every_set(record: Record) -> bool:
+    """Whether an artifact of one set of variants was made before it was of one set."""
+    asset = ARTIFACT.get(record.made.asset)
+    is_of_set = asset is not None and asset.grain in ("variants", "sae_variants")
+    return is_of_set and record.scope.variant_set is None
+
+
 def _rows(table: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
     """Rows of a record as the table wants them: columns that it gained since are NULL."""
-    columns = {"layer": scope.layer, "hyperparameters": scope.sae_key}
-    scope_columns = [column for column, value in columns.items() if value is not None]
+    scope_columns = list(scope.columns)
     frame = frame.drop(columns=scope_columns, errors="ignore").rename(
         columns=FORMER_NAMES.get(table, {})
     )
@@ -109,13 +125,15 @@ def _rows(table: str, frame: pd.DataFrame, scope: Scope) -> pd.DataFrame:
 
 
 def _artifacts(root: Path) -> Iterator[Path]:
-    """Folders of artifacts: those of nodes hold one for each batch."""
+    """Folders of artifacts: those of nodes hold one for each batch, those of sets of variants one
+    for each set."""
     for place in _PLACES:
         for folder in sorted(root.glob(place)):
             if place.startswith("saes/"):
                 is_batch = place.count("*") == 3
                 asset = ARTIFACT.get(folder.parent.name if is_batch else folder.name)
-                if is_batch != (asset is not None and asset.grain == "node"):
+                in_folders = asset is not None and asset.grain in _IN_FOLDERS
+                if is_batch != in_folders and not (folder / RECORD).exists():
                     continue
             if folder.is_dir() and not folder.name.startswith("."):
                 yield folder

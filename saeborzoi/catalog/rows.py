@@ -67,13 +67,14 @@ def put_materialization(
     ).fetchall()
     connection.execute(f"DELETE FROM materialization WHERE asset = ? AND {condition}", arguments)
     connection.execute(
-        "INSERT INTO materialization (asset, owner, node, run_id, code_version, "
+        "INSERT INTO materialization (asset, owner, node, variant_set, run_id, code_version, "
         "data_version, artifact, n_rows, made_at, made_from) "
-        "SELECT ?, ?, unnest(?::INTEGER[]), ?, ?, ?, ?, ?, ?, ?",
+        "SELECT ?, ?, unnest(?::INTEGER[]), ?, ?, ?, ?, ?, ?, ?, ?",
         [
             made.asset,
             scope.owner,
             [None] if scope.nodes is None else list(map(int, scope.nodes)),
+            scope.partition_keys[0].variant_set if scope.nodes is None else None,
             made.run_id,
             made.code_version,
             made.data_version,
@@ -184,7 +185,9 @@ def _scope_of(written: Mapping[str, Any]) -> Scope:
     """The scope of a record; earlier releases called the SAE's key `hyperparameters`."""
     key = written["sae_key"] if "sae_key" in written else written["hyperparameters"]
     nodes = written["nodes"]
-    return Scope(written["layer"], key, None if nodes is None else tuple(nodes))
+    return Scope(
+        written["layer"], key, None if nodes is None else tuple(nodes), written.get("variant_set")
+    )
 
 
 class Record(NamedTuple):

@@ -18,7 +18,7 @@ from saeborzoi.settings.hyperparameters import Hyperparameters
 
 __all__ = ["SCHEMA_VERSION", "TABLE", "TABLES", "Column", "Table"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of the tables that stand in a catalogue; a change of what stands (not of what is added)
 needs a step in `migrations.py`."""
 
@@ -358,10 +358,15 @@ TABLES = (
     _table(
         "materialization",
         "one row an asset's partition: what made the rows that stand now",
-        "asset owner node",
+        "asset owner node variant_set",
         ("asset", "VARCHAR", "name of the asset"),
-        ("owner", "VARCHAR", "layer, partition key of the SAE, or 'project'"),
+        (
+            "owner",
+            "VARCHAR",
+            "layer, partition key of the SAE, 'variants=' and a set's name, or 'project'",
+        ),
         ("node", "INTEGER", "node of the SAE, NULL for what is of the owner as a whole"),
+        ("variant_set", "VARCHAR", "set of variants looked at with the SAE, else NULL"),
         ("run_id", "VARCHAR", "Dagster run"),
         ("code_version", "VARCHAR", "version of the asset's code"),
         ("data_version", "VARCHAR", "fingerprint of the inputs and settings that it was made from"),

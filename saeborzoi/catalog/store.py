@@ -79,6 +79,14 @@ class Store:
         """Folder of an artifact of the whole project."""
         return self.root / "project" / asset
 
+    def set_artifact(self, variant_set: str, asset: str) -> Path:
+        """Folder of an artifact of a set of variants."""
+        return self.root / "variants" / variant_set / asset
+
+    def sae_set_artifact(self, key: str, asset: str, variant_set: str) -> Path:
+        """Folder of an artifact of a set of variants looked at with an SAE."""
+        return self.sae_artifact(key, asset) / variant_set
+
     def work(self, key: str, asset: str) -> Path:
         """Folder for what survives a killed job: checkpoints, finished nodes of a batch."""
         return self.root / "work" / key / asset

@@ -20,11 +20,6 @@ BEST_FIRST = ("motif", "p_value", "target_id", "database")
 """Order of a node's supported matches, the one that names it first: of its first motif that has
 any, smallest p; where p is equal, the names decide and not the order of the rows."""
 
-_SUPPORTED = """
-        LEFT JOIN motif_evidence v USING (hyperparameters, node, motif)
-        WHERE m.is_significant AND coalesce(v.is_supported, true)
-"""
-
 FITS_AS_WELL = 0.05
 """A factor of the archetype fits as well as the best where its similarity is at most this much
 less: paralogues are told apart by less than two SAEs of one layer differ."""
@@ -37,15 +32,63 @@ CORE_BITS = 6.5
 """A factor's core holds at least this much in six neighbouring columns; composition and a stretch
 of A and T do not."""
 
+MAX_MATCH_FDR, MAX_BY_CHANCE = 0.01, 1
+"""Of the matches of an SAE's motifs one in a hundred is by chance, or one of them all. By E < 0.05
+alone one in twenty motifs that are like nothing known has a match, and an SAE has hundreds."""
+NAMING_SHARE = 0.5
+"""A motif names its node where at least this share of the seqlets are its sites: what most of them
+lack is one of several things that the node detects."""
+NAMING_SIMILARITY = 0.8
+"""Some match of the archetype is at least this similar: true ones are, and those that TomTom takes
+for the degenerate columns of a long matrix are not (`matching.aligned_similarity`)."""
+
 SUPPORTED_VIEW = {"motif": "supported_motif", "motif_match": "supported_match"}
 """Table to the view of its rows that are significant and that the evidence does not speak
 against."""
 
 VIEWS = {
-    "supported_motif": f"SELECT m.* FROM motif m {_SUPPORTED}",
-    "supported_match": f"SELECT m.* FROM motif_match m {_SUPPORTED}",
+    "supported_motif": """
+        SELECT m.* FROM motif m
+        LEFT JOIN motif_evidence v USING (hyperparameters, node, motif)
+        WHERE m.is_significant AND coalesce(v.is_supported, true)
+    """,
+    "supported_match": f"""
+        WITH best_of_motif AS (
+            SELECT m.hyperparameters, m.node, m.motif, m.database,
+                   coalesce(min(m.e_value) FILTER (
+                       m.is_significant AND coalesce(v.is_supported, true)), 1) AS e_value,
+                   any_value(o.n_sites) AS n_sites
+            FROM motif_match m
+            LEFT JOIN motif o USING (hyperparameters, node, motif)
+            LEFT JOIN motif_evidence v USING (hyperparameters, node, motif)
+            WHERE coalesce(o.is_significant, true)
+            GROUP BY ALL
+        ), ranked AS (
+            -- how many of the significant motifs would match as well by chance
+            SELECT *, e_value * count(*) OVER of_sae AS n_by_chance,
+                   row_number() OVER (of_sae ORDER BY e_value) AS place
+            FROM best_of_motif
+            WINDOW of_sae AS (PARTITION BY hyperparameters, database)
+        ), judged AS (
+            SELECT *, min(n_by_chance / place) OVER (
+                PARTITION BY hyperparameters, database ORDER BY e_value
+                RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS fdr
+            FROM ranked
+        )
+        SELECT m.*, j.fdr, j.n_sites / s.n_seqlets AS site_share,
+               coalesce(site_share >= {NAMING_SHARE}, true)
+               AND coalesce(max(m.similarity) OVER (
+                       PARTITION BY m.hyperparameters, m.node, m.motif, m.database, m.archetype
+                   ) >= {NAMING_SIMILARITY}, true) AS may_name
+        FROM motif_match m
+        JOIN judged j USING (hyperparameters, node, motif, database)
+        LEFT JOIN node_selection s USING (hyperparameters, node)
+        LEFT JOIN motif_evidence v USING (hyperparameters, node, motif)
+        WHERE m.is_significant AND coalesce(v.is_supported, true)
+          AND (j.fdr < {MAX_MATCH_FDR} OR j.n_by_chance < {MAX_BY_CHANCE})
+    """,
     "best_match": f"""
-        SELECT * FROM supported_match
+        SELECT * FROM supported_match WHERE may_name
         QUALIFY row_number() OVER (
             PARTITION BY hyperparameters, node ORDER BY {", ".join(BEST_FIRST)}) = 1
     """,
@@ -78,10 +121,12 @@ VIEWS = {
     "unmatched_node": f"""
         SELECT m.hyperparameters, m.node,
                CASE WHEN max(v.core_bits) < {CORE_BITS} THEN 'repeat or composition'
-                    WHEN count(DISTINCT v.motif_family) > 1 THEN 'mixed'
+                    WHEN count(DISTINCT v.motif_family) > 1
+                      OR bool_or(w.site_share < {NAMING_SHARE}) THEN 'mixed'
                     ELSE 'unknown' END AS kind
         FROM supported_motif m
         JOIN motif_evidence v USING (hyperparameters, node, motif)
+        LEFT JOIN supported_match w ON w.hyperparameters = m.hyperparameters AND w.node = m.node
         LEFT JOIN best_match b ON b.hyperparameters = m.hyperparameters AND b.node = m.node
         WHERE b.node IS NULL
         GROUP BY ALL
@@ -234,14 +279,16 @@ VIEW_COMMENTS = {
     "supported_motif": "one row a significant motif that its evidence supports, or whose evidence "
     "is not made yet",
     "supported_match": "one row a significant match of a motif that its evidence supports, or "
-    "whose evidence is not made yet",
-    "best_match": "one row a node with a supported match: the one that names it, of its first "
-    "motif that has any, smallest p",
+    "whose evidence is not made yet; fdr: of its motif's best match, over all motifs of the SAE; "
+    "site_share: of the node's seqlets, that are sites of the motif; may_name: at least half are, "
+    "and some match of the archetype has a similarity of 0.8",
+    "best_match": "one row a node with a supported match of a motif that may name it: of its first "
+    "such motif, smallest p",
     "sae_summary": "one row a trained SAE: its figures and what its nodes found, as it stands now",
-    "unmatched_node": "one row a node with a supported motif that matches nothing known: 'repeat "
+    "unmatched_node": "one row a node with a supported motif that nothing known names: 'repeat "
     "or composition' (no six columns say as much as a factor's core), 'mixed' (motifs of several "
-    "families) or 'unknown'",
-    "node_name": "one row a node with a supported match, and what it is called: the archetype (the "
+    "families, or one with a match in less than half of its seqlets) or 'unknown'",
+    "node_name": "one row a node of view best_match, and what it is called: the archetype (the "
     "family of motifs) of its best match, the factors of it that fit as well, best first, and "
     "both in words",
     "archetype_by_sae": "one row an archetype of a database and layer: which trained SAEs have "

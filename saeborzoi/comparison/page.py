@@ -7,14 +7,16 @@ import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from saeborzoi.comparison.baselines import MEASURES
+from saeborzoi.comparison.sorting import SORTING, STYLE_OF_HEADINGS, sorted_by
 from saeborzoi.comparison.table import shown
 from saeborzoi.errors import counted
 from saeborzoi.figures import png_of
 from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 _MAX_ROWS = 200
@@ -39,7 +41,8 @@ _CONCEPTS_EXPLAINED = (
     "positions, recall over elements, on windows that its threshold was not chosen on. The pairs "
     "of nodes, and every node's figures, are in the tables concept and concept_score."
 )
-_STYLE = """
+_STYLE = (
+    """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
@@ -48,8 +51,6 @@ table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tab
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #8884; text-align: right;
   white-space: nowrap; }
 th { vertical-align: bottom; }
-th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid; }
-th[aria-sort] button { text-decoration: underline; }
 th:first-child, td:first-child, .words { text-align: left; }
 .baseline { opacity: 0.7; font-style: italic; }
 details { margin: 0.5rem 0; } summary { cursor: pointer; }
@@ -57,25 +58,8 @@ details { margin: 0.5rem 0; } summary { cursor: pointer; }
 .logo { display: block; background: white; border-radius: 4px; }
 img { max-width: 100%; background: white; border-radius: 4px; }
 """
-# a click on a heading orders the rows by it, once more turns them; what is empty stays last
-_SORTING = """
-for (const table of document.querySelectorAll("table:not(.pairs)")) {
-  const head = table.tHead.rows[0];
-  for (const cell of head.cells) cell.querySelector("button").onclick = () => {
-    const down = cell.getAttribute("aria-sort") !== "descending";
-    for (const other of head.cells) other.removeAttribute("aria-sort");
-    cell.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const value = (row) => row.cells[cell.cellIndex].dataset.value ?? "";
-    const rows = [...table.tBodies[0].rows].sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");
-      const order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
-      return down ? -order : order;
-    });
-    table.tBodies[0].append(...rows);
-  };
-}
-"""
+    + STYLE_OF_HEADINGS
+)
 _WORDS = {
     "hyperparameters": "SAE", "is_pareto": "on the front", "fvu": "FVU, training",
     "validation_fvu": "FVU, validation", "l0": "L0", "dead_fraction": "dead",
@@ -162,11 +146,13 @@ def comparison_page(
     ]
     if len(archetypes) > _MAX_ROWS:
         parts.append(f"<p>{len(archetypes) - _MAX_ROWS} more in the view archetype_by_sae.</p>")
-    parts.append(f"<script>{_SORTING}</script></body></html>")
+    parts.append(f"<script>{SORTING}</script></body></html>")
     return "\n".join(parts) + "\n"
 
 
 def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
+    # pandas' own missing value is neither true nor false
+    frame = frame.astype(object).where(frame.notna(), None)
     head = "".join(
         f'<th scope="col"{_WORDS_CLASS if frame[name].map(_is_text).any() else ""}>'
         f'<button type="button">{_heading(str(name), pages)}</button></th>'
@@ -182,7 +168,7 @@ def _table(frame: pd.DataFrame, pages: Mapping[str, str]) -> str:
             if name == "measure":
                 text = _heading(str(value), pages)
             words = _WORDS_CLASS if _is_text(value) else ""
-            cells.append(f'<td{words} data-value="{html.escape(_sorted_by(value))}">{text}</td>')
+            cells.append(f'<td{words} data-value="{html.escape(sorted_by(value))}">{text}</td>')
         first = str(row[0])
         kind = ' class="baseline"' if first.rpartition("_")[2] in BASELINES else ""
         rows.append(f"<tr{kind}>{''.join(cells)}</tr>")
@@ -204,20 +190,13 @@ def _heading(name: str, pages: Mapping[str, str]) -> str:
     return words if meaning is None else f'<span title="{html.escape(meaning)}">{words}</span>'
 
 
-def _sorted_by(value: object) -> str:
-    """What a column is ordered by: the number itself, not its rounding."""
-    if value is None or value != value:
-        return ""
-    return str(float(value)) if isinstance(value, int | float) else str(value)
-
-
 def _cell(value: object) -> str:
     """A value as people read it; empty where there is none.
 
-    >>> _cell(0.123456), _cell(float("nan")), _cell(True)
-    ('0.123', '', 'yes')
+    >>> _cell(0.123456), _cell(float("nan")), _cell(pd.NA), _cell(True)
+    ('0.123', '', '', 'yes')
     """
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"

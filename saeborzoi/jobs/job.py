@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from saeborzoi.errors import SaeBorzoiError
-from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.hyperparameters import Hyperparameters, set_key
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.sections import Layer
 
@@ -51,6 +51,9 @@ class Job(BaseModel):
         The SAE; None for a stage of the layer.
     nodes
         Nodes of the batch; empty where the stage is about the whole SAE or layer.
+    variant_set
+        Name of the set of variants that it is about, the only one of `settings`; None where it is
+        about none.
     inputs
         Artifact name to the file or folder that holds it.
     output
@@ -79,6 +82,7 @@ class Job(BaseModel):
     layer: str
     hyperparameters: Hyperparameters | None = None
     nodes: tuple[int, ...] = ()
+    variant_set: str | None = None
     inputs: dict[str, Path] = {}
     output: Path
     work: Path
@@ -99,6 +103,14 @@ class Job(BaseModel):
         return self.hyperparameters.key if self.hyperparameters else self.layer
 
     @property
+    def subject(self) -> str:
+        """What the names of its folder and lock tell: `key`; of variants ``variants=traits``, or
+        ``<key>=traits`` with an SAE."""
+        if self.variant_set is None:
+            return self.key
+        return subject_of_set(self.variant_set, self.key if self.hyperparameters else None)
+
+    @property
     def data_version(self) -> str:
         """Version of the result that the job makes; empty where nobody catalogues it."""
         return self.data_versions.get(self.key, "")
@@ -115,6 +127,16 @@ class Job(BaseModel):
                 for key, output in self.together.items()
             ),
         ]
+
+
+def subject_of_set(variant_set: str, sae_key: str | None) -> str:
+    """What names of jobs about a set of variants tell: the set, and the SAE that it is looked at
+    with.
+
+    >>> subject_of_set("traits", None), subject_of_set("traits", "conv_x4_k0.05_lr0.003_s0")
+    ('variants=traits', 'conv_x4_k0.05_lr0.003_s0=traits')
+    """
+    return set_key(variant_set) if sae_key is None else f"{sae_key}={variant_set}"
 
 
 class Progress(Protocol):

@@ -17,6 +17,8 @@ from saeborzoi.errors import StoreError
 from saeborzoi.files import restore, write_file, write_folder
 from saeborzoi.jobs.fingerprint import digest_of, fingerprint_of
 from saeborzoi.jobs.job import Job
+from saeborzoi.pipeline import ARTIFACT
+from saeborzoi.settings.hyperparameters import set_key
 
 PROVENANCE = "provenance.json"
 _LIBRARIES = ("torch", "numpy", "pandas", "h5py", "duckdb", "memelite", "umap-learn")
@@ -203,6 +205,9 @@ def again(folder: Path) -> str:
     >>> again(Path("/store/saes/conv_x4_k0.05_lr0.003_s0/trained_sae"))
     "make it again: dagster asset materialize --select trained_sae --partition 'conv_x4_k0.05_\
 lr0.003_s0'"
+    >>> again(Path("/store/variants/traits/variant_effects"))
+    "make it again: dagster asset materialize --select variant_effects --partition \
+'variants=traits'"
     """
     parts = folder.parts
     for place in reversed(range(len(parts))):
@@ -212,7 +217,11 @@ lr0.003_s0'"
         is_pages = parts[place] == "browser" and len(below) == 1
         if is_pages:
             below = (below[0], "feature_browser")
-        if is_pages or (parts[place] in ("saes", "layers") and len(below) > 1):
+        if parts[place] == "variants" and len(below) == 2:
+            below = (set_key(below[0]), below[1])
+        elif parts[place] == "saes" and len(below) == 3 and _is_of_set(below[1]):
+            below = (f"{below[0]}|{set_key(below[2])}", below[1])
+        if is_pages or (parts[place] in ("saes", "layers", "variants") and len(below) > 1):
             owner, asset, *batch = below
             option = f"--partition '{owner}'"
             if batch:
@@ -224,6 +233,11 @@ lr0.003_s0'"
                 )
             return f"make it again: dagster asset materialize --select {asset} {option}"
     return "make it again with `saeborzoi run`"
+
+
+def _is_of_set(asset: str) -> bool:
+    """Whether an SAE has an artifact of this kind for each set of variants."""
+    return asset in ARTIFACT and ARTIFACT[asset].grain == "sae_variants"
 
 
 def _portable(job: Job) -> Any:

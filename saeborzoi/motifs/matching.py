@@ -226,9 +226,11 @@ def best_matches(matches: pd.DataFrame) -> pd.DataFrame:
     ----------
     matches
         node, motif, database, target_id, p_value, is_significant and whatever else of table
-        `motif_match`.
+        `motif_match`; may_name as of view `supported_match`, all may where it is left out.
     """
     rows = matches[matches["is_significant"].astype(bool)]
+    if "may_name" in rows:
+        rows = rows[rows["may_name"].astype(bool)]
     rows = rows.sort_values(["node", *BEST_FIRST], kind="stable")
     return rows.drop_duplicates("node").reset_index(drop=True)
 

@@ -7,9 +7,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from saeborzoi.genome.coordinates import Genome, Windows, position_intervals, require_inside
 from saeborzoi.genome.fasta import reverse_complement
+from saeborzoi.nodes import bands
 
 _IS_BASE = np.isin(np.arange(256), np.frombuffer(b"ACGT", np.uint8))
 
@@ -97,6 +99,78 @@ def make_seqlets(
     top = top_activations[top_activations["node"].isin(nodes) & (top_activations["activation"] > 0)]
     top = top.sort_values(["node", "rank"], kind="stable")
     top = top[top["rank"] < n_top]
+    usable, chrom, start_bp, end_bp, letters = _cut(
+        top, windows, genome, width_bp, bp_per_position, pad_bp
+    )
+    kept = top.iloc[usable]
+    is_reverse = windows.reverse(kept["window"])
+    letters[is_reverse] = reverse_complement(letters[is_reverse])
+    seqlets = pd.DataFrame(
+        {
+            "node": kept["node"].to_numpy(np.int32),
+            "rank": kept["rank"].to_numpy(np.int32),
+            "chrom": pd.array(chrom, dtype="str"),
+            "start_bp": start_bp,
+            "end_bp": end_bp,
+            "activation": kept["activation"].to_numpy(np.float32),
+            "sequence": pd.array(letters.view(f"S{width_bp}")[:, 0].astype(str), dtype="str"),
+            "strand": pd.array(np.where(is_reverse, "-", "+"), dtype="str"),
+        }
+    )
+    statistic = top.groupby("node")["activation"].agg(strong_statistic)
+    strong = top["activation"] > strong_fraction * top["node"].map(statistic)
+    rule = f"{strong_fraction:g} x {strong_statistic}"
+    selection = _judge(top, kept, strong, n_nonzero, min_nonzero, min_strong, rule)
+    return Seqlets(seqlets, selection)
+
+
+def shown_seqlets(
+    top: pd.DataFrame,
+    activation_max: NDArray[np.float64],
+    windows: Windows,
+    genome: Genome,
+    width_bp: int,
+    bp_per_position: int,
+    pad_bp: int,
+) -> NDArray[np.bool_]:
+    """Which strongest positions give a seqlet that the pages show, (n,) bool (`bands.shown`).
+
+    Parameters
+    ----------
+    top
+        node, rank, window, position, activation, sorted by node and rank.
+    activation_max
+        (n_nodes,) strongest activation of each node.
+    windows, genome, width_bp, bp_per_position, pad_bp
+        As in `make_seqlets`.
+    """
+    usable, *_ = _cut(top, windows, genome, width_bp, bp_per_position, pad_bp)
+    usable = usable[top["activation"].to_numpy()[usable] > 0]
+    node = top["node"].to_numpy(np.int64)[usable]
+    activation = top["activation"].to_numpy(float)[usable]
+    is_shown = np.zeros(len(top), bool)
+    is_shown[usable[bands.shown(node, bands.bands_of(activation, activation_max[node]))]] = True
+    return is_shown
+
+
+class _Cut(NamedTuple):
+    """Positions around which there is a sequence: rows, and their intervals and letters."""
+
+    usable: NDArray[np.int64]
+    chrom: NDArray[np.object_]
+    start_bp: NDArray[np.int64]
+    end_bp: NDArray[np.int64]
+    letters: NDArray[np.uint8]
+
+
+def _cut(
+    top: pd.DataFrame,
+    windows: Windows,
+    genome: Genome,
+    width_bp: int,
+    bp_per_position: int,
+    pad_bp: int,
+) -> _Cut:
     chrom, start_bp, end_bp = position_intervals(
         windows,
         top["window"].to_numpy(),
@@ -109,26 +183,7 @@ def make_seqlets(
     letters = genome.fetch_bytes(chrom[usable], start_bp[usable], width_bp)
     is_sequence = _IS_BASE[letters].all(axis=1)
     usable, letters = usable[is_sequence], letters[is_sequence]
-    kept = top.iloc[usable]
-    is_reverse = windows.reverse(kept["window"])
-    letters[is_reverse] = reverse_complement(letters[is_reverse])
-    seqlets = pd.DataFrame(
-        {
-            "node": kept["node"].to_numpy(np.int32),
-            "rank": kept["rank"].to_numpy(np.int32),
-            "chrom": pd.array(chrom[usable], dtype="str"),
-            "start_bp": start_bp[usable],
-            "end_bp": end_bp[usable],
-            "activation": kept["activation"].to_numpy(np.float32),
-            "sequence": pd.array(letters.view(f"S{width_bp}")[:, 0].astype(str), dtype="str"),
-            "strand": pd.array(np.where(is_reverse, "-", "+"), dtype="str"),
-        }
-    )
-    statistic = top.groupby("node")["activation"].agg(strong_statistic)
-    strong = top["activation"] > strong_fraction * top["node"].map(statistic)
-    rule = f"{strong_fraction:g} x {strong_statistic}"
-    selection = _judge(top, kept, strong, n_nonzero, min_nonzero, min_strong, rule)
-    return Seqlets(seqlets, selection)
+    return _Cut(usable, chrom[usable], start_bp[usable], end_bp[usable], letters)
 
 
 def _judge(

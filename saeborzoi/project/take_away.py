@@ -6,8 +6,6 @@ that the folder can be put anywhere.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +54,7 @@ def seqlets_bed(sae: Sae, sizes: dict[str, int]) -> pd.DataFrame:
     rows = sae.table("seqlet")
     rows = rows[rows["node"].isin(selected)].reset_index(drop=True)
     labels = {
-        int(node): node_key(int(node)) + (f"_{name}".replace(" ", "_") if pd.notna(name) else "")
+        int(node): node_key(int(node)) + ("_" + "_".join(name.split()) if pd.notna(name) else "")
         for node, name in nodes["label"].fillna(nodes["name"]).items()
     }
     table = pd.DataFrame(
@@ -67,29 +65,6 @@ def seqlets_bed(sae: Sae, sizes: dict[str, int]) -> pd.DataFrame:
     )  # fmt: skip
     columns = ["chrom", "start", "end", "name"]
     return in_genome_order(table, columns, sizes).reset_index(drop=True)
-
-
-def write_bigbed(bed: Path, output: Path, sizes: dict[str, int]) -> bool:
-    """bigBed of a BED6 file through UCSC's `bedToBigBed`; whether the program is there.
-
-    bigBed wants the chromosomes in order of their names, another than the genome's.
-    """
-    program = shutil.which("bedToBigBed")
-    if program is None:
-        return False
-    lengths, ordered = output.with_suffix(".sizes"), output.with_suffix(".sorted")
-    try:
-        lengths.write_text("".join(f"{name}\t{size}\n" for name, size in sizes.items()))
-        rows = pd.read_csv(bed, sep="\t", header=None)
-        rows.sort_values([0, 1]).to_csv(ordered, sep="\t", header=False, index=False)
-        subprocess.run(
-            [program, "-type=bed6", str(ordered), str(lengths), str(output)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-    finally:
-        lengths.unlink(missing_ok=True)
-        ordered.unlink(missing_ok=True)
-    return True
 
 
 def activations_of(sae: Sae, nodes: Sequence[int], progress: Progress = silent) -> pd.DataFrame:

@@ -117,7 +117,10 @@ def sets_table(catalog: Catalog, key: str, sets: Sequence[VariantSet]) -> pd.Dat
     """One row a set of the settings; see `Sae.variant_sets`."""
     import pandas as pd
 
-    catalog.require_made("variant_nodes", key)
+    # one set that failed leaves the others to be shown
+    with_nodes = [made.variant_set for made in catalog.partitions_made("variant_nodes", key)]
+    if sets and not with_nodes:
+        catalog.require_made("variant_nodes", key, variant_set=sets[0].name)
     counts = catalog.frame(
         """
         SELECT variant_set, count(*) AS n_variants,
@@ -144,14 +147,13 @@ def sets_table(catalog: Catalog, key: str, sets: Sequence[VariantSet]) -> pd.Dat
             "n_variants": table["n_variants"].to_numpy(),
             "n_skipped": n_skipped.reindex(names, fill_value=0).to_numpy(),
             "n_beyond_controls": table["n_beyond_controls"].to_numpy(),
-            "n_acting": table["n_acting"].to_numpy(),
+            "n_acting": table["n_acting"].astype("Int64").where(table.index.isin(with_nodes)),
         }
     )
 
 
 def set_table(catalog: Catalog, key: str, variant_set: str) -> pd.DataFrame:
     """A set's variants with the node that each acts through; see `Sae.variants`."""
-    catalog.require_made("variant_nodes", key)
     table = catalog.frame(
         """
         SELECT v.variant, v.name, v.kind, t.track, t.effect, v.effect_norm, v.p_value, v.q_value,
@@ -171,6 +173,7 @@ def set_table(catalog: Catalog, key: str, variant_set: str) -> pd.DataFrame:
     )
     if table.empty:
         raise _no_variant(variant_set)
+    catalog.require_made("variant_nodes", key, variant_set=variant_set)
     return table.astype({"node": "Int64"})
 
 

@@ -1,9 +1,10 @@
-"""Hyperparameters of one SAE, and the partition keys that name an SAE or a node of it.
+"""Hyperparameters of one SAE, and the partition keys that name it, a node or variants of it.
 
 An SAE's key *is* its hyperparameters: readable, canonical, reversible and stable across versions,
 e.g. ``conv1d_1_x4_k0.05_lr0.003_s0`` or ``conv1d_1_x4_k0.05_lr1e-05_s0_published``; a node's is
-``<key of the SAE>|n0003``. Settings, command line, catalogue and views take the hyperparameters'
-names, types and meanings from the model here. Nothing about training itself belongs here.
+``<key of the SAE>|n0003``, a set of variants' is ``variants=traits``. Settings, command line,
+catalogue and views take the hyperparameters' names, types and meanings from the model here. Nothing
+about training itself belongs here.
 """
 
 from __future__ import annotations
@@ -260,28 +261,43 @@ def _key_pattern() -> re.Pattern[str]:
 
 
 class PartitionKey(NamedTuple):
-    """What one partition of an asset is about: a layer, an SAE, a node of an SAE, or the project.
+    """What one partition of an asset is about: a layer, an SAE, a node of an SAE, a set of
+    variants, a set looked at with an SAE, or the project.
 
     Attributes
     ----------
     owner
-        The layer's name, the SAE's key, or ``project``.
+        The layer's name, the SAE's key, ``variants=traits`` for a set, or ``project``.
     node
         Node of the SAE; None for what is about the owner as a whole.
+    variant_set
+        Name of the set that is looked at with the SAE; None for what is about no set, and of a
+        set's own key.
     """
 
     owner: str
     node: int | None = None
+    variant_set: str | None = None
 
     def __str__(self) -> str:
-        """The key as Dagster has it: ``<owner>``, or ``<owner>|n0003``.
+        """The key as Dagster has it: ``<owner>``, ``<owner>|n0003`` or ``<owner>|variants=traits``.
 
-        The node comes second as Dagster orders dimensions by name: hyperparameters, node.
+        The SAE comes first as Dagster orders dimensions by name: hyperparameters, node, variants.
 
         >>> str(PartitionKey("conv1d_1_x4_k0.05_lr0.003_s0", 3))
         'conv1d_1_x4_k0.05_lr0.003_s0|n0003'
+        >>> str(PartitionKey("conv1d_1_x4_k0.05_lr0.003_s0", variant_set="traits"))
+        'conv1d_1_x4_k0.05_lr0.003_s0|variants=traits'
         """
+        if self.variant_set is not None:
+            return f"{self.owner}|{set_key(self.variant_set)}"
         return self.owner if self.node is None else f"{self.owner}|{node_key(self.node)}"
+
+    @property
+    def of_set(self) -> str | None:
+        """Name of the set of variants that it is about, with an SAE or by itself; None where it is
+        about none."""
+        return self.variant_set if self.variant_set is not None else set_of(self.owner)
 
     @classmethod
     def parse(cls, text: str) -> PartitionKey:
@@ -289,15 +305,19 @@ class PartitionKey(NamedTuple):
 
         >>> PartitionKey.parse("conv1d_1_x4_k0.05_lr0.003_s0|n0003").node
         3
+        >>> PartitionKey.parse("conv1d_1_x4_k0.05_lr0.003_s0|variants=traits").variant_set
+        'traits'
 
         Raises
         ------
         PartitionKeyError
-            Where what follows the bar is no node.
+            Where what follows the bar is neither a node nor a set of variants.
         """
         owner, bar, node = text.partition("|")
         if not bar:
             return cls(owner)
+        if (variant_set := set_of(node)) is not None:
+            return cls(owner, variant_set=variant_set)
         try:
             return cls(owner, parse_node_key(node))
         except PartitionKeyError:
@@ -305,6 +325,25 @@ class PartitionKey(NamedTuple):
                 f"partition key {text[:200]!r}: {node[:80]!r} is not of the form 'n0003'; write "
                 f"e.g. '{owner[:200]}|n0003'"
             ) from None
+
+
+_SET = "variants="
+"""Begins the key of a set of variants; no name of a layer and no key of an SAE has a sign of
+equality, and it may stand in the name of a file."""
+
+
+def set_key(name: str) -> str:
+    """Partition key of a set of variants: ``variants=traits``."""
+    return f"{_SET}{name}"
+
+
+def set_of(key: str) -> str | None:
+    """Name of the set whose partition key it is, None where it is no set's.
+
+    >>> set_of("variants=traits"), set_of("conv1d_1")
+    ('traits', None)
+    """
+    return key.removeprefix(_SET) if key.startswith(_SET) else None
 
 
 def partition_keys(owner: str, nodes: Iterable[int] | None) -> list[PartitionKey]:

@@ -40,7 +40,7 @@ from saeborzoi.settings.sections import (
     Selection,
     ShardSet,
 )
-from saeborzoi.settings.variant_sections import Attribution, VariantSet
+from saeborzoi.settings.variant_sections import Attribution, VariantSet, require_sets
 
 __all__ = [
     "BACKEND_VARIABLE",
@@ -119,7 +119,7 @@ class Settings(Section):
             labels = [entry.name for entry in entries]
             if len(set(labels)) < len(labels):
                 raise ValueError(f"two [[data.{what}]] share a name: {labels}")
-        self._require_variants()
+        require_sets(self.variants, has_model=self.model is not None)
         for layer in self.layer:
             self._require_activations(layer)
             if self.motifs.min_width > layer.seqlet_width:
@@ -132,26 +132,6 @@ class Settings(Section):
             for hyperparameters in grid.expand():
                 self.require_fits(hyperparameters)
         return self
-
-    def _require_variants(self) -> None:
-        names = [each.name for each in self.variants]
-        for each in self.variants:
-            if names.count(each.name) > 1:
-                raise ValueError(
-                    f"two [[variants]] share the name {each.name!r}; give each its own"
-                )
-            if each.controls is not None and (
-                each.controls not in names or each.controls == each.name
-            ):
-                raise ValueError(
-                    f"variants {each.name!r}: controls = {each.controls!r} is no other set; there "
-                    f"are {', '.join(names)}; add a [[variants]] of that name, or remove controls"
-                )
-        if self.variants and self.model is None:
-            raise ValueError(
-                "there are [[variants]] and no [model] that would say what they do; add a [model], "
-                "or remove them"
-            )
 
     def _require_activations(self, layer: Layer) -> None:
         if layer.is_live and self.model is None:
@@ -200,6 +180,25 @@ class Settings(Section):
         raise PartitionKeyError(
             f"layer {shown(name)} is not in the settings; there: "
             f"{', '.join(layer.name for layer in self.layer)}; add a [[layer]] or fix the name"
+        )
+
+    def of_set(self, name: str) -> Settings:
+        """These settings with one set of variants alone, as what is made of it depends on no other.
+
+        Raises
+        ------
+        PartitionKeyError
+            Where the settings have no such set.
+        """
+        for each in self.variants:
+            if each.name == name:
+                # which set it is compared with later changes nothing that is made of it
+                alone = each.model_copy(update={"controls": None})
+                return self.model_copy(update={"variants": (alone,)})
+        raise PartitionKeyError(
+            f"variants {shown(name)} are not in the settings; there: "
+            f"{', '.join(each.name for each in self.variants) or 'none'}; add a [[variants]] or "
+            "fix the name"
         )
 
     def require_fits(self, hyperparameters: Hyperparameters) -> Layer:

@@ -138,19 +138,25 @@ def activations(layer: str) -> str:
     return f"{layer} activations"
 
 
+def variant_file(name: str) -> str:
+    """Observed group of the file of a set of variants."""
+    return f"{name} variants"
+
+
 def observed_groups(settings: Settings) -> dict[str, list[Path]]:
     """Observed group to its files and folders.
 
     Coarser than the groups that artifacts read: a layer's shards, windows and constants are one,
-    and the checkpoints of all SAEs.
+    and the checkpoints of all SAEs. Only variants are finer: each set's file is one.
     """
     checkpoints = [grid.checkpoint for grid in settings.sae if grid.checkpoint is not None]
     return {
         **{
             group: files(settings)
             for group, files in _OF_PROJECT.items()
-            if group not in ("model", "variants", "genes") or files(settings)
+            if group != "variants" and (group not in ("model", "genes") or files(settings))
         },
+        **{variant_file(each.name): [each.path] for each in settings.variants},
         **{
             activations(layer.name): [
                 *settings.activation_files(layer.sets),
@@ -173,7 +179,9 @@ def observed_by(artifact: Artifact, settings: Settings) -> list[str]:
 
 def _observed_by(groups: Sequence[Group], settings: Settings) -> Iterator[str]:
     for group in groups:
-        if group in _OF_PROJECT:
+        if group == "variants":
+            yield from (variant_file(each.name) for each in settings.variants)
+        elif group in _OF_PROJECT:
             yield group
         elif group == "checkpoint":
             yield CHECKPOINTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -57,3 +58,27 @@ class Attribution(Section):
     max_p_value: PositiveFraction = 0.05
     """A variant acts through a node where so small a share of neutral changes has a node that
     carries as much."""
+
+
+def require_sets(sets: Sequence[VariantSet], *, has_model: bool) -> None:
+    """Refuse sets that do not go together.
+
+    Raises
+    ------
+    ValueError
+        Where two share a name, controls are no other set, or there is no model.
+    """
+    names = [each.name for each in sets]
+    for each in sets:
+        if names.count(each.name) > 1:
+            raise ValueError(f"two [[variants]] share the name {each.name!r}; give each its own")
+        if each.controls is not None and (each.controls not in names or each.controls == each.name):
+            raise ValueError(
+                f"variants {each.name!r}: controls = {each.controls!r} is no other set; there "
+                f"are {', '.join(names)}; add a [[variants]] of that name, or remove controls"
+            )
+    if sets and not has_model:
+        raise ValueError(
+            "there are [[variants]] and no [model] that would say what they do; add a [model], "
+            "or remove them"
+        )

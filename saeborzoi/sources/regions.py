@@ -20,6 +20,7 @@ from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.settings.load import Settings
 from saeborzoi.settings.model_sections import Model
 from saeborzoi.settings.sections import Layer
+from saeborzoi.sources.same_activations import require_same_activations
 
 
 def layer_region(
@@ -42,7 +43,7 @@ def layer_region(
     ------
     InputError
         Where no shards cover all of it and there is no model, which says what parts they cover; or
-        where the model has other weights.
+        where the model has other weights, or does not compute what the layer's shards hold.
     """
     sets = [shard_set.folder_and_windows for shard_set in layer.sets if not shard_set.is_live]
     for shards, windows in sets:
@@ -54,6 +55,7 @@ def layer_region(
     if settings.model is not None:
         with Genome(settings.data.genome, cache=genome_cache) as genome:
             model, geometry = live_layer(settings.model, layer, weights)
+            require_same_activations(model, geometry, layer, genome)
             first_bp = grid_before(
                 windows_of(genome=genome, **layer.train.where), layer.pad_bp, region
             )
@@ -97,17 +99,27 @@ def _how(model: Model) -> dict[str, Any]:
 
 
 def fasta_regions(
-    path: Path, settings: Model, layer: Layer, weights: str | None = None
+    path: Path,
+    settings: Settings,
+    layer: Layer,
+    genome_cache: Path | None = None,
+    weights: str | None = None,
 ) -> Iterator[tuple[str, LayerRegion]]:
     """Activations on every sequence of a FASTA, each with its name.
 
     Raises
     ------
     InputError
-        Where the file is no FASTA, a sequence is shorter than a position, or the model has other
-        weights than are needed (see `layer_region`).
+        Where there is no model, the file is no FASTA, a sequence is shorter than a position, or the
+        model is another than is needed (see `layer_region`).
     """
-    model, geometry = live_layer(settings, layer, weights)
+    if settings.model is None:
+        raise InputError(
+            "sequences of a FASTA need the model, and the settings have no [model]; add one"
+        )
+    model, geometry = live_layer(settings.model, layer, weights)
+    with Genome(settings.data.genome, cache=genome_cache) as genome:
+        require_same_activations(model, geometry, layer, genome)
     with Genome(path) as sequences:
         for name, size in sequences.chrom_sizes.items():
             n_bp = size // geometry.bp_per_position * geometry.bp_per_position
@@ -117,4 +129,7 @@ def fasta_regions(
                     f"{geometry.bp_per_position} bp of a position; leave it out"
                 )
             region = Region(name, 0, n_bp)
-            yield name, region_of_model(model, geometry, sequences, region, 0, **_how(settings))
+            yield (
+                name,
+                region_of_model(model, geometry, sequences, region, 0, **_how(settings.model)),
+            )

@@ -1,5 +1,5 @@
-"""Stage `concept_scores`: how well every node detects every class of annotation, and its mean
-activation around its strongest positions."""
+"""Stage `concept_scores`: how well every node detects every class of annotation, its activation
+along the seqlets that are shown, and its mean around its strongest positions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from saeborzoi.jobs.provenance import provenance, require_input, write_artifact
 from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions, with_strands
 from saeborzoi.nodes.concepts import ConceptData, concept_scores, is_found
 from saeborzoi.nodes.profile import Profiles
+from saeborzoi.nodes.seqlets import shown_seqlets
 from saeborzoi.nodes.top_activations import ActiveNodes
 from saeborzoi.nodes.top_positions import read_top_positions
 from saeborzoi.pipeline import ARTIFACT
@@ -25,7 +26,7 @@ from saeborzoi.sources.positions import plans_of
 
 def run(job: Job, progress: Progress = silent) -> Figures:
     """Scan training and validation data twice; writes `concept_score.parquet`, `concept.parquet`
-    and, from the first of these passes, `node_profile.parquet`.
+    and, from the first of these passes, `node_profile.parquet` and `seqlet_activation.parquet`.
 
     Returns
     -------
@@ -47,7 +48,9 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     source = require_input(job, "trained_sae")
     inference = require_input(job, "top_activations")
     statistics = pd.read_parquet(inference / NODE_STATISTICS)
-    top = read_top_positions(inference / TOP_ACTIVATIONS, ("node", "window", "position"))
+    activation_max = statistics.sort_values("node")["activation_max"].to_numpy(float)
+    top = read_top_positions(inference / TOP_ACTIVATIONS)
+    top = top.sort_values(["node", "rank"], ignore_index=True)
     torch.set_num_threads(job.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with (
@@ -73,23 +76,28 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         ]
         sae = load_checkpoint(source, layer.n_channels).to(device)
         windows = windows_of(genome=genome, **layer.train.where)
+        is_shown = shown_seqlets(
+            top, activation_max, windows, genome, layer.seqlet_width, **layer.geometry
+        )
         profiles = Profiles(
             top,
+            is_shown,
             sae.n_nodes,
             train,
             windows.reverse(np.arange(len(windows))),
             layer.bp_per_position,
+            layer.seqlet_width,
         )
         scored = concept_scores(
             ActiveNodes(sae, job.threads),
-            statistics.sort_values("node")["activation_max"].to_numpy(float),
+            activation_max,
             concepts,
             data[0],
             data[1] if len(data) > 1 else None,
             progress,
             profiles.add,
         )
-    tables = (*scored, profiles.table())
+    tables = (*scored, profiles.table(), profiles.along_seqlets())
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
         for name, frame in zip(ARTIFACT["concept_scores"].tables, tables, strict=True):
             frame.to_parquet(output / f"{name}.parquet", index=False)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from saeborzoi.catalog.store import Store
-from saeborzoi.errors import InputError
 from saeborzoi.files import write_folder
 from saeborzoi.genome.regions import Region, parse_region
 from saeborzoi.jobs.job import Figures, Job, Progress, silent
@@ -39,20 +38,17 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     settings, layer = job.settings, job.layer_settings
     sae = load_checkpoint(job.inputs["trained_sae"], layer.n_channels)
     weights = model_of(job.inputs["trained_sae"])
+    cache = Store(settings.project.store).genome_cache
     regions: list[tuple[str, NodeRegion]] = []
     if request.get("fasta"):
-        if settings.model is None:
-            raise InputError(
-                "sequences of a FASTA need the model, and the settings have no [model]; add one"
-            )
-        for name, of_layer in fasta_regions(Path(request["fasta"]), settings.model, layer, weights):
+        fasta = Path(request["fasta"])
+        for name, of_layer in fasta_regions(fasta, settings, layer, cache, weights):
             end = int(of_layer.start_bp[-1]) + layer.bp_per_position
             region = Region(name, 0, end)
             regions.append((name, node_region(sae, of_layer, region, layer.bp_per_position)))
             progress("sequences", len(regions), 0)
     else:
         region = parse_region(request["region"])
-        cache = Store(settings.project.store).genome_cache
         of_layer = layer_region(settings, layer, region, cache, weights)
         regions.append((region.chrom, node_region(sae, of_layer, region, layer.bp_per_position)))
     rows = pd.concat([_rows(chrom, of_nodes) for chrom, of_nodes in regions], ignore_index=True)

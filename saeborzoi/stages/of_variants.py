@@ -94,8 +94,10 @@ def opened_model(
         yield model, geometry, genome
 
 
-def sets_of(settings: Settings, genome: Genome, geometry: LayerGeometry) -> list[SetOfVariants]:
-    """Every set of the settings.
+def sets_of(
+    settings: Settings, genome: Genome, geometry: LayerGeometry, input_bp: int
+) -> list[SetOfVariants]:
+    """Every set of the settings, refused where an allele leaves no room in the model's input.
 
     Neutral changes lie where no position of the layer sees both them and the variant, as far as the
     layer's positions see a part of the input only.
@@ -105,6 +107,7 @@ def sets_of(settings: Settings, genome: Genome, geometry: LayerGeometry) -> list
     sets = []
     for section in settings.variants:
         variants = variants_of(section, genome)
+        require_fits(variants.table, input_bp, settings.attribution.step_bp)
         controls = neutral_changes(
             genome, variants.table, settings.attribution.n_controls, near_bp, far, _SEED
         )
@@ -192,7 +195,6 @@ def scored(
         Where the job is asked to stop; what is done is kept.
     """
     a = settings.attribution
-    require_fits(variants, model.input_bp, a.step_bp)
     assert model.outputs is not None
     kept = KeptParts(
         Store(settings.project.store).work(PROJECT, _KEPT), _KEPT, model.fingerprint, model.dtype,

@@ -31,7 +31,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     notes = []
     with opened_model(job, None) as (model, geometry, genome):
-        for each in sets_of(settings, genome, geometry):
+        for each in sets_of(settings, genome, geometry, model.input_bp):
             name = each.section.name
             notes += [f"{name}: {note}" for note in each.variants.notes]
             skipped = each.variants.skipped.assign(number=np.arange(len(each.variants.skipped)))

@@ -29,7 +29,7 @@ from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.sae.checkpoint import load_checkpoint
 from saeborzoi.sae.data_fit import model_of
-from saeborzoi.stages.in_model import require_same_activations
+from saeborzoi.sources.same_activations import require_same_activations
 from saeborzoi.stages.of_variants import (
     KeptParts,
     SetOfVariants,
@@ -60,17 +60,21 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     sae = load_checkpoint(trained, job.layer_settings.n_channels)
     frames = []
     with opened_model(job, model_of(trained)) as (model, geometry, genome):
-        require_same_activations(job, model, geometry, genome)
-        sets = sets_of(settings, genome, geometry)
+        require_same_activations(model, geometry, job.layer_settings, genome)
+        sets = sets_of(settings, genome, geometry, model.input_bp)
         a = settings.attribution
-        kept = KeptParts(
-            Store(settings.project.store).work(job.key, STAGE) / "parts", STAGE,
+        parts = Store(settings.project.store).work(job.key, STAGE) / "parts"
+        made_from = (
             model.fingerprint, model.dtype, dataclasses.asdict(geometry),
             None if model.outputs is None else model.outputs.tracks,
             fingerprint_of_tensors(sae), sae.k, sae.variant,
             a.span_bp, a.n_nodes, a.max_gap, a.max_points,
         )  # fmt: skip
+        kept_parts = []
         for each in sets:
+            # a folder of each set, so that its job forgets nothing of another's
+            kept = KeptParts(parts / each.section.name, STAGE, *made_from)
+            kept_parts.append(kept)
             nodes = VariantNodes(
                 model, geometry, sae, genome,
                 None if model.outputs is None else score_of(model, a.span_bp),
@@ -88,7 +92,8 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     whole["acts_through"] = whole["p_value"] <= a.max_p_value
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
         whole.to_parquet(output / f"{TABLE}.parquet", index=False)
-    kept.forget_others()
+    for kept in kept_parts:
+        kept.forget_others()
     return _figures(whole)
 
 

@@ -2,42 +2,42 @@
 
 import dagster as dg
 
-from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.settings.artifacts import artifacts_of
+from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.common import artifact, explained
 from saeborzoi_assets.jobs import run_stage
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.shown import check, path, say, table
 from saeborzoi_resources.platform import Platform
 
-_SHOWN = ["variant_set", "variant", "name", "kind", "effect_norm", "p_value", "q_value"]
+_SHOWN = ["variant", "name", "kind", "effect_norm", "p_value", "q_value"]
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
-    """The asset; not partitioned: every set of the settings, whose scores are kept one by one, so
-    that a set that is added costs what it costs alone."""
+    """The asset, one partition a set of variants."""
 
-    @artifact(partitions, all_used="every variant of the files was used, see variant_skipped")
+    @artifact(partitions, all_used="every variant of the file was used, see variant_skipped")
     def variant_effects(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         """Score of both alleles of each variant on the model's tracks, the most moved ones kept,
-        against neutral changes in the same windows; what a file holds and cannot be used."""
+        against neutral changes in the same windows; what the file holds and cannot be used."""
         settings = platform.settings
         with explained():
             platform.store.require_writable()
-            version = platform.version_of("variant_effects", PROJECT)
+            key = PartitionKey.parse(context.partition_key)
+            version = platform.version_of("variant_effects", key.owner)
             layers = [
                 layer
                 for layer in settings.layer
                 if version.asset in (a.name for a in artifacts_of(settings, layer))
             ]
-            stage = run_stage(context, platform, version, layers[0])
+            stage = run_stage(context, platform, version, layers[0], variant_set=key.of_set)
         figures, tables = stage.figures, stage.tables
         for note in figures.pop("notes"):
             say(context, note)
         variants, skipped = tables["variant"], tables["variant_skipped"]
-        reasons = skipped.groupby(["variant_set", "reason"]).size().rename("n").reset_index()
+        reasons = skipped.groupby("reason").size().rename("n").reset_index()
         largest = variants.sort_values("effect_norm", ascending=False)
         return dg.MaterializeResult(
             metadata={

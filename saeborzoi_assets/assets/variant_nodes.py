@@ -3,6 +3,7 @@
 import dagster as dg
 
 from saeborzoi.files import write_file
+from saeborzoi.settings.hyperparameters import PartitionKey, set_key
 from saeborzoi_assets.common import artifact, explained
 from saeborzoi_assets.jobs import run_stage
 from saeborzoi_assets.partitions import Partitions
@@ -10,12 +11,12 @@ from saeborzoi_assets.queries import MOTIF_SHOWN
 from saeborzoi_assets.shown import check, path, table
 from saeborzoi_resources.platform import Platform
 
-_SHOWN = ["variant_set", "variant", "track", "effect", "node", "share", "state", "p_value"]
+_SHOWN = ["variant", "track", "effect", "node", "share", "state", "p_value"]
 _MAX_GAP = 0.1
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
-    """The asset, one partition an SAE, for every set of variants."""
+    """The asset, one partition an SAE and set of variants."""
 
     @artifact(
         partitions,
@@ -27,10 +28,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         """Each variant's effect on its most moved tracks by nodes, background, error and what goes
         past the layer; with the nodes' motifs on both alleles, against neutral changes."""
         with explained():
-            sae = platform.sae(context.partition_key)
+            key = PartitionKey.parse(context.partition_key)
+            sae, variant_set = platform.sae(key.owner), key.variant_set
+            assert variant_set is not None, "its partitions are SAEs with sets"
             platform.store.require_writable()
             platform.catalog.require_made("tomtom_matches", sae.key, range(sae.n_nodes))
-            version = platform.version_of("variant_nodes", sae.key)
+            platform.catalog.require_made("variant_effects", set_key(variant_set))
+            version = platform.version_of("variant_nodes", sae.key, variant_set=variant_set)
             motifs = platform.store.work(sae.key, "variant_nodes") / f"{version.digest}.parquet"
 
             def lay_out() -> None:
@@ -45,6 +49,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 version,
                 sae.layer,
                 sae,
+                variant_set=variant_set,
                 inputs={
                     "trained_sae": platform.artifact("trained_sae", sae.key),
                     "motif": motifs,

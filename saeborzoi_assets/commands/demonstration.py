@@ -64,7 +64,7 @@ def demonstrate(folder: Path) -> int:
         *truth,
         seqlets,
         catalog.rows("motif", key),
-        catalog.rows("motif_match", key),
+        catalog.rows("supported_match", key),
     )
     print(f"\nPlanted motifs and what was found for them ({key}):\n")
     print(recovery_text(table))

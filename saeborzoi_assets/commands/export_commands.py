@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from saeborzoi.catalog.store import Store
-from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.errors import MissingPackageError, SaeBorzoiError
 from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.terminal import terminal_of
 
@@ -30,13 +30,14 @@ def export(
         bool, typer.Option("--archive", help="Make one zip of the folder beside it, too.")
     ] = False,
 ) -> None:
-    """Write an SAE as files: weights, tables, motifs, seqlets as BED, tracks, a UCSC hub, an IGV
-    session, AnnData.
+    """Write an SAE as files: weights, tables, motifs, seqlets as BED and bigBed, tracks, a
+    UCSC hub, an IGV session, AnnData.
 
     Example: saeborzoi export conv1d_1_x4_k0.05_lr0.003_s0 out --nodes 135 --archive
     """
     from saeborzoi.browser import assembly_of
     from saeborzoi.files import write_folder
+    from saeborzoi.genome.indexed_tracks import require_indexed_tracks, write_bigbed
     from saeborzoi.motifs.fan_in import motifs_as_meme
     from saeborzoi.project import take_away
     from saeborzoi.project.project import open_project
@@ -54,7 +55,7 @@ def export(
     for node in node_numbers:
         sae.node(node)  # refused where the SAE has no such node
     if node_numbers:
-        tracks.require_bigwig()
+        require_indexed_tracks()
     with write_folder(output.absolute()) as folder:
         trained = store.require_artifact(store.sae_artifact(key, "trained_sae"), "trained_sae", key)
         shutil.copytree(trained, folder / "sae")
@@ -66,13 +67,12 @@ def export(
         bed.to_csv(folder / take_away.BED, sep="\t", header=False, index=False, lineterminator="\n")
         shown = {take_away.BED: f"seqlets of {key}"}
         hub = {}
-        if take_away.write_bigbed(folder / take_away.BED, folder / take_away.BIGBED, sizes):
-            hub[take_away.BIGBED] = f"seqlets of {key}"
-        else:
-            terminal.say(
-                f"no {take_away.BIGBED}: UCSC's bedToBigBed, which writes bigBed, is not on PATH; "
-                f"{take_away.BED} holds the same"
-            )
+        if len(bed):
+            try:
+                write_bigbed(folder / take_away.BIGBED, bed, sizes)
+                hub[take_away.BIGBED] = f"seqlets of {key}"
+            except MissingPackageError as error:
+                terminal.say(f"no {take_away.BIGBED}: {error}")
         if node_numbers:
             rows = take_away.activations_of(sae, node_numbers)
             tracks.write_bigwigs(folder / "tracks", rows, sizes)
@@ -85,7 +85,7 @@ def export(
         if assembly and hub:
             take_away.write_hub(folder, assembly, f"{settings.project.name} {key}", hub)
         else:
-            lacking = "--nodes or bedToBigBed" if assembly else "a genome whose file names a build"
+            lacking = "a track of pybigtools" if assembly else "a genome whose file names a build"
             terminal.say(f"no hub.txt: it needs {lacking}")
         try:
             data = take_away.as_anndata(sae)

@@ -36,7 +36,7 @@ def model(
 
     Example: saeborzoi model --loader explainn.py:load --weights explainn.pth --input-bp 200
     """
-    from saeborzoi.models.ask import ask_model
+    from saeborzoi.sources.ask import ask_model
 
     if loader is None:
         settings = load_settings(terminal_of(context).settings_file)
@@ -87,6 +87,7 @@ def locus(
 
     Example: saeborzoi locus conv1d_1_x4_k0.05_lr0.003_s0 chr1:1,000,000-1,030,000 --bed top.bed
     """
+    from saeborzoi.genome.indexed_tracks import require_indexed_tracks
     from saeborzoi.genome.regions import parse_region
     from saeborzoi_assets.commands import tracks
     from saeborzoi_assets.commands.locus_answers import locus_rows
@@ -96,7 +97,7 @@ def locus(
     if region is not None:
         parse_region(region)
     if bigwig is not None:
-        tracks.require_bigwig()
+        require_indexed_tracks()
     settings = load_settings(terminal_of(context).settings_file)
     store = Store(settings.project.store)
     request = {"region": region, "fasta": str(fasta.absolute()) if fasta else None}

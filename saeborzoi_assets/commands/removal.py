@@ -10,7 +10,7 @@ from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import ComputeError, PartitionKeyError
 from saeborzoi.pipeline import ARTIFACTS
-from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi.settings.hyperparameters import PartitionKey, set_key
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.section import MAX_NODES
 from saeborzoi_assets.assets.feature_browser import write_list
@@ -40,7 +40,12 @@ def parse_target(text: str, nodes: str | None) -> tuple[str, list[int] | None]:
     PartitionKeyError
         Where the nodes are not of that form.
     """
-    key, node = PartitionKey.parse(text)
+    key, node, variant_set = PartitionKey.parse(text)
+    if variant_set is not None:
+        raise PartitionKeyError(
+            f"{text!r} is a set looked at with one SAE; name either, {key!r} or "
+            f"{set_key(variant_set)!r}"
+        )
     if node is not None and nodes is not None:
         raise PartitionKeyError(f"{text!r} names a node and --nodes others; use one of the two")
     if node is not None:
@@ -82,8 +87,8 @@ def parse_nodes(nodes: str) -> list[int]:
 def remove(
     settings_file: Path, target: str, nodes: Collection[int] | None = None, *, for_good: bool
 ) -> str:
-    """Remove a layer with its SAEs, an SAE, or nodes of one: rows, files and what Dagster has of
-    them; or only say what that would be.
+    """Remove a layer with its SAEs, an SAE, nodes of one, or a set of variants: rows, files and
+    what Dagster has of them; or only say what that would be.
 
     Returns
     -------
@@ -93,7 +98,7 @@ def remove(
     Raises
     ------
     PartitionKeyError
-        Where there is no such layer, SAE or node.
+        Where there is no such layer, SAE, node or set.
     ComputeError
         Where a run of it is not finished.
     """

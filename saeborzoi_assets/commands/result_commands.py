@@ -69,7 +69,7 @@ def clean(
     context: typer.Context,
     target: Annotated[
         str | None,
-        typer.Argument(help="A layer with all of its SAEs, an SAE's partition key, or a node."),
+        typer.Argument(help="A layer with all of its SAEs, an SAE, a node, or variants=NAME."),
     ] = None,
     nodes: Annotated[
         str | None, typer.Option(help="Only these nodes of the SAE, e.g. 3,7-9.")

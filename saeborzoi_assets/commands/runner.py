@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from saeborzoi.pipeline import STAGES
-from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, set_key
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.costs import Costs, plan_text
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
+_SETS = "sets of variants"
+"""One lane at a time makes what is of them and of no SAE."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -240,13 +242,15 @@ class _Lanes:
         self._lock = threading.Lock()
         self._owners: dict[str, threading.Lock] = {}
         self._made: set[tuple[str, str]] = set()
+        self._failed_sets: set[PartitionKey] = set()
+        self._is_broken = False
 
     def run(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
         """Bring every SAE to its end, then what is about all of them."""
         # first those that the evidence of the others is set against
         self._bring_all([h for h in saes if h.recipe == "untrained"], n_lanes)
         self._bring_all([h for h in saes if h.recipe != "untrained"], n_lanes)
-        if not (self._outcome.failures or self._outcome.is_stopped) and self._parts.nodes is None:
+        if not (self._is_broken or self._outcome.is_stopped) and self._parts.nodes is None:
             for work in project_work(self._platform, self._parts, again=self._again):
                 if work.n_lacking and not self._outcome.is_stopped:
                     self._make(work)
@@ -275,21 +279,36 @@ class _Lanes:
             except Exception as error:
                 # a lane must not take the others down; its SAE is reported as failed
                 with self._lock:
+                    self._is_broken = True
                     self._outcome.failures.append((hyperparameters.key, "plan", str(error)))
 
     def _bring(self, hyperparameters: Hyperparameters) -> None:
-        """One SAE through its steps; what it lacks is looked at before each."""
+        """One SAE through its steps; what it lacks is looked at before each. A set of variants that
+        fails leaves the others, and what is no set's."""
         for name, grain in {a.step: a.grain for a in self._parts.artifacts}.items():
-            owner = hyperparameters.layer if grain == "layer" else hyperparameters.key
+            owners = {"layer": hyperparameters.layer, "variants": _SETS}
+            owner = owners.get(grain, hyperparameters.key)
             # another lane may make it while this one waits
             with self._owner(owner):
                 for work in self._lacking(hyperparameters, owner, name):
-                    if self._outcome.is_stopped or not self._make(work):
+                    key = work.step.first
+                    if self._outcome.is_stopped:
                         return
+                    variant_set = key.of_set
+                    own = (
+                        {key} if variant_set is None else {key, PartitionKey(set_key(variant_set))}
+                    )
+                    if self._failed_sets & own or self._make(work):
+                        continue
+                    if variant_set is None:
+                        return
+                    self._failed_sets.add(key)
+                if grain == "variants":
+                    self._made.add((owner, name))
 
     def _lacking(self, hyperparameters: Hyperparameters, owner: str, name: str) -> list[Work]:
         """The work of a step; what was made once in this run is not made again."""
-        # of a layer that another SAE has, too
+        # of a layer or set of variants that another SAE has, too
         again = self._again and (owner, name) not in self._made
         work = work_of(self._platform, hyperparameters, self._parts, again=again)
         return [each for each in work if each.step.name == name and each.n_lacking]
@@ -310,11 +329,12 @@ class _Lanes:
             outcome = self._outcome
             outcome.failed_checks += [(work.owner, check) for check in ended.failed_checks]
             if ended.state == "failure":
-                outcome.failures.append((work.owner, step.name, ended.reason))
+                self._is_broken |= step.first.of_set is None
+                outcome.failures.append((work.owner, step.label, ended.reason))
             elif ended.state == "success":
-                outcome.made.append((work.owner, step.name, seconds))
+                outcome.made.append((work.owner, step.label, seconds))
                 self._costs.note(work, seconds)
-        self._display.ended(work.owner, step.name, ended.state, seconds)
+        self._display.ended(work.owner, step.label, ended.state, seconds)
         return ended.state == "success"
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import CatalogError
-from saeborzoi.extras import extra
 from saeborzoi.files import write_file
 from saeborzoi.genome.coordinates import Genome
+from saeborzoi.genome.indexed_tracks import write_bigwig
 from saeborzoi.project.take_away import bed_score, in_genome_order
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi.settings.load import Settings
@@ -72,32 +73,8 @@ def write_bedgraphs(folder: Path, rows: pd.DataFrame, sizes: dict[str, int]) -> 
 
 def write_bigwigs(folder: Path, rows: pd.DataFrame, sizes: dict[str, int]) -> None:
     """`n0003.bw` of each node."""
-    import pyBigWig
-
     for node, table in _by_node(rows, sizes):
-        with write_file(folder.absolute() / f"{node_key(node)}.bw") as temporary:
-            file = pyBigWig.open(str(temporary), "w")
-            here = [(name, size) for name, size in sizes.items() if name in set(table["chrom"])]
-            file.addHeader(here)
-            file.addEntries(
-                table["chrom"].tolist(),
-                table["start_bp"].tolist(),
-                ends=table["end_bp"].tolist(),
-                values=table["activation"].astype(float).tolist(),
-            )
-            file.close()
-
-
-def require_bigwig() -> None:
-    """Refuse to begin where bigWig cannot be written.
-
-    Raises
-    ------
-    MissingPackageError
-        Where pyBigWig is not installed.
-    """
-    with extra("bigwig"):
-        import pyBigWig  # noqa: F401
+        write_bigwig(folder / f"{node_key(node)}.bw", table, sizes)
 
 
 def sizes_of(settings: Settings, store: Store, fasta: Path | None) -> dict[str, int]:
@@ -110,9 +87,16 @@ def sizes_of(settings: Settings, store: Store, fasta: Path | None) -> dict[str, 
 
 
 def _by_node(rows: pd.DataFrame, sizes: dict[str, int]) -> Iterator[tuple[int, pd.DataFrame]]:
-    """chrom, start_bp, end_bp, activation of each node, inside the chromosomes, in their order."""
+    """chrom, start_bp, end_bp, activation of each node, inside the chromosomes, in their order.
+
+    No two overlap, as no track may: where windows that overlap are out of step, a position ends
+    where the next one begins.
+    """
     for node, node_rows in rows.groupby("node"):
         table = node_rows[["chrom", "start_bp", "end_bp", "activation"]].copy()
         table["start_bp"] = table["start_bp"].clip(lower=0)
         table["end_bp"] = table["end_bp"].clip(upper=table["chrom"].map(sizes))
-        yield int(node), in_genome_order(table, ["chrom", "start_bp"], sizes)
+        table = in_genome_order(table, ["chrom", "start_bp"], sizes)
+        following = table.groupby("chrom", sort=False)["start_bp"].shift(-1)
+        table["end_bp"] = table["end_bp"].clip(upper=following.fillna(np.inf)).astype(int)
+        yield int(node), table[table["start_bp"] < table["end_bp"]]

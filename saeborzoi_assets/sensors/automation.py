@@ -21,13 +21,13 @@ from saeborzoi.worker import duration
 from saeborzoi_assets.costs import Costs
 from saeborzoi_assets.lacking import Work
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions, register
-from saeborzoi_assets.plan import PipelineStep, next_step, project_steps
+from saeborzoi_assets.plan import PipelineStep, next_steps, project_steps
 from saeborzoi_resources.dead_runs import NO_PROCESS_TAG, end_dead_runs
 from saeborzoi_resources.platform import Platform, Sae
 from saeborzoi_resources.runs import UNFINISHED, under_way
 
 TAG = "saeborzoi/automation"
-"""Run tag: `<hyperparameters>:<step>` of a run that the sensor launched."""
+"""Run tag: `<hyperparameters>:<label of the step>` of a run that the sensor launched."""
 
 TRAINING = MAKER["sae"]
 """What the budget of GPU hours is for."""
@@ -90,12 +90,17 @@ def sensors(partitions: Partitions) -> list[dg.SensorDefinition]:
             if len(ours) >= settings.automation.max_saes_in_flight:
                 notes.append(f"{counted(len(ours), 'SAE')} in flight")
                 break
+            step, why_not = None, None
             try:
-                step = next_step(settings, platform.catalog, settings.parse_key(key))
-                why_not = step and (
-                    reload_needed(partitions, platform.sae(key))
-                    or _why_not(instance, platform, key, step)
-                )
+                for step in next_steps(settings, platform.catalog, settings.parse_key(key)):
+                    why_not = reload_needed(partitions, platform.sae(key), step) or _why_not(
+                        instance, platform, key, step
+                    )
+                    if not why_not:
+                        break
+                    if step.first.of_set is not None:
+                        notes.append(why_not)
+                        step = None
             except SaeBorzoiError as error:
                 notes.append(str(error))
                 continue
@@ -152,19 +157,23 @@ def _told(costs: Costs, key: str, step: PipelineStep) -> str:
     """What is launched, and what it will take."""
     n = len(step.partitions)
     seconds = costs.estimate(Work(key, step, n, n, ())).seconds
-    return f"{key}: {step.name} ({', '.join(step.assets)}), about {duration(seconds)}"
+    return f"{key}: {step.label} ({', '.join(step.assets)}), about {duration(seconds)}"
 
 
-def reload_needed(partitions: Partitions, sae: Sae) -> str | None:
-    """What to do where an SAE needs partitions that the definitions, as they were loaded, lack."""
+def reload_needed(partitions: Partitions, sae: Sae, step: PipelineStep | None = None) -> str | None:
+    """What to do where an SAE, or a step of it, needs partitions that the definitions, as they were
+    loaded, lack."""
     layers = [layer.name for layer in partitions.settings.layer]
-    if sae.layer.name in layers and sae.n_nodes <= partitions.n_nodes:
+    sets = [None, *(each.name for each in partitions.settings.variants)]
+    variant_set = step.first.of_set if step else None
+    if sae.layer.name not in layers:
+        lacks = f"layer {sae.layer.name}"
+    elif sae.n_nodes > partitions.n_nodes:
+        lacks = f"node {partitions.n_nodes} and later of its {sae.n_nodes:,}"
+    elif variant_set not in sets:
+        lacks = f"variants {variant_set}"
+    else:
         return None
-    lacks = (
-        f"node {partitions.n_nodes} and later of its {sae.n_nodes:,}"
-        if sae.layer.name in layers
-        else f"layer {sae.layer.name}"
-    )
     return (
         f"{sae.key}: the definitions were loaded before the settings had {lacks}; reload them "
         "(Deployment, Reload definitions), or start the interface again"
@@ -175,7 +184,7 @@ def _why_not(
     instance: dg.DagsterInstance, platform: Platform, key: str, step: PipelineStep
 ) -> str | None:
     """Why a step is not launched now, if it is not."""
-    history = instance.get_runs(dg.RunsFilter(tags={TAG: f"{key}:{step.name}"}), limit=50)
+    history = instance.get_runs(dg.RunsFilter(tags={TAG: f"{key}:{step.label}"}), limit=50)
     left = why_left(history, platform.settings.automation.max_attempts, key, step)
     if left:
         return left
@@ -211,12 +220,12 @@ def why_left(
             failures += 1
     if killed >= _MAX_KILLED:
         return (
-            f"{key}: {step.name} lost its process {killed} times in a row and is left; most likely "
-            "memory runs out: look at the machine's log. Then materialize that step by hand"
+            f"{key}: {step.label} lost its process {killed} times in a row and is left; most "
+            "likely memory runs out: look at the machine's log. Then materialize that step by hand"
         )
     if failures >= max_attempts:
         return (
-            f"{key}: {step.name} failed {failures} times and is left; the reason stands in its "
+            f"{key}: {step.label} failed {failures} times and is left; the reason stands in its "
             "last run. Fix it and materialize that step, the rest follows"
         )
     return None
@@ -261,10 +270,10 @@ def _midnight() -> datetime:
 
 
 def _request(instance: dg.DagsterInstance, key: str, step: PipelineStep) -> dg.RunRequest:
-    tags = {TAG: f"{key}:{step.name}"}
+    tags = {TAG: f"{key}:{step.label}"}
     earlier = instance.get_runs(dg.RunsFilter(tags=tags), limit=50)
     attempt = len(earlier)
-    run_key = f"{key}:{step.name}:{attempt}"
+    run_key = f"{key}:{step.label}:{attempt}"
     selection = [dg.AssetKey(asset) for asset in step.assets]
     if step.first == step.last:
         partition = None if step.first.owner == PROJECT else str(step.first)

@@ -24,6 +24,7 @@ import dagster as dg
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import SaeBorzoiError, SettingsError
 from saeborzoi.pipeline import ARTIFACT
+from saeborzoi.settings.hyperparameters import set_key
 from saeborzoi_assets.costs import Costs, total_text
 from saeborzoi_assets.lacking import Missing, Work, missing_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions, register
@@ -174,11 +175,15 @@ def _lots(
         if layer in busy:
             notes.append(f"{key} waits: {busy[layer]} makes {layer}")
             continue
+        max_attempts = platform.settings.automation.max_attempts
+        missing, left_sets = _without_left_sets(missing, history, known, max_attempts, key)
+        notes += left_sets
+        if not missing.partitions:
+            continue
         first = next(each.step for each in missing.work if each.n_lacking)
-        left = why_left(
-            _runs_of(history, first, known), platform.settings.automation.max_attempts, key, first
-        )
-        why_not = reload_needed(partitions, sae) or left or budget.why_not(key, missing)
+        left = why_left(_runs_of(history, first, known), max_attempts, key, first)
+        of_sets = next((w.step for w in missing.work if w.n_lacking and w.step.first.of_set), None)
+        why_not = reload_needed(partitions, sae, of_sets) or left or budget.why_not(key, missing)
         if why_not:
             notes.append(why_not)
             continue
@@ -191,6 +196,30 @@ def _lots(
     if len(lots) <= 1 and not busy:
         _add_project(platform, lots, history, notes)
     return list(lots.values()), notes
+
+
+def _without_left_sets(
+    missing: Missing,
+    history: Sequence[dg.DagsterRun],
+    order: Sequence[str],
+    max_attempts: int,
+    key: str,
+) -> tuple[Missing, list[str]]:
+    """What is missing but for sets of variants that failed too often, and why those are left."""
+    left: dict[str, str] = {}
+    for each in missing.work:
+        variant_set = each.step.first.of_set
+        if each.n_lacking and variant_set is not None and variant_set not in left:
+            runs = _runs_of(history, each.step, order)
+            if why := why_left(runs, max_attempts, key, each.step):
+                left[variant_set] = why
+    partitions = {
+        asset: kept
+        for asset, keys in missing.partitions.items()
+        if (kept := [each for each in keys if each.of_set not in left])
+    }
+    work = [each for each in missing.work if each.step.first.of_set not in left]
+    return Missing(partitions, work), list(left.values())
 
 
 def _layer_to_make(missing: Missing) -> str | None:
@@ -233,12 +262,13 @@ def _runs_of(
 ) -> list[dg.DagsterRun]:
     """Those of the runs that tried a step."""
     assets = {dg.AssetKey(asset) for asset in step.assets}
-    owner = step.first.owner
+    owner, _, variant_set = step.first
+    owners = {owner, *([] if variant_set is None else [set_key(variant_set)])}
     return [
         run
         for run in history
         if assets & set(run.asset_selection or ())
-        and (owner == PROJECT or owner in owners_of(run, order))
+        and (owner == PROJECT or owners <= owners_of(run, order))
     ]
 
 

@@ -38,10 +38,12 @@ def stale_results(platform: Platform) -> dict[str, dict[str, int]]:
         for asset in artifacts_of(platform.settings):
             now: dict[object, str | None] = {}
             rows = standing[standing["asset"] == asset.name]
-            for owner, files, n in rows[["owner", "files", "n_partitions"]].itertuples(index=False):
-                group = _readers(platform, owner)
+            columns = ["owner", "variant_set", "files", "n_partitions"]
+            for owner, of_set, files, n in rows[columns].itertuples(index=False):
+                variant_set = of_set if isinstance(of_set, str) else None
+                group = _readers(platform, owner), variant_set
                 if group not in now:
-                    now[group] = _fingerprint(platform, asset, owner)
+                    now[group] = _fingerprint(platform, asset, owner, variant_set)
                 if now[group] not in (None, files):
                     of_asset = stale.setdefault(asset.name, {})
                     of_asset[owner] = of_asset.get(owner, 0) + int(n)
@@ -58,15 +60,18 @@ def _readers(platform: Platform, owner: str) -> object:
     return hyperparameters.layer, platform.settings.checkpoint_of(hyperparameters)
 
 
-def _fingerprint(platform: Platform, asset: Artifact, owner: str) -> str | None:
+def _fingerprint(
+    platform: Platform, asset: Artifact, owner: str, variant_set: str | None
+) -> str | None:
     """Fingerprint of the files that an asset would be made from now, None where there are none."""
     try:
-        files: str | None = platform.version_of(asset.name, owner).made_from["files"]
+        version = platform.version_of(asset.name, owner, variant_set=variant_set)
+        files: str | None = version.made_from["files"]
     except InputError:
         return "missing"
     except StillReading:
         raise
-    except SaeBorzoiError:  # a layer or SAE that the settings no longer have
+    except SaeBorzoiError:  # a layer, SAE or set that the settings no longer have
         return None
     return files
 

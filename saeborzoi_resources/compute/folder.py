@@ -1,4 +1,4 @@
-"""A job's folder: its files, who may use it, and what its result is worth.
+"""A job's folder: its files, and what its result is worth.
 
 =================  ============================================================================
 ``job.json``       the job, written before anything starts
@@ -15,17 +15,14 @@ in the same place, and in the job's folder for batches of nodes, which have plac
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dagster import Failure, MetadataValue
-from filelock import Timeout
 
-from saeborzoi.files import lock_file, write_file, write_json
+from saeborzoi.files import state, write_file, write_json
 from saeborzoi.jobs.job import Job
 from saeborzoi.worker import RESULT, fingerprint
 from saeborzoi_resources.markdown import verbatim
@@ -39,13 +36,18 @@ class JobFolder:
     def __init__(self, jobs_folder: Path, job: Job) -> None:
         self.job = job
         self.path = jobs_folder / job.job_id
-        self._locks = [
+        self.locks = [
             self.path / "lock"
             if job.nodes
-            else jobs_folder / ".locks" / f"{job.stage}-{single_job.key}"
+            else jobs_folder / ".locks" / f"{job.stage}-{single_job.subject}"
             for single_job in job.each()
         ]
         self.fingerprint = fingerprint(job)
+        self._taken_before: tuple[int, ...] | None = None
+
+    @property
+    def _taken(self) -> Path:
+        return self.path / "taken.json"
 
     @property
     def document(self) -> Path:
@@ -61,43 +63,6 @@ class JobFolder:
     def messages(self) -> Path:
         """Pipes messages, one JSON document a line."""
         return self.path / "messages.jsonl"
-
-    @contextlib.contextmanager
-    def claimed(self, run_id: str) -> Iterator[None]:
-        """Hold the folder for a run, so that two runs for one partition do not write over each
-        other. The operating system lets go where the process dies.
-
-        Raises
-        ------
-        dagster.Failure
-            Where another run holds it.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as held:
-            for lock in self._locks:
-                held.enter_context(self._held(lock, run_id))
-            yield
-
-    @contextlib.contextmanager
-    def _held(self, path: Path, run_id: str) -> Iterator[None]:
-        lock = lock_file(path)
-        owner = path.with_name(f"{path.name}.json")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            holder = _read_json(owner) or {}
-            raise Failure(
-                f"job {self.job.job_id}: run {holder.get('run_id', 'unknown')} (process "
-                f"{holder.get('pid', '?')} on {holder.get('host', '?')}) works on this partition "
-                "already; wait for it, or terminate it and run again",
-                metadata={"job": self.job.job_id, "held_by_run": holder.get("run_id", "unknown")},
-                allow_retries=False,
-            ) from None
-        try:
-            write_json(owner, {"run_id": run_id, "pid": os.getpid(), "host": os.uname().nodename})
-            yield
-        finally:
-            lock.release()
 
     def result(self) -> dict[str, Any] | None:
         """The worker's result document, None where there is none of this very job."""
@@ -116,7 +81,8 @@ class JobFolder:
         )
 
     def untaken_success(self, root_run_id: str) -> dict[str, Any] | None:
-        """A success that nobody took yet, or that an earlier attempt of the same run took.
+        """A success that nobody took yet, that an earlier attempt of the same run took, or that
+        another run took while this one waited for it.
 
         A job that finished while Dagster was down is not run twice; a user who asks for a
         partition again gets it made again.
@@ -129,18 +95,26 @@ class JobFolder:
         if inodes != document.get("output_inodes"):
             # deleted since, or another job has put its own result there
             return None
-        taken = _read_json(self.path / "taken.json")
+        taken = _read_json(self._taken)
         if taken is None or taken["root_run_id"] == root_run_id:
+            return document
+        if self._taken_before is not None and state(self._taken) != self._taken_before:
             return document
         return None
 
+    def note_waiting(self) -> None:
+        """From now on another run may make this very result, which is then as good as new."""
+        if self._taken_before is None:
+            self._taken_before = state(self._taken)
+
     def take(self, root_run_id: str) -> None:
         """Note that a run has the result."""
-        write_json(self.path / "taken.json", {"root_run_id": root_run_id})
+        write_json(self._taken, {"root_run_id": root_run_id})
 
     def prepare(self) -> None:
         """Lay the job out for a new start; an earlier result counts no more."""
-        for name in (RESULT, "taken.json", "running.json"):
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in (RESULT, self._taken.name, "running.json"):
             (self.path / name).unlink(missing_ok=True)
         with write_file(self.document) as temporary:
             temporary.write_text(self.job.model_dump_json(indent=1))

@@ -14,6 +14,7 @@ from typing import Any
 
 from dagster import (
     AssetExecutionContext,
+    DagsterExecutionInterruptedError,
     DagsterRunStatus,
     OpExecutionContext,
     PipesMessageHandler,
@@ -75,6 +76,11 @@ class DagsterRun:
             DagsterRunStatus.CANCELING,
             DagsterRunStatus.CANCELED,
         )
+
+    def stop_if_canceling(self) -> None:
+        """Leave the loop where somebody terminated the run."""
+        if self.is_canceling():
+            raise DagsterExecutionInterruptedError
 
 
 class Tail:

@@ -12,17 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
-from dagster import DagsterExecutionInterruptedError
 
 from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi.worker import EXIT_INTERRUPTED
 from saeborzoi.worker import command as worker_command
+from saeborzoi_resources.compute.claims import claimed
 from saeborzoi_resources.compute.ends import end_of_error, end_of_exit_code
 from saeborzoi_resources.compute.folder import JobFolder, used_by
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
@@ -63,9 +62,7 @@ class LocalCompute:
         run = DagsterRun(context)
         folders = [JobFolder(self._jobs_folder, job) for job in jobs]
         figures = []
-        with ExitStack() as claims:
-            for folder in folders:
-                claims.enter_context(folder.claimed(run.run_id))
+        with claimed(folders, run, self._compute.poll_s):
             if lay_out is not None:
                 lay_out()
             for number, folder in enumerate(folders, start=1):
@@ -118,8 +115,7 @@ class LocalCompute:
                 follower.drain()
                 if time.monotonic() - asked >= self._compute.poll_s:
                     asked = time.monotonic()
-                    if run.is_canceling():
-                        raise DagsterExecutionInterruptedError
+                    run.stop_if_canceling()
         except BaseException:
             _end_group(orphan, process)
             run.say(f"process {orphan.pid} of job {folder.job.job_id} is ended")

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from saeborzoi.errors import MissingProgramError, SettingsError
 from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources import markdown
+from saeborzoi_resources.compute.claims import claimed
 from saeborzoi_resources.compute.folder import JobFolder
 from saeborzoi_resources.compute.follow import Context, DagsterRun, Follower
 from saeborzoi_resources.compute.slurm_answers import parent_of, task_of
@@ -31,7 +31,6 @@ from saeborzoi_resources.compute.slurm_submit import (
     RUN_TAG,
     Submitter,
     prefix_of,
-    stop_if_canceling,
 )
 from saeborzoi_resources.compute.slurm_task import Task
 
@@ -77,13 +76,12 @@ class SlurmCompute:
         submitter = Submitter(
             self._slurm, run, profile, self._jobs_folder, self._stage, self._settings.poll_s
         )
-        with ExitStack() as claims:
-            tasks: list[Task] = []
-            for job in jobs:
-                folder = JobFolder(self._jobs_folder, job)
-                claims.enter_context(folder.claimed(run.run_id))
-                section = f"[compute.profile.{job.stage}]"
-                tasks.append(Task(folder, section, profile.max_attempts))
+        folders = [JobFolder(self._jobs_folder, job) for job in jobs]
+        with claimed(folders, run, self._settings.poll_s):
+            tasks = [
+                Task(folder, f"[compute.profile.{folder.job.stage}]", profile.max_attempts)
+                for folder in folders
+            ]
             if lay_out is not None:
                 lay_out()
             try:
@@ -120,7 +118,7 @@ class SlurmCompute:
                     self._judge(tasks, news)
                 if now - looked >= min(_CANCEL_LOOK_S, self._settings.poll_s):
                     looked = now
-                    stop_if_canceling(run)
+                    run.stop_if_canceling()
                 time.sleep(_LOOK_S)
         except BaseException:
             out = {task.slurm_id: task.submission for task in tasks if task.is_out}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dagster import DagsterExecutionInterruptedError, Failure
+from dagster import Failure
 
 from saeborzoi.files import write_file
 from saeborzoi.settings.compute_sections import Profile
@@ -208,14 +208,8 @@ class Submitter:
                         metadata={"state": "NO_ANSWER", "reason": str(error)},
                     ) from None
                 self._run.say(f"SLURM does not answer ({error}); trying again")
-                stop_if_canceling(self._run)
+                self._run.stop_if_canceling()
                 time.sleep(max(1.0, self._poll_s))
-
-
-def stop_if_canceling(run: DagsterRun) -> None:
-    """Leave the loop where somebody terminated the run."""
-    if run.is_canceling():
-        raise DagsterExecutionInterruptedError
 
 
 def prefix_of(task: Task, tasks: Sequence[Task]) -> str:

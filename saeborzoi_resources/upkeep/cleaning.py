@@ -1,5 +1,5 @@
-"""Removing a layer, an SAE or nodes of an SAE: first the plan, which changes nothing, then the
-removal.
+"""Removing a layer, an SAE, nodes of an SAE or a set of variants: first the plan, which changes
+nothing, then the removal.
 
 Only what lies in the store itself is removed. Where the catalogue cannot be read, nothing is. What
 Dagster remembers is the business of `saeborzoi_assets.commands.removal`; finding what nothing
@@ -21,7 +21,8 @@ from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import PartitionKeyError, StoreError
 from saeborzoi.files import write_file
-from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey
+from saeborzoi.pipeline import ARTIFACTS
+from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, set_key, set_of
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.platform import Sae
 from saeborzoi_resources.upkeep.store_files import (
@@ -32,7 +33,7 @@ from saeborzoi_resources.upkeep.store_files import (
     is_locked,
     job_of,
     nodes_of_work,
-    owner_of_lock,
+    owners_of_lock,
     require_inside,
     size_text,
     sizes,
@@ -40,14 +41,14 @@ from saeborzoi_resources.upkeep.store_files import (
 
 
 class Removal(NamedTuple):
-    """What belongs to a layer with its SAEs, to an SAE, or to nodes of one.
+    """What belongs to a layer with its SAEs, to an SAE, to nodes of one, or to a set of variants.
 
     Attributes
     ----------
     target
-        The layer's name or the SAE's partition key.
+        The layer's name, or the partition key of the SAE or set.
     scopes
-        Whose rows go: the layer's, each SAE's, or those of the nodes.
+        Whose rows go: the layer's, each SAE's, those of the nodes, or the set's.
     rows
         Catalogue table to the number of rows that go.
     folders
@@ -57,8 +58,8 @@ class Removal(NamedTuple):
     n_files, n_bytes
         Files in `folders` and their size.
     wanted
-        Partition keys of SAEs that go and that the settings ask for, so that they would be made
-        again.
+        Partition keys of SAEs and sets that go and that the settings ask for, so that they would
+        be made again.
     resting_on
         Results that stay and were made from what goes.
     """
@@ -80,13 +81,14 @@ class Removal(NamedTuple):
 
     @property
     def owners(self) -> set[str]:
-        """Layers and SAEs of which something goes."""
+        """Layers, SAEs and sets of which something goes."""
         return {scope.owner for scope in self.scopes}
 
     def holds(self, key: PartitionKey) -> bool:
         """Whether what a partition of an asset holds goes."""
         return any(
-            key.owner == scope.owner and (scope.nodes is None or key.node in scope.nodes)
+            (key.owner == scope.owner and (scope.nodes is None or key.node in scope.nodes))
+            or (scope.variant_set is not None and key.variant_set == scope.variant_set)
             for scope in self.scopes
         )
 
@@ -99,12 +101,14 @@ def plan_removal(
     nodes: Collection[int] | None = None,
     partitions: Collection[str] = (),
 ) -> Removal:
-    """What removing a layer, an SAE or nodes of an SAE would remove; changes nothing.
+    """What removing a layer, an SAE, nodes of an SAE or a set of variants would remove; changes
+    nothing.
 
     Parameters
     ----------
     target
-        Name of a layer or partition key of an SAE; the settings need not have it any more.
+        Name of a layer, or partition key of an SAE or set of variants; the settings need not have
+        it any more.
     nodes
         Nodes of the SAE to remove; left out, all of it goes.
     partitions
@@ -113,7 +117,8 @@ def plan_removal(
     Raises
     ------
     PartitionKeyError
-        Where there is no such layer or SAE, or it has no such node; names the nearest there are.
+        Where there is no such layer, SAE or set, or it has no such node; names the nearest there
+        are.
     CatalogError
         Where the catalogue is missing or cannot be read.
     """
@@ -123,17 +128,25 @@ def plan_removal(
         *(hyperparameters.key for hyperparameters in settings.wanted()),
         *(owner.name for top in ("saes", "work", "layers") for owner in children(store.root / top)),
         *(pages.name for pages in children(store.browser) if pages.is_dir() or pages.is_symlink()),
-        *(job_of(folder).owner for folder in children(store.jobs)),
+        *(owner for folder in children(store.jobs) for owner in job_of(folder).owners),
         *(layer.name for layer in settings.layer),
+        *(set_key(each.name) for each in settings.variants),
+        *(set_key(folder.name) for folder in children(store.root / "variants")),
     }  # fmt: skip
+    sets = {name for name in names if set_of(name) is not None}
+    if target in sets:
+        if nodes is not None:
+            raise PartitionKeyError(f"{target} is a set of variants, which has no nodes")
+        return _plan_set(settings, store, catalog, target)
+    names -= sets
     layer_of = {name: layer for name in names if (layer := _layer_of(name))}
     layers = (names - set(layer_of)) | set(layer_of.values())
     if target not in layers and target not in layer_of:
-        known = [*sorted(layers), *sorted(layer_of)]
+        known = [*sorted(layers), *sorted(layer_of), *sorted(sets)]
         nearest = difflib.get_close_matches(target, known, n=3, cutoff=0.4) or known[:3]
         raise PartitionKeyError(
-            f"there is no layer or SAE {target!r} here, in the settings, the catalogue, the store "
-            f"or Dagster; the nearest are {', '.join(nearest)}"
+            f"there is no layer, SAE or set {target!r} here, in the settings, the catalogue, the "
+            f"store or Dagster; the nearest are {', '.join(nearest)}"
         )
     if nodes is not None:
         if target in layers:
@@ -158,10 +171,44 @@ def plan_removal(
         for folder in (top / owner for top in tops)
         if folder.is_symlink() or folder.exists()
     ]
-    folders += [folder for folder in children(store.jobs) if job_of(folder).owner in owners]
-    folders += [lock for lock in children(store.jobs / LOCKS) if owner_of_lock(lock) in owners]
+    folders += _jobs_and_locks(store, owners)
     keys_in_settings = [h.key for h in settings.wanted() if h.key in owners]
     return _planned(target, scopes, catalog, folders, keys_in_settings=keys_in_settings)
+
+
+def _jobs_and_locks(store: Store, owners: set[str]) -> list[Path]:
+    """Folders of the jobs of layers, SAEs or sets, and their locks."""
+    return [
+        *(folder for folder in children(store.jobs) if job_of(folder).owners & owners),
+        *(lock for lock in children(store.jobs / LOCKS) if owners_of_lock(lock) & owners),
+    ]
+
+
+def _plan_set(settings: Settings, store: Store, catalog: Catalog, target: str) -> Removal:
+    """A set of variants: its effects, and what was looked at of it with every SAE."""
+    name = set_of(target)
+    assert name is not None, "a set's key"
+    stages = [artifact.name for artifact in ARTIFACTS if artifact.grain == "sae_variants"]
+    places = [store.root / "variants" / name, store.root / "work" / target]
+    for stage in stages:
+        places += [
+            *(
+                store.sae_set_artifact(sae.name, stage, name)
+                for sae in children(store.root / "saes")
+            ),
+            *(
+                store.work(sae.name, stage) / "parts" / name
+                for sae in children(store.root / "work")
+            ),
+        ]
+    folders = [folder for folder in places if folder.is_symlink() or folder.exists()]
+    return _planned(
+        target,
+        [Scope(variant_set=name)],
+        catalog,
+        [*folders, *_jobs_and_locks(store, {target})],
+        keys_in_settings=[target] if name in [each.name for each in settings.variants] else [],
+    )
 
 
 def _layer_of(name: str) -> str | None:
@@ -243,11 +290,11 @@ def require_idle(store: Store, removal: Removal) -> None:
     for folder in (*removal.folders, *(folder for folder, _ in removal.cut)):
         require_inside(folder, store.root)
     # a job of several SAEs has the folder of the first, and locks of each
-    held = [f for f in children(store.jobs) if job_of(f).owner in removal.owners and is_held(f)]
+    held = [f for f in children(store.jobs) if job_of(f).owners & removal.owners and is_held(f)]
     held += [
         lock
         for lock in children(store.jobs / LOCKS)
-        if owner_of_lock(lock) in removal.owners and lock.suffix != ".json" and is_locked(lock)
+        if owners_of_lock(lock) & removal.owners and lock.suffix != ".json" and is_locked(lock)
     ]
     if held:
         raise StoreError(
@@ -306,7 +353,7 @@ def _lines(removal: Removal) -> Iterator[str]:
     nodes = removal.scopes[0].nodes
     if nodes is not None:
         what += f", nodes {_ranges(nodes)}"
-    elif removal.saes != [what]:
+    elif removal.scopes[0].variant_set is None and removal.saes != [what]:
         what += f", layer with {len(removal.saes)} SAEs"
     yield f"{what}: {removal.n_files} files, {size_text(removal.n_bytes)}"
     for folder in removal.folders:
@@ -317,8 +364,8 @@ def _lines(removal: Removal) -> Iterator[str]:
         yield f"  {n:,} rows of {table}"
     if removal.wanted:
         yield (
-            f"dagster_project.toml asks for {', '.join(removal.wanted)}: unless its [[sae]] goes, "
-            "it will be made again"
+            f"dagster_project.toml asks for {', '.join(removal.wanted)}: unless its "
+            f"{'[[sae]]' if removal.saes else '[[variants]]'} goes, it will be made again"
         )
     if removal.resting_on:
         yield (

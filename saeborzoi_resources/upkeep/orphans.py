@@ -17,7 +17,7 @@ from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import StoreError
 from saeborzoi.files import old_pattern
-from saeborzoi.settings.hyperparameters import PartitionKey
+from saeborzoi.settings.hyperparameters import PartitionKey, set_key
 from saeborzoi_resources.upkeep.store_files import (
     children,
     delete,
@@ -93,7 +93,8 @@ def orphans(store: Store, catalog: Catalog, now: float | None = None) -> Orphans
         standing.add(artifact)
         if not artifact.exists():
             node = None if pd.isna(row.first_node) else int(row.first_node)
-            first = PartitionKey(row.owner, node)
+            variant_set = row.variant_set if isinstance(row.variant_set, str) else None
+            first = PartitionKey(row.owner, node, variant_set)
             lost.append(LostArtifact(row.asset, first, int(row.n_partitions), artifact))
     owners = set(artifacts["owner"])
     candidates = [
@@ -123,13 +124,14 @@ def remove_leftovers(store: Store, leftovers: Iterable[Leftover]) -> None:
 
 
 def _unreferenced(store: Store, standing: set[Path]) -> Iterator[tuple[Path, str]]:
-    """Artifacts that no row of the catalogue stands on: whole, or batches of nodes."""
+    """Artifacts that no row of the catalogue stands on: whole, or of batches of nodes or sets."""
     why = "no row of the catalogue stands on it"
     at_work = {job_of(folder)[:2] for folder in children(store.jobs) if is_held(folder)}
-    for top in ("layers", "saes"):
+    for top in ("layers", "saes", "variants"):
         for owner in children(store.root / top):
+            key = set_key(owner.name) if top == "variants" else owner.name
             for artifact in children(owner):
-                if (artifact.name, owner.name) not in at_work:
+                if (artifact.name, key) not in at_work:
                     yield from _unreferenced_in(artifact, standing, why)
     for artifact in (*children(store.root / PROJECT), *children(store.browser)):
         if artifact.is_dir():  # the browser's start page is of all SAEs
@@ -155,7 +157,7 @@ def _killed_writes(store: Store) -> Iterator[tuple[Path, str]]:
         store.root, store.jobs, store.browser, store.genome_cache, store.root / PROJECT,
         *(
             folder
-            for top in ("layers", "saes", "work")
+            for top in ("layers", "saes", "variants", "work")
             for owner in children(store.root / top)
             for folder in (owner, *children(owner))
         ),

@@ -53,8 +53,9 @@ def check_project(settings: Settings) -> Iterator[Finding]:
             )
     answer: dict[str, Any] = {}
     if settings.model is not None:
-        live = [layer for layer in settings.layer if layer.is_live]
-        yield from _model(settings.model, live, answer)
+        computed = [layer for layer in settings.layer if layer.is_live or layer.module]
+        place = (settings.data.genome, cache) if sizes else None
+        yield from _model(settings.model, computed, place, answer)
     for layer in settings.layer:
         if layer.held_out.targets is not None:
             yield _finding(
@@ -132,13 +133,18 @@ def _windows(shard_set: ShardSet, sizes: dict[str, int], genome: Path, cache: Pa
     return f"{len(windows)} windows" + ("" if sizes else "; not compared with the genome")
 
 
-def _model(model: Model, layers: Sequence[Layer], answer: dict[str, Any]) -> Iterator[Finding]:
-    """The model, loaded in a process of its own, and each layer that it computes; `answer` gets
-    what it says."""
-    from saeborzoi.models.ask import ask_model
+def _model(
+    model: Model,
+    layers: Sequence[Layer],
+    genome: tuple[Path, Path | None] | None,
+    answer: dict[str, Any],
+) -> Iterator[Finding]:
+    """The model, loaded in a process of its own, and each layer that it computes, whose shards are
+    compared with it on the genome; `answer` gets what it says."""
+    from saeborzoi.sources.ask import ask_model
 
     def look() -> str:
-        answer.update(ask_model(model, layers))
+        answer.update(ask_model(model, layers, genome=genome))
         return f"{answer['n_parameters']:,} parameters, fingerprint {answer['fingerprint']}"
 
     yield _finding(f"model {model.loader}", look)

@@ -13,14 +13,15 @@ from filelock import Timeout
 
 from saeborzoi.errors import StoreError
 from saeborzoi.files import lock_file
-from saeborzoi.settings.hyperparameters import parse_node_key
+from saeborzoi.jobs.job import subject_of_set
+from saeborzoi.settings.hyperparameters import parse_node_key, set_key, set_of
 
 _BATCH = r"(n[0-9]{4,})(?:-(n[0-9]{4,}))?(?:\.[0-9a-f]{8})?"
 """A batch's name, of `store.batch_name`."""
 
 LOCKS = ".locks"
-"""In the folder of jobs, the locks of those of a whole layer or SAE: `<stage>-<owner>`, and the
-same with `.json`, which says who holds it."""
+"""In the folder of jobs, the locks of those of a whole layer, SAE or set of variants:
+`<stage>-<Job.subject>`, and the same with `.json`, which says who holds it."""
 
 
 def entries(folder: Path) -> list[Path]:
@@ -53,28 +54,47 @@ def newest(path: Path) -> float:
 class JobName(NamedTuple):
     """What the name of a job's folder tells.
 
-    `nodes` are its first and last node, None for a job of a whole layer or SAE.
+    `nodes` are its first and last node, None for a job of a whole layer or SAE; `variant_set` is
+    the set of variants that it looks at with an SAE.
     """
 
     stage: str
     owner: str
     nodes: tuple[int, int] | None
+    variant_set: str | None = None
+
+    @property
+    def owners(self) -> set[str]:
+        """Layer, SAE and set of variants that it is of."""
+        return {self.owner, *([] if self.variant_set is None else [set_key(self.variant_set)])}
 
 
 def job_of(folder: Path) -> JobName:
-    """Stage, layer or SAE, and nodes of a job's folder.
+    """Stage, layer or SAE, nodes and set of variants of a job's folder.
 
     >>> job_of(Path("seqlets-conv_x4_k0.05_lr0.003_s0-n0000-n0063.0a1b2c3d-4f6dcef2e219465c"))
-    JobName(stage='seqlets', owner='conv_x4_k0.05_lr0.003_s0', nodes=(0, 63))
+    JobName(stage='seqlets', owner='conv_x4_k0.05_lr0.003_s0', nodes=(0, 63), variant_set=None)
     """
     stage, _, rest = folder.name.partition("-")
-    owner = rest.rpartition("-")[0]
-    batch = re.fullmatch(rf"(.+?)-{_BATCH}", owner)
-    if batch is None:
-        return JobName(stage, owner, None)
+    subject = rest.rpartition("-")[0]
+    batch = re.fullmatch(rf"(.+?)-{_BATCH}", subject)
+    if batch is None or "=" in subject:
+        return _of_subject(stage, subject)
     return JobName(
         stage, batch[1], (parse_node_key(batch[2]), parse_node_key(batch[3] or batch[2]))
     )
+
+
+def _of_subject(stage: str, subject: str) -> JobName:
+    """Parts of what `Job.subject` is.
+
+    >>> _of_subject("variant_nodes", "conv_x4_k0.05_lr0.003_s0=traits")[1:]
+    ('conv_x4_k0.05_lr0.003_s0', None, 'traits')
+    """
+    owner, equals, name = subject.partition("=")
+    if not equals or set_of(subject) is not None:
+        return JobName(stage, subject, None)
+    return JobName(stage, owner, None, name)
 
 
 def nodes_of_work(folder: Path) -> tuple[int, int] | None:
@@ -103,17 +123,21 @@ def is_held(job: Path) -> bool:
     folders, under its stage and owner.
     """
     name = job_of(job)
-    locks = (job / "lock", job.parent / LOCKS / f"{name.stage}-{name.owner}")
+    subject = (
+        name.owner if name.variant_set is None else subject_of_set(name.variant_set, name.owner)
+    )
+    locks = (job / "lock", job.parent / LOCKS / f"{name.stage}-{subject}")
     return any(is_locked(lock) for lock in locks if lock.exists())
 
 
-def owner_of_lock(lock: Path) -> str:
-    """Layer or SAE that a lock is for.
+def owners_of_lock(lock: Path) -> set[str]:
+    """Layer, SAE and set of variants that a lock is for.
 
-    >>> owner_of_lock(Path("trained_sae-conv_x4_k0.05_lr0.003_s0.json"))
-    'conv_x4_k0.05_lr0.003_s0'
+    >>> owners_of_lock(Path("trained_sae-conv_x4_k0.05_lr0.003_s0.json"))
+    {'conv_x4_k0.05_lr0.003_s0'}
     """
-    return lock.name.partition("-")[2].removesuffix(".json")
+    stage, _, subject = lock.name.removesuffix(".json").partition("-")
+    return _of_subject(stage, subject).owners
 
 
 def is_locked(lock: Path) -> bool:

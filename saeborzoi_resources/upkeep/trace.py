@@ -16,9 +16,15 @@ from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import InputError, StoreError
 from saeborzoi.jobs.fingerprint import changed, fingerprint_of
 from saeborzoi.jobs.provenance import damaged, written_files
-from saeborzoi.pipeline import Artifact
+from saeborzoi.pipeline import Artifact, Grain
 from saeborzoi.settings.artifacts import artifacts_of
-from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, partition_keys
+from saeborzoi.settings.hyperparameters import (
+    Hyperparameters,
+    PartitionKey,
+    partition_keys,
+    set_key,
+)
+from saeborzoi.settings.sections import Layer
 from saeborzoi_resources.platform import Platform
 
 State = Literal[
@@ -72,7 +78,7 @@ class Link(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """The chain of one layer, SAE or node."""
+    """The chain of one layer, SAE, node or set of variants."""
 
     key: str
     hyperparameters: Hyperparameters | None
@@ -92,7 +98,8 @@ def trace(platform: Platform, key: str, cache: Path | None = None) -> Trace:
     platform
         The project.
     key
-        A layer's name, an SAE's partition key, or ``KEY|n0003``.
+        A layer's name, an SAE's partition key, ``KEY|n0003``, ``variants=traits``, or
+        ``KEY|variants=traits``.
     cache
         Folder that says which artifacts were found whole, so that those whose files have the same
         sizes and times are not read again; None reads every byte of each artifact.
@@ -100,62 +107,81 @@ def trace(platform: Platform, key: str, cache: Path | None = None) -> Trace:
     Raises
     ------
     PartitionKeyError
-        Where the settings have no such layer or SAE, or it no such node.
+        Where the settings have no such layer, SAE or set, or it no such node.
     CatalogError
         Where the catalogue is missing or cannot be read.
     """
     settings = platform.settings
-    if key in [layer.name for layer in settings.layer]:
-        hyperparameters, owners = None, {"layer": key}
-        layer = settings.layer_named(key)
-        node = None
-    else:
-        sae_key, node = PartitionKey.parse(key)
-        sae = platform.sae(sae_key)
-        if node is not None:
-            sae.require_nodes([node])
-        hyperparameters, layer = sae.hyperparameters, sae.layer
-        owners = {"layer": sae.layer.name, "sae": sae_key, "node": sae_key, "project": PROJECT}
+    hyperparameters, layer, parts = _parts(platform, key)
     links: list[Link] = []
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
         for asset in artifacts_of(settings, layer):
-            if asset.grain in owners:
-                own_node = node if asset.grain == "node" else None
-                links += links_of(platform, asset, owners[asset.grain], own_node, links, cache)
+            for part in parts.get(asset.grain, ()):
+                links += links_of(platform, asset, part, links, cache)
     return Trace(key, hyperparameters, tuple(links))
+
+
+def _parts(
+    platform: Platform, key: str
+) -> tuple[Hyperparameters | None, Layer | None, dict[Grain, list[PartitionKey]]]:
+    """Hyperparameters and layer of a partition, and what of each grain is in its chain."""
+    settings = platform.settings
+    if key in [layer.name for layer in settings.layer]:
+        return None, settings.layer_named(key), {"layer": [PartitionKey(key)]}
+    parsed = PartitionKey.parse(key)
+    name = parsed.of_set
+    sets = settings.variants if name is None else settings.of_set(name).variants
+    own_sets = [PartitionKey(set_key(each.name)) for each in sets]
+    if name is not None and parsed.variant_set is None:
+        return None, None, {"variants": own_sets}
+    sae_key = parsed.owner
+    sae = platform.sae(sae_key)
+    if parsed.node is not None:
+        sae.require_nodes([parsed.node])
+    return (
+        sae.hyperparameters,
+        sae.layer,
+        {
+            "layer": [PartitionKey(sae.layer.name)],
+            "sae": [PartitionKey(sae_key)],
+            "node": [PartitionKey(sae_key, parsed.node)],
+            "variants": own_sets,
+            "sae_variants": [PartitionKey(sae_key, variant_set=each.name) for each in sets],
+            "project": [PartitionKey(PROJECT)],
+        },
+    )
 
 
 def links_of(
     platform: Platform,
     asset: Artifact,
-    owner: str,
-    node: int | None = None,
+    part: PartitionKey,
     before: Sequence[Link] = (),
     cache: Path | None = None,
 ) -> list[Link]:
     """Links of an asset: one for each run that made partitions that stand.
 
-    `before` are the links of what it may be made from; for the others see `trace`.
+    `part` is of whom, `before` are the links of what it may be made from; for the others see
+    `trace`.
     """
+    owner, node, variant_set = part
     rows = [
         (row, None if row["nodes"] is None else [int(number) for number in row["nodes"]])
         for row in platform.catalog.standing(asset.name, owner).to_dict("records")
+        if variant_set is None or row["variant_set"] == variant_set
     ]
     if node is not None:
         rows = [(row, nodes) for row, nodes in rows if nodes is not None and node in nodes]
     if not rows:
-        key = PartitionKey(owner, node)
-        return [Link(asset.name, str(key), "not made", "materialize it", partitions=(key,))]
+        return [Link(asset.name, str(part), "not made", "materialize it", partitions=(part,))]
     damage = _damage([row for row, _ in rows], cache)
     links = []
     for row, nodes in rows:
-        made_together = partition_keys(owner, nodes)
+        made_together = partition_keys(owner, nodes) if variant_set is None else [part]
         made_from = json.loads(row["made_from"]) if isinstance(row["made_from"], str) else {}
-        state, reason, files = _state(
-            platform, asset, owner, node, nodes, row, made_from, before, damage
-        )
+        state, reason, files = _state(platform, asset, part, nodes, row, made_from, before, damage)
         if node is not None or len(made_together) == 1:
-            partition = str(made_together[0] if node is None else PartitionKey(owner, node))
+            partition = str(made_together[0] if node is None else part)
         else:
             partition = f"{made_together[0]} ... {made_together[-1]}"
         links.append(
@@ -172,7 +198,7 @@ def links_of(
                 Path(row["artifact"]),
                 row["made_at"].to_pydatetime().astimezone(UTC),
                 files,
-                tuple(made_together if node is None else [PartitionKey(owner, node)]),
+                tuple(made_together if node is None else [part]),
             )
         )
     return links
@@ -200,8 +226,7 @@ def _damage(rows: Sequence[Mapping[str, Any]], cache: Path | None) -> dict[str, 
 def _state(
     platform: Platform,
     asset: Artifact,
-    owner: str,
-    node: int | None,
+    part: PartitionKey,
     together: list[int] | None,
     row: Mapping[str, Any],
     made_from: Mapping[str, Any],
@@ -211,9 +236,10 @@ def _state(
     """Whether a standing result is what would be made now, and why not."""
     # inputs count for all nodes that were made together; where some of those were made again
     # since, the node's own inputs decide
+    owner, node, variant_set = part
     batches = [together, *([] if node is None else [[node]])]
     try:
-        versions = [platform.version_of(asset.name, owner, nodes) for nodes in batches]
+        versions = [platform.version_of(asset.name, owner, nodes, variant_set) for nodes in batches]
     except InputError as error:
         return "unknown", str(error), ()
     now = versions[0]
@@ -229,11 +255,16 @@ def _state(
     rests_on = [
         link.asset if "stale" in link.state else f"{link.asset} ({link.state})"
         for link in before
-        if link.asset in inputs and link.state != "current"
+        if link.asset in inputs and link.state != "current" and _same_set(link, part)
     ]
     if rests_on:
         return "rests on stale", ", ".join(dict.fromkeys(rests_on)), now.files
     return "current", "", now.files
+
+
+def _same_set(link: Link, part: PartitionKey) -> bool:
+    """Whether a link is not of another set of variants than a partition is."""
+    return len({part.of_set, link.partitions[0].of_set} - {None}) < 2
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -241,6 +272,9 @@ def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if not then:
         return "made from other code, settings, files or inputs than there are now"
     changes = []
+    owners = then.get("owner", now["owner"]), then.get("variant_set")
+    if owners != (now["owner"], now.get("variant_set")):
+        changes.append("of every set of variants at once")
     if then["code"] != now["code"]:
         changes.append(f"code {then['code']} -> {now['code']}")
     # compared as JSON, which is what was kept: paths are text, tuples are lists

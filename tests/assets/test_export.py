@@ -24,7 +24,7 @@ def often(project: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def exported(made_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("pyBigWig", reason="tracks need the package pyBigWig")
+    pytest.importorskip("pybigtools", reason="tracks need the extra saeborzoi[bigwig]")
     output = tmp_path_factory.mktemp("export") / "sae"
     # with one that may never fire, which has no track
     nodes = ",".join(map(str, [*often(made_project), 0]))
@@ -45,16 +45,29 @@ def test_seqlets_are_sorted_and_stranded(exported: Path, made_project: Path) -> 
 
 
 def test_a_track_holds_the_node_s_activations(exported: Path, made_project: Path) -> None:
-    import pyBigWig
+    import pybigtools
 
     sae = saeborzoi.open(made_project).sae(KEY)
     for node in often(made_project):
         statistics = sae.node(node).statistics
         path = exported / "tracks" / f"n{node:04d}.bw"
-        with pyBigWig.open(str(path)) as track:
-            entries = [e for chrom in track.chroms() for e in track.intervals(chrom) or ()]
+        with pybigtools.open(str(path)) as track:
+            entries = [e for chrom in track.chroms() for e in track.records(chrom)]
         assert len(entries) == statistics["n_nonzero"]
         assert max(value for *_, value in entries) == pytest.approx(statistics["activation_max"])
+
+
+def test_the_bigbed_holds_what_the_bed_holds(exported: Path) -> None:
+    import pybigtools
+
+    bed = pd.read_csv(exported / take_away.BED, sep="\t", header=None, dtype=str)
+    with pybigtools.open(str(exported / take_away.BIGBED)) as track:
+        rows = [
+            [chrom, *map(str, row)]
+            for chrom in sorted(track.chroms())
+            for row in track.records(chrom)
+        ]
+    assert sorted(rows) == sorted(bed.to_numpy().tolist())
 
 
 def test_the_session_and_the_archive_hold_what_there_is(exported: Path) -> None:

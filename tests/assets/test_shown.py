@@ -16,10 +16,17 @@ def test_figures_are_rounded_and_what_is_not_known_is_left_out() -> None:
 
 
 def test_a_table_shows_no_nan_and_an_empty_one_is_no_table() -> None:
-    frame = pd.DataFrame({"cluster": [0], "name": [None], "p_value": [float("nan")]})
+    frame = pd.DataFrame(
+        {
+            "cluster": [0],
+            "name": [None],
+            "p_value": [float("nan")],
+            "is_better": pd.array([None], "boolean"),
+        }
+    )
     shown = table(frame)
     assert shown is not None
-    assert str(shown.value).splitlines()[-1] == "| 0 |  |  |"
+    assert str(shown.value).splitlines()[-1] == "| 0 |  |  |  |"
     assert table(frame[:0]) is None
 
 

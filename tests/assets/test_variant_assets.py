@@ -13,15 +13,14 @@ import pytest
 import saeborzoi
 from saeborzoi.errors import InputError
 from saeborzoi.jobs.provenance import write_artifact
-from saeborzoi.models import ask
 from saeborzoi.project.project import Project as ProjectApi
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import load_settings
 from saeborzoi.settings.sections import ShardSet
-from saeborzoi_assets.assets import variant_effects
+from saeborzoi.sources import ask
 from saeborzoi_assets.assets.feature_browser import page_of_variants
 from saeborzoi_assets.commands.cli import main
-from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
+from saeborzoi_assets.partitions import HYPERPARAMETERS
 from saeborzoi_assets.plan import steps
 from saeborzoi_resources.finding import Finding
 from saeborzoi_resources.upkeep.project_check import check_project
@@ -60,7 +59,7 @@ def test_check_says_what_the_run_would(tmp_path: Path, monkeypatch: pytest.Monke
     write_inputs(tmp_path)
     (tmp_path / "dagster_project.toml").write_text(SETTINGS)
     answer = {"n_parameters": 1, "fingerprint": "f", "input_bp": INPUT_BP}
-    monkeypatch.setattr(ask, "ask_model", lambda *_: answer)
+    monkeypatch.setattr(ask, "ask_model", lambda *_, **__: answer)
     letters = (tmp_path / "g.fa").read_text().split("\n")[1]
 
     def looked(*rows: str, **changes: object) -> Finding:
@@ -113,13 +112,14 @@ def test_a_vcf_goes_in_and_nodes_come_out(
         project = Project(path, instance)
         instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
         put_sae(project)
-        (step,) = (s for s in steps(settings, settings.wanted()[0]) if "variant_nodes" in s.assets)
-        result = project.materialize(step)
-        assert result.success, failure_of(result)
-        effects = variant_effects.build(Partitions.of(settings))
-        assert dg.materialize(
-            [effects], resources={"platform": project.platform}, instance=instance
-        ).success
+        of_sets = [s for s in steps(settings, settings.wanted()[0]) if s.first.of_set is not None]
+        assert [step.partition for step in of_sets] == [
+            "variants=traits", "variants=matched", f"{KEY}|variants=traits",
+            f"{KEY}|variants=matched",
+        ]  # fmt: skip
+        for step in of_sets:
+            result = project.materialize(step)
+            assert result.success, failure_of(result)
     opened = saeborzoi.open(tmp_path)
     variants = opened.table("variant")
     assert len(variants) == 6

@@ -140,6 +140,11 @@ def make(
     tables["seqlet_gene"] = tables["seqlet"][["node", "rank"]].assign(
         gene="SOX<2>", distance_bp=np.where(tables["seqlet"]["rank"] == 0, -1234, 250)
     )
+    # strongest at its own position, weaker to the left of it, and none there to the right
+    tables["seqlet_activation"] = tables["seqlet"][["node", "rank"]].assign(
+        step_bp=7,
+        activations=[[0.0, 0.5 * a, a, np.nan, 0.0] for a in tables["seqlet"]["activation"]],
+    )
     clusters = tables["node_embedding"].groupby("cluster").size()
     tables["embedding_cluster"] = pd.DataFrame(
         {

@@ -106,13 +106,42 @@ def test_seqlets_stand_in_bands_with_sequence_place_and_link(opened, site):
     assert shown.count() == int((fraction >= 0.75).sum())
     for i in (0, 1, shown.count() - 1):
         row = rows.iloc[i]
-        sequence = shown.nth(i).locator(".sequence").get_attribute("aria-label")
+        label = shown.nth(i).locator(".sequence").get_attribute("aria-label")
+        sequence, _, along = label.partition("; activation from left to right: ")
         turned = row["sequence"].translate(COMPLEMENT)[::-1]
         assert sequence in (row["sequence"], turned)
+        values = along.split(", ")
+        values = values if sequence == row["sequence"] else values[::-1]
+        assert len(values) == 3
+        assert values[2] == "no position"
+        assert float(values[1]) == pytest.approx(row["activation"], rel=1e-2)
         where = f"{row['chrom']}:{row['start_bp'] + 1:,}-{row['end_bp']:,}"
         assert shown.nth(i).locator(".where").inner_text() == where
         link = shown.nth(i).locator("a.where").get_attribute("href")
         assert link.startswith("https://genome.ucsc.edu/cgi-bin/hgTracks?db=hg38&position=")
+
+
+def test_activation_stands_under_the_letters_that_its_position_covers(opened, site):
+    """18 letters of positions of 7 bp: the middle one covers the letters 6 to 12, from 0."""
+    page = opened(f"node={a_matched_node(site, 'JUND')}")
+    rows = page.eval_on_selector_all(
+        ".seqlet",
+        """rows => rows.map(row => {
+            const box = part => part.getBoundingClientRect();
+            const at = part => [box(part).left, box(part).right];
+            const bars = [...row.querySelectorAll(".along rect")];
+            const highest = bars.reduce((a, b) =>
+box(a).height > box(b).height ? a : b);
+            return [row.querySelector(".strand").textContent, at(highest),
+                [...row.querySelectorAll(".nt")].map(at), bars.length];
+        })""",
+    )
+    assert {strand for strand, *_ in rows} == {"+", "−"}
+    for strand, (left, right), letters, n_bars in rows:
+        assert n_bars == 2
+        first = 6 if strand == "+" else 18 - 13
+        assert left == pytest.approx(letters[first][0], abs=1)
+        assert right == pytest.approx(letters[first + 6][1], abs=1)
 
 
 def test_seqlets_are_lined_up_on_the_motif(opened, site):

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from saeborzoi.browser import assembly_of, write_site, write_start_page
-from saeborzoi.browser.node_pages import BANDS, NODES_PER_FILE, SEQLETS_PER_BAND
+from saeborzoi.browser.node_pages import NODES_PER_FILE
 from saeborzoi.errors import InputError
+from saeborzoi.nodes.bands import BANDS, SEQLETS_PER_BAND
 from tests.browser.made_tables import KEY, make, states
 
 LETTER = {

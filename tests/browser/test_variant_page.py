@@ -11,6 +11,7 @@ import pytest
 
 from saeborzoi.browser.variant_page import variant_page
 from saeborzoi.genome.fasta import Genome
+from tests.browser.test_accessible import SCRIPT
 
 LETTERS = "ACGGTTCAGTACCATTGACCATGACTCATGTTCCAGGATTACCAGGTTACCATTGCACCATTG"
 MOTIF = np.array([[0.97 if letter == base else 0.01 for base in "ACGT"] for letter in "TGACTCA"])
@@ -75,9 +76,9 @@ def test_a_motif_that_is_made_stands_under_the_alternative_allele(genome: Genome
 
 
 def test_what_came_from_files_is_escaped_and_nothing_is_claimed(genome: Genome) -> None:
-    rows = explained(acts_through=False, target_name="<script>").assign(variant_set="<b>set")
+    rows = explained(acts_through=False, target_name="<script>x").assign(variant_set="<b>set")
     page = variant_page("<p>", "K<", rows, genome, {}, both_strands=True)
-    for text in ("rs<1>", "<script>", "<b>set", "<p>:", "K<"):
+    for text in ("rs<1>", "<script>x", "<b>set", "<p>:", "K<"):
         assert text not in page
     assert "none beyond controls" in page
     assert "ucsc" not in page
@@ -103,6 +104,8 @@ def test_it_opens_in_a_browser_light_and_dark_wide_and_narrow(
         opened.goto((tmp_path / "variants.html").as_uri())
         assert errors == []
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.evaluate(f"{SCRIPT}.weakText()") == []
+        assert opened.evaluate(f"{SCRIPT}.nameless()") == []
         # what the nodes carry comes first, then their sum, then what is no node's
         parts = opened.locator("table").last.locator("tbody tr td:first-child").all_inner_texts()
         assert [part.split(":")[0] for part in parts] == [
@@ -112,3 +115,37 @@ def test_it_opens_in_a_browser_light_and_dark_wide_and_narrow(
         rows.first.click()
         assert opened.locator("h2").first.bounding_box()["y"] < 800
         context.close()
+
+
+def test_a_click_orders_a_table_and_no_other_script_runs(
+    genome: Genome, tmp_path: Path, chromium: Any
+) -> None:
+    first = explained()
+    second = explained().assign(
+        variant="chr1:30:G:A", start_bp=29, end_bp=30, ref="G", effect=-30.0
+    )
+    rows = pd.concat([first.assign(name="<img src=x onerror=fail()>"), second])
+    page = variant_page("p", "K", rows, genome, {7: MOTIF}, both_strands=True)
+    (tmp_path / "variants.html").write_text(page + "<script>document.title = 'run'</script>")
+    opened = chromium.new_page()
+    opened.goto((tmp_path / "variants.html").as_uri())
+    assert opened.title() == "p: variants"
+    table = opened.locator("table").first
+
+    def effects() -> list[str]:
+        return list(table.locator("tbody td:nth-child(5)").all_inner_texts())
+
+    assert effects() == ["-30", "-2"]
+    heading = table.get_by_role("button", name="effect")
+    heading.click()
+    assert effects() == ["-2", "-30"]
+    assert table.locator("th[aria-sort=descending]").inner_text() == "effect"
+    heading.press("Enter")
+    assert effects() == ["-30", "-2"]
+    # the parts of a variant by what they carry
+    parts = opened.locator("table").nth(1)
+    parts.get_by_role("button", name="carries").click()
+    assert parts.locator("tbody td:nth-child(3)").all_inner_texts() == [
+        "-0.1", "-0.4", "-1.5", "-1.5"
+    ]  # fmt: skip
+    opened.close()

@@ -256,3 +256,45 @@ def test_only_what_the_transaction_replaced_is_removed(tmp_path: Path) -> None:
     record("n1_c", (1,))
     assert sorted(entry.name for entry in folder.iterdir()) == ["n0_b", "n1_c", "n5_being_written"]
     assert set(catalog.artifacts("seqlets", KEY)) == {batches["n0_b"], batches["n1_c"]}
+
+
+def test_what_was_made_of_every_set_of_variants_is_told_apart(tmp_path: Path) -> None:
+    """A catalogue of version 5 has one line for all sets; each set gets one of its own, which is
+    what it was made from then, so that it shows as stale."""
+    path = tmp_path / "catalog.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(
+            f"""
+            CREATE TABLE schema_version AS SELECT 5 AS version;
+            CREATE TABLE variant AS SELECT * FROM (VALUES ('traits', 'a'), ('traits', 'b'),
+                ('matched', 'c')) t(variant_set, variant);
+            CREATE TABLE variant_skipped AS SELECT 'empty' AS variant_set, 0 AS number;
+            CREATE TABLE variant_node AS SELECT '{KEY}' AS hyperparameters, 'traits' AS variant_set;
+            CREATE TABLE materialization AS SELECT asset, owner, node::INTEGER AS node, 'r' AS
+                run_id, '1' AS code_version, 'v' AS data_version, artifact, 4::BIGINT AS n_rows,
+                TIMESTAMPTZ '2026-01-02 03:04:05Z' AS made_at, '{{}}' AS made_from
+            FROM (VALUES ('variant_effects', 'project', NULL, 'project/variant_effects'),
+                ('variant_nodes', '{KEY}', NULL, 'saes/{KEY}/variant_nodes'),
+                ('trained_sae', '{KEY}', NULL, 'saes/{KEY}/trained_sae'),
+                ('seqlets', '{KEY}', 3, 'saes/{KEY}/seqlets/n0003_v_r')
+            ) t(asset, owner, node, artifact);
+            """
+        )
+    catalog = Catalog(path)
+    lines = catalog.frame(
+        "SELECT asset, owner, variant_set, n_rows, artifact FROM materialization ORDER BY ALL"
+    ).astype(object)
+    assert lines.where(lines.notna(), None).values.tolist() == [
+        ["seqlets", KEY, None, 4, f"saes/{KEY}/seqlets/n0003_v_r"],
+        ["trained_sae", KEY, None, 4, f"saes/{KEY}/trained_sae"],
+        ["variant_effects", "variants=empty", None, 1, "project/variant_effects"],
+        ["variant_effects", "variants=matched", None, 1, "project/variant_effects"],
+        ["variant_effects", "variants=traits", None, 2, "project/variant_effects"],
+        ["variant_nodes", KEY, "traits", 1, f"saes/{KEY}/variant_nodes"],
+    ]
+    assert catalog.partitions_made("seqlets", KEY) == {PartitionKey(KEY, 3)}
+    # one set made anew leaves the line of the other
+    made = Made("variant_effects", "r2", "1", "v2", tmp_path / "variants" / "traits")
+    catalog.replace(made, Scope(variant_set="traits"), {})
+    assert catalog.data_versions("variant_effects", "variants=traits") == ["v2"]
+    assert catalog.data_versions("variant_effects", "variants=matched") == ["v"]

@@ -62,7 +62,7 @@ def match(
     return {
         "node": node, "motif": number, "database": database, "target_id": f"id_{factor}",
         "target_name": factor, "factor_family": f"family of {factor}", "p_value": p,
-        "q_value": 10 * p, "is_significant": significant,
+        "q_value": 10 * p, "e_value": 100 * p, "is_significant": significant,
     }  # fmt: skip
 
 

@@ -279,6 +279,13 @@ def test_what_was_never_trained_stands_beside_and_not_among_the_others() -> None
     assert set(fvu["untrained_key"]) == {"conv_x4_untrained"}
     assert fvu["is_better"].all()
     assert no_better(beside) == []
+    # what is known of the baselines alone stands on the page without a verdict
+    assert beside["is_better"].isna().any()
+    only, pairs = comparison.archetypes_by_settings(_archetypes()), _stability()[0]
+    page = comparison_page(
+        "some", table, beside, pairs, only, comparison.concepts_found(_concepts(), KEYS), {}, {}
+    )
+    assert "loss recovered" in page
     # random weights with more families do not fail it; those that explain more do
     assert not beside.loc[beside["measure"] == "n_archetypes", "is_better"].any()
     both.loc[both["hyperparameters"] == "conv_x4_untrained", "validation_fvu"] = 0.3

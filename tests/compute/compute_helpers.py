@@ -3,9 +3,10 @@
 Without postponed annotations, which Dagster cannot read.
 """
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import pytest
 from saeborzoi.jobs.job import Catalogue, Figures, Job
 from saeborzoi.settings.load import Settings
 from saeborzoi_resources.compute import ComputeBackend
+from saeborzoi_resources.compute.claims import claimed
+from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.follow import DagsterRun
 
 HERE = Path(__file__).parent
 
@@ -36,6 +40,42 @@ def tiny_settings(**compute: Any) -> Settings:
             "compute": {"poll_s": 0.2, **compute},
         }
     )
+
+
+class OtherRun(DagsterRun):
+    """A run that holds a job or waits for it; nobody terminates it."""
+
+    def __init__(self) -> None:
+        self.run_id = self.root_run_id = "the-other-run"
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        """Keep a line."""
+        self.lines.append(message)
+
+    def is_canceling(self) -> bool:
+        """Never."""
+        return False
+
+
+@contextlib.contextmanager
+def held_by_another_run(jobs_folder: Path, job: Job, release: threading.Event) -> Iterator[None]:
+    """Within the block another run holds a job, until `release` is set."""
+    holds = threading.Event()
+
+    def hold() -> None:
+        with claimed([JobFolder(jobs_folder, job)], OtherRun(), 1):
+            holds.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holds.wait(10)
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join()
 
 
 def in_run(

@@ -22,6 +22,7 @@ from tests.compute.compute_helpers import (
     counts,
     event_messages,
     failure_of,
+    held_by_another_run,
     in_run,
     open_gate,
     tiny_settings,
@@ -124,13 +125,16 @@ def test_a_killed_dagster_finds_its_jobs_again(
     assert message in event_messages(instance)
 
 
-def test_two_runs_for_one_partition(
+def test_a_second_run_for_one_partition_waits_for_the_first(
     instance: dg.DagsterInstance, compute: SlurmCompute, make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = make_job("a", 1)
-    with JobFolder(tmp_path / "jobs", job).claimed("the-other-run"):
-        failure = failure_of(instance, compute, [job])
-    assert "the-other-run" in str(failure.description)
+    release = threading.Event()
+    with held_by_another_run(tmp_path / "jobs", job, release):
+        threading.Timer(2, release.set).start()
+        [figures] = in_run(instance, compute, [job])
+    assert "the-other-run" in event_messages(instance)
+    assert figures["counted"] == 1
 
 
 def test_a_result_of_another_job_is_no_success(

@@ -16,11 +16,11 @@ from saeborzoi.demo.network import one_thread
 from saeborzoi.errors import InputError, SettingsError
 from saeborzoi.jobs.job import Job
 from saeborzoi.jobs.provenance import write_artifact
-from saeborzoi.models import ask
-from saeborzoi.models.__main__ import describe
 from saeborzoi.models.layer import one_hot
 from saeborzoi.sae.checkpoint import save_checkpoint
 from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.sources import ask
+from saeborzoi.sources.__main__ import describe
 from saeborzoi.stages import fidelity
 from saeborzoi_resources.upkeep.project_check import check_project
 from tests.effects.nets import INPUT_BP, TRACKS, linear_model, shrinking_sae
@@ -128,7 +128,7 @@ def test_a_window_that_gives_several_sequences_is_refused(settings: Settings) ->
 
 def test_check_looks_at_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        ask, "ask_model", lambda model, layers: describe({"model": model, "layers": layers})
+        ask, "ask_model", lambda model, layers, **_: describe({"model": model, "layers": layers})
     )
 
     def finding() -> tuple[bool, str]:

@@ -189,7 +189,7 @@ def test_a_set_more_leaves_what_is_known_of_the_others(
     assert len(set(both["variant"]) - set(of_alone["variant"])) == 4
     # a control is explained on the track that it moves most itself, as a variant is
     with of_variants.opened_model(job_of_nodes(settings), None) as (model, geometry, genome):
-        traits = of_variants.sets_of(settings, genome, geometry)[0]
+        traits = of_variants.sets_of(settings, genome, geometry, model.input_bp)[0]
         for table in (traits.variants.table, traits.controls):
             scores = of_variants.scored(settings, model, genome, table, silent)
             top = scores.tracks.query("rank == 1").set_index("variant")["track"]

@@ -119,7 +119,9 @@ def test_nothing_goes_where_the_catalogue_cannot_be_read(project: Project) -> No
 def test_a_wrong_name_is_refused_with_the_nearest(
     project: Project, target: str, nearest: str
 ) -> None:
-    with pytest.raises(PartitionKeyError, match=f"there is no layer or SAE .* nearest .*{nearest}"):
+    with pytest.raises(
+        PartitionKeyError, match=f"there is no layer, SAE or set .* nearest .*{nearest}"
+    ):
         project.plan(target)
 
 

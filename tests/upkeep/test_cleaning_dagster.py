@@ -136,7 +136,7 @@ def test_the_command_works_without_an_instance_and_makes_none(project: Project) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["conv1d1"], "there is no layer or SAE"),
+        (["conv1d1"], "there is no layer, SAE or set"),
         ([KEY, "--nodes", "x"], "write e.g. 3,7-9"),
         (["--orphans", "--nodes", "3"], "--nodes goes with an SAE"),
     ],

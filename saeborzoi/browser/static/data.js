@@ -83,6 +83,8 @@ function seqletRows(columns, { chroms, genes }) {
       activation: columns.activation[i],
       gene: columns.gene && columns.gene[i] >= 0 ? genes[columns.gene[i]] : null,
       distance: columns.gene ? columns.distance[i] : null,
+      along: columns.along ? columns.along[i] : null,
+      step: columns.step,
       sequence: unpackSequence(
         typeof sequence === "string" ? sequence.slice(i * digits, (i + 1) * digits) : sequence[i],
         length,
@@ -127,7 +129,8 @@ const STATES = lookup({
   m: { word: "matched", meaning: "A significant motif was found and it matches a known one." },
   u: {
     word: "motif, no match",
-    meaning: "A significant motif was found; no known motif matches it.",
+    meaning:
+      "A significant motif was found; no known motif matches it, or none well enough and in enough of the seqlets to name the node.",
   },
   x: {
     word: "no motif",
@@ -164,7 +167,7 @@ const FLAG_MEANINGS = lookup({
   "not enriched":
     "The motif is not surely more frequent in the seqlets than in shuffled ones: the interval of its odds ratio includes 1.",
   mixed:
-    "The node's motif matches nothing known, and it has motifs of several families: likely a mixture.",
+    "The node has motifs of several families, or a known one in less than half of its seqlets: likely a mixture.",
   "repeat or composition":
     "The node's motif matches nothing known, and no six columns of it say as much as a factor's core: composition, a short word or a repeat.",
   unknown:

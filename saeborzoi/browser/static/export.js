@@ -119,6 +119,7 @@ const EXPORTS = {
           "end_bp",
           "activation",
           "sequence",
+          "activation_along",
         ],
         (
           await eachPage(nodes, (node, page) =>
@@ -131,6 +132,7 @@ const EXPORTS = {
               row.end,
               row.activation,
               row.sequence,
+              row.along ? row.along.map((value) => (isMissing(value) ? "NA" : value)).join(" ") : "",
             ]),
           )
         ).flat(),

@@ -37,6 +37,9 @@ function seqletPanel(page) {
       "Each band of activation shows its strongest; the site carries up to ",
       String(M.seqlets_per_band),
       " of each.",
+      page.rows[0].along
+        ? " Bars under the letters: the node’s activation at each position, as a share of its maximum."
+        : null,
       M.assembly ? null : " The genome's assembly is not known, so coordinates have no link.",
     ),
     bands.map((rows, band) => bandBlock(rows, page.seqlets.in_band[band], band, max)),
@@ -84,7 +87,7 @@ function bandBlock(rows, total, band, max) {
 function placeSeqlet(row, motif, score) {
   const hit = score ? score(row.sequence) : null;
   if (!hit || hit.score === -Infinity)
-    return { row, sequence: row.sequence, lead: 0, from: 0, to: 0, strand: "+" };
+    return { row, sequence: row.sequence, lead: 0, from: 0, to: 0, strand: "+", turned: false };
   const width = motif.matrix.length / 4;
   const turned = hit.strand === "-";
   const from = turned ? row.sequence.length - hit.at - width : hit.at;
@@ -95,10 +98,55 @@ function placeSeqlet(row, motif, score) {
     from,
     to: from + width,
     strand: hit.strand,
+    turned,
   };
 }
 
-function seqletLine({ row, sequence, lead, from, to, strand }, max) {
+// The node's activation at each position that the seqlet overlaps: from which letter to which, of
+// the line as it stands, and how strong; null where the window has no such position.
+function alongSeqlet(row, turned) {
+  if (!row.along) return [];
+  const width = row.end - row.start;
+  const middle = (row.along.length - 1) / 2;
+  const left = Math.floor(width / 2) - Math.floor(row.step / 2);
+  const parts = row.along.map((value, i) => {
+    const start = left + (i - middle) * row.step;
+    const [from, to] = [Math.max(0, start), Math.min(width, start + row.step)];
+    return turned ? { from: width - to, to: width - from, value } : { from, to, value };
+  });
+  const inside = parts.filter(({ from, to }) => from < to);
+  return turned ? inside.reverse() : inside;
+}
+
+function alongStrip(parts, row, lead, max) {
+  const width = row.end - row.start;
+  const bars = parts
+    .filter(({ value }) => value > 0)
+    .map(({ from, to, value }) =>
+      s("rect", {
+        x: from,
+        width: to - from,
+        y: 1 - Math.min(1, value / max),
+        height: Math.min(1, value / max),
+      }),
+    );
+  return s(
+    "svg",
+    {
+      class: "along",
+      viewBox: `0 0 ${width} 1`,
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+      style: { width: `${width}ch`, marginLeft: `${lead}ch` },
+    },
+    bars,
+  );
+}
+
+function seqletLine({ row, sequence, lead, from, to, strand, turned }, max) {
+  const parts = alongSeqlet(row, turned);
+  const values = parts.map(({ value }) => (isMissing(value) ? "no position" : short(value)));
+  const along = parts.length ? `activation from left to right: ${values.join(", ")}` : null;
   const cells = [...sequence].map((base, i) =>
     h(
       "span",
@@ -126,10 +174,11 @@ function seqletLine({ row, sequence, lead, from, to, strand }, max) {
       {
         class: "sequence",
         role: "img",
-        "aria-label": sequence,
-        style: { paddingLeft: `${lead}ch` },
+        "aria-label": along ? `${sequence}; ${along}` : sequence,
+        title: along,
       },
-      cells,
+      h("span", { style: { paddingLeft: `${lead}ch` } }, cells),
+      parts.length ? alongStrip(parts, row, lead, max) : null,
     ),
     M.assembly
       ? h(

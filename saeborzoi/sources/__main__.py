@@ -1,8 +1,9 @@
 """Describes a model in a process of its own, as a user's module may do anything when imported.
 
-``python -m saeborzoi.models`` reads a JSON document from standard input: `model`, the settings'
-section, and `layers`, sections to check against the modules; with `modules` true, every module is
-described. It writes one JSON document: what was found, or `error`.
+``python -m saeborzoi.sources`` reads a JSON document from standard input: `model`, the settings'
+section, and `layers`, sections to check against the modules, and their shards against what these
+compute on `genome`; with `modules` true, every module is described. It writes one JSON document:
+what was found, or `error`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.genome.coordinates import Genome
 from saeborzoi.models.measure import describe_modules, table
 from saeborzoi.models.model import SequenceModel
 from saeborzoi.models.of_settings import load_settings_model, settings_geometry
 from saeborzoi.settings.model_sections import Model
 from saeborzoi.settings.sections import Layer
+from saeborzoi.sources.same_activations import require_same_activations
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +46,10 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
         "outputs": _outputs(model),
         "predicts": None if model.outputs is None else dataclasses.asdict(model.outputs),
         "layers": dict(model.layers),
-        "checked": [_checked(model, Layer.model_validate(layer)) for layer in request["layers"]],
+        "checked": [
+            _checked(model, Layer.model_validate(layer), request.get("genome"))
+            for layer in request["layers"]
+        ],
     }
     if request.get("modules"):
         descriptions = describe_modules(model)
@@ -82,13 +90,22 @@ def _outputs(model: SequenceModel) -> str:
     )
 
 
-def _checked(model: SequenceModel, layer: Layer) -> dict[str, Any]:
+def _checked(
+    model: SequenceModel, layer: Layer, genome: Sequence[str | None] | None
+) -> dict[str, Any]:
     try:
         g = settings_geometry(model, layer)
+        if genome is not None:
+            fasta, cache = (None if path is None else Path(path) for path in genome)
+            assert fasta is not None
+            with Genome(fasta, cache=cache) as opened:
+                require_same_activations(model, g, layer, opened)
     except SaeBorzoiError as error:
         return {"name": layer.name, "ok": False, "detail": str(error)}
     way = "in whole windows" if g.is_whole else f"a position sees {g.receptive_field_bp} bp"
     detail = f"{g.module}: {g.n_channels} channels, {g.bp_per_position} bp a position, {way}"
+    if genome is not None and not all(shard_set.is_live for shard_set in layer.sets):
+        detail += "; the shards hold what it computes on the genome"
     return {"name": layer.name, "ok": True, "detail": detail}
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from saeborzoi import errors
@@ -13,8 +14,18 @@ from saeborzoi.settings.model_sections import Model
 from saeborzoi.settings.sections import Layer
 
 
-def ask_model(model: Model, layers: Sequence[Layer] = (), modules: bool = False) -> dict[str, Any]:
-    """What `saeborzoi.models.__main__.describe` says of a model.
+def ask_model(
+    model: Model,
+    layers: Sequence[Layer] = (),
+    modules: bool = False,
+    genome: tuple[Path, Path | None] | None = None,
+) -> dict[str, Any]:
+    """What `saeborzoi.sources.__main__.describe` says of a model.
+
+    Parameters
+    ----------
+    genome
+        FASTA, and folder for its index, on which layers' shards are compared with the model.
 
     Raises
     ------
@@ -25,9 +36,10 @@ def ask_model(model: Model, layers: Sequence[Layer] = (), modules: bool = False)
         "model": model.model_dump(mode="json"),
         "layers": [layer.model_dump(mode="json", exclude_none=True) for layer in layers],
         "modules": modules,
+        "genome": None if genome is None else [None if p is None else str(p) for p in genome],
     }
     done = subprocess.run(
-        [sys.executable, "-m", "saeborzoi.models"],
+        [sys.executable, "-m", "saeborzoi.sources"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
