@@ -25,10 +25,11 @@ def selected_seqlets(platform: Platform, sae: Sae, columns: str) -> pd.DataFrame
     CatalogError
         Names the first node whose seqlets are missing.
     """
-    platform.catalog.require_made("seqlets", sae.key, range(sae.n_nodes))
-    selection = platform.catalog.rows("node_selection", sae.key)
-    selected = selection.loc[selection["selected"], "node"].tolist()
-    return platform.catalog.rows("seqlet", sae.key, columns, nodes=selected)
+    with platform.catalog.kept_open():
+        platform.catalog.require_made("seqlets", sae.key, range(sae.n_nodes))
+        selection = platform.catalog.rows("node_selection", sae.key)
+        selected = selection.loc[selection["selected"], "node"].tolist()
+        return platform.catalog.rows("seqlet", sae.key, columns, nodes=selected)
 
 
 def family_of_nodes(platform: Platform, sae: Sae) -> pd.Series:

@@ -18,7 +18,6 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 _TOGETHER = {
     "slurm": (
         *(f"tests/compute/test_slurm_{name}.py" for name in ("timeout", "compute", "run", "ssh")),
-        "tests/compute/test_slurm_accounting.py",
         "tests/compute/test_celery.py",
         "tests/compute/test_preflight.py",
     ),

@@ -99,8 +99,14 @@ def known_partitions(project: Path) -> list[str]:
 def report_dead_runs(project: Path, jobs_folder: Path) -> None:
     """Report runs failed of which no process lives, and print which."""
     with _existing(project) as instance:
-        for dead in [] if instance is None else end_dead_runs(instance, jobs_folder):
-            print(dead, flush=True)
+        if instance is not None:
+            print_dead_runs(instance, jobs_folder)
+
+
+def print_dead_runs(instance: dg.DagsterInstance, jobs_folder: Path) -> None:
+    """As `report_dead_runs`, of an instance that is open."""
+    for dead in end_dead_runs(instance, jobs_folder):
+        print(dead, flush=True)
 
 
 def unfinished_runs(project: Path, owners: Collection[str]) -> list[str]:

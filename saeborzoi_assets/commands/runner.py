@@ -160,7 +160,8 @@ def plan(
     """
     platform = Platform(settings_file=str(settings_file))
     take_over(platform, tell)
-    return Plan(_all_work(platform, saes, parts, again), Costs.of(platform))
+    with platform.catalog.kept_open():
+        return Plan(_all_work(platform, saes, parts, again), Costs.of(platform))
 
 
 def _all_work(
@@ -190,7 +191,7 @@ def run(
     """
     # not at the top: a run with nothing to do needs none of it
     from saeborzoi_assets.assets import input_files
-    from saeborzoi_assets.commands.instance import ensure_home, report_dead_runs
+    from saeborzoi_assets.commands.instance import ensure_home, print_dead_runs
     from saeborzoi_assets.commands.launch import Launcher
     from saeborzoi_assets.commands.opened import opened_instance
 
@@ -198,10 +199,10 @@ def run(
     os.environ[PROJECT_VARIABLE] = str(settings_file)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
-    report_dead_runs(settings_file.parent, platform.store.jobs)
     planned = planned or plan(settings_file, saes, parts, again=again, tell=display.say)
     outcome = Outcome()
     with _warm(platform, planned.work), opened_instance(home) as instance:
+        print_dead_runs(instance, platform.store.jobs)
         register(instance, settings, [h.key for h in saes])
         for observation in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(observation)

@@ -31,7 +31,7 @@ def grid(folder: Path, saes_per_pass: int) -> Path:
     text = settings_file.read_text().replace(
         "[training]", f"{GRID}[training]\nsaes_per_pass = {saes_per_pass}"
     )
-    settings_file.write_text(text)
+    settings_file.write_text(text.replace("n_epochs = 6", "n_epochs = 1"))
     return settings_file
 
 

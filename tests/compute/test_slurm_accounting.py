@@ -27,18 +27,22 @@ pytestmark = pytest.mark.slurm
 MakeJob = Callable[..., Job]
 
 
-@pytest.fixture
-def accounting(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster with accounting, whose controller forgets an ended job after seconds."""
     reason = why_not() or why_no_accounting()
     if reason:
         pytest.skip(f"no SLURM with accounting can be started here: {reason}")
     with running_cluster(tmp_path_factory.mktemp("slurm") / "c", has_accounting=True) as cluster:
-        for name, value in cluster.environment.items():
-            monkeypatch.setenv(name, value)
         yield cluster
+
+
+@pytest.fixture
+def accounting(own_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, named in the environment."""
+    for name, value in own_cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return own_cluster
 
 
 def test_accounting_tells_usage_and_what_the_controller_forgot(
