@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -159,8 +160,8 @@ def test_a_migration_that_fails_leaves_the_catalogue_as_it_was(
 
 
 def test_readers_that_come_at_once_all_find_it_migrated(old: Catalog) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        nodes = pool.map(_nodes_of, [str(old.path)] * 3)
+    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
+        nodes = list(pool.map(_nodes_of, [str(old.path)] * 3))
     assert nodes == [[0, 1, 12345]] * 3
 
 

@@ -36,7 +36,7 @@ def folder(tmp_path: Path, letters: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     (tmp_path / "g.fa").write_text(f">chr1\n{letters}\n")
     (tmp_path / "w.bed").write_text("chr1\t0\t50000\n")
     answer = {"n_parameters": 1, "fingerprint": "f", "input_bp": INPUT_BP}
-    monkeypatch.setattr(ask, "ask_model", lambda *_: answer)
+    monkeypatch.setattr(ask, "ask_model", lambda *_, **__: answer)
     return tmp_path
 
 
