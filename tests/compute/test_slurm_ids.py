@@ -54,7 +54,10 @@ def own_cluster(
         yield made
 
 
-@pytest.mark.parametrize("when", ["while it is followed", "while Dagster is down"])
+@pytest.mark.parametrize(
+    "when",
+    ["while it is followed", pytest.param("while Dagster is down", marks=pytest.mark.slow)],
+)
 def test_an_id_that_is_given_again_is_another_job(
     instance: dg.DagsterInstance,
     own_cluster: Cluster,

@@ -68,6 +68,7 @@ def result(folder: Path) -> dict[str, object]:
     return document
 
 
+@pytest.mark.slow  # six processes that load PyTorch
 def test_two_workers_make_what_one_makes_and_go_on_after_a_signal(
     settings: Settings, tmp_path: Path
 ) -> None:
