@@ -75,6 +75,13 @@ def test_nodes_are_called_by_what_the_network_was_trained_on(named: pd.DataFrame
 
 
 @pytest.mark.slow
+def test_the_same_families_are_named_from_shards_and_from_the_network(
+    named: pd.DataFrame,
+) -> None:
+    assert set(named["archetype"]) == {*TRAINED_ON, "CTCF", "KLF"}
+
+
+@pytest.mark.slow
 def test_a_search_for_max_finds_its_family_alone(named: pd.DataFrame) -> None:
     nodes = named[[("MAX" in members) for members in named["members"]]]
     assert len(nodes)
