@@ -363,7 +363,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="4",
+        code_version="5",
         grain="project",
         step="comparison",
         inputs=(
