@@ -41,7 +41,8 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         matched_at_most_once="no SAE has more nodes in pairs than it has",
         recurs_in_itself="an SAE compared with itself finds all of its nodes",
         better_than_untrained="each trained SAE is better than the untrained dictionary of its "
-        "layer by variance explained, what the model keeps and how enriched motifs are",
+        "layer by variance explained, what the model keeps, share of motifs with a name and their "
+        "enrichment",
     )
     def sae_comparison(
         context: dg.AssetExecutionContext, platform: Platform

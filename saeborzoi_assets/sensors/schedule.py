@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -137,7 +136,7 @@ def launch_missing(
         tell(str(dead))
     register(instance, platform.settings, (h.key for h in platform.settings.wanted()))
     # kept open: DuckDB opens it once, not for each question
-    with platform.catalog.read() if platform.catalog.path.exists() else nullcontext():
+    with platform.catalog.kept_open():
         costs = Costs.of(platform)
         lots, notes = _lots(instance, platform, partitions, costs)
     for note in notes:

@@ -8,7 +8,6 @@ folders, and is made again). The operating system lets go of a lock where its pr
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from filelock import BaseFileLock, Timeout
 
 from saeborzoi.files import lock_file, write_json
-from saeborzoi_resources.compute.folder import JobFolder
+from saeborzoi_resources.compute.folder import JobFolder, read_json
 from saeborzoi_resources.compute.follow import DagsterRun
 
 _LOOK_S = 0.5
@@ -68,8 +67,7 @@ def _wait(lock: BaseFileLock, run: DagsterRun, poll_s: float) -> None:
 
 
 def _holder(owner: Path) -> str:
-    try:
-        holder = json.loads(owner.read_text())
-        return f"run {holder['run_id']} (process {holder['pid']} on {holder['host']})"
-    except (FileNotFoundError, ValueError, KeyError):
+    holder = read_json(owner)
+    if holder is None:
         return "another run"  # it has the lock, and is about to write who it is
+    return f"run {holder['run_id']} (process {holder['pid']} on {holder['host']})"

@@ -68,7 +68,7 @@ class JobFolder:
         """The worker's result document, None where there is none of this very job."""
         if not shows(self.path / RESULT):
             return None
-        document = _read_json(self.path / RESULT)
+        document = read_json(self.path / RESULT)
         if document is None or document.get("fingerprint") != self.fingerprint:
             return None
         return document
@@ -95,7 +95,7 @@ class JobFolder:
         if inodes != document.get("output_inodes"):
             # deleted since, or another job has put its own result there
             return None
-        taken = _read_json(self._taken)
+        taken = read_json(self._taken)
         if taken is None or taken["root_run_id"] == root_run_id:
             return document
         if self._taken_before is not None and state(self._taken) != self._taken_before:
@@ -122,7 +122,7 @@ class JobFolder:
     @property
     def running(self) -> dict[str, Any] | None:
         """What was noted of the process or SLURM job that works on this very job."""
-        document = _read_json(self.path / "running.json")
+        document = read_json(self.path / "running.json")
         if document is None or document.get("fingerprint") != self.fingerprint:
             return None
         return document
@@ -175,7 +175,8 @@ def used_by(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in others}
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a file of a job says; None where there is none, or it was not written to its end."""
     try:
         document = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
