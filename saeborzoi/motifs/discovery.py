@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -164,8 +165,9 @@ def discover_nodes(
             yield work(task)
         return
     # not threads: half of a node's time holds the interpreter's lock. Not forked from here: this
-    # process may have threads of its own, which a copy lacks
-    context = multiprocessing.get_context("forkserver")
+    # process may have threads of its own, which a copy lacks. Nowhere forked on macOS, whose linear
+    # algebra (Accelerate) breaks off in a copy of a process that has loaded it
+    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
     context.set_forkserver_preload([_SEARCH])
     with ProcessPoolExecutor(threads, context, _ignore_signals) as pool:
         yield from _in_parallel(work, tasks, pool, threads, stop)

@@ -128,9 +128,10 @@ class WarmWorkers:
 
 @contextmanager
 def warm_workers(stages: Sequence[str], threads: int) -> Iterator[None]:
-    """While this lasts, local jobs of this process start at once; of no stages, as ever."""
+    """While this lasts, local jobs of this process start at once; of no stages, as ever, and on
+    macOS, where a copy of a process cannot use the system's libraries (Accelerate, Objective-C)."""
     global _current
-    if not stages:
+    if not stages or sys.platform == "darwin":
         yield
         return
     _current = WarmWorkers(stages, threads)
