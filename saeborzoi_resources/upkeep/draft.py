@@ -45,7 +45,8 @@ def draft_settings(folder: Path) -> Draft:
     Parameters
     ----------
     folder
-        Looked through three levels deep; hidden folders and a store are left out.
+        Looked through three levels deep, also through links to folders; hidden folders and a
+        store are left out.
 
     Raises
     ------
@@ -85,12 +86,19 @@ _AUTOMATION = [
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+    visited = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
         here = Path(root)
+        if here.resolve() in visited:  # a link to a folder that holds it, or a second one
+            folders.clear()
+            continue
+        visited.add(here.resolve())
         too_deep = len(here.relative_to(folder).parts) >= _DEPTH
         folders[:] = [] if too_deep else sorted(
             name for name in folders
             if not name.startswith(".") and not (here / name / "catalog.duckdb").exists()
+            # the one that the draft names, which has no catalogue before the first result
+            and here / name != folder / "store"
         )  # fmt: skip
         yield from (here / name for name in names if not name.startswith("."))
 

@@ -52,6 +52,21 @@ def test_the_files_of_a_project_are_told_by_their_content(tmp_path: Path) -> Non
     assert document["layer"][0]["train"]["shards"] == "train"
 
 
+def test_links_to_folders_are_followed_and_the_store_is_not_read(tmp_path: Path) -> None:
+    """Shards lie elsewhere on a cluster; `check` unpacks the genome into a store without catalogue."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    _shards(tmp_path / "scratch" / "conv1d_4", 32768, 5, 196608)
+    (folder / "activations").symlink_to(tmp_path / "scratch")
+    (folder / "again").symlink_to(folder)
+    (folder / "genome.fa").write_text(">chr1\nACGT\n")
+    (folder / "store" / "genome").mkdir(parents=True)
+    (folder / "store" / "genome" / "unpacked.fa").write_text(">chr1\nACGTACGT\n")
+    document = tomllib.loads(draft_settings(folder).text)
+    assert document["data"]["genome"] == "genome.fa"
+    assert [layer["train"]["shards"] for layer in document["layer"]] == ["activations/conv1d_4"]
+
+
 def test_an_empty_folder_gets_lines_to_fill_in_and_nothing_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
