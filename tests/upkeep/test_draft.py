@@ -53,7 +53,7 @@ def test_the_files_of_a_project_are_told_by_their_content(tmp_path: Path) -> Non
 
 
 def test_links_to_folders_are_followed_and_the_store_is_not_read(tmp_path: Path) -> None:
-    """Shards lie elsewhere on a cluster; `check` unpacks the genome into a store without catalogue."""
+    """Shards lie elsewhere on a cluster; `check` unpacks the genome before there is a catalogue."""
     folder = tmp_path / "project"
     folder.mkdir()
     _shards(tmp_path / "scratch" / "conv1d_4", 32768, 5, 196608)
