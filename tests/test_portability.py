@@ -6,6 +6,7 @@ import ast
 import contextlib
 import ctypes
 import os
+import pwd
 import re
 import resource
 import sys
@@ -31,6 +32,7 @@ from saeborzoi.motifs.databases import load_database
 from saeborzoi.nodes import embedding
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi_assets.cli import main
+from saeborzoi_assets.commands import label_commands
 from saeborzoi_resources.compute import warm
 from saeborzoi_resources.platform import available_cores
 
@@ -115,6 +117,18 @@ def test_no_process_is_copied_on_macos(tmp_path: Path, monkeypatch: pytest.Monke
         with warm.warm_workers(["no_stage"], 1):
             assert (warm._current is None) == (platform == "darwin")
     assert methods == ["forkserver", "spawn"]
+
+
+def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container nobody has a name; `saeborzoi label` ended in a traceback there."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert label_commands._user() == str(os.getuid())
 
 
 def test_memory_is_counted_in_the_systems_unit(monkeypatch: pytest.MonkeyPatch) -> None:

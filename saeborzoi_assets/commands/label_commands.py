@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from typing import Annotated
 
 import typer
@@ -47,7 +48,15 @@ def label(
         return
     store = Store(load_settings(terminal.settings_file).project.store)
     store.require_writable()
-    labels = put_label(sae.catalog, store, key, node, text, author or getpass.getuser())
+    labels = put_label(sae.catalog, store, key, node, text, author or _user())
     if store.browser.is_dir():
         write_labels(labels, store.browser, key)
     terminal.say(f"node {node} of {key}: {text or 'no label'}")
+
+
+def _user() -> str:
+    """Name of who runs this; the number of one that has no name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
