@@ -29,11 +29,11 @@ def _task(process: str, folder: Path, inputs: dict[str, str | Path]) -> Path:
     folder.mkdir(parents=True)
     values = {"projectDir": str(WORKFLOWS), "launchDir": str(folder.parents[1]), "task.cpus": "1"}
     for name, given in inputs.items():
-        is_staged = isinstance(given, Path)
-        assert re.search(rf"{'path' if is_staged else 'val'}[ (]{name}\b", head), (process, name)
-        if is_staged:
+        kind = "path" if isinstance(given, Path) else "val"
+        assert re.search(rf"{kind}[ (]{name}\b", head), (process, name)
+        if isinstance(given, Path):
             (folder / given.name).symlink_to(given)
-        values[name] = given.name if is_staged else given
+        values[name] = given.name if isinstance(given, Path) else given
     script = re.sub(r"\$\{([\w.]+)\}", lambda match: values[match[1]], script)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
