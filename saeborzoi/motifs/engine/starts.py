@@ -2,7 +2,7 @@
 the subsequences whose best so many windows have the smallest E-values.
 
 One start for each width and each expected number is the search of Bailey & Elkan 1995, over every
-subsequence of the data. `seed_kernels.scan_seeds` rates them all with a bound; those that it puts
+subsequence of the data. `seed_scan.scan_seeds` rates them all with a bound; those that it puts
 highest are aligned and rated by their E-value.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.motifs.engine import seed_kernels, site_kernels
+from saeborzoi.motifs.engine import seed_kernels, seed_scan, site_kernels
 from saeborzoi.motifs.engine.search_data import MotifWindows
 
 SEED_SHARPNESS = 0.5
@@ -65,7 +65,7 @@ def starting_points(windows: MotifWindows) -> Starts | None:
     mask = np.take(windows.mask, rows, axis=-1)
     is_seed = _distinct(letters, windows.is_free[0, rows], width)
     is_seed[_SEED_SEQUENCES:] = 0
-    bounds = seed_kernels.scan_seeds(
+    bounds = seed_scan.scan_seeds(
         letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
     )
     flat = bounds.reshape(-1, data.numbers.size)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saeborzoi.motifs.engine import copies, gap_kernels, seed_kernels, significance, site_kernels
+from saeborzoi.motifs.engine import (
+    copies,
+    gap_kernels,
+    seed_kernels,
+    seed_scan,
+    significance,
+    site_kernels,
+)
 from saeborzoi.motifs.engine.search_data import MotifWindows, SearchData, canonical_order
 from saeborzoi.motifs.engine.starts import SEED_SHARPNESS, starting_points
 from saeborzoi.motifs.sequences import encode, letter_frequencies
@@ -60,7 +67,7 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(both: bool) -> None
     assert n_eligible == len(best)
     assert order[:n_eligible].tolist() == sorted(best, key=lambda t: (-best[t][0], t))
     assert all(start[t] == place for t, (_, place) in best.items())
-    rating = seed_kernels.scan_seeds(
+    rating = seed_scan.scan_seeds(
         data.letters[0], data.lengths, data.is_letter, windows.mask, windows.is_free[0],
         data.numbers, data.background,
     )  # fmt: skip
