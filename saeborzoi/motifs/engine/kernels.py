@@ -3,11 +3,11 @@ maximization.
 
 Arrays in, arrays out; the order of the search is in `search.py`. All functions release the GIL.
 
-Shapes: `columns4` is (n_strands, longest, n_sequences) uint8, the 4-mer that starts at each position
-(letters 0..3, first letter in the highest bits, zeros beyond the end); strand 1 is the reverse
-complement. `mask` is (n_strands, n_windows, n_sequences) uint8, not 0 where a window lies within its
-sequence and holds no position of an earlier motif. Sequences come last, so that the innermost loops
-are long and their steps do not wait for one another.
+Shapes: `columns4` is (n_strands, longest, n_sequences) uint8, the 4-mer that starts at each
+position (letters 0..3, first letter in the highest bits, zeros beyond the end); strand 1 is the
+reverse complement. `mask` is (n_strands, n_windows, n_sequences) uint8, not 0 where a window lies
+within its sequence and holds no position of an earlier motif. Sequences come last, so that the
+innermost loops are long and their steps do not wait for one another.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def expectation_maximization(
         for c in range(width):
             shift = 2 * (3 - c % 4)
             column = PSEUDOCOUNT * background
-            for code in range(256):
-                column[(code >> shift) & 3] += histogram[c // 4, code]
+            for four_mer in range(256):
+                column[(four_mer >> shift) & 3] += histogram[c // 4, four_mer]
             letters = column.sum()
             for a in range(4):
                 moved += (column[a] / letters - matrix[c, a]) ** 2

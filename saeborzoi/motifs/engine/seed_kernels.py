@@ -25,8 +25,12 @@ def align_seed(seed: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, int]:
     """
     n_strands, n_windows, n = mask.shape
     width, longest = seed.size, is_letter.shape[2]
-    best = np.zeros(n, np.uint8)
-    start = np.zeros(n, np.int64)
+    # agreement and place in one number, of equals the first place is the largest
+    n_digits, n_places = 0, n_strands * n_windows
+    while n_places >> n_digits:
+        n_digits += 1
+    last = (1 << n_digits) - 1
+    best = np.zeros(n, np.int32)
     row = np.zeros(n, np.uint8)
     for s in range(n_strands):
         for j in range(n_windows):
@@ -35,20 +39,23 @@ def align_seed(seed: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, int]:
                 plus = is_letter[s, seed[c], j + c]
                 for t in range(n):
                     row[t] += plus[t]
-            free = mask[s, j]
+            free, place = mask[s, j], last - s * n_windows - j
             for t in range(n):
-                value = row[t] & free[t]
-                if value > best[t]:
-                    best[t], start[t] = value, j + longest * s
+                best[t] = max(best[t], np.int32(((row[t] & free[t]) << n_digits) + place))
+    agree, start = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    for t in range(n):
+        agree[t] = best[t] >> n_digits
+        place = last - (best[t] & last)
+        start[t] = place if place < n_windows else place - n_windows + longest
     first = np.zeros(width + 3, np.int64)
     for t in range(n):
-        first[width + 1 - best[t] + 1] += 1
+        first[width + 1 - agree[t] + 1] += 1
     for k in range(1, width + 3):
         first[k] += first[k - 1]
     eligible = n - (first[width + 2] - first[width + 1])
     order = np.empty(n, np.int64)
     for t in range(n):
-        k = width + 1 - best[t]
+        k = width + 1 - agree[t]
         order[first[k]] = t
         first[k] += 1
     return order, start, eligible

@@ -68,13 +68,14 @@ def starting_points(windows: MotifWindows) -> Starts | None:
     bounds = seed_scan.scan_seeds(
         letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
     )
-    flat = bounds.reshape(-1, data.numbers.size)
-    n_kept = min(_N_ALIGNED, len(flat))
-    highest = np.argpartition(-flat, n_kept - 1, axis=0)[:n_kept]
-    chosen = np.unique(highest[np.isfinite(np.take_along_axis(flat, highest, axis=0))])
+    row, column = is_seed.nonzero()
+    rated = np.ascontiguousarray(bounds[row, column].T)
+    n_kept = min(_N_ALIGNED, row.size)
+    highest = np.argpartition(-rated, n_kept - 1, axis=1)[:, :n_kept]
+    chosen = np.unique(highest[np.isfinite(np.take_along_axis(rated, highest, axis=1))])
     if chosen.size == 0:
         return None
-    row, column = np.unravel_index(chosen, is_seed.shape)
+    row, column = row[chosen], column[chosen]
     seeds = letters[row[:, None], column[:, None] + np.arange(width)]
     codes4 = np.take(data.codes4, rows, axis=1)
     log_e = np.empty((len(seeds), data.numbers.size))
