@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sqlite3
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -209,13 +210,19 @@ def _jaspar_annotation(
 
 
 class _jaspar:
-    """A JASPAR database, closed after use."""
+    """A JASPAR database in memory, closed after use."""
 
     def __init__(self, release: str) -> None:
         with extra("jaspar"):
             from pyjaspar import jaspardb
 
         self.database = jaspardb(release=release)
+        file = self.database.conn
+        self.database.conn = sqlite3.connect(":memory:")
+        file.backup(self.database.conn)
+        file.close()
+        # the file lacks it, and pyjaspar looks for later versions of each motif by it
+        self.database.conn.execute("CREATE INDEX of_base_id ON MATRIX (BASE_ID)")
 
     def __enter__(self) -> Any:
         return self.database
