@@ -144,6 +144,27 @@ def reconstruct(
 
 
 @_jit
+def unexplained(value, node, count, decoder, pre_bias, centred, std, error, first, last):
+    """Add the squared error of each channel, over all rows, to error (n_channels,) float64.
+
+    As `reconstruct` computes it; of tiles `first ... last` of the channels.
+    """
+    n, n_channels = centred.shape
+    k = node.shape[1]
+    output = np.empty((1, n_channels), np.float32)
+    for channel in range(first * TILE, min(last * TILE, n_channels), TILE):
+        for i in range(n):
+            sum_rows(
+                output, 0, pre_bias, 0, decoder, channel, n_channels, node, value,
+                i * k, i * k + count[i],
+            )  # fmt: skip
+            spread = std[i] + np.float32(1e-5)
+            for c in range(channel, min(channel + TILE, n_channels)):
+                r = std[i] * output[0, c] - (centred[i, c] + pre_bias[c]) * spread
+                error[c] += r * r
+
+
+@_jit
 def by_node(node, count, n_nodes):
     """Entries of all rows in order of node (CSR): start (n_nodes + 1,), row, column (n,) int32."""
     start = np.zeros(n_nodes + 1, np.int64)

@@ -22,7 +22,6 @@ from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.step_result import StepResult
 
-
 _ROWS = 512
 """Positions that are ranked at once: the ranks of all nodes stay in the cache until the highest are
 found."""
