@@ -17,6 +17,7 @@ import psutil
 from saeborzoi.errors import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_BIGBED_MAGIC = (b"\xeb\xf2\x89\x87", b"\x87\x89\xf2\xeb")  # of either byte order
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_TEXT_BYTES = 1 << 28
 """Of a file that is read as a whole: 256 MiB, far beyond any motif database."""
@@ -67,6 +68,12 @@ def is_gzipped(path: Path) -> bool:
     """Whether a file is gzipped, whatever its name."""
     with path.open("rb") as file:
         return file.read(2) == _GZIP_MAGIC
+
+
+def is_bigbed(path: Path) -> bool:
+    """Whether a file is a bigBed, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(4) in _BIGBED_MAGIC
 
 
 class _Bounded(io.RawIOBase):

@@ -10,10 +10,13 @@ import re
 import resource
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -23,18 +26,21 @@ from saeborzoi.errors import MissingPackageError
 from saeborzoi.extras import extra
 from saeborzoi.files import exchange, write_folder
 from saeborzoi.jobs.fingerprint import digest_of
+from saeborzoi.motifs import discovery
 from saeborzoi.motifs.databases import load_database
 from saeborzoi.nodes import embedding
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi_assets.cli import main
+from saeborzoi_resources.compute import warm
 from saeborzoi_resources.platform import available_cores
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("saeborzoi", "saeborzoi_resources", "saeborzoi_assets")
 LINUX_ONLY = {
-    "O_DIRECT", "O_TMPFILE", "copy_file_range", "eventfd", "getxattr", "listxattr",
-    "memfd_create", "pidfd_open", "posix_fadvise", "posix_fallocate", "sched_getaffinity",
-    "sched_setaffinity", "setxattr", "splice", "unshare",
+    "O_DIRECT", "O_TMPFILE", "copy_file_range", "eventfd", "fdatasync", "getxattr", "listxattr",
+    "memfd_create", "pidfd_open", "pipe2", "posix_fadvise", "posix_fallocate",
+    "sched_getaffinity", "sched_setaffinity", "setns", "setxattr", "splice", "timerfd_create",
+    "unshare",
 }  # fmt: skip
 
 
@@ -46,7 +52,9 @@ def test_calls_that_only_linux_has_are_guarded() -> None:
             text = file.read_text()
             for name in names.findall(text):
                 assert f'hasattr(os, "{name}")' in text, f"{file}: os.{name} is not guarded"
-            assert '"/proc' not in text, f"{file}: /proc is of Linux alone; psutil asks everywhere"
+            for place in ("/proc", "/sys", "/dev/shm"):
+                assert f'"{place}' not in text, f"{file}: {place} is of Linux; ask psutil"
+            assert "epoll" not in text, f"{file}: epoll is of Linux; `selectors` has what there is"
 
 
 def test_cores_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +93,28 @@ def test_shards_are_read_without_preadv(tmp_path: Path, monkeypatch: pytest.Monk
         assert not opened.is_plain(0), "it goes through HDF5"
         block = opened.read(0, slice(1, 3), slice(10, 20))
     np.testing.assert_array_equal(block, values[1:3, 10:20])
+
+
+def test_no_process_is_copied_on_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Accelerate and Objective-C hold does not survive a fork without exec."""
+    methods = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n_workers: int, context: BaseContext, _initializer: object) -> None:
+            methods.append(context.get_start_method())
+            super().__init__(n_workers)
+
+    monkeypatch.setattr(discovery, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(discovery, "_in_parallel", lambda *_: iter(()))
+    seqlets = pd.DataFrame(
+        {"node": [0, 1], "rank": [0, 0], "sequence": ["ACGTACGTAC"] * 2, "activation": [1.0, 1.0]}
+    )
+    for platform in ("linux", "darwin"):
+        monkeypatch.setattr(sys, "platform", platform)
+        assert not [*discovery.discover_nodes(seqlets, threads=2)]
+        with warm.warm_workers(["no_stage"], 1):
+            assert (warm._current is None) == (platform == "darwin")
+    assert methods == ["forkserver", "spawn"]
 
 
 def test_memory_is_counted_in_the_systems_unit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from saeborzoi.errors import InputError
+from saeborzoi.extras import extra
 from saeborzoi.files import write_file
-from saeborzoi.reading import opened
+from saeborzoi.reading import is_bigbed, opened
 
 BUILDS = {
     "hg38": {"chr1": 248_956_422, "chr2": 242_193_529, "chrX": 156_040_895},
@@ -35,7 +36,10 @@ CCRE_CLASSES = {
 """Classes of ENCODE's registry of cCREs, versions 2 to 4, and UCSC's short names for them."""
 
 _RMSK_COLUMNS = 17
+_RMSK_HEAD = ("SW", "score")
+"""How the two lines at the head of RepeatMasker's .out begin."""
 _STRANDS = {"+": "+", "-": "-", "C": "-"}
+_NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r'(\w+) "([^"]*)"')
 
 
@@ -73,12 +77,12 @@ def prepare(kind: Kind, path: Path, output: Path, label: str | None = None) -> P
     Parameters
     ----------
     kind
-        ``ccre``: ENCODE's registry as SCREEN has it, or UCSC's bigBed as text (bigBedToBed).
+        ``ccre``: ENCODE's registry as SCREEN has it, or UCSC's bigBed.
         ``rmsk``: UCSC's rmsk.txt, or RepeatMasker's .out; the class is the repeat's family.
         ``gencode``: GTF; exons and introns of each gene, with its name.
         ``narrowpeak``: peaks, all of one class.
     path
-        The file, plain or gzipped.
+        The file, plain or gzipped text, or bigBed, which needs the extra `bigwig`.
     output
         BED to write, whole or not at all.
     label
@@ -88,6 +92,8 @@ def prepare(kind: Kind, path: Path, output: Path, label: str | None = None) -> P
     ------
     InputError
         Where the file is of another kind, or a line cannot be right; names the line.
+    MissingPackageError
+        Where it is a bigBed, and pybigtools is not installed.
     """
     readers: dict[Kind, Callable[[], Iterator[Row]]] = {
         Kind.CCRE: lambda: _ccre(path),
@@ -105,13 +111,44 @@ def prepare(kind: Kind, path: Path, output: Path, label: str | None = None) -> P
     return Prepared(output, classes.total(), dict(classes.most_common()))
 
 
+def _is_row(text: str) -> bool:
+    return bool(text.strip()) and not text.startswith(("#", "track", "browser"))
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """1-based number and text of each line that is no remark."""
+    if is_bigbed(path):
+        yield from enumerate(bigbed_lines(path), start=1)
+        return
     with opened(path) as file:
         for number, raw in enumerate(file, start=1):
             text = raw.decode("utf-8", "replace").rstrip("\r\n")
-            if text.strip() and not text.startswith(("#", "track", "browser")):
+            if _is_row(text):
                 yield number, text
+
+
+def bigbed_lines(path: Path) -> Iterator[str]:
+    """Rows of a bigBed as BED, chromosome by chromosome. What follows a space in a column becomes
+    a column, as pybigtools has it.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read.
+    MissingPackageError
+        Where pybigtools is not installed.
+    """
+    with extra("bigwig"):
+        import pybigtools
+    try:
+        file = pybigtools.open(str(path))
+        for chrom in file.chroms():
+            for row in file.records(chrom):
+                yield "\t".join(map(str, (chrom, *row)))
+    except pybigtools.BBIReadError as error:
+        raise InputError(
+            f"{path}: a bigBed that cannot be read ({error}); bring it whole"
+        ) from None
 
 
 def _interval(path: Path, line: int, start: str, end: str, first: int = 0) -> tuple[int, int]:
@@ -153,8 +190,13 @@ def _ccre_column(path: Path, line: int, fields: list[str]) -> int:
             return column
     raise InputError(
         f"{path}, line {line}: no column holds a class of cCREs (such as PLS, pELS, dELS); needed "
-        "is ENCODE's GRCh38-cCREs.bed or UCSC's encodeCcreCombined as text (bigBedToBed)"
+        "is ENCODE's GRCh38-cCREs.bed or UCSC's encodeCcreCombined.bb"
     )
+
+
+def _is_of_repeatmasker(fields: list[str]) -> bool:
+    """Whether a line is a row of RepeatMasker's .out."""
+    return len(fields) >= 14 and fields[0].isdigit() and fields[8] in ("+", "C")
 
 
 def _rmsk(path: Path) -> Iterator[Row]:
@@ -165,9 +207,9 @@ def _rmsk(path: Path) -> Iterator[Row]:
             chrom, strand, name, family = fields[5], fields[9], fields[10], fields[12]
         else:
             fields = text.split()
-            if fields[:1] in (["SW"], ["score"]):
-                continue  # head of RepeatMasker's .out
-            if len(fields) < 14 or not fields[0].isdigit():
+            if fields[0] in _RMSK_HEAD:
+                continue
+            if not _is_of_repeatmasker(fields):
                 raise InputError(
                     f"{path}, line {line}: neither a row of UCSC's rmsk.txt ({_RMSK_COLUMNS} "
                     "columns) nor of RepeatMasker's .out; bring one of the two"
@@ -225,6 +267,7 @@ def _gencode(path: Path) -> Iterator[Row]:
         owner = f"{line.gene_id} {line.chrom}"
         chrom.setdefault(owner, (line.chrom, line.strand, line.name))
         exons.setdefault(owner, []).append((line.start_bp, line.end_bp))
+
     from saeborzoi.genome.intervals import Intervals, merge  # and with it pandas
 
     for owner, intervals in exons.items():
@@ -273,18 +316,36 @@ def builds_that_hold(ends: dict[str, int]) -> list[str]:
     ]
 
 
-def kind_of_table(rows: Iterable[list[str]]) -> Kind | None:
-    """Which public file the first rows (fields of each line) are of; None for another table."""
-    rows = [row for row in rows if row]
-    if not rows:
+def kind_of_lines(lines: Iterable[str]) -> Kind | None:
+    """Which public file the first lines are of; None for another table.
+
+    >>> kind_of_lines(["chr1\\t10033\\t10250\\tEH38D4327497\\tEH38E2776516\\tpELS"])
+    <Kind.CCRE: 'ccre'>
+    """
+    texts = [text for text in lines if _is_row(text)]
+    if not texts:
         return None
+    words = [fields for fields in map(str.split, texts) if fields[0] not in _RMSK_HEAD]
+    if words and all(map(_is_of_repeatmasker, words)):
+        return Kind.RMSK
+    rows = [text.split("\t") for text in texts]
     if all(len(row) == _RMSK_COLUMNS and row[9] in ("+", "-") for row in rows):
         return Kind.RMSK
     if all(len(row) == 9 and 'gene_id "' in row[8] for row in rows):
         return Kind.GENCODE
     if all(any(f.split(",")[0].strip() in CCRE_CLASSES for f in row[3:]) for row in rows):
         return Kind.CCRE
-    if all(len(row) == 10 and row[5] in ("+", "-", ".") and row[9].lstrip("-").isdigit()
-           for row in rows):  # fmt: skip
+    if all(map(_is_peak, rows)) and (len(rows[0]) == 10 or any("." in row[6] for row in rows)):
         return Kind.NARROWPEAK
     return None
+
+
+def _is_peak(row: list[str]) -> bool:
+    """Whether a row is narrowPeak's, or broadPeak's, which lacks the summit. BED of nine columns
+    looks like the latter where it has no colours, but for the fractions of a signal."""
+    return (
+        len(row) in (9, 10)
+        and row[5] in ("+", "-", ".")
+        and all(_NUMBER.fullmatch(value) for value in row[6:9])
+        and (len(row) == 9 or row[9].lstrip("-").isdigit())
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +56,8 @@ MOTIF_COLUMNS: dict[str, str] = {
 
 
 _SEARCH = "saeborzoi.motifs.node_motifs"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What asks a worker to stop."""
 
 
 class _Task(NamedTuple):
@@ -167,8 +170,9 @@ def discover_nodes(
             yield work(task)
         return
     # not threads: half of a node's time holds the interpreter's lock. Not forked from here: this
-    # process may have threads of its own, which a copy lacks
-    context = multiprocessing.get_context("forkserver")
+    # process may have threads of its own, which a copy lacks. Nowhere forked on macOS, whose linear
+    # algebra (Accelerate) breaks off in a copy of a process that has loaded it
+    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
     context.set_forkserver_preload([_SEARCH])
     _start_deaf_server()
     with ProcessPoolExecutor(threads, context, _end_with_parent) as pool:
@@ -212,9 +216,7 @@ def _start_deaf_server() -> None:
     nodes under way. A server that ends is taken for the end of all its processes.
     """
     resource_tracker.ensure_running()  # starting it unblocks signals
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
@@ -223,6 +225,8 @@ def _start_deaf_server() -> None:
 
 def _end_with_parent() -> None:
     """Where the worker is killed, nobody would tell its processes."""
+    for number in _SIGNALS:  # of a process that no server started, which hears them
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -146,12 +146,13 @@ class WarmWorkers:
 
 @contextmanager
 def warm_workers(stages: Sequence[str], threads: int, later: Sequence[str] = ()) -> Iterator[None]:
-    """While this lasts, local jobs of this process start at once; of no stages, as ever. Within
-    such a block another one changes nothing. See `WarmWorkers`."""
+    """While this lasts, local jobs of this process start at once; of no stages, as ever, and on
+    macOS, where a copy of a process cannot use the system's libraries (Accelerate, Objective-C).
+    Within such a block another one changes nothing. See `WarmWorkers`."""
     global _current
     if _current is not None:
         _current.load_later(later)
-    if not stages or _current is not None:
+    if not stages or _current is not None or sys.platform == "darwin":
         yield
         return
     _current = WarmWorkers(stages, threads, later)

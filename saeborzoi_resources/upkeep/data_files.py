@@ -6,13 +6,20 @@ import gzip
 import re
 import tempfile
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import read_bed
-from saeborzoi.genome.public_files import Kind, build_of, builds_that_hold, kind_of_table
-from saeborzoi.reading import is_gzipped
+from saeborzoi.genome.public_files import (
+    Kind,
+    bigbed_lines,
+    build_of,
+    builds_that_hold,
+    kind_of_lines,
+)
+from saeborzoi.reading import HEAD_BYTES, is_bigbed, is_gzipped, kind_of
 
 SHARD = re.compile(r"activations_(\d+)\.h5$")
 _VALIDATION = re.compile(r"(^|[_\W])(val|valid|validation|test)([_\W]|$)", re.IGNORECASE)
@@ -138,26 +145,31 @@ def describe(path: Path) -> str:
             f"{len(shards)} shards of {shard_set.n_positions} positions and "
             f"{shard_set.n_channels} channels"
         )
-    first = head(path)
+    first = [*islice(bigbed_lines(path), 200)] if is_bigbed(path) else head(path)
     if first[:1] and first[0].startswith(">"):
         return _described_genome(path)
     if any(line.startswith("MEME version") for line in first[:20]):
         from saeborzoi.motifs.meme_format import read_meme
 
         return f"motifs in MEME format, {len(read_meme(path))} of them: a [[data.motif_database]]"
-    rows = [line.split("\t") for line in first if line.strip() and not line.startswith("#")]
-    kind = kind_of_table(rows[:200])
-    if kind is Kind.CCRE and all(len(row) == 6 for row in rows):
+    kind = kind_of_lines(first[:200])
+    rows = bed_rows(path)
+    if kind is Kind.CCRE and rows and all(len(row) == 6 for row in rows):
         return _described_bed(path, 5)
     if kind is not None:
         return f"{kind} as it is distributed; make it ready: saeborzoi data prepare {kind} {path}"
-    column = class_column(bed_rows(path))
+    column = class_column(rows)
     if column is not None:
         return _described_bed(path, column)
-    if bed_rows(path):
+    if rows:
         return f"intervals without a class, {len(rows)} or more: windows, or a mask"
+    with path.open("rb") as file:
+        what = kind_of(file.read(HEAD_BYTES))
+    if is_bigbed(path):
+        what = "a bigBed of another kind: make it BED with UCSC's `bigBedToBed`"
     raise InputError(
         f"{path}: no FASTA, BED, GTF, RepeatMasker table, MEME file or folder of shards"
+        + (f"; it is {what}" if what and not is_gzipped(path) else "")
     )
 
 

@@ -42,6 +42,7 @@ chr1\tHAVANA\texon\t101\t150\t.\t-\t.\tgene_id "ENSG1"; transcript_id "T1"; gene
 chr1\tHAVANA\texon\t301\t400\t.\t-\t.\tgene_id "ENSG1"; transcript_id "T1"; gene_name "ABC";
 chr1\tHAVANA\texon\t131\t200\t.\t-\t.\tgene_id "ENSG1"; transcript_id "T2"; gene_name "ABC";
 """
+BROAD_PEAK = "chr1\t957833\t959355\tPeak_112\t815\t.\t88.4\t469.2\t463.7\n"
 PEAK = "chr1\t957833\t959355\tPeak_112\t815\t.\t88.4\t469.2\t463.7\t1035\n"
 
 
@@ -122,13 +123,50 @@ def test_builds_are_told_by_their_chromosomes() -> None:
         (CCRE * 3, "annotation of 9 intervals, 3 classes in column 6"),
         (RMSK, "data prepare rmsk"),
         (GTF.split("\n", 1)[1], "data prepare gencode"),
+        (RMSK_OUT, "data prepare rmsk"),
         (PEAK, "data prepare narrowpeak"),
+        ("track type=narrowPeak\n" + PEAK, "data prepare narrowpeak"),
+        (BROAD_PEAK, "data prepare narrowpeak"),
+        ("chr1\t1\t5\ta\t0\t+\t1\t5\t0\n", "intervals without a class, 1 or more"),
         (">chr1\nACGT\n", "genome of 1 sequences, 4 bp"),
         ("chr1\t1\t5\nchr1\t7\t9\n", "intervals without a class"),
     ],
 )
 def test_a_file_is_told_from_its_content(tmp_path: Path, text: str, description: str) -> None:
     assert description in describe(_write(tmp_path, text))
+
+
+def test_bigbed_is_read_as_it_is(tmp_path: Path) -> None:
+    """UCSC has its track of cCREs, ENCODE many peaks, as bigBed alone."""
+    pybigtools = pytest.importorskip("pybigtools", reason="needs the extra bigwig")
+    path = tmp_path / "encodeCcreCombined.bb"
+    chrom, start, end, rest = UCSC_CCRE.rstrip().split("\t", 3)
+    rows = [(chrom, int(start), int(end), rest), ("chr2", 5, 9, rest)]
+    pybigtools.open(str(path), "w").write({chrom: 10**6, "chr2": 10}, iter(rows))
+    assert describe(path).startswith("ccre as it is distributed")
+    assert prepare(Kind.CCRE, path, tmp_path / "out.bed").n_rows == 2
+    assert (tmp_path / "out.bed").read_text().splitlines() == [
+        "chr1\t181251\t181601\tEH38E1310153\t.\tdELS",
+        "chr2\t5\t9\tEH38E1310153\t.\tdELS",
+    ]
+    pybigtools.open(str(path), "w").write({"chr1": 10}, iter([("chr1", 5, 9, "a")]))
+    with pytest.raises(InputError, match="a bigBed of another kind"):
+        describe(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="a bigBed that cannot be read"):
+        describe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("<!DOCTYPE html><html>", "a web page: the download brought an error page"),
+        ("version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+    ],
+)
+def test_what_a_download_brought_instead_is_named(tmp_path: Path, text: str, what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        describe(_write(tmp_path, text))
 
 
 def test_the_commands_write_what_the_settings_take(
