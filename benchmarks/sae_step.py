@@ -71,9 +71,9 @@ def parity(x: torch.Tensor, raw: np.ndarray) -> None:
         print(f"gradient of the {name}: relative difference {difference:.1e}")
     losses = []
     for _ in range(8):
-        before = trainer._squared_error
+        before = trainer.window().squared_error
         trainer.train_step(raw)
-        loss = (trainer._squared_error - before) / raw.size
+        loss = (trainer.window().squared_error - before) / raw.size
         losses.append(abs(loss / dense_step(dense, optimizer, x)["mse"] - 1))
     print(f"loss over 8 Adam steps: largest relative difference {max(losses):.1e}")
     assert result.n_active == len(raw) * K

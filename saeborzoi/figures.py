@@ -82,6 +82,8 @@ def png_of(figure: Figure) -> bytes:
     return small.getvalue()
 
 
-def as_markdown_image(figure: Figure, alternative: str = "plot") -> str:
-    """The figure as a markdown image with a data URI, for Dagster's markdown metadata."""
-    return f"![{alternative}](data:image/png;base64,{base64.b64encode(png_of(figure)).decode()})"
+def as_markdown_image(figure: Figure | bytes, alternative: str = "plot") -> str:
+    """The figure, or its PNG, as a markdown image with a data URI, for Dagster's markdown
+    metadata."""
+    png = figure if isinstance(figure, bytes) else png_of(figure)
+    return f"![{alternative}](data:image/png;base64,{base64.b64encode(png).decode()})"

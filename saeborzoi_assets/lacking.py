@@ -17,7 +17,7 @@ from saeborzoi.settings.hyperparameters import (
 )
 from saeborzoi_assets.plan import PipelineStep
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.upkeep.trace import Link, links_of, trace
+from saeborzoi_resources.upkeep.trace import Link, leading_to, links_of, trace
 
 _AGAIN = "asked for again"
 _NEW_INPUTS = "its inputs are made anew"
@@ -69,6 +69,12 @@ class Range(NamedTuple):
             last = max(i for i, a in enumerate(artifacts) if to in (a.name, a.step))
             chosen = [a for a in chosen if a in artifacts[: last + 1]]
         return cls(tuple(chosen), None if nodes is None else tuple(sorted(set(nodes))))
+
+    def up_to_step(self, name: str) -> Range:
+        """What was asked for of a step and of everything that it is made from."""
+        artifacts = tuple(a for a in ARTIFACTS if a.step == name)
+        names = leading_to(artifacts)
+        return self._replace(artifacts=tuple(a for a in self.artifacts if a.name in names))
 
 
 class Work(NamedTuple):
@@ -178,7 +184,7 @@ def _lacking(
             PartitionKey(sae.key, variant_set=each.name) for each in platform.settings.variants
         ],
     }
-    links = {} if only_missing else _links(platform, sae.key)
+    links = {} if only_missing or again else _links(platform, sae.key, parts)
     gaps = _Lacking(keys, {}, {})
     artifacts = [
         artifact
@@ -271,12 +277,13 @@ def _follows(before: PartitionKey, key: PartitionKey) -> bool:
     return before.node is not None and key.node == before.node + 1
 
 
-def _links(platform: Platform, key: str) -> dict[str, list[Link]]:
-    """What stands of each asset of an SAE; nothing where there is no catalogue yet."""
+def _links(platform: Platform, key: str, parts: Range) -> dict[str, list[Link]]:
+    """What stands of each asset of an SAE that was asked for, and of what it is made from; nothing
+    where there is no catalogue yet."""
     if not platform.catalog.path.exists():
         return {}
     links: dict[str, list[Link]] = {}
-    for link in trace(platform, key, platform.store.fingerprints).links:
+    for link in trace(platform, key, platform.store.fingerprints, parts.artifacts).links:
         links.setdefault(link.asset, []).append(link)
     return links
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,11 +12,7 @@ from saeborzoi.comparison.baselines import MEASURES
 from saeborzoi.comparison.sorting import SORTING, STYLE_OF_HEADINGS, sorted_by
 from saeborzoi.comparison.table import shown
 from saeborzoi.errors import counted
-from saeborzoi.figures import png_of
 from saeborzoi.settings.hyperparameters import BASELINES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _MAX_ROWS = 200
 _HEADINGS = {
@@ -86,7 +81,7 @@ def comparison_page(
     pairs: pd.DataFrame,
     archetypes: pd.DataFrame,
     concepts: pd.DataFrame,
-    plots: Mapping[str, Figure],
+    plots: Mapping[str, bytes],
     pages: Mapping[str, str],
     shared_nodes: str = "",
 ) -> str:
@@ -103,7 +98,7 @@ def comparison_page(
     concepts
         As `comparison.concepts_found` gives them.
     plots
-        Name to figure; the page holds them as PNGs.
+        Name to PNG.
     pages
         Partition key of each SAE that has pages to their place, relative to this page.
     shared_nodes
@@ -130,9 +125,9 @@ def comparison_page(
         f"<p>{_CONCEPTS_EXPLAINED}</p>",
         _table(concepts.head(_MAX_ROWS), pages),
     ]
-    for name, figure in plots.items():
+    for name, png in plots.items():
         heading = _HEADINGS[name]
-        data = base64.b64encode(png_of(figure)).decode()
+        data = base64.b64encode(png).decode()
         parts.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
     parts += [
         "<h2>Pairs of SAEs</h2>",

@@ -81,7 +81,7 @@ def make_demo(folder: Path | str, progress: Progress = silent) -> Path:
         for is_validation, name in ((False, "train"), (True, "validation")):
             of_set = windows[(windows["chrom"] == _VALIDATION) == is_validation]
             _write_shards(data / "activations" / name, of_set, genome, network, progress)
-        _write_model(data / "model", motifs, genome, network)
+        _write_model(data / "model", motifs, network)
     if not settings_file.exists():
         with write_file(settings_file) as temporary:
             temporary.write_text(settings_text)
@@ -132,16 +132,14 @@ def _write_shards(
         table.to_csv(temporary, sep="\t", lineterminator="\n")
 
 
-def _write_model(
-    folder: Path, motifs: list[PlantedMotif], genome: DemoGenome, network: DemoNetwork
-) -> None:
+def _write_model(folder: Path, motifs: list[PlantedMotif], network: DemoNetwork) -> None:
     """`network.safetensors` and `tracks.txt`, for `saeborzoi.demo.network:load`."""
     from safetensors.torch import save
 
     from saeborzoi.demo.network import TRACKS
 
     names = [motif.target.name for motif in motifs]
-    module = network.module(names, genome.sequence["chr1"])
+    module = network.module(names)
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     with write_file(folder / "network.safetensors") as temporary:
         temporary.write_bytes(save(tensors))

@@ -85,7 +85,7 @@ class DemoNetwork:
             filters.append(whole * (np.array(bases) - 0.5))
         self.filters = torch.tensor(np.array(filters).transpose(0, 2, 1), dtype=torch.float32)
         # instances hardly shift the quantiles of the words and of composition
-        scores = self._scan(torch.tensor(sample.astype(np.int64)))
+        scores = self._sample = self._scan(torch.tensor(sample.astype(np.int64)))
         words = scores[self.n_motifs :]
         self.word_mean, self.word_std = words.mean(1, keepdim=True), words.std(1, keepdim=True)
         mean = torch.tensor(typical)
@@ -114,25 +114,20 @@ class DemoNetwork:
         ndarray
             (n_bp / 8, 20) float16.
         """
-        scores = self._scan(torch.tensor(sequence.astype(np.int64)))
-        motifs = torch.relu((scores[: self.n_motifs] - self.floor) / self.reach)
-        words = (scores[self.n_motifs :] - self.word_mean) / self.word_std
-        features = torch.cat([motifs, words])
+        features = self._features(self._scan(torch.tensor(sequence.astype(np.int64))))
         channels = self.mixing @ features + self.bias
         return channels.T.contiguous().numpy().astype(np.float16)
 
-    def module(self, names: list[str], sample: NDArray[np.uint8]) -> DemoModel:
+    def module(self, names: list[str]) -> DemoModel:
         """The network as a module, with an output for each motif.
 
         The outputs' weights are those of a ridge regression of each motif's feature on the
-        channels, over a sample of the genome.
+        channels, over the sample of the genome that set the thresholds.
 
         Parameters
         ----------
         names
             Of the motifs, in their order.
-        sample
-            (n_bp,) uint8 codes.
         """
         module = DemoModel(names, len(self.filters))
         module.scan.weight.data = self.filters
@@ -141,8 +136,7 @@ class DemoNetwork:
         module.layer.weight.data = self.mixing[:, :, None]
         module.layer.bias = nn.Parameter(self.bias[:, 0])
         module.eval().requires_grad_(False)
-        one_hot = torch.eye(5)[:, :4][torch.tensor(sample.astype(np.int64))].T[None]
-        features = module.features(one_hot)[0]
+        features = self._features(self._sample)
         channels = module.layer(features[None])[0].double()
         target = features[: self.n_motifs].double()
         centred = channels - channels.mean(1, keepdim=True)
@@ -157,6 +151,12 @@ class DemoNetwork:
         module.outputs.weight.data = weights.float()[:, :, None]
         module.outputs.bias = nn.Parameter(offset.float(), requires_grad=False)
         return module
+
+    def _features(self, scores: Tensor) -> Tensor:
+        """(n_filters, n) scores: motifs above their floor, words standardized."""
+        motifs = torch.relu((scores[: self.n_motifs] - self.floor) / self.reach)
+        words = (scores[self.n_motifs :] - self.word_mean) / self.word_std
+        return torch.cat([motifs, words])
 
     def _scan(self, codes: torch.Tensor) -> torch.Tensor:
         """Best score of each filter over the base pairs of each position: (n_filters, n)."""

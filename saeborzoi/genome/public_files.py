@@ -18,7 +18,6 @@ import numpy as np
 from saeborzoi.errors import InputError
 from saeborzoi.extras import extra
 from saeborzoi.files import write_file
-from saeborzoi.genome.intervals import Intervals, merge
 from saeborzoi.reading import is_bigbed, opened
 
 BUILDS = {
@@ -268,6 +267,9 @@ def _gencode(path: Path) -> Iterator[Row]:
         owner = f"{line.gene_id} {line.chrom}"
         chrom.setdefault(owner, (line.chrom, line.strand, line.name))
         exons.setdefault(owner, []).append((line.start_bp, line.end_bp))
+
+    from saeborzoi.genome.intervals import Intervals, merge  # and with it pandas
+
     for owner, intervals in exons.items():
         where, strand, name = chrom[owner]
         start, end = np.array(intervals, np.int64).T

@@ -15,7 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saeborzoi.errors import ComputeError
 from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.motifs import engine as builtin
 from saeborzoi.motifs.options import DiscoveryOptions
@@ -53,6 +56,8 @@ MOTIF_COLUMNS: dict[str, str] = {
 
 
 _SEARCH = "saeborzoi.motifs.node_motifs"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""What asks a worker to stop."""
 
 
 class _Task(NamedTuple):
@@ -169,8 +174,17 @@ def discover_nodes(
     # algebra (Accelerate) breaks off in a copy of a process that has loaded it
     context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
     context.set_forkserver_preload([_SEARCH])
-    with ProcessPoolExecutor(threads, context, _ignore_signals) as pool:
-        yield from _in_parallel(work, tasks, pool, threads, stop)
+    _start_deaf_server()
+    with ProcessPoolExecutor(threads, context, _end_with_parent) as pool:
+        try:
+            yield from _in_parallel(work, tasks, pool, threads, stop)
+        except BrokenProcessPool as error:
+            for process in multiprocessing.active_children():
+                process.kill()  # the pool asks them with a signal, and would wait for ever
+            raise ComputeError(
+                "a process of the motif search was killed, mostly because memory ran out: give "
+                "the job more memory or fewer CPUs; the nodes that are done are kept"
+            ) from error
 
 
 def _in_parallel(
@@ -195,10 +209,23 @@ def _in_parallel(
         yield future.result()
 
 
-def _ignore_signals() -> None:
-    """What asks the worker to stop reaches its whole session: it alone decides, and waits for the
-    nodes under way. Where it is killed, nobody would tell its processes."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+def _start_deaf_server() -> None:
+    """Start the server that processes are forked from so that it and they hear no signals.
+
+    What asks the worker to stop reaches its whole session: it alone decides, and waits for the
+    nodes under way. A server that ends is taken for the end of all its processes.
+    """
+    resource_tracker.ensure_running()  # starting it unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Where the worker is killed, nobody would tell its processes."""
+    for number in _SIGNALS:  # of a process that no server started, which hears them
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

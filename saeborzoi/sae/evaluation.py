@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
+from saeborzoi.sae import kernels
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.steps import Selector, array
+from saeborzoi.sae.vectors import TILE
+
+_CACHED_ROWS = 1024
+"""Positions of which a pass over all channels stays in a core's cache."""
 
 
 class Evaluation(NamedTuple):
@@ -54,19 +59,21 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -
         for raw in batches:
             x = to_float32(raw, device)
             if device.type == "cpu":
-                value, node, y, std = _selected(selector, sae, raw)
+                value, node, count = selector(sae, raw)
+                _add_unexplained(selector, sae, value, node, count, unexplained)
+                active = torch.from_numpy(np.arange(value.shape[1]) < count[:, None])
+                fired[torch.from_numpy(node)[active]] = True
             else:
                 normalized = sae.normalize(x)
                 value, node = sae.keep(sae.pre_activations(normalized.y))
-                y, std = normalized.y, normalized.std
-            y_hat = torch.nn.functional.embedding_bag(
-                node, sae.decoder_weight, mode="sum", per_sample_weights=value
-            ).add_(sae.pre_bias)
-            error = y_hat.mul_(std).sub_(y.mul_(std + EPS))
-            unexplained += error.square_().sum(0, dtype=torch.float64).cpu().numpy()
-            moments.add(x / sae.channel_max)
-            active = value > 0
-            fired[node[active]] = True
+                y_hat = torch.nn.functional.embedding_bag(
+                    node, sae.decoder_weight, mode="sum", per_sample_weights=value
+                ).add_(sae.pre_bias)
+                error = y_hat.mul_(normalized.std).sub_(normalized.y.mul_(normalized.std + EPS))
+                unexplained += error.square_().sum(0, dtype=torch.float64).cpu().numpy()
+                active = value > 0
+                fired[node[active]] = True
+            moments.add_divided(x, sae.channel_max)
             n_active += int(active.sum())
             n_positions += len(x)
     total = moments.squares
@@ -91,6 +98,11 @@ class Moments:
         self.mean = np.zeros(n_channels)
         self.squares = np.zeros(n_channels)
 
+    def add_divided(self, x: torch.Tensor, channel_max: torch.Tensor) -> None:
+        """Take in (n, n_channels) activations, divided by the channel maxima."""
+        for block in x.split(_CACHED_ROWS) if x.device.type == "cpu" else (x,):
+            self.add(block / channel_max)
+
     def add(self, x: torch.Tensor) -> None:
         """Take in (n, n_channels) values, on any device."""
         mean = x.mean(0)
@@ -102,14 +114,22 @@ class Moments:
         self.n = total
 
 
-def _selected(
-    selector: Selector, sae: SparseAutoencoder, raw: Raw
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """value, node (n, max_active), y (n, n_channels) and std (n, 1) of positions on the CPU."""
-    value, node, count = selector(sae, raw)
-    absent = np.arange(value.shape[1]) >= count[:, None]
-    value[absent] = 0
-    node[absent] = 0
-    y = torch.from_numpy(selector.buffer("centred", raw.shape) + array(sae.pre_bias))
-    std = torch.from_numpy(selector.buffer("std", (len(raw),)))[:, None]
-    return torch.from_numpy(value), torch.from_numpy(node), y, std
+def _add_unexplained(
+    selector: Selector,
+    sae: SparseAutoencoder,
+    value: np.ndarray,
+    node: np.ndarray,
+    count: np.ndarray,
+    error: NDArray[np.float64],
+) -> None:
+    """Add the squared error of each channel, of the positions that the selector was last asked
+    about."""
+    decoder, pre_bias = array(sae.decoder_weight), array(sae.pre_bias)
+    centred = selector.buffer("centred", (len(value), sae.n_channels))
+    std = selector.buffer("std", (len(value),))
+    selector.over(
+        -(-sae.n_channels // TILE),
+        lambda a, b: kernels.unexplained(
+            value, node, count, decoder, pre_bias, centred, std, error, a, b
+        ),
+    )

@@ -123,7 +123,8 @@ def initialize(
             if recipe.unit_norm:
                 normalize_decoder(sae)
         if recipe.centre != "none":
-            y = sae.normalize(sample).y
+            # block by block: the whole would pass through memory at each operation
+            y = torch.cat([sae.normalize(block).y for block in sample.split(1024)])
             centre = y.mean(0)
             if recipe.centre == "median":
                 centre = _geometric_median(y, centre)

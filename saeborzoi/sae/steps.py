@@ -17,10 +17,14 @@ from torch import Tensor
 
 from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
-from saeborzoi.sae import kernels
+from saeborzoi.sae import kernels, selection
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.step_result import StepResult
+
+_ROWS = 512
+"""Positions that are ranked at once: the ranks of all nodes stay in the cache until the highest are
+found."""
 
 
 class Step(Protocol):
@@ -99,33 +103,53 @@ class Selector:
         x = to_float32(raw).numpy()
         keep = sae.max_active
         centred = self.buffer("centred", (n, n_channels))
-        bits = self.buffer("bits", (n, n_channels), np.uint16)
-        std = self.buffer("std", (n,))
+        std, length = self.buffer("std", (n,)), self.buffer("length", (n,))
         value = self.buffer("value", (n, keep))
         node = self.buffer("node", (n, keep), np.int32)
         count = self.buffer("count", (n,), np.int32)
         channel_max, pre_bias = sae.channel_max.numpy(), array(sae.pre_bias)
-        self.over(
-            n, lambda a, b: kernels.prepare(x, channel_max, pre_bias, centred, bits, std, a, b)
-        )
         ranking = self._ranking or _Ranking.of(sae)
         weight, bias = array(sae.encoder_weight), array(sae.encoder_bias)
-        approximate = torch.from_numpy(self.buffer("approximate", (n, sae.n_nodes), np.int16))
-        torch.addmm(
-            ranking.bias,
-            torch.from_numpy(bits).view(torch.bfloat16),
-            ranking.weight.T,
-            out=approximate.view(torch.bfloat16),
-        )
         by_floor = sae.variant == "batch_topk" and not training
         floor = np.float32(sae.threshold) if by_floor else np.float32(0)
-        self.over(
-            n,
-            lambda a, b: kernels.select(
-                approximate.numpy(), centred, weight, bias, ranking.norm, keep, floor, by_floor,
+        width = selection.capacity(keep)
+        candidate = self.buffer("candidate", (n, width), np.int32)
+        rank = self.buffer("rank", (n, width), np.int16)
+        score = self.buffer("score", (n, width))
+        n_candidates = self.buffer("n_candidates", (n,), np.int32)
+        bound = self.buffer("bound", (n,))
+        at_once = min(n, _ROWS * self.threads)
+        bits = self.buffer("bits", (at_once, n_channels), np.uint16)
+        for start in range(0, n, at_once):
+            rows = slice(start, min(start + at_once, n))
+            n_rows = rows.stop - start
+            self.over(
+                n_rows,
+                lambda a, b, rows=rows: kernels.prepare(
+                    x[rows], channel_max, pre_bias, centred[rows], bits, std[rows], length[rows],
+                    a, b,
+                ),
+            )  # fmt: skip
+            approximate = torch.nn.functional.linear(
+                torch.from_numpy(bits[:n_rows]).view(torch.bfloat16), ranking.weight, ranking.bias
+            )
+            ranked = approximate.view(torch.int16).numpy()
+            self.over(
+                n_rows,
+                lambda a, b, rows=rows, ranked=ranked: selection.candidates(
+                    ranked, length[rows], ranking.norm, n_channels, keep, floor, by_floor,
+                    bound[rows], candidate[rows], rank[rows], n_candidates[rows], a, b,
+                ),
+            )  # fmt: skip
+
+        def decide(a: int, b: int) -> None:
+            kernels.score(centred, weight, bias, candidate, n_candidates, score, a, b)
+            selection.keep_largest(
+                centred, weight, bias, keep, floor, bound, candidate, rank, score, n_candidates,
                 value, node, count, a, b,
-            ),
-        )  # fmt: skip
+            )  # fmt: skip
+
+        self.over(n, decide)
         return value, node, count
 
 
@@ -193,7 +217,7 @@ class SparseStep:
             squared_error=float(squared_error.sum(dtype=np.float64)),
             n_active=n_active,
             fired=torch.from_numpy(np.diff(start) > 0),
-            lowest=_lowest(value, count),
+            lowest=_lowest(value, count) if sae.variant == "batch_topk" else math.inf,
             centred=torch.from_numpy(centred),
             residual=residual,
         )

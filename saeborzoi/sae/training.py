@@ -322,7 +322,7 @@ class TrainingLoop:
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
-        moments.add(sample / torch.from_numpy(self.data.channel_max))
+        moments.add_divided(sample, torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)
         trainers: list[TrainerBase] = []
         for h in hyperparameters:

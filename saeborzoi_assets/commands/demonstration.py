@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -19,10 +20,18 @@ from saeborzoi.demo import (
     recovery_text,
     untrained_seqlets,
 )
-from saeborzoi.settings.load import load_settings
+from saeborzoi.pipeline import ARTIFACT, STAGES
+from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.worker import Reporter
 from saeborzoi_assets.commands.runner import plan, run
 from saeborzoi_assets.lacking import Range
+from saeborzoi_resources.compute.warm import warm_workers
+from saeborzoi_resources.platform import available_cores
+
+_STAGES = [stage for stage in STAGES if not ARTIFACT[stage].needs]
+"""Jobs of the demo's settings."""
+
 
 _NEXT = """
 What next:
@@ -43,12 +52,19 @@ def demonstrate(folder: Path) -> int:
         Exit code: 0 where at least 90 % of the planted motifs are recovered and rightly named.
     """
     start = time.monotonic()
-    settings_file = make_demo(folder, Reporter())
-    settings = load_settings(settings_file)
-    saes = settings.wanted()
-    planned = plan(settings_file, saes, Range())
-    print(planned.text(), flush=True)
-    outcome = run(settings_file, settings, saes, planned=planned)
+    # these load their libraries, and the untrained dictionary is looked at, while this process
+    # makes data and waits for jobs
+    with (
+        warm_workers(_STAGES, available_cores()),
+        ThreadPoolExecutor(1, thread_name_prefix="untrained") as beside,
+    ):
+        settings_file = make_demo(folder, Reporter())
+        settings = load_settings(settings_file)
+        saes = settings.wanted()
+        untrained = beside.submit(_judge_untrained, folder, settings, saes[0])
+        planned = plan(settings_file, saes, Range())
+        print(planned.text(), flush=True)
+        outcome = run(settings_file, settings, saes, planned=planned)
     for line in outcome.lines():
         print(line, flush=True)
     if outcome.failures or outcome.is_stopped:
@@ -72,7 +88,7 @@ def demonstrate(folder: Path) -> int:
     print(
         precision_text(
             judge(*truth, seqlets),
-            judge(*truth, untrained_seqlets(settings, saes[0])),
+            untrained.result(),
             pd.Index(catalog.rows("supported_motif", key, "node")["node"]),
             pd.Index(catalog.rows("best_match", key, "node")["node"]),
             catalog.rows("unmatched_node", key),
@@ -81,6 +97,17 @@ def demonstrate(folder: Path) -> int:
     print(f"in {time.monotonic() - start:.0f} s")
     print(_NEXT.format(saeborzoi=_own_command(), catalog=store.catalog, settings=settings_file))
     return 0 if table["is_right"].mean() >= 0.9 else 1
+
+
+def _judge_untrained(
+    folder: Path, settings: Settings, hyperparameters: Hyperparameters
+) -> pd.DataFrame:
+    """What the nodes of the untrained dictionary are, on one core: the others have jobs."""
+    from saeborzoi.demo.network import one_thread
+
+    with one_thread():
+        seqlets = untrained_seqlets(settings, hyperparameters)
+    return judge(*read_planted(folder / DATA), seqlets)
 
 
 def _own_command() -> str:

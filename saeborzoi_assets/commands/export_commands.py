@@ -11,7 +11,7 @@ import typer
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import MissingPackageError, SaeBorzoiError
 from saeborzoi.settings.load import load_settings
-from saeborzoi_assets.commands.terminal import terminal_of
+from saeborzoi_assets.commands.terminal import parse_nodes, terminal_of
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,6 @@ def export(
     from saeborzoi.project import take_away
     from saeborzoi.project.project import open_project
     from saeborzoi_assets.commands import tracks
-    from saeborzoi_assets.commands.removal import parse_nodes
 
     if output.exists():
         raise SaeBorzoiError(f"{output} is there already; name a folder that is not")

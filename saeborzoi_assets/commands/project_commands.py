@@ -16,6 +16,7 @@ from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.terminal import (
     EXIT_FAILED,
     AsJson,
+    parse_nodes,
     print_json,
     terminal_of,
 )
@@ -103,7 +104,6 @@ def run(
     """
     from saeborzoi_assets.commands import runner
     from saeborzoi_assets.commands.progress import Display
-    from saeborzoi_assets.commands.removal import parse_nodes
     from saeborzoi_assets.lacking import Range
 
     terminal = terminal_of(context)

@@ -1,6 +1,5 @@
 """`saeborzoi clean`: store, catalogue and what Dagster remembers, together."""
 
-import re
 import shlex
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +11,6 @@ from saeborzoi.errors import ComputeError, PartitionKeyError
 from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.hyperparameters import PartitionKey, set_key
 from saeborzoi.settings.load import Settings, load_settings
-from saeborzoi.settings.section import MAX_NODES
 from saeborzoi_assets.assets.feature_browser import write_list
 from saeborzoi_assets.commands.instance import (
     Forgotten,
@@ -21,6 +19,7 @@ from saeborzoi_assets.commands.instance import (
     report_dead_runs,
     unfinished_runs,
 )
+from saeborzoi_assets.commands.terminal import parse_nodes
 from saeborzoi_assets.plan import command_of, next_step
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep import cleaning
@@ -53,35 +52,6 @@ def parse_target(text: str, nodes: str | None) -> tuple[str, list[int] | None]:
     if nodes is None:
         return key, None
     return key, parse_nodes(nodes)
-
-
-def parse_nodes(nodes: str) -> list[int]:
-    """Nodes of a text such as ``3,7-9``.
-
-    >>> parse_nodes("3,7-9")
-    [3, 7, 8, 9]
-
-    Raises
-    ------
-    PartitionKeyError
-        Where the text is not of that form.
-    """
-    numbers: list[int] = []
-    for part in nodes.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
-        last = int(match[2] or match[1]) if match else -1
-        if match is None or last < int(match[1]):
-            raise PartitionKeyError(
-                f"--nodes {nodes[:80]!r}: {part[:80]!r} is no node and no range of nodes; write "
-                "e.g. 3,7-9"
-            )
-        if last >= MAX_NODES or len(numbers) >= MAX_NODES:  # before any memory is taken
-            raise PartitionKeyError(
-                f"--nodes {nodes[:80]!r}: {part!r} goes beyond the {MAX_NODES:,} nodes that an SAE "
-                "may have; write those that it has, e.g. 3,7-9"
-            )
-        numbers += range(int(match[1]), last + 1)
-    return numbers
 
 
 def remove(

@@ -37,6 +37,12 @@ _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
 _SETS = "sets of variants"
 """One lane at a time makes what is of them and of no SAE."""
+_LOADED_BY = {
+    "umap_embedding": ("numba", "sklearn.neighbors", "pynndescent", "umap", "saeborzoi.plots"),
+    "feature_browser": ("saeborzoi.browser",),
+    "sae_comparison": ("saeborzoi.comparison.page",),
+}
+"""Of some light artifacts: modules that take long to import, smaller ones first."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -219,7 +225,10 @@ def _warm(platform: Platform, work: Sequence[Work]) -> AbstractContextManager[No
     is_local = platform.settings.compute.backend == "local"
     lacking = {name for each in work if each.n_lacking and is_local for name in each.step.assets}
     stages = [stage for stage in STAGES if stage in lacking]
-    return warm_workers(stages, platform.threads(stages[0]) if stages else 1)
+    later = [
+        module for name, modules in _LOADED_BY.items() if name in lacking for module in modules
+    ]
+    return warm_workers(stages, platform.threads(stages[0]) if stages else 1, later)
 
 
 class _Lanes:
@@ -310,7 +319,8 @@ class _Lanes:
         """The work of a step; what was made once in this run is not made again."""
         # of a layer or set of variants that another SAE has, too
         again = self._again and (owner, name) not in self._made
-        work = work_of(self._platform, hyperparameters, self._parts, again=again)
+        parts = self._parts.up_to_step(name)
+        work = work_of(self._platform, hyperparameters, parts, again=again)
         return [each for each in work if each.step.name == name and each.n_lacking]
 
     def _owner(self, name: str) -> threading.Lock:

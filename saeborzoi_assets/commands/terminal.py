@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,8 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from saeborzoi.caches import require_caches
-from saeborzoi.errors import SaeBorzoiError
+from saeborzoi.errors import PartitionKeyError, SaeBorzoiError
 from saeborzoi.settings.load import find_settings_file
+from saeborzoi.settings.section import MAX_NODES
 
 EXIT_FAILED = 1
 """Something that was looked at does not hold: a check, a result, an asset check of a run."""
@@ -106,3 +108,32 @@ def run_command(app: typer.Typer, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0
+
+
+def parse_nodes(nodes: str) -> list[int]:
+    """Nodes of a text such as ``3,7-9``.
+
+    >>> parse_nodes("3,7-9")
+    [3, 7, 8, 9]
+
+    Raises
+    ------
+    PartitionKeyError
+        Where the text is not of that form.
+    """
+    numbers: list[int] = []
+    for part in nodes.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(?:-([0-9]{1,9}))?\s*", part)
+        last = int(match[2] or match[1]) if match else -1
+        if match is None or last < int(match[1]):
+            raise PartitionKeyError(
+                f"--nodes {nodes[:80]!r}: {part[:80]!r} is no node and no range of nodes; write "
+                "e.g. 3,7-9"
+            )
+        if last >= MAX_NODES or len(numbers) >= MAX_NODES:  # before any memory is taken
+            raise PartitionKeyError(
+                f"--nodes {nodes[:80]!r}: {part!r} goes beyond the {MAX_NODES:,} nodes that an SAE "
+                "may have; write those that it has, e.g. 3,7-9"
+            )
+        numbers += range(int(match[1]), last + 1)
+    return numbers

@@ -3,6 +3,7 @@ to `warm_server.py`."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -33,9 +34,12 @@ class WarmWorker:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """Its exit code; None while it runs: then this process loads a library that it needs
+        later."""
         if self.returncode is None:
             self.returncode = self._server.code_of(self.pid)
+            if self.returncode is None:
+                self._server.load_next()
         return self.returncode
 
     def wait(self) -> int:
@@ -54,10 +58,13 @@ class WarmWorkers:
         Of the jobs, in the order in which they will be asked for.
     threads
         Of every job; libraries read it when they are loaded.
+    later
+        Modules that this process needs after some job; loaded while it waits for one.
     """
 
-    def __init__(self, stages: Sequence[str], threads: int) -> None:
+    def __init__(self, stages: Sequence[str], threads: int, later: Sequence[str] = ()) -> None:
         self.threads = threads
+        self._later = [*later]
         self._codes: dict[int, int] = {}
         self._started: list[int] = []
         self._rest = b""
@@ -98,6 +105,17 @@ class WarmWorkers:
                 return -signal.SIGKILL
             return self._codes.get(pid)
 
+    def load_later(self, modules: Sequence[str]) -> None:
+        """Add modules that this process needs after some job."""
+        self._later += modules
+
+    def load_next(self) -> None:
+        """Import the next of the modules that are needed later."""
+        if self._later:
+            # who needs what cannot be imported says so
+            with suppress(Exception):
+                importlib.import_module(self._later.pop(0))
+
     def close(self) -> None:
         """End the process; workers that still run go on."""
         assert self._process.stdin is not None
@@ -127,14 +145,17 @@ class WarmWorkers:
 
 
 @contextmanager
-def warm_workers(stages: Sequence[str], threads: int) -> Iterator[None]:
+def warm_workers(stages: Sequence[str], threads: int, later: Sequence[str] = ()) -> Iterator[None]:
     """While this lasts, local jobs of this process start at once; of no stages, as ever, and on
-    macOS, where a copy of a process cannot use the system's libraries (Accelerate, Objective-C)."""
+    macOS, where a copy of a process cannot use the system's libraries (Accelerate, Objective-C).
+    Within such a block another one changes nothing. See `WarmWorkers`."""
     global _current
-    if not stages or sys.platform == "darwin":
+    if _current is not None:
+        _current.load_later(later)
+    if not stages or _current is not None or sys.platform == "darwin":
         yield
         return
-    _current = WarmWorkers(stages, threads)
+    _current = WarmWorkers(stages, threads, later)
     try:
         yield
     finally:

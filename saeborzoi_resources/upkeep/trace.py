@@ -7,7 +7,7 @@ the two are compared. Nothing is written.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.errors import InputError, StoreError
 from saeborzoi.jobs.fingerprint import changed, fingerprint_of
 from saeborzoi.jobs.provenance import damaged, written_files
-from saeborzoi.pipeline import Artifact, Grain
+from saeborzoi.pipeline import ARTIFACTS, Artifact, Grain
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import (
     Hyperparameters,
@@ -90,7 +90,12 @@ class Trace(NamedTuple):
         return all(link.state in ("current", "not made") for link in self.links)
 
 
-def trace(platform: Platform, key: str, cache: Path | None = None) -> Trace:
+def trace(
+    platform: Platform,
+    key: str,
+    cache: Path | None = None,
+    of: Collection[Artifact] = ARTIFACTS,
+) -> Trace:
     """Follow a result back to the user's files.
 
     Parameters
@@ -103,6 +108,8 @@ def trace(platform: Platform, key: str, cache: Path | None = None) -> Trace:
     cache
         Folder that says which artifacts were found whole, so that those whose files have the same
         sizes and times are not read again; None reads every byte of each artifact.
+    of
+        Only these artifacts, and what they are made from.
 
     Raises
     ------
@@ -113,12 +120,22 @@ def trace(platform: Platform, key: str, cache: Path | None = None) -> Trace:
     """
     settings = platform.settings
     hyperparameters, layer, parts = _parts(platform, key)
+    names = leading_to(of)
     links: list[Link] = []
     with platform.catalog.read():  # kept open: DuckDB opens it once, not for each question
         for asset in artifacts_of(settings, layer):
-            for part in parts.get(asset.grain, ()):
+            for part in parts.get(asset.grain, ()) if asset.name in names else ():
                 links += links_of(platform, asset, part, links, cache)
     return Trace(key, hyperparameters, tuple(links))
+
+
+def leading_to(artifacts: Collection[Artifact]) -> set[str]:
+    """Names of artifacts, and of all that they are made from."""
+    names = {artifact.name for artifact in artifacts}
+    for artifact in reversed(ARTIFACTS):  # inputs stand before what is made from them
+        if artifact.name in names:
+            names.update(artifact.inputs)
+    return names
 
 
 def _parts(

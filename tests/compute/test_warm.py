@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,26 @@ def test_jobs_of_other_threads_start_as_ever(tmp_path: Path) -> None:
     with warm.warm_workers(["normalization_constants"], 2):
         assert warm.warm_worker([], 3, tmp_path / "log.txt", {}) is None
     assert warm.warm_worker([], 2, tmp_path / "log.txt", {}) is None
+
+
+def test_waiting_for_a_job_loads_what_is_needed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One module between two looks, so that the end of the job is soon seen."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["needed_first", "not_there", "needed_second"]
+    for name in names[::2]:
+        (tmp_path / f"{name}.py").touch()
+    os.mkfifo(tmp_path / "job.json")
+    # a block within another one adds to it
+    with warm.warm_workers(["normalization_constants"], 1), warm.warm_workers([], 1, names):
+        worker = warm.warm_worker([str(tmp_path / "job.json")], 1, tmp_path / "log.txt", os.environ)
+        assert worker is not None
+        assert names[0] not in sys.modules
+        assert worker.poll() is None
+        assert names[0] in sys.modules
+        assert names[2] not in sys.modules
+        assert [worker.poll() for _ in names[1:]] == [None, None]
+        assert names[2] in sys.modules
+        os.killpg(worker.pid, signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
