@@ -108,6 +108,7 @@ def test_no_process_is_copied_on_macos(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(discovery, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(discovery, "_in_parallel", lambda *_: iter(()))
+    monkeypatch.setattr(discovery, "_start_deaf_server", lambda: methods.append("server"))
     seqlets = pd.DataFrame(
         {"node": [0, 1], "rank": [0, 0], "sequence": ["ACGTACGTAC"] * 2, "activation": [1.0, 1.0]}
     )
@@ -116,7 +117,7 @@ def test_no_process_is_copied_on_macos(tmp_path: Path, monkeypatch: pytest.Monke
         assert not [*discovery.discover_nodes(seqlets, threads=2)]
         with warm.warm_workers(["no_stage"], 1):
             assert (warm._current is None) == (platform == "darwin")
-    assert methods == ["forkserver", "spawn"]
+    assert methods == ["server", "forkserver", "spawn"]
 
 
 def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

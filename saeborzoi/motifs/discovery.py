@@ -173,8 +173,9 @@ def discover_nodes(
     # process may have threads of its own, which a copy lacks. Nowhere forked on macOS, whose linear
     # algebra (Accelerate) breaks off in a copy of a process that has loaded it
     context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-    context.set_forkserver_preload([_SEARCH])
-    _start_deaf_server()
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([_SEARCH])
+        _start_deaf_server()
     with ProcessPoolExecutor(threads, context, _end_with_parent) as pool:
         try:
             yield from _in_parallel(work, tasks, pool, threads, stop)
