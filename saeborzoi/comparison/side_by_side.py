@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from saeborzoi.comparison.stability import Matches
 from saeborzoi.errors import counted
+from saeborzoi.figures import BASE_COLOURS, themed
 from saeborzoi.motifs.properties import column_bits
-from saeborzoi.plots import BASE_COLOURS
 
 MAX_PAIRS = 6
 MAX_NODES = 25
@@ -123,5 +123,8 @@ def _symbols() -> str:
                 commands.append("" if code == last and code in (3, 4) else verb[int(code)])
                 commands.append(f"{x:.3f} {1 - y:.3f} ")
             last = code
-        shapes.append(f'<path id="base{base}" fill="{colour}" d="{"".join(commands)}"/>')
+        shapes.append(
+            f'<path id="base{base}" fill="{colour}" style="fill: {themed(colour)}" '
+            f'd="{"".join(commands)}"/>'
+        )
     return f'<svg width="0" height="0" aria-hidden="true"><defs>{"".join(shapes)}</defs></svg>'
