@@ -54,7 +54,9 @@ th:first-child, td:first-child, .words { text-align: left; }
 .baseline { opacity: 0.7; font-style: italic; }
 details { margin: 0.5rem 0; } summary { cursor: pointer; }
 .pairs td { vertical-align: middle; } .pairs .name { opacity: 0.8; }
+.pairs td:nth-child(2), .pairs td:nth-child(3) { text-align: center; }
 .logo { display: block; }
+svg[width="0"] { position: absolute; }
 """
     + STYLE_OF_HEADINGS
 )
