@@ -111,6 +111,8 @@ _MODEL_SETTINGS = {
     "window_bp": "layer.held_out_window_bp",
 }
 """Settings that predictions depend on."""
+_NAMES = ("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence")
+"""What nodes are called rests on these."""
 _ON_PAGES = (
     "trained_sae", "top_activations", "seqlets", "meme_motifs", "motif_evidence", "tomtom_matches",
     "umap_embedding", "annotation_overlaps", "jaccard_matrix", "concept_scores", "fidelity",
@@ -242,16 +244,6 @@ ARTIFACTS = (
         group="motifs",
     ),
     Artifact(
-        "umap_embedding",
-        code_version="3",
-        grain="sae",
-        step="fan-in",
-        inputs=("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence"),
-        settings={"embedding": "embedding"},
-        tables=("node_embedding", "embedding_cluster"),
-        group="comparison",
-    ),
-    Artifact(
         "annotation_overlaps",
         code_version="3",
         grain="sae",
@@ -266,6 +258,16 @@ ARTIFACTS = (
             "engine": "motifs.engine",
         },
         tables=("annotation_overlap", "repeat_class", "seqlet_gene"),
+        group="comparison",
+    ),
+    Artifact(
+        "umap_embedding",
+        code_version="4",
+        grain="sae",
+        step="fan-in",
+        inputs=(*_NAMES, "annotation_overlaps"),
+        settings={"embedding": "embedding"},
+        tables=("node_embedding", "embedding_cluster"),
         group="comparison",
     ),
     Artifact(
@@ -352,7 +354,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "feature_browser",
-        code_version="7",
+        code_version="8",
         grain="sae",
         step="pages",
         inputs=_ON_PAGES,
@@ -363,19 +365,10 @@ ARTIFACTS = (
     ),
     Artifact(
         "sae_comparison",
-        code_version="5",
+        code_version="6",
         grain="project",
         step="comparison",
-        inputs=(
-            "trained_sae",
-            "top_activations",
-            "seqlets",
-            "meme_motifs",
-            "tomtom_matches",
-            "motif_evidence",
-            "concept_scores",
-            "fidelity",
-        ),
+        inputs=("trained_sae", "top_activations", *_NAMES, "concept_scores", "fidelity"),
         settings={"comparison": "comparison"},
         tables=("sae_comparison", "baseline_comparison", "sae_stability", "node_recurrence"),
         group="comparison",

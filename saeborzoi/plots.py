@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.figures import GREY, INK, Plot, finished, new_figure
+from saeborzoi.figures import (
+    BASE_COLOURS,
+    GREY,
+    INK,
+    PALETTE,
+    Plot,
+    colour_bar,
+    finished,
+    new_figure,
+)
 from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix, column_bits
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#8C6D1F")
-"""Okabe and Ito's colours for the colour-blind without black and yellow, and two more."""
-BASE_COLOURS = {"A": "#00805F", "C": "#0072B2", "G": "#B87500", "T": "#C2410C"}
 
 
 def training_curves(training_log: pd.DataFrame) -> Plot:
@@ -185,7 +190,7 @@ def annotation_heatmap(annotation_overlap: pd.DataFrame, n_per_class: int = 4) -
     figure, (axis,) = new_figure(7.2, 1.2 + 0.2 * len(wide))
     if values.size:
         image = axis.imshow(values, cmap="PuOr_r", vmin=-4, vmax=4, aspect="auto")
-        figure.colorbar(image, ax=axis, label="log2 odds ratio", shrink=0.9)
+        colour_bar(figure, image, axis, "log2 odds ratio")
         axis.set_yticks(range(len(wide)), [_plain(name) for name in wide.index])
         step = max(1, len(nodes) // 24)
         axis.set_xticks(range(0, len(nodes), step), nodes[::step], rotation=90)
@@ -211,7 +216,7 @@ def jaccard_heatmap(node_jaccard: pd.DataFrame, n_nodes: int = 60) -> Plot:
     figure, (axis,) = new_figure(5.2, 4.6)
     if len(nodes):
         image = axis.imshow(values[np.ix_(order, order)], cmap="viridis", vmin=0, vmax=1)
-        figure.colorbar(image, ax=axis, label="Jaccard index", shrink=0.9)
+        colour_bar(figure, image, axis, "Jaccard index")
         ticks = range(0, len(nodes), max(1, len(nodes) // 20))
         axis.set_xticks(ticks, nodes[order][list(ticks)], rotation=90)
         axis.set_yticks(ticks, nodes[order][list(ticks)])

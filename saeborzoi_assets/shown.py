@@ -22,7 +22,7 @@ def say(context: dg.AssetExecutionContext, text: str) -> None:
 
 
 def image(figure: Any) -> dg.MarkdownMetadataValue:
-    """A Matplotlib figure as a PNG, or a PNG, for the UI's metadata."""
+    """A Matplotlib figure as a PNG for the UI's metadata."""
     from saeborzoi.figures import as_markdown_image
 
     return dg.MetadataValue.md(as_markdown_image(figure))

@@ -64,11 +64,13 @@ def region_of_model(
         )
     size = genome.chrom_sizes.get(region.chrom)
     if size is None or region.end_bp > size:
-        state = "is not in the genome" if size is None else f"has {size:,} bp"
-        raise InputError(
-            f"{region}: {region.chrom} {state}, which has {', '.join(list(genome.chrom_sizes)[:5])}"
-            "; ask for a region of this assembly"
+        known = ", ".join(list(genome.chrom_sizes)[:5])
+        state = (
+            f"{region.chrom} is not in the genome, which has {known}"
+            if size is None
+            else f"{region.chrom} has {size:,} bp"
         )
+        raise InputError(f"{region}: {state}; ask for a region of this assembly")
     bp = geometry.bp_per_position
     start = first_bp + (region.start_bp - first_bp) // bp * bp
     end = first_bp - (first_bp - region.end_bp) // bp * bp

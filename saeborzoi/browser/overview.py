@@ -11,6 +11,7 @@ from saeborzoi.browser.tables import SaeTables, log10_or_none
 from saeborzoi.catalog.views import FITS_AS_WELL
 from saeborzoi.motifs.matching import best_matches
 from saeborzoi.motifs.properties import as_matrix
+from saeborzoi.nodes.cluster_labels import MAX_Q
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 if TYPE_CHECKING:
@@ -90,7 +91,11 @@ def overview(
                 "n_nodes": integer(row["n_nodes"]),
                 "name": text(row["name"]),
                 "n_named_nodes": integer(row["n_named_nodes"]),
-                "p_value": number(row["p_value"]),
+                "q_value": number(row["q_value"]),
+                "is_enriched": bool(row["q_value"] <= MAX_Q),
+                "kind": text(row["kind"]),
+                "n_on_map": integer(row["n_on_map"]),
+                "unnamed_because": text(row["unnamed_because"]),
             }
             for row in tables["embedding_cluster"].sort_values("cluster").to_dict("records")
         ],

@@ -42,6 +42,7 @@ FORMAT_VERSION = 1
 VARIANTS = "variants.html"
 SCRIPTS = (
     "core.js", "data.js", "logo.js", "search.js", "state.js", "notes.js", "table.js", "colours.js",
+    "clusters.js",
     "map.js", "export.js", "node.js", "panels.js", "motif_panels.js", "effect_panel.js",
     "concept_panel.js", "profile_panel.js", "locus.js",
     "seqlet_panel.js", "about.js", "app.js",

@@ -60,7 +60,10 @@ REQUIRED = {
     ),
     "node_profile": ("node", "strand", "step_bp", "n_loci", "mean_activation"),
     "node_embedding": ("node", "umap_1", "umap_2", "cluster"),
-    "embedding_cluster": ("cluster", "n_nodes", "name", "n_named_nodes", "p_value"),
+    "embedding_cluster": (
+        "cluster", "n_nodes", "name", "n_named_nodes", "q_value", "kind", "n_on_map",
+        "unnamed_because",
+    ),
     "annotation_overlap": (
         "node", "annotation", "annotation_class", "n_seqlets", "n_overlapping", "n_expected",
         "z_score", "z_shuffled", "odds_ratio", "odds_ratio_low", "odds_ratio_high",

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.comparison.sorting import SORTING, STYLE_OF_HEADINGS, sorted_by
+from saeborzoi.comparison.single_file import SCRIPT, STYLE_OF_HEADINGS, sorted_by
 from saeborzoi.effects.variant_motifs import best_place
 from saeborzoi.genome.alleles import allele_letters
 from saeborzoi.genome.fasta import Genome
@@ -48,7 +48,7 @@ b { background: #f5c84266; font-weight: 700; }
 """
     + STYLE_OF_HEADINGS
 )
-_HASH = base64.b64encode(hashlib.sha256(SORTING.encode()).digest()).decode()
+_HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 """Of the one script that may run: nothing that came from data can."""
 
 
@@ -138,7 +138,7 @@ def variant_page(
             f"strongest node of nearly every neutral change does.{left_out}</p>",
             _table(("variant", "name", "set", "track", "effect", "through"), index),
             *sections,
-            f"<script>{SORTING}</script></body></html>",
+            f"<script>{SCRIPT}</script></body></html>",
         ]
     )
 

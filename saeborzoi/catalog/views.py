@@ -177,13 +177,21 @@ VIEWS = {
                count(DISTINCT node) AS n_nodes,
                list(DISTINCT node ORDER BY node) AS nodes,
                list(DISTINCT node ORDER BY node) FILTER (is_best) AS best_of_nodes,
+               list_sort(list_distinct(flatten(list(nodes_of_archetype) FILTER (
+                   nodes_of_archetype IS NOT NULL)))) AS nodes_of_archetype,
                min(q_value) AS best_q_value,
                any_value(factor_family) AS target_family
         FROM (
-            SELECT m.*, b.target_id IS NOT NULL AS is_best
+            SELECT m.* REPLACE (coalesce(m.archetype, m.target_name) AS archetype),
+                   b.target_id IS NOT NULL AS is_best
             FROM supported_match m
             LEFT JOIN best_match b USING (hyperparameters, node, motif, database, target_id)
         )
+        LEFT JOIN (
+            SELECT hyperparameters, database, archetype,
+                   list(node ORDER BY node) AS nodes_of_archetype
+            FROM node_name GROUP BY ALL
+        ) USING (hyperparameters, database, archetype)
         GROUP BY hyperparameters, database, target_name
     """,
     "track_driver": """
@@ -304,5 +312,5 @@ VIEW_COMMENTS = {
     "node_variant": "which variants act through a node: those of whose effect it carries more than "
     "any node does of nearly all neutral changes",
     "transcription_factor": "one row a factor of a database and SAE: the nodes that match it, and "
-    "those of which it is the best match",
+    "those of which it is the best match, and those that one of its archetypes names",
 }

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from saeborzoi.comparison.baselines import MEASURES
-from saeborzoi.comparison.sorting import SORTING, STYLE_OF_HEADINGS, sorted_by
+from saeborzoi.comparison.single_file import SCRIPT, STYLE_OF_HEADINGS, sorted_by
 from saeborzoi.comparison.table import shown
 from saeborzoi.errors import counted
+from saeborzoi.figures import svg_of
 from saeborzoi.settings.hyperparameters import BASELINES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MAX_ROWS = 200
 _HEADINGS = {
@@ -50,8 +54,9 @@ th:first-child, td:first-child, .words { text-align: left; }
 .baseline { opacity: 0.7; font-style: italic; }
 details { margin: 0.5rem 0; } summary { cursor: pointer; }
 .pairs td { vertical-align: middle; } .pairs .name { opacity: 0.8; }
-.logo { display: block; background: white; border-radius: 4px; }
-img { max-width: 100%; background: white; border-radius: 4px; }
+.pairs td:nth-child(2), .pairs td:nth-child(3) { text-align: center; }
+.logo { display: block; }
+svg[width="0"] { position: absolute; }
 """
     + STYLE_OF_HEADINGS
 )
@@ -81,7 +86,7 @@ def comparison_page(
     pairs: pd.DataFrame,
     archetypes: pd.DataFrame,
     concepts: pd.DataFrame,
-    plots: Mapping[str, bytes],
+    plots: Mapping[str, Figure],
     pages: Mapping[str, str],
     shared_nodes: str = "",
 ) -> str:
@@ -98,7 +103,7 @@ def comparison_page(
     concepts
         As `comparison.concepts_found` gives them.
     plots
-        Name to PNG.
+        Name to figure; the page holds them as SVGs.
     pages
         Partition key of each SAE that has pages to their place, relative to this page.
     shared_nodes
@@ -125,10 +130,9 @@ def comparison_page(
         f"<p>{_CONCEPTS_EXPLAINED}</p>",
         _table(concepts.head(_MAX_ROWS), pages),
     ]
-    for name, png in plots.items():
+    for name, figure in plots.items():
         heading = _HEADINGS[name]
-        data = base64.b64encode(png).decode()
-        parts.append(f'<h2>{heading}</h2><img alt="{heading}" src="data:image/png;base64,{data}">')
+        parts.append(f'<h2>{heading}</h2><div class="wide">{svg_of(figure, heading)}</div>')
     parts += [
         "<h2>Pairs of SAEs</h2>",
         _table(
@@ -141,7 +145,7 @@ def comparison_page(
     ]
     if len(archetypes) > _MAX_ROWS:
         parts.append(f"<p>{len(archetypes) - _MAX_ROWS} more in the view archetype_by_sae.</p>")
-    parts.append(f"<script>{SORTING}</script></body></html>")
+    parts.append(f"<script>{SCRIPT}</script></body></html>")
     return "\n".join(parts) + "\n"
 
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from saeborzoi.comparison.table import fvu_column, pareto_front
 from saeborzoi.errors import counted
-from saeborzoi.figures import Plot, finished, new_figure
-from saeborzoi.plots import PALETTE
+from saeborzoi.figures import INK, PALETTE, Plot, colour_bar, finished, new_figure
 from saeborzoi.settings.hyperparameters import BASELINES
 
 if TYPE_CHECKING:
@@ -65,8 +64,9 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
         axis.plot(front["l0"], front[fvu], color=PALETTE[1], lw=1, zorder=1)
         points = axis.scatter(
             rows["l0"], rows[fvu], c=rows["dead_fraction"], cmap="viridis", vmin=0, vmax=most_dead,
-            s=34, zorder=2, lw=1,
-            edgecolors=[PALETTE[1] if best else "white" for best in rows["is_pareto"]],
+            # ink around each, since the scale's ends are as dark and as light as a page's ground
+            s=34, zorder=2, lw=[1.4 if best else 0.5 for best in rows["is_pareto"]],
+            edgecolors=[PALETTE[1] if best else INK for best in rows["is_pareto"]],
         )  # fmt: skip
         layer = rows["layer"].iloc[0]
         # labels of the front only: SAEs of one L0 lie on top of each other
@@ -82,7 +82,7 @@ def reconstruction(comparison: pd.DataFrame) -> Plot:
         )
         axis.margins(0.25, 0.15)
     if points is not None:
-        figure.colorbar(points, ax=axes, label="share of dead nodes", shrink=0.9)
+        colour_bar(figure, points, axes, "share of dead nodes")
     return finished(figure)
 
 
@@ -171,7 +171,7 @@ def stability(comparison: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
         values[a, b], values[b, a] = row["share_a"], row["share_b"]
     figure, (axis,) = new_figure(6.2, 4.6)
     image = axis.imshow(values, cmap="viridis", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axis, label="share of the row's nodes found in the column")
+    colour_bar(figure, image, axis, "share of the row's nodes found in the column")
     if len(keys) <= _MAX_BARS:
         labels = _labels(ordered)
         axis.set_yticks(range(len(keys)), labels)

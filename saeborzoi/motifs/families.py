@@ -1,5 +1,4 @@
-"""Families: discovered motifs that are alike (redundant nodes), and what the clusters of an
-embedding are rich in."""
+"""Families: discovered motifs that are alike (redundant nodes)."""
 
 from __future__ import annotations
 
@@ -10,7 +9,6 @@ from scipy import stats
 from saeborzoi.motifs.matching import align, best_matches, with_pseudocount
 from saeborzoi.motifs.properties import as_matrix
 
-_MIN_LABELLED_NODES = 2
 _AT_ONCE = 512
 """Motifs matched with all others at once: bounds the memory."""
 
@@ -92,7 +90,7 @@ def motif_families(
 
 def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFrame) -> pd.Series:
     """What each node with a supported motif is, in a word: the archetype of its best match, else
-    the consensus of its motif family's founder, without the open ends.
+    the consensus of its motif family's founder, without ends that leave three letters or more.
 
     Parameters
     ----------
@@ -108,7 +106,9 @@ def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFr
     -------
     Label, indexed by node.
     """
-    consensus = motifs.set_index(["node", "motif"])["consensus"].str.strip("N")
+    whole = motifs.set_index(["node", "motif"])["consensus"]
+    telling = whole.str.strip("NBDHV")
+    consensus = telling.where(telling != "", whole)
     first = evidence.dropna(subset="motif_family").sort_values(["node", "motif"])
     first = first.drop_duplicates("node")
     founders = pd.MultiIndex.from_frame(first[["founder_node", "founder_motif"]].astype(int))
@@ -116,52 +116,3 @@ def node_labels(motifs: pd.DataFrame, evidence: pd.DataFrame, matches: pd.DataFr
     best = best_matches(matches).set_index("node")
     named = best["archetype"].fillna(best["target_name"])
     return named.combine_first(labels).dropna().sort_index()
-
-
-def name_clusters(embedding: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    """Name each cluster of an embedding by what it is richest in.
-
-    Of the labels that at least two of a cluster's nodes have, the one with the smallest
-    hypergeometric probability of at least so many in a cluster of that size, over all embedded
-    nodes. The probability is told times the labels and clusters tried (Bonferroni): a name is what
-    a cluster has most of for its size, and no claim where that is large.
-
-    Parameters
-    ----------
-    embedding
-        Columns node, cluster.
-    labels
-        As `node_labels` gives them.
-
-    Returns
-    -------
-    Columns of table `embedding_cluster` but the key of the SAE.
-    """
-    nodes = embedding[["node", "cluster"]].assign(label=embedding["node"].map(labels))
-    n_nodes = len(nodes)
-    sizes = nodes["cluster"].value_counts()
-    label_sizes = nodes["label"].value_counts()
-    n_tested = max(1, len(label_sizes) * len(sizes))
-    rows = []
-    for cluster in sorted(sizes.index):
-        label_counts = nodes.loc[nodes["cluster"] == cluster, "label"].value_counts()
-        candidates = [
-            (
-                float(stats.hypergeom.sf(n - 1, n_nodes, label_sizes[label], sizes[cluster])),
-                str(label),
-                int(n),
-            )
-            for label, n in label_counts.items()
-            if n >= _MIN_LABELLED_NODES
-        ]
-        p, label, n = min(candidates, default=(np.nan, None, 0))
-        rows.append(
-            {
-                "cluster": int(cluster),
-                "n_nodes": int(sizes[cluster]),
-                "name": label,
-                "n_named_nodes": n,
-                "p_value": min(1.0, p * n_tested) if label else np.nan,
-            }
-        )
-    return pd.DataFrame(rows).astype({"name": "str"})

@@ -11,7 +11,8 @@ from saeborzoi.catalog.schema import TABLES
 from saeborzoi.catalog.views import VIEW_COMMENTS
 from saeborzoi.errors import InputError
 from saeborzoi.extras import extra
-from saeborzoi.report.figures import small_logo, svg_of
+from saeborzoi.figures import svg_of
+from saeborzoi.report.figures import small_logo
 from saeborzoi.report.methods import libraries_of, methods_of
 from saeborzoi.settings.hyperparameters import BASELINES
 

@@ -53,7 +53,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         from saeborzoi.comparison import plots as comparison_plots
         from saeborzoi.comparison.page import comparison_page
         from saeborzoi.comparison.side_by_side import side_by_side
-        from saeborzoi.figures import png_of
 
         with explained():
             platform.store.require_writable()
@@ -77,14 +76,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "sae_stability": pairs,
                 "node_recurrence": nodes,
             }
-            figures = {
+            plots = {
                 "reconstruction": comparison_plots.reconstruction(compared),
                 **_of_fidelity(compared),
                 "findings": comparison_plots.findings(compared),
                 # of one SAE it would be a square that says nothing
                 **_of_several(compared, pairs),
             }
-            plots = {name: png_of(figure) for name, figure in figures.items()}
             concepts = comparison.concepts_found(
                 platform.catalog.whole("concept"), compared["hyperparameters"].tolist()
             )
@@ -112,7 +110,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "n_saes": len(compared),
                 "n_pareto": int(compared["is_pareto"].sum()),
                 "n_pairs": len(pairs),
-                **{name: image(png) for name, png in plots.items()},
+                **{name: image(figure) for name, figure in plots.items()},
                 "beside_baselines": table(beside, 100),
                 "concepts_found": table(concepts, 40),
                 "archetypes_of_settings": table(only, 40),

@@ -1,4 +1,4 @@
-"""Nodes of an SAE in the plane, by where they fire, and clusters named by enriched families."""
+"""Nodes of an SAE in the plane, by where they fire, and clusters by what their nodes share."""
 
 import dagster as dg
 import numpy as np
@@ -22,16 +22,22 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         """UMAP of the selected nodes' activation over the loci of their seqlets, k-means clusters
-        on it, and the factor family most enriched in each cluster."""
-        from saeborzoi.motifs.families import name_clusters, node_labels
+        on it, and what the nodes of each cluster have in common: a family of motifs, a class of
+        annotation, a composition, or a kind of node."""
+        from saeborzoi.motifs.families import node_labels
+        from saeborzoi.motifs.matching import best_matches
+        from saeborzoi.nodes.cluster_labels import cluster_labels, composition, traits_of
         from saeborzoi.nodes.embedding import embed_nodes, node_locus_matrix
 
         settings = platform.settings
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp, activation")
+            seqlets = selected_seqlets(
+                platform, sae, "node, chrom, start_bp, end_bp, activation, sequence"
+            )
             platform.catalog.require_made("tomtom_matches", sae.key, range(sae.n_nodes))
+            platform.catalog.require_made("annotation_overlaps", sae.key)
             family = family_of_nodes(platform, sae)
             matches = only_supported(platform, sae, "motif_match")
             version = platform.version_of("umap_embedding", sae.key)
@@ -44,14 +50,22 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 platform.catalog.rows("motif_evidence", sae.key),
                 matches,
             )
-            clusters = name_clusters(embedding, labels)
+            best = best_matches(matches).set_index("node")
+            archetypes = best["archetype"].fillna(best["target_name"])
+            unmatched = platform.catalog.rows("unmatched_node", sae.key).set_index("node")["kind"]
+            overlaps = platform.catalog.rows("annotation_overlap", sae.key)
+            clusters = cluster_labels(
+                embedding,
+                traits_of(embedding["node"], labels, archetypes, unmatched, overlaps),
+                composition(seqlets),
+            )
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import umap_by_family
 
         coordinates = embedding[["umap_1", "umap_2"]].to_numpy(float)
         n_nodes = seqlets["node"].nunique()
-        named = clusters[clusters["name"].notna()].sort_values("p_value")
+        named = clusters[clusters["name"].notna()].sort_values("q_value")
         return dg.MaterializeResult(
             metadata={
                 "umap": image(umap_by_family(embedding, matches)),

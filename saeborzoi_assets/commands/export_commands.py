@@ -63,7 +63,7 @@ def export(
         motifs = sae.table("supported_motif")
         (folder / "motifs.meme").write_text(motifs_as_meme(motifs))
         bed = take_away.seqlets_bed(sae, sizes)
-        bed.to_csv(folder / take_away.BED, sep="\t", header=False, index=False, lineterminator="\n")
+        tracks.write_bed_rows(folder / take_away.BED, bed)
         shown = {take_away.BED: f"seqlets of {key}"}
         hub = {}
         if len(bed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +21,13 @@ from saeborzoi.settings.load import Settings
 
 
 def names(catalog: Catalog, key: str) -> dict[int, str]:
-    """Node to its name: the family of its motif, else its motif's consensus; none that has
-    neither, and none of a catalogue that does not know the SAE."""
+    """Node to its label, else its name, else its motif's consensus; none that has none of them,
+    and none of a catalogue that does not know the SAE."""
     try:
         rows = catalog.rows("node_summary", key)
     except CatalogError:
         return {}
-    name = rows["name"].fillna(rows["consensus"])
+    name = rows["label"].fillna(rows["name"]).fillna(rows["consensus"])
     return {int(n): str(v) for n, v in zip(rows["node"], name, strict=True) if pd.notna(v)}
 
 
@@ -59,9 +60,14 @@ def write_bed(path: Path, rows: pd.DataFrame) -> None:
         }
     )  # fmt: skip
     with write_file(path.absolute()) as temporary:
-        table.sort_values(["chrom", "start", "name"]).to_csv(
-            temporary, sep="\t", index=False, header=False, lineterminator="\n"
-        )
+        write_bed_rows(temporary, table.sort_values(["chrom", "start", "name"]))
+
+
+def write_bed_rows(path: Path, rows: pd.DataFrame) -> None:
+    """Rows as they are: BED knows no quotes around a name that has some."""
+    rows.to_csv(
+        path, sep="\t", index=False, header=False, lineterminator="\n", quoting=csv.QUOTE_NONE
+    )
 
 
 def write_bedgraphs(folder: Path, rows: pd.DataFrame, sizes: dict[str, int]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import saeborzoi
 from saeborzoi.project import take_away
 from saeborzoi_assets.cli import main
+from saeborzoi_assets.commands.tracks import write_bed_rows
 from tests.assets.small_project import KEY
 
 
@@ -42,6 +43,13 @@ def test_seqlets_are_sorted_and_stranded(exported: Path, made_project: Path) -> 
     sae = saeborzoi.open(made_project).sae(KEY)
     selected = sae.nodes.query("selected").index
     assert len(bed) == sae.table("seqlet")["node"].isin(selected).sum()
+
+
+def test_a_label_with_quotes_stands_in_the_bed_as_it_is(tmp_path: Path) -> None:
+    name = 'n0003_"half"_<b>_it\'s'
+    rows = pd.DataFrame([["chr1", 10, 20, name, 1000, "+"]])
+    write_bed_rows(tmp_path / "x.bed", rows)
+    assert (tmp_path / "x.bed").read_text() == f"chr1\t10\t20\t{name}\t1000\t+\n"
 
 
 def test_a_track_holds_the_node_s_activations(exported: Path, made_project: Path) -> None:

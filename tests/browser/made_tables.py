@@ -152,9 +152,15 @@ def make(
             "n_nodes": clusters.to_numpy(),
             "name": [FACTORS[c % len(FACTORS)][3] for c in clusters.index],
             "n_named_nodes": clusters.to_numpy() // 2,
-            "p_value": 1e-9,
+            "q_value": 1e-9,
+            "kind": "family of motifs",
+            "n_on_map": clusters.to_numpy(),
+            "unnamed_because": None,
         }
     )
+    is_second = tables["embedding_cluster"]["cluster"] == 2
+    tables["embedding_cluster"].loc[is_second, ["name", "kind", "q_value"]] = None
+    tables["embedding_cluster"].loc[is_second, "unnamed_because"] = "nothing is commoner in it"
     tables["materialization"] = pd.DataFrame(
         {
             "asset": ["trained_sae", "top_activations"],

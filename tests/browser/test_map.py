@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import wait_until
 from tests.browser.looking import first_nodes, hashed, listed, painted
@@ -143,6 +146,40 @@ def test_every_colouring_paints_and_explains(opened, colour):
     if colour == "annotation":
         page.select_option("#colour-class", "ccre_exon_intron/intron")
         assert "intron" in page.inner_text("#legend")
+
+
+def _n_of_ink(page, clip) -> int:
+    """Pixels as dark as text: no node is."""
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("L")
+    return int((np.asarray(picture) < 60).sum())
+
+
+def test_clusters_are_labelled_at_their_middle(opened, site):
+    page = opened("colour=cluster")
+    painted(page)
+    rows = site.made.tables["embedding_cluster"].set_index("cluster")
+    row = rows.loc[rows["n_nodes"].idxmax()]
+    label = f"{row['name']} {row['n_named_nodes']}/{row['n_nodes']}"
+    assert label in page.locator("#map").get_attribute("aria-label")
+    nodes = site.made.tables["node_embedding"].query("cluster == @row.name")["node"]
+    x, y = np.median(places_of(page, site, nodes), axis=0)
+    clip = {"x": x - 30, "y": y - 10, "width": 60, "height": 20}
+    assert _n_of_ink(page, clip) > 50
+    page.select_option("#colour", "family")
+    painted(page)
+    assert _n_of_ink(page, clip) == 0
+    page.select_option("#colour", "cluster")
+    # the legend says of each how sure it is
+    tip = page.locator("#legend button.swatch").first.get_attribute("title")
+    assert "of the map’s" in tip
+    assert "q = " in tip
+
+
+def test_a_cluster_shown_alone_says_why_it_has_no_name(opened):
+    page = opened("colour=cluster&cluster=2")
+    assert "nothing is commoner" in page.inner_text("#map-note")
+    page.select_option("#f-cluster", "3")
+    assert "q = " in page.inner_text("#map-note")
 
 
 def test_legend_filters(opened, site):

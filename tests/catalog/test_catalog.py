@@ -79,7 +79,7 @@ def test_an_error_in_the_second_table_undoes_the_first(tmp_path: Path) -> None:
     catalog.replace(_made(), Scope(sae_key=KEY), {"node_embedding": _embedding([0, 1])})
     clusters = pd.DataFrame(
         {"cluster": ["not a number"], "n_nodes": 1, "name": "x", "n_named_nodes": 1,
-         "p_value": 0.1}
+         "p_value": 0.1, "q_value": 0.1, "kind": "x", "n_on_map": 1, "unnamed_because": "x"}
     )  # fmt: skip
     with pytest.raises(duckdb.Error):
         catalog.replace(

@@ -209,10 +209,12 @@ def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
 ) -> None:
     catalogue.add("motif_match", match(7, 1, "CTCF", 1e-3, database="other"))
     catalogue.add("motif_match", match(9, 1, "CTCF", 1e-4), key=OTHER)
+    for node, factor in ((6, "KLF4"), (8, "SP1")):
+        catalogue.add("motif_match", {**match(node, 1, factor, 1e-9), "archetype": "GC"})
     factors = catalogue.view("transcription_factor").set_index(
         ["hyperparameters", "database", "target_name"]
     )
-    assert len(factors) == 6
+    assert len(factors) == 8
     ctcf = factors.loc[(KEY, "J", "CTCF")]
     assert ctcf["n_nodes"] == 2
     assert list(ctcf["nodes"]) == [0, 1]
@@ -220,6 +222,11 @@ def test_a_factor_has_the_nodes_that_match_it_and_those_that_it_names(
     assert ctcf["best_q_value"] == pytest.approx(1e-5)
     assert ctcf["factor_family"] == "family of CTCF"
     assert list(factors.loc[(KEY, "J", "CTCFL"), "best_of_nodes"]) == [0]
+    # a paralogue is found where another one of its archetype names the node
+    assert list(factors.loc[(KEY, "J", "KLF4"), "nodes"]) == [6]
+    assert list(factors.loc[(KEY, "J", "KLF4"), "nodes_of_archetype"]) == [6, 8]
+    # without archetypes a factor is its own
+    assert list(ctcf["nodes_of_archetype"]) == [1]
     assert pd.isna(factors.loc[(KEY, "J", "JUN"), "best_of_nodes"])
     assert list(factors.loc[(KEY, "other", "CTCF"), "nodes"]) == [7]
     assert list(factors.loc[(OTHER, "J", "CTCF"), "nodes"]) == [9]

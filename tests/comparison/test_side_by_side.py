@@ -6,7 +6,13 @@ import re
 
 import numpy as np
 
-from saeborzoi.comparison.side_by_side import MAX_NODES, Shown, side_by_side, svg_logo
+from saeborzoi.comparison.side_by_side import (
+    MAX_NODES,
+    Shown,
+    best_place,
+    side_by_side,
+    svg_logo,
+)
 from saeborzoi.comparison.stability import Matches
 
 SURE_A = np.array([[1.0, 0, 0, 0], [0.25] * 4])
@@ -24,6 +30,26 @@ def test_a_logo_is_as_high_as_its_information() -> None:
     assert re.findall(r'href="#base(.)" transform="(.*?)"', logo) == [
         ("A", "translate(0 0.0) scale(9 34.0)")
     ]
+
+
+def test_a_motif_is_turned_and_shifted_to_lie_under_the_other() -> None:
+    letters = np.eye(4)
+    site = letters[[2, 0, 3, 0, 0]]  # GATAA
+    longer = np.vstack([np.full((2, 4), 0.25), site])
+    assert best_place(longer, site) == (False, 2)
+    assert best_place(site, longer) == (False, -2)
+    assert best_place(longer, site[::-1, ::-1]) == (True, 2)
+    shown = {
+        "a": Shown({0: "GATA"}, {0: longer}, None),
+        "b": Shown({5: "GATA"}, {5: site[::-1, ::-1]}, None),
+    }
+    page = side_by_side([("a", "b", matches([0.9]))], shown)
+    assert "GATA (reverse complement)" in page
+    # the same letters at the same places
+    first, second = re.findall(r"<td class=\"words\">.*?</td>", page)
+    drawn = r'href="#base(.)" transform="translate\((\d+) '
+    assert re.findall(drawn, first) == re.findall(drawn, second)
+    assert [letter for letter, _ in re.findall(drawn, first)] == list("GATAA")
 
 
 def test_nodes_stand_beside_each_other() -> None:

@@ -42,10 +42,7 @@ function fillControls() {
   byId("f-cluster").append(
     option("", "all"),
     ...D.clusters.map((c) =>
-      option(
-        String(c.cluster),
-        c.name ? clusterWords(c) : `${c.cluster} (${whole(c.n_nodes)})`,
-      ),
+      option(String(c.cluster), clusterWords(c)),
     ),
   );
   byId("f-flag").append(option("", "any"), ...D.flags.map((flag) => option(flag, flag)));

@@ -51,11 +51,14 @@ function countBy(value) {
   return [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
 }
 
-function categories(value, filter, name, other) {
+// of the commonest values as many as there are colours; with a tip, of all, the colours again and
+// again, where labels on the map tell them apart
+function categories(value, filter, name, other, tip = null) {
   const palette = CATEGORIES[isDark() ? "dark" : "light"];
   const counts = countBy(value);
-  const colour = new Map(counts.slice(0, palette.length).map(([v], i) => [v, palette[i]]));
-  const rest = counts.slice(palette.length).reduce((sum, [, n]) => sum + n, 0);
+  const shown = tip ? counts : counts.slice(0, palette.length);
+  const colour = new Map(shown.map(([v], i) => [v, palette[i % palette.length]]));
+  const rest = counts.slice(shown.length).reduce((sum, [, n]) => sum + n, 0);
   return {
     of: (node) => colour.get(value(node)) || null,
     legend: {
@@ -66,6 +69,7 @@ function categories(value, filter, name, other) {
       entries: [...colour].map(([v, c], i) => ({
         value: String(v),
         text: name(v),
+        tip: tip && tip(v),
         colour: c,
         count: counts[i][1],
       })),
@@ -137,19 +141,17 @@ const COLOURINGS = lookup({
   cluster: {
     word: "cluster",
     make: () => {
-      const words = new Map(D.clusters.map((c) => [c.cluster, clusterWords(c)]));
+      const words = (number, say) => (clusterOf(number) ? say(clusterOf(number)) : String(number));
       return categories(
         (node) => D.cluster[node],
         "cluster",
-        (v) => words.get(v) || String(v),
-        "other clusters",
+        (v) => words(v, clusterWords),
+        "",
+        (v) => words(v, clusterTip),
       );
     },
   },
 });
-// A name is what a cluster has most of for its size, often of few of its nodes: how many is said.
-const clusterWords = (c) =>
-  c.name ? `${c.cluster}: ${c.name}, ${c.n_named_nodes} of ${whole(c.n_nodes)}` : String(c.cluster);
 const colouring = () =>
   (COLOURINGS[view.colour] || COLOURINGS.family).make(isDark() ? "dark" : "light");
 
@@ -163,7 +165,7 @@ function drawLegend(box, { legend }) {
             type: "button",
             class: "swatch",
             "aria-pressed": String(view[legend.filter] === entry.value),
-            title: `Show only ${entry.text}`,
+            title: entry.tip || `Show only ${entry.text}`,
             onclick: () =>
               changeView({
                 [legend.filter]: view[legend.filter] === entry.value ? "" : entry.value,
@@ -171,7 +173,7 @@ function drawLegend(box, { legend }) {
           },
           h("i", { style: { background: entry.colour } }),
           h("span", { class: "swatch-text" }, entry.text),
-          h("span", { class: "swatch-count" }, whole(entry.count)),
+          entry.tip ? null : h("span", { class: "swatch-count" }, whole(entry.count)),
         ),
       ),
       h(

@@ -29,11 +29,6 @@ const map = {
         : "Not yet computed: materialize umap_embedding to place the nodes on a map.";
       empty.hidden = false;
     }
-    const missing = M.n_nodes - this.placed.length;
-    byId("map-note").textContent =
-      this.placed.length && missing
-        ? `${whole(missing)} of ${plural(M.n_nodes, "node")} have no place here: dead, not selected or not yet computed. They stand in the table.`
-        : "";
     new ResizeObserver(() => this.resize()).observe(this.box);
     this.listen();
     themeListeners.push(() => this.recolour());
@@ -125,12 +120,13 @@ const map = {
     this.none = cssColour("--dot-none");
     this.canvas.setAttribute(
       "aria-label",
-      `Map of ${plural(this.placed.length, "node")} by UMAP, coloured by ${(COLOURINGS[view.colour] || COLOURINGS.family).word}`,
+      `Map of ${plural(this.placed.length, "node")} by UMAP, coloured by ${(COLOURINGS[view.colour] || COLOURINGS.family).word}${view.colour === "cluster" ? `: ${D.clusters.map(labelOfCluster).join(", ")}` : ""}`,
     );
     this.draw();
   },
   show(nodes) {
     this.visible = new Set(nodes);
+    byId("map-note").textContent = mapNote(this.placed.length);
     this.draw();
   },
   point(node) {
@@ -176,6 +172,7 @@ const map = {
       }
     }
     ctx.globalAlpha = 1;
+    if (view.colour === "cluster") paintClusters(this);
     this.ring(
       [...selection].filter((node) => !isMissing(D.x[node])),
       radius + 1.6,

@@ -156,7 +156,11 @@ function evidencePanel(node, page) {
         isMissing(motif.spearman) ? MISSING : `ρ = ${short(motif.spearman, 2)}`,
         "rank correlation over the seqlets",
       ],
-      !isMissing(D.cluster[node]) && ["cluster on the map", String(D.cluster[node])],
+      !isMissing(D.cluster[node]) && [
+        "cluster on the map",
+        clusterWords(clusterOf(D.cluster[node])),
+        clusterTip(clusterOf(D.cluster[node])),
+      ],
     ]),
     motif &&
       !isMissing(motif.fdr) &&

@@ -1,11 +1,19 @@
-"""Tables of pages that a click on a heading orders: the script, and what it orders by."""
+"""What pages of a single file have in common: tables that a click on a heading orders, and the
+theme that a reader chose on the nodes' pages."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+# kept by startTheme of browser/static/core.js; a browser that keeps nothing follows the system
+_THEME = """
+try {
+  const theme = JSON.parse(localStorage.getItem("saeborzoi:theme"));
+  if (theme === "light" || theme === "dark") document.documentElement.style.colorScheme = theme;
+} catch {}
+"""
 # a click on a heading orders the rows by it, once more turns them; what is empty stays last
-SORTING = """
+_SORTING = """
 for (const table of document.querySelectorAll("table:not(.pairs)")) {
   const head = table.tHead.rows[0];
   for (const button of head.querySelectorAll("button")) button.onclick = () => {
@@ -24,6 +32,8 @@ for (const table of document.querySelectorAll("table:not(.pairs)")) {
   };
 }
 """
+SCRIPT = _THEME + _SORTING
+"""At the end of a page's body."""
 STYLE_OF_HEADINGS = """
 th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid; }
 th[aria-sort] button { text-decoration: underline; }
