@@ -201,7 +201,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "meme_motifs",
-        code_version="4",
+        code_version="5",
         grain="node",
         step="nodes",
         inputs=("seqlets",),

@@ -29,7 +29,7 @@ MAX_CHANNELS = 100_000
 MAX_NODES = 1_000_000
 """Of an SAE: Dagster lists the partition of each."""
 MAX_SEQLET_BP = 100_000
-ENGINE_WIDTHS = {"builtin": (2, MAX_SEQLET_BP), "meme": (2, 300), "streme": (3, 30)}
+ENGINE_WIDTHS = {"builtin": (2, 200), "meme": (2, 300), "streme": (3, 30)}
 """Narrowest and widest motif that each engine takes."""
 CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 CRON = r"^[0-9A-Za-z*/,-]+(?: +[0-9A-Za-z*/,-]+){4}$"

@@ -94,26 +94,23 @@ def opened_model(
         yield model, geometry, genome
 
 
-def sets_of(
+def set_of(
     settings: Settings, genome: Genome, geometry: LayerGeometry, input_bp: int
-) -> list[SetOfVariants]:
-    """Every set of the settings, refused where an allele leaves no room in the model's input.
+) -> SetOfVariants:
+    """The set of a job's settings, refused where an allele leaves no room in the model's input.
 
     Neutral changes lie where no position of the layer sees both them and the variant, as far as the
     layer's positions see a part of the input only.
     """
+    (section,) = settings.variants  # a job has the settings of its partition's set alone
     far = settings.attribution.control_bp
     near_bp = min(geometry.receptive_field_bp, far // 2)
-    sets = []
-    for section in settings.variants:
-        variants = variants_of(section, genome)
-        require_fits(variants.table, input_bp, settings.attribution.step_bp)
-        controls = neutral_changes(
-            genome, variants.table, settings.attribution.n_controls, near_bp, far, _SEED
-        )
-        once = controls.drop_duplicates("variant", ignore_index=True)
-        sets.append(SetOfVariants(section, variants, once))
-    return sets
+    variants = variants_of(section, genome)
+    require_fits(variants.table, input_bp, settings.attribution.step_bp)
+    controls = neutral_changes(
+        genome, variants.table, settings.attribution.n_controls, near_bp, far, _SEED
+    )
+    return SetOfVariants(section, variants, controls.drop_duplicates("variant", ignore_index=True))
 
 
 class KeptParts:

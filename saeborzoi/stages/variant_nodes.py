@@ -36,7 +36,7 @@ from saeborzoi.stages.of_variants import (
     opened_model,
     require_going_on,
     scored,
-    sets_of,
+    set_of,
 )
 
 STAGE, TABLE = "variant_nodes", "variant_node"
@@ -45,7 +45,7 @@ _PARTS_OF_CHUNK = 4
 
 
 def run(job: Job, progress: Progress = silent) -> Figures:
-    """Attribute every set's effects; writes `TABLE`.
+    """Attribute the effects of the job's set; writes `TABLE`.
 
     Returns
     -------
@@ -53,48 +53,40 @@ def run(job: Job, progress: Progress = silent) -> Figures:
         n_variants, n_exact, n_acting (through a node at least), and of those that are exact:
         share_of_nodes and share_of_gap, weighted by the size of the effect.
     """
-    settings = job.settings
+    settings, a = job.settings, job.settings.attribution
     trained = require_input(job, "trained_sae")
     motifs = pd.read_parquet(job.inputs["motif"])
     matrices = {int(row.node): as_matrix(row.matrix) for row in motifs.itertuples()}
     sae = load_checkpoint(trained, job.layer_settings.n_channels)
-    frames = []
     with opened_model(job, model_of(trained)) as (model, geometry, genome):
         require_same_activations(model, geometry, job.layer_settings, genome)
-        sets = sets_of(settings, genome, geometry, model.input_bp)
-        a = settings.attribution
-        parts = Store(settings.project.store).work(job.key, STAGE) / "parts"
-        made_from = (
+        of_job = set_of(settings, genome, geometry, model.input_bp)
+        name = of_job.section.name
+        kept = KeptParts(
+            # a folder of each set, so that its job forgets nothing of another's
+            Store(settings.project.store).work(job.key, STAGE) / "parts" / name, STAGE,
             model.fingerprint, model.dtype, dataclasses.asdict(geometry),
             None if model.outputs is None else model.outputs.tracks,
             fingerprint_of_tensors(sae), sae.k, sae.variant,
             a.span_bp, a.n_nodes, a.max_gap, a.max_points,
         )  # fmt: skip
-        kept_parts = []
-        for each in sets:
-            # a folder of each set, so that its job forgets nothing of another's
-            kept = KeptParts(parts / each.section.name, STAGE, *made_from)
-            kept_parts.append(kept)
-            nodes = VariantNodes(
-                model, geometry, sae, genome,
-                None if model.outputs is None else score_of(model, a.span_bp),
-                # of this set alone, so that no other one changes its rows
-                longest_bp=each.longest_bp,
-                n_nodes=a.n_nodes, tolerance=a.max_gap, max_points=a.max_points,
-                batch_size=a.batch_size,
-            )  # fmt: skip
-            rows = _Attribution(job, model, genome, nodes, each, kept, progress).rows()
-            both = DiscoveryOptions(**settings.motifs.model_dump()).both_strands
-            rows = _with_motifs(rows, each, matrices, genome, both)
-            frames.append(rows.assign(variant_set=each.section.name))
-    whole = pd.concat(frames, ignore_index=True)
-    whole["rank"] = whole["rank"].fillna(0).astype(np.int64)
-    whole["acts_through"] = whole["p_value"] <= a.max_p_value
+        nodes = VariantNodes(
+            model, geometry, sae, genome,
+            None if model.outputs is None else score_of(model, a.span_bp),
+            # of this set alone, so that no other one changes its rows
+            longest_bp=of_job.longest_bp,
+            n_nodes=a.n_nodes, tolerance=a.max_gap, max_points=a.max_points,
+            batch_size=a.batch_size,
+        )  # fmt: skip
+        rows = _Attribution(job, model, genome, nodes, of_job, kept, progress).rows()
+        both = DiscoveryOptions(**settings.motifs.model_dump()).both_strands
+        rows = _with_motifs(rows, of_job, matrices, genome, both)
+    rows["rank"] = rows["rank"].fillna(0).astype(np.int64)
+    rows["acts_through"] = rows["p_value"] <= a.max_p_value
     with write_artifact(job.output, job.data_version, provenance(job)) as output:
-        whole.to_parquet(output / f"{TABLE}.parquet", index=False)
-    for kept in kept_parts:
-        kept.forget_others()
-    return _figures(whole)
+        rows.assign(variant_set=name).to_parquet(output / f"{TABLE}.parquet", index=False)
+    kept.forget_others()
+    return _figures(rows)
 
 
 class _Attribution(NamedTuple):
@@ -207,14 +199,12 @@ def _with_motifs(
 def _figures(rows: pd.DataFrame) -> Figures:
     exact = rows[(rows["method"] == "exact") & (rows["part"] != "node")]
     figures: Figures = {
-        "n_variants": int(rows[["variant_set", "variant"]].drop_duplicates().shape[0]),
-        "n_exact": int(exact[["variant_set", "variant"]].drop_duplicates().shape[0]),
-        "n_acting": int(
-            rows.loc[rows["acts_through"], ["variant_set", "variant"]].drop_duplicates().shape[0]
-        ),
+        "n_variants": int(rows["variant"].nunique()),
+        "n_exact": int(exact["variant"].nunique()),
+        "n_acting": int(rows.loc[rows["acts_through"], "variant"].nunique()),
     }
     if len(exact):
-        key = ["variant_set", "variant", "track"]
+        key = ["variant", "track"]
         parts = exact.pivot_table(index=key, columns="part", values="attribution")
         effect = exact.groupby(key)["effect"].first()
         moved = float(effect.abs().sum())

@@ -102,6 +102,7 @@ def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) ->
         ("motifs", "min_width = 10\nmax_width = 9", "max_width = 9 is less than min_width = 10"),
         ("motifs", 'engine = "streme"\nmin_width = 2', "streme finds motifs of 3 to 30 bp"),
         ("motifs", 'engine = "streme"\nmax_width = 40', "streme finds motifs of 3 to 30 bp"),
+        ("motifs", "max_width = 201", "builtin finds motifs of 2 to 200 bp"),
         ("motifs", "max_e_value = inf", "max_e_value = inf"),
         ("motifs", "n_motifs = true", "n_motifs = true; needed is a number"),
         ("matching", "max_p_value = 0", "max_p_value = 0: Input should be greater than 0"),

@@ -131,7 +131,7 @@ def test_what_is_skipped_is_counted_alike(folder: Path, letters: str) -> None:
     )
     figures = variant_effects.run(job_of(settings, "variant_effects"))
     assert (figures["n_variants"], figures["n_skipped"]) == (5, 10_000)
-    assert "traits: '1' of the file is 'chr1' of the genome" in figures["notes"]
+    assert "'1' of the file is 'chr1' of the genome" in figures["notes"]
     output = settings.project.store / "variant_effects"
     skipped = pd.read_parquet(output / "variant_skipped.parquet")
     counted = skipped.groupby("reason")["line"].agg(["size", "min"])

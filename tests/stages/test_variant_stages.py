@@ -77,9 +77,15 @@ def write_inputs(folder: Path) -> None:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def both_sets(tmp_path: Path) -> Settings:
     write_inputs(tmp_path)
     return load_settings(tmp_path)
+
+
+@pytest.fixture
+def settings(both_sets: Settings) -> Settings:
+    """As a job of the set `traits` has them."""
+    return both_sets.of_set("traits")
 
 
 def job_of(settings: Settings, stage: str, **fields: object) -> Job:
@@ -110,9 +116,9 @@ def test_tables_have_the_catalogues_columns_and_scores_are_computed_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = variant_effects.run(job_of(settings, "variant_effects"))
-    assert (figures["n_variants"], figures["n_skipped"]) == (6, 1)
+    assert (figures["n_variants"], figures["n_skipped"]) == (4, 1)
     assert figures["words"] == "mean of the central bins"
-    assert "traits: '1' of the file is 'chr1' of the genome" in figures["notes"]
+    assert "'1' of the file is 'chr1' of the genome" in figures["notes"]
     output = settings.project.store / "variant_effects"
     tables = {name: pd.read_parquet(output / f"{name}.parquet") for name in variant_effects.TABLES}
     for name, frame in tables.items():
@@ -130,7 +136,7 @@ def test_tables_have_the_catalogues_columns_and_scores_are_computed_once(
     monkeypatch.setattr(of_variants, "variant_scores", never)
     assert variant_effects.run(job_of(settings, "variant_effects")) == figures
     figures = variant_nodes.run(job_of_nodes(settings))
-    assert (figures["n_variants"], figures["n_exact"]) == (6, 4)
+    assert (figures["n_variants"], figures["n_exact"]) == (4, 2)
     assert figures["share_of_nodes"] == pytest.approx(0.5, abs=0.05)
     rows = pd.read_parquet(settings.project.store / "variant_nodes" / "variant_node.parquet")
     assert set(rows) == columns_of("variant_node")
@@ -150,12 +156,12 @@ def test_tables_have_the_catalogues_columns_and_scores_are_computed_once(
 
 
 def test_a_set_more_leaves_what_is_known_of_the_others(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    both_sets: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a job that was stopped nor another set computes anything twice."""
+    settings, alone = both_sets.of_set("traits"), both_sets.of_set("matched")
     monkeypatch.setattr(of_variants, "chunk_of", lambda _: 4)
     monkeypatch.setattr(variant_nodes, "chunk_of", lambda _: 4)
-    alone = settings.model_copy(update={"variants": settings.variants[1:]})
     variant_nodes.run(job_of_nodes(alone))
     of_alone = rows_of_nodes(settings)
     computed: list[tuple[str, int]] = []
@@ -183,13 +189,16 @@ def test_a_set_more_leaves_what_is_known_of_the_others(
     variant_nodes.run(job_of_nodes(settings))
     assert len(computed) == len(set(computed))
     assert not {variant for variant, _ in computed} & set(of_alone["variant"])
-    both = rows_of_nodes(settings)
-    matched = both[both["variant_set"] == "matched"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(matched, of_alone, check_dtype=False)
-    assert len(set(both["variant"]) - set(of_alone["variant"])) == 4
+    rows = rows_of_nodes(settings)
+    assert set(rows["variant_set"]) == {"traits"}
+    assert rows["variant"].nunique() == 4
+    n_computed = len(computed)
+    variant_nodes.run(job_of_nodes(alone))
+    assert len(computed) == n_computed
+    pd.testing.assert_frame_equal(rows_of_nodes(alone), of_alone)
     # a control is explained on the track that it moves most itself, as a variant is
     with of_variants.opened_model(job_of_nodes(settings), None) as (model, geometry, genome):
-        traits = of_variants.sets_of(settings, genome, geometry, model.input_bp)[0]
+        traits = of_variants.set_of(settings, genome, geometry, model.input_bp)
         for table in (traits.variants.table, traits.controls):
             scores = of_variants.scored(settings, model, genome, table, silent)
             top = scores.tracks.query("rank == 1").set_index("variant")["track"]
@@ -218,7 +227,7 @@ def test_a_model_without_outputs_says_what_its_nodes_do(settings: Settings) -> N
         update={"model": settings.model.model_copy(update={"predicts": False})}
     )
     figures = variant_effects.run(job_of(silent, "variant_effects"))
-    assert (figures["n_variants"], figures["words"]) == (6, None)
+    assert (figures["n_variants"], figures["words"]) == (4, None)
     variant_nodes.run(job_of_nodes(silent))
     rows = pd.read_parquet(settings.project.store / "variant_nodes" / "variant_node.parquet")
     assert set(rows["method"]) == {"activation only"}

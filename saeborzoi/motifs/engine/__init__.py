@@ -1,4 +1,4 @@
 """The built-in motif search. README.md beside this file says in which order to read it."""
 
-VERSION = "4"
+VERSION = "5"
 """Of the search: what column `engine` of table `motif` says."""

@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from saeborzoi.motifs.engine import bit_planes
+from saeborzoi.motifs.engine.bit_planes import BLOCK, LANES, add_word
 from saeborzoi.motifs.sequences import Sequences, reverse_complement
 
 MIN_IDENTITY = 0.8
@@ -94,10 +96,13 @@ def copy_weights(sequences: Sequences, both_strands: bool) -> NDArray[np.float64
 def _n_like(of: Sequences, among: Sequences, skip_own: bool) -> NDArray[np.int64]:
     columns = among.letters.T
     inside = np.arange(len(columns))[:, None] < among.lengths
-    is_letter = np.stack([(columns == a) & inside for a in range(4)]).astype(np.uint8)
+    is_letter = np.stack([(columns == a) & inside for a in range(4)])
+    lengths = np.unique(among.lengths)
     return _count_like(
-        of.letters, of.lengths, among.lengths, is_letter, MIN_IDENTITY, MIN_OVERLAP, skip_own
-    )
+        of.letters, of.lengths, lengths, bit_planes.packed(among.lengths == lengths[:, None]),
+        bit_planes.packed(is_letter), bit_planes.planes_for(is_letter.shape[1]),
+        MIN_IDENTITY, MIN_OVERLAP, skip_own,
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -105,20 +110,24 @@ def _count_like(
     letters: NDArray[np.uint8],
     lengths: NDArray[np.int64],
     other_lengths: NDArray[np.int64],
-    is_letter: NDArray[np.uint8],
+    has_length: NDArray[np.uint64],
+    is_letter: NDArray[np.uint64],
+    planes: tuple[int, ...],
     min_identity: float,
     min_overlap: int,
     skip_own: bool,
 ) -> NDArray[np.int64]:
     """(n_sequences,) int64, sequences of the others that each is near-identical to at some shift.
 
-    `is_letter` is (4, longest, n_sequences) uint8 of the others.
+    `is_letter` is packed from (4, longest, n_sequences) of the others, `has_length` from
+    (n_lengths, n_sequences), which of them are so long.
     """
     n, longest = letters.shape
     n_like = np.zeros(n, np.int64)
-    agree = np.zeros(n, np.uint8)
-    like = np.zeros(n, np.uint8)
-    needed = np.zeros(n, np.uint8)
+    n_blocks = (n + BLOCK - 1) // BLOCK
+    step = len(planes) * LANES
+    agree = np.zeros(n_blocks * step, np.uint64)
+    like = np.zeros(n_blocks * LANES, np.uint64)
     for x in range(n):
         like[:] = 0
         length = lengths[x]
@@ -128,22 +137,24 @@ def _count_like(
             if high - low < min(min_overlap, length):
                 continue
             agree[:] = 0
-            for c in range(low, high):
-                plus = is_letter[letters[x, c], c + shift]
-                for t in range(n):
-                    agree[t] += plus[t]
-            for t in range(n):
-                overlap = min(length, other_lengths[t] - shift) - low
+            add_word(
+                planes, agree, 0, n_blocks, letters[x, low:high], is_letter, low + shift, longest
+            )
+            for m in range(other_lengths.size):
+                overlap = min(length, other_lengths[m] - shift) - low
                 if overlap >= min_overlap:
-                    needed[t] = int(np.ceil(min_identity * overlap))
-                elif shift == 0 and length == other_lengths[t]:
-                    needed[t] = length
+                    needed = int(np.ceil(min_identity * overlap))
+                elif shift == 0 and length == other_lengths[m]:
+                    needed = length
                 else:
-                    needed[t] = 255
-            for t in range(n):
-                like[t] |= agree[t] >= needed[t]
+                    continue
+                for k in range(n_blocks):
+                    bit_planes.mark_at_least(
+                        planes, like, k * LANES, agree, k * step, needed,
+                        has_length, (m * n_blocks + k) * LANES,
+                    )  # fmt: skip
         if skip_own:
-            like[x] = 0
-        for t in range(n):
-            n_like[x] += like[t]
+            like[x // 64] &= ~(np.uint64(1) << np.uint64(x % 64))
+        for k in range(n_blocks):
+            n_like[x] += bit_planes.count((0,), like, k * LANES, 1)
     return n_like

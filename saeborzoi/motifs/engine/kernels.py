@@ -3,10 +3,11 @@ maximization.
 
 Arrays in, arrays out; the order of the search is in `search.py`. All functions release the GIL.
 
-Shapes: `codes4` is (n_strands, n_sequences, longest) uint8, the 4-mer that starts at each position
-(letters 0..3, first letter in the highest bits, zeros beyond the end); strand 1 is the reverse
-complement. `is_free` is (n_strands, n_sequences, n_windows) uint8, 1 where a window lies within its
-sequence and holds no position of an earlier motif.
+Shapes: `columns4` is (n_strands, longest, n_sequences) uint8, the 4-mer that starts at each
+position (letters 0..3, first letter in the highest bits, zeros beyond the end); strand 1 is the
+reverse complement. `mask` is (n_strands, n_windows, n_sequences) uint8, not 0 where a window lies
+within its sequence and holds no position of an earlier motif. Sequences come last, so that the
+innermost loops are long and their steps do not wait for one another.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ PSEUDOCOUNT = 0.01
 """Letters added to each column in proportion to the background, MEME's default for DNA."""
 NEGLIGIBLE = 1e-6
 """A window less likely than this to hold a site counts for nothing."""
+_AT_ONCE = 128
+"""Sequences that are looked at together: as many as stay in the first cache."""
 EXPECTED_WEIGHT = 0.8
 """Weight of the number of sites that is expected against the number that is seen (MEME's
 `-wnsites`): it keeps a search for few sites from growing into one for many."""
@@ -60,14 +63,14 @@ def four_mer_odds(matrix: F8, background: F8) -> F8:
 
 @njit(cache=True, nogil=True)
 def expectation_maximization(
-    codes4: U1,
+    columns4: U1,
     lengths: I8,
     start: F8,
     n_expected: int,
     fraction: float,
     n_iterations: int,
     background: F8,
-    is_free: U1,
+    mask: U1,
 ) -> tuple[F8, float, F8, I8, int, bool]:
     """ZOOPS: zero or one occurrence a sequence (Bailey & Elkan 1995, section 4).
 
@@ -94,11 +97,13 @@ def expectation_maximization(
     `start + longest` on strand 1; sequences with a free window; whether it moved less than
     `TOLERANCE` in the end.
     """
-    n_strands, n_sequences, longest = codes4.shape
+    n_strands, longest, n_sequences = columns4.shape
+    n_windows = mask.shape[1]
     width = start.shape[0]
     n_blocks = (width + 3) // 4
     matrix = start.copy()
-    r = np.zeros(n_strands * longest)
+    odds_of = np.zeros((n_strands, n_windows, _AT_ONCE))
+    scale, likely = np.zeros(_AT_ONCE), np.zeros(_AT_ONCE, np.int64)
     probability = np.zeros(n_sequences)
     place = np.zeros(n_sequences, np.int64)
     eligible = 0
@@ -108,47 +113,52 @@ def expectation_maximization(
         histogram = np.zeros((n_blocks, 256))
         weight_sum = 0.0
         eligible = 0
-        for i in range(n_sequences):
-            n_windows = lengths[i] - width + 1
-            if n_windows <= 0:
-                continue
-            total, top = 0.0, 0.0
+        for first in range(0, n_sequences, _AT_ONCE):
+            last = min(first + _AT_ONCE, n_sequences)
+            n = last - first
+            total, top = np.zeros(n), np.zeros(n)
             for s in range(n_strands):
-                # block by block, so that the windows of a sequence do not wait for one another
-                x = r[s * n_windows : (s + 1) * n_windows]
-                code, free = codes4[s, i], is_free[s, i]
                 for j in range(n_windows):
-                    x[j] = odds[0, code[j]]
-                for b in range(1, n_blocks):
-                    for j in range(n_windows):
-                        x[j] *= odds[b, code[j + 4 * b]]
-                for j in range(n_windows):
-                    if not free[j]:
-                        x[j] = 0.0
-                    total += x[j]
-                    if x[j] > top:
-                        top = x[j]
-                        place[i] = j + s * longest
-            if total <= 0.0:
-                continue
-            eligible += 1
-            share = fraction / (n_strands * n_windows)
-            scale = share / (1.0 - fraction + share * total)
-            weight_sum += scale * total
-            probability[i] = scale * top
+                    x, where = odds_of[s, j, :n], place[first:last]
+                    code, free = columns4[s, j, first:last], mask[s, j, first:last]
+                    for t in range(n):
+                        x[t] = odds[0, code[t]]
+                    for b in range(1, n_blocks):
+                        code = columns4[s, j + 4 * b, first:last]
+                        for t in range(n):
+                            x[t] *= odds[b, code[t]]
+                    for t in range(n):
+                        x[t] = x[t] if free[t] else 0.0
+                        total[t] += x[t]
+                        where[t] = j + s * longest if x[t] > top[t] else where[t]
+                        top[t] = max(top[t], x[t])
+            for t in range(n):
+                scale[t] = 0.0
+                if total[t] > 0.0:
+                    share = fraction / (n_strands * (lengths[first + t] - width + 1))
+                    scale[t] = share / (1.0 - fraction + share * total[t])
+                    weight_sum += scale[t] * total[t]
+                    probability[first + t] = scale[t] * top[t]
+                    eligible += 1
             for s in range(n_strands):
-                base = s * n_windows
                 for j in range(n_windows):
-                    z = r[base + j] * scale
-                    if z > NEGLIGIBLE:
-                        for b in range(n_blocks):
-                            histogram[b, codes4[s, i, j + 4 * b]] += z
+                    x = odds_of[s, j, :n]
+                    n_likely = 0
+                    for t in range(n):
+                        x[t] *= scale[t]
+                    for t in range(n):  # without a branch, which would be guessed wrong
+                        likely[n_likely] = t
+                        n_likely += x[t] > NEGLIGIBLE
+                    for b in range(n_blocks):
+                        code = columns4[s, j + 4 * b, first:last]
+                        for k in range(n_likely):
+                            histogram[b, code[likely[k]]] += x[likely[k]]
         moved = 0.0
         for c in range(width):
             shift = 2 * (3 - c % 4)
             column = PSEUDOCOUNT * background
-            for code in range(256):
-                column[(code >> shift) & 3] += histogram[c // 4, code]
+            for four_mer in range(256):
+                column[(four_mer >> shift) & 3] += histogram[c // 4, four_mer]
             letters = column.sum()
             for a in range(4):
                 moved += (column[a] / letters - matrix[c, a]) ** 2

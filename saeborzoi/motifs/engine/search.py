@@ -228,8 +228,8 @@ class Search:
         width = windows.width
         start.matrix, start.fraction, probability, place, n_eligible, converged = (
             kernels.expectation_maximization(
-                data.codes4, data.lengths, start.matrix, data.numbers[number], start.fraction,
-                n_iterations, data.background, windows.is_free,
+                data.columns4, data.lengths, start.matrix, data.numbers[number], start.fraction,
+                n_iterations, data.background, windows.mask,
             )
         )  # fmt: skip
         if n_eligible < 2:

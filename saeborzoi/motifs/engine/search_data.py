@@ -105,6 +105,11 @@ class SearchData:
         return np.stack([(columns == a) & inside for a in range(4)], axis=1).astype(np.uint8)
 
     @cached_property
+    def columns4(self) -> U1:
+        """(n_strands, longest, n_sequences) uint8, `codes4` with the sequences last."""
+        return np.ascontiguousarray(self.codes4.transpose(0, 2, 1))
+
+    @cached_property
     def numbers(self) -> I8:
         """Numbers of sites that may be expected: 2, 4, 8 ... n_sequences."""
         n = self.lengths.size
@@ -184,5 +189,5 @@ class MotifWindows:
 
     @cached_property
     def mask(self) -> U1:
-        """(n_strands, n_windows, n_sequences) uint8, 255 where free: for `seed_kernels`."""
+        """(n_strands, n_windows, n_sequences) uint8, 255 where free: sequences last."""
         return np.ascontiguousarray(self.is_free.transpose(0, 2, 1)) * np.uint8(255)

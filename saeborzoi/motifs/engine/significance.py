@@ -83,11 +83,14 @@ def column_excess(n_sites: int, background: NDArray[np.float64]) -> NDArray[np.f
             first[h, m], last[h, m] = low, high
     total = np.zeros(2 * size)
     for m in range(n + 1):
+        low, high = first[1, n - m], last[1, n - m] + 1
+        rest = pair[1, n - m, low:high]
         for s in range(first[0, m], last[0, m] + 1):
             v = pair[0, m, s]
             if v > 0.0:
-                for t in range(first[1, n - m], last[1, n - m] + 1):
-                    total[s + t] += v * pair[1, n - m, t]
+                sums = total[s + low : s + high]
+                for t in range(rest.size):
+                    sums[t] += v * rest[t]
     shift = offset[0] + offset[1]
     constant = log_factorial - n * math.log(n) + n
     excess = np.zeros(N_BINS + 1)

@@ -2,7 +2,7 @@
 the subsequences whose best so many windows have the smallest E-values.
 
 One start for each width and each expected number is the search of Bailey & Elkan 1995, over every
-subsequence of the data. `seed_kernels.scan_seeds` rates them all with a bound; those that it puts
+subsequence of the data. `seed_scan.scan_seeds` rates them all with a bound; those that it puts
 highest are aligned and rated by their E-value.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.motifs.engine import seed_kernels, site_kernels
+from saeborzoi.motifs.engine import seed_kernels, seed_scan, site_kernels
 from saeborzoi.motifs.engine.search_data import MotifWindows
 
 SEED_SHARPNESS = 0.5
@@ -65,16 +65,17 @@ def starting_points(windows: MotifWindows) -> Starts | None:
     mask = np.take(windows.mask, rows, axis=-1)
     is_seed = _distinct(letters, windows.is_free[0, rows], width)
     is_seed[_SEED_SEQUENCES:] = 0
-    bounds = seed_kernels.scan_seeds(
+    bounds = seed_scan.scan_seeds(
         letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
     )
-    flat = bounds.reshape(-1, data.numbers.size)
-    n_kept = min(_N_ALIGNED, len(flat))
-    highest = np.argpartition(-flat, n_kept - 1, axis=0)[:n_kept]
-    chosen = np.unique(highest[np.isfinite(np.take_along_axis(flat, highest, axis=0))])
+    row, column = is_seed.nonzero()
+    rated = np.ascontiguousarray(bounds[row, column].T)
+    n_kept = min(_N_ALIGNED, row.size)
+    highest = np.argpartition(-rated, n_kept - 1, axis=1)[:, :n_kept]
+    chosen = np.unique(highest[np.isfinite(np.take_along_axis(rated, highest, axis=1))])
     if chosen.size == 0:
         return None
-    row, column = np.unravel_index(chosen, is_seed.shape)
+    row, column = row[chosen], column[chosen]
     seeds = letters[row[:, None], column[:, None] + np.arange(width)]
     codes4 = np.take(data.codes4, rows, axis=1)
     log_e = np.empty((len(seeds), data.numbers.size))

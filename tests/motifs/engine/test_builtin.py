@@ -185,14 +185,14 @@ def test_expectation_maximization_equals_plain_numpy(n_expected: int) -> None:
     is_free = (rng.random((1, 50, 16 - width + 1)) < 0.8).astype(np.uint8)
     is_free *= np.arange(16 - width + 1) <= sequences.lengths[:, None] - width
     matrix, _, probability, place, n_eligible, _ = kernels.expectation_maximization(
-        four_mers(sequences)[None],
+        four_mers(sequences).T[None].copy(),
         sequences.lengths,
         start,
         n_expected,
         n_expected / 50,
         kernels.MAX_ITERATIONS,
         background,
-        is_free,
+        is_free.transpose(0, 2, 1).copy(),
     )
     plain, z = plain_zoops(sequences, start, n_expected, background, is_free[0])
     np.testing.assert_allclose(matrix, plain, atol=1e-5)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saeborzoi.motifs.engine import copies, gap_kernels, seed_kernels, significance, site_kernels
+from saeborzoi.motifs.engine import (
+    copies,
+    gap_kernels,
+    seed_kernels,
+    seed_scan,
+    significance,
+    site_kernels,
+)
 from saeborzoi.motifs.engine.search_data import MotifWindows, SearchData, canonical_order
 from saeborzoi.motifs.engine.starts import SEED_SHARPNESS, starting_points
 from saeborzoi.motifs.sequences import encode, letter_frequencies
@@ -42,35 +49,51 @@ def test_windows_keep_off_earlier_sites(both: bool) -> None:
         assert is_free[1, row].tolist() == [1, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize("both", [False, True])
-def test_seeds_agree_with_every_window_as_counted_one_by_one(both: bool) -> None:
-    data = data_of(texts_of(25, 9, 14, 1), both)
-    free = np.ones((25, 14), np.uint8)
+@pytest.mark.parametrize(
+    ("n", "low", "high", "width", "both"),
+    [
+        (25, 9, 14, 8, False),
+        (25, 9, 14, 8, True),
+        (530, 33, 36, 33, False),  # more sequences than a vector has bits, six digits
+        (20, 70, 72, 67, True),  # eight digits
+        (12, 300, 330, 9, False),  # more places than a byte counts
+    ],
+)
+def test_seeds_agree_with_every_window_as_counted_one_by_one(
+    n: int, low: int, high: int, width: int, both: bool
+) -> None:
+    data = data_of(texts_of(n, low, high, 1), both)
+    longest = data.longest
+    free = np.ones((n, longest), np.uint8)
     free[:5, 4] = 0
-    windows = MotifWindows.of(data, 8, free)
-    seed = data.letters[0, 7, :8]
+    windows = MotifWindows.of(data, width, free)
+    is_seed = windows.is_free[0]
+    x, i = (int(v[-1]) for v in np.nonzero(is_seed))
+    seed = data.letters[0, x, i : i + width]
     order, start, n_eligible = seed_kernels.align_seed(seed, data.is_letter, windows.mask)
     best: dict[int, tuple[int, int]] = {}
-    for t in range(25):
+    for t in range(n):
         for s in range(len(data.letters)):
             for j in np.flatnonzero(windows.is_free[s, t]):
-                agree = int((data.letters[s, t, j : j + 8] == seed).sum())
+                agree = int((data.letters[s, t, j : j + width] == seed).sum())
                 if agree > best.get(t, (-1, 0))[0]:
-                    best[t] = agree, int(j) + 14 * s
+                    best[t] = agree, int(j) + longest * s
     assert n_eligible == len(best)
     assert order[:n_eligible].tolist() == sorted(best, key=lambda t: (-best[t][0], t))
     assert all(start[t] == place for t, (_, place) in best.items())
-    rating = seed_kernels.scan_seeds(
-        data.letters[0], data.lengths, data.is_letter, windows.mask, windows.is_free[0],
-        data.numbers, data.background,
+    rating = seed_scan.scan_seeds(
+        data.letters[0], data.lengths, data.is_letter, windows.mask, is_seed, data.numbers,
+        data.background,
     )  # fmt: skip
+    assert np.isneginf(rating[is_seed == 0]).all()
     agreements = sorted((agree for agree, _ in best.values()), reverse=True)
     p = data.background[seed]
     for g, number in enumerate(data.numbers):
-        n = min(number, n_eligible)
-        f = sum(agreements[:n]) / (8 * n)
-        bound = n * (f * np.log(f / p) + (1 - f) * np.log((1 - f) / (1 - p))).sum()
-        assert rating[7, 0, g] == pytest.approx(bound)
+        n_sites = min(number, n_eligible)
+        f = sum(agreements[:n_sites]) / (width * n_sites)
+        unlike = (1 - f) * np.log((1 - f) / (1 - p)) if f < 1 else 0.0
+        bound = n_sites * (f * np.log(f / p) + unlike).sum()
+        assert rating[x, i, g] == pytest.approx(bound)
 
 
 def test_the_seed_of_a_planted_word_is_ranked_first() -> None:
@@ -144,6 +167,14 @@ def test_copies_weigh_as_one() -> None:
     assert copies.copy_weights(pair, both_strands=True)[:2].tolist() == [0.5, 0.5]
     short = encode(["ACGTACGTACGTAC", "ACGTACGTACGTAC", "ACGTACGTACGTAT", "ACGTACGTAC"])
     assert copies.copy_weights(short, both_strands=False).tolist() == [0.5, 0.5, 1.0, 1.0]
+    # agreements above 255 do not begin again at 0; 75 % of the letters are too few
+    long = rng.choice(list("ACGT"), 400)
+    worn, other = long.copy(), long.copy()
+    worn[::6] = np.where(worn[::6] == "A", "C", "A")
+    other[::4] = np.where(other[::4] == "A", "C", "A")
+    element, random = "".join(long), "".join(rng.choice(list("ACGT"), 400))
+    like = encode([element, "".join(worn)[3:], "".join(other), random])
+    assert copies.copy_weights(like, both_strands=False).tolist() == [0.5, 0.5, 1.0, 1.0]
 
 
 def test_what_lies_beside_the_sites_tells_copies_from_a_wide_motif() -> None:
