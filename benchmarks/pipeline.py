@@ -2,11 +2,11 @@
 
     .venv/bin/python -m benchmarks.pipeline [FOLDER]
 
-Makes everything of the project in FOLDER again (the demo, in a temporary folder, where none is
-given), then runs once more with nothing to do. For each step: wall seconds; CPU seconds of this
-process (Dagster, the catalogue, light assets, plots); of its jobs' workers the CPU seconds, the
-wall seconds of the stage itself, and what the worker took beside it (start of the interpreter,
-imports, the 0.1 s at which its end is seen). On a machine that others use, read CPU seconds.
+Makes everything of the project in FOLDER again (the demo with its data, in a temporary folder,
+where none is given), then runs once more with nothing to do. For each step: wall seconds; CPU
+seconds of this process (Dagster, the catalogue, light assets, plots, libraries that it loads while
+it waits); of its jobs' workers the CPU seconds and the wall seconds of the stage itself. On a
+machine that others use, read CPU seconds.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from saeborzoi.demo import make_demo
-from saeborzoi.settings.load import load_settings
+from saeborzoi.demo import DATA
+from saeborzoi.settings.load import FILE_NAME, load_settings
 from saeborzoi.worker import RESULT
+from saeborzoi_assets.commands.demonstration import demonstrate
 from saeborzoi_assets.commands.progress import Display
-from saeborzoi_assets.commands.runner import run
+from saeborzoi_assets.commands.runner import Outcome, run
 
 
 def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
@@ -68,24 +70,23 @@ class Shares(Display):
         )
 
 
-def shares(settings_file: Path) -> None:
-    """Make everything of a project, and print a row a step."""
-    settings = load_settings(settings_file)
-    seen = Shares(settings.project.store / "jobs")
-    start, own, theirs = time.perf_counter(), cpu_s(), cpu_s(resource.RUSAGE_CHILDREN)
-    outcome = run(settings_file, settings, settings.wanted(), again=True, display=seen)
+def shares(seen: Shares, make: Callable[[], object]) -> None:
+    """Make everything of a project as `make` does, and print a row a step."""
+    start, own = time.perf_counter(), cpu_s()
+    made = make()
     wall, own = time.perf_counter() - start, cpu_s() - own
-    theirs = cpu_s(resource.RUSAGE_CHILDREN) - theirs
     table = Table("step", "wall s", "own CPU s", "workers' CPU s", "stage wall s")
     for step, *figures in seen.rows:
         table.add_row(step, *(f"{value:.1f}" for value in figures))
     steps = sum(row[1] for row in seen.rows)
-    table.add_row("between the steps", f"{wall - steps:.1f}")
+    own_steps = sum(row[2] for row in seen.rows)
+    table.add_row("beside the steps", f"{wall - steps:.1f}", f"{own - own_steps:.1f}")
     workers = sum(row[3] for row in seen.rows)
     table.add_row("all", f"{wall:.1f}", f"{own:.1f}", f"{workers:.1f}", end_section=True)
     Console(width=100).print(table)
-    for line in outcome.lines():
-        print(line)
+    if isinstance(made, Outcome):
+        for line in made.lines():
+            print(line)
 
 
 def command_s(settings_file: Path, *arguments: str) -> str:
@@ -102,14 +103,18 @@ def main() -> None:
     """Of the project that the command line names."""
     print(f"{os.cpu_count()} cores at a load of {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(sys.argv[1] if sys.argv[1:] else temporary).resolve()
+        settings_file = folder / FILE_NAME
         if sys.argv[1:]:
-            settings_file = Path(sys.argv[1]).resolve() / "dagster_project.toml"
+            settings = load_settings(settings_file)
+            seen = Shares(settings.project.store / "jobs")
+            shares(
+                seen,
+                lambda: run(settings_file, settings, settings.wanted(), again=True, display=seen),
+            )
         else:
-            start, own = time.perf_counter(), cpu_s()
-            settings_file = make_demo(Path(temporary))
-            wall = time.perf_counter() - start
-            print(f"the demo's data: {wall:.1f} s, {cpu_s() - own:.1f} s of CPU")
-        shares(settings_file)
+            seen = Shares(folder / DATA / "store" / "jobs")
+            shares(seen, lambda: demonstrate(folder, seen))
         print(command_s(settings_file, "run"))
         print(command_s(settings_file, "--version"))
 

@@ -58,14 +58,14 @@ def make_project(folder: Path) -> str:
         f'[[sae]]\nlayer = "conv1d_4"\nexpansion = {EXPANSION}\nseed = {list(range(N_SAES))}\n'
     )
     from saeborzoi.catalog.scope import Made, Scope
+    from saeborzoi.jobs.provenance import write_artifact
     from saeborzoi_resources.platform import Platform
 
     platform = Platform(settings_file=str(folder / "dagster_project.toml"))
     key = platform.settings.wanted()[0].key
     output = platform.store.sae_artifact(key, "top_activations")
-    output.mkdir(parents=True)
     node = np.repeat(np.arange(N_NODES, dtype=np.int32), 3)
-    pd.DataFrame(
+    top = pd.DataFrame(
         {
             "node": node,
             "rank": np.tile(np.arange(3, dtype=np.int32), N_NODES),
@@ -73,10 +73,12 @@ def make_project(folder: Path) -> str:
             "position": rng.integers(10, 6000, len(node)),
             "activation": rng.random(len(node), np.float32) + 0.1,
         }
-    ).to_parquet(output / "top_activations.parquet")
-    pd.DataFrame({"node": np.arange(N_NODES), "n_nonzero": 3}).to_parquet(
-        output / "node_statistics.parquet"
     )
+    with write_artifact(output, "v1", {}) as new:
+        top.to_parquet(new / "top_activations.parquet")
+        pd.DataFrame({"node": np.arange(N_NODES), "n_nonzero": 3}).to_parquet(
+            new / "node_statistics.parquet"
+        )
     made = Made("top_activations", "benchmark", "1", "v1", output)
     platform.record(made, Scope(sae_key=key), {})
     return key

@@ -92,7 +92,7 @@ def _against_controls(
     sample, of_node = _of_every_node(texts_of_node, derived_seed(key, "other nodes"))
     background = letter_frequencies(sample, both_strands)
     anywhere = encode(list(placed)) if len(placed) else None
-    share_of_placed = _gc_bins(placed)
+    share_of_placed = None if anywhere is None else _gc_bins(anywhere)
     random = (
         None
         if untrained is None or untrained.empty
@@ -103,8 +103,7 @@ def _against_controls(
             yield (_UNKNOWN,) * len(CONTROLS)
             continue
         scorer = Scorer(as_matrix(row.matrix), background, both_strands)
-        texts = texts_of_node[row.node].tolist()
-        mine = encode(texts)
+        mine = encode(texts_of_node[row.node].tolist())
         hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
         n_hits = int(hits.sum())
 
@@ -114,9 +113,9 @@ def _against_controls(
             return odds_ratio(n_hits, n, int(holds.sum()), holds.size) if holds.size else _UNKNOWN
 
         genome = _UNKNOWN
-        if anywhere is not None:
+        if anywhere is not None and share_of_placed is not None:
             held = scorer.holds(scorer.scores(anywhere), anywhere)
-            weight = _matched_weights(_gc_bins(texts), share_of_placed)
+            weight = _matched_weights(_gc_bins(mine), share_of_placed)
             n = int(held.size)
             genome = odds_ratio(n_hits, hits.size, round(float(weight @ held) * n), n)
         yield (
@@ -150,10 +149,11 @@ def _of_every_node(
 _GC_BINS = 10
 
 
-def _gc_bins(texts: Sequence[str]) -> NDArray[np.int64]:
+def _gc_bins(sequences: Sequences) -> NDArray[np.int64]:
     """Tenth of the share of G and C that each sequence is in."""
-    shares = [(text.count("G") + text.count("C")) / max(len(text), 1) for text in texts]
-    return np.minimum((np.array(shares, float) * _GC_BINS).astype(np.int64), _GC_BINS - 1)
+    letters, lengths = sequences  # what is beyond a sequence's end counts as A
+    shares = ((letters == 1) | (letters == 2)).sum(axis=1) / np.maximum(lengths, 1)
+    return np.minimum((shares * _GC_BINS).astype(np.int64), _GC_BINS - 1)
 
 
 def _matched_weights(mine: NDArray[np.int64], theirs: NDArray[np.int64]) -> NDArray[np.float64]:

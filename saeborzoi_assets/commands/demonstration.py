@@ -24,6 +24,7 @@ from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.worker import Reporter
+from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.commands.runner import plan, run
 from saeborzoi_assets.lacking import Range
 from saeborzoi_resources.compute.warm import warm_workers
@@ -43,8 +44,15 @@ What next:
 """
 
 
-def demonstrate(folder: Path) -> int:
+def demonstrate(folder: Path, display: Display | None = None) -> int:
     """Make the demo in a folder, run it through Dagster, print what was planted and found.
+
+    Parameters
+    ----------
+    folder
+        As `make_demo` takes it.
+    display
+        Of the run.
 
     Returns
     -------
@@ -64,7 +72,7 @@ def demonstrate(folder: Path) -> int:
         untrained = beside.submit(_judge_untrained, folder, settings, saes[0])
         planned = plan(settings_file, saes, Range())
         print(planned.text(), flush=True)
-        outcome = run(settings_file, settings, saes, planned=planned)
+        outcome = run(settings_file, settings, saes, display=display, planned=planned)
     for line in outcome.lines():
         print(line, flush=True)
     if outcome.failures or outcome.is_stopped:

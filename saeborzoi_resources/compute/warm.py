@@ -22,6 +22,8 @@ from saeborzoi.worker import thread_variables
 from saeborzoi_resources.compute import warm_server
 
 _LOOK_S = 0.1
+_SHORT_S = 1.0
+"""A job that runs for so long is no short one."""
 _current: WarmWorkers | None = None
 
 
@@ -32,13 +34,14 @@ class WarmWorker:
         self._server = server
         self.pid = pid
         self.returncode: int | None = None
+        self._started = time.monotonic()
 
     def poll(self) -> int | None:
         """Its exit code; None while it runs: then this process loads a library that it needs
-        later."""
+        later, unless the job may end before that."""
         if self.returncode is None:
             self.returncode = self._server.code_of(self.pid)
-            if self.returncode is None:
+            if self.returncode is None and time.monotonic() - self._started >= _SHORT_S:
                 self._server.load_next()
         return self.returncode
 

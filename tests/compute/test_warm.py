@@ -60,6 +60,7 @@ def test_waiting_for_a_job_loads_what_is_needed_later(
 ) -> None:
     """One module between two looks, so that the end of the job is soon seen."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(warm, "_SHORT_S", 0)
     names = ["needed_first", "not_there", "needed_second"]
     for name in names[::2]:
         (tmp_path / f"{name}.py").touch()

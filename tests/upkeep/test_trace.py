@@ -15,6 +15,7 @@ from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import node_key
 from saeborzoi_assets.definitions import build_definitions
+from saeborzoi_assets.lacking import Range, work_of
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.trace import Link, as_text, trace
 
@@ -133,6 +134,21 @@ def test_other_data_make_a_result_stale_and_what_rests_on_it_too(project: Path) 
     assert "files changed" in _link(project, "trained_sae").reason
     assert _link(project, "seqlets").reason == "top_activations"
     assert "stale: files changed" in as_text(trace(_platform(project), KEY))
+
+
+def test_a_step_lacks_the_same_by_what_leads_to_it_as_by_the_whole_chain(project: Path) -> None:
+    """`run` looks before each step at what leads to it alone."""
+    _edit(project, "[[sae]]", "[selection]\nn_top = 770\n[[sae]]")
+    platform = _platform(project)
+    hyperparameters = platform.settings.wanted()[0]
+    whole = work_of(platform, hyperparameters)
+    assert {work.n_lacking > 0 for work in whole} == {True, False}
+    for work in whole:
+        parts = Range().up_to_step(work.step.name)
+        assert work in work_of(platform, hyperparameters, parts)
+    to_inference = Range().up_to_step("inference")
+    links = trace(platform, KEY, of=to_inference.artifacts).links
+    assert "seqlets" not in {link.asset for link in links}
 
 
 def test_a_changed_setting_is_named_with_both_values(project: Path) -> None:
