@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="call-arg, var-annotated"
 # numba infers the types; each docstring states them
 """Compiled loops of the sparse training step and of inference on a CPU.
 
@@ -159,9 +159,11 @@ def unexplained(value, node, count, decoder, pre_bias, centred, std, error, firs
                 i * k, i * k + count[i],
             )  # fmt: skip
             spread = std[i] + np.float32(1e-5)
+            residual(
+                output, 0, centred, i, pre_bias, channel, n_channels, std[i], spread, np.float32(1)
+            )
             for c in range(channel, min(channel + TILE, n_channels)):
-                r = std[i] * output[0, c] - (centred[i, c] + pre_bias[c]) * spread
-                error[c] += r * r
+                error[c] += output[0, c] * output[0, c]
 
 
 @_jit
