@@ -223,3 +223,15 @@ def weight_slopes(
                 decoder_slope, j, nothing, 0, slope[g], channel, n_channels, rows, z,
                 start[j] - offset, start[j + 1] - offset,
             )  # fmt: skip
+
+
+@_jit
+def project(rows, gradient, first, last):
+    """Remove from rows `first ... last` of a gradient what would change the norm of the weights'
+    rows, of norm 1; both (n_nodes, n_channels) float32."""
+    for j in range(first, last):
+        along = np.float32(0)
+        for c in range(rows.shape[1]):
+            along += rows[j, c] * gradient[j, c]
+        for c in range(rows.shape[1]):
+            gradient[j, c] -= along * rows[j, c]

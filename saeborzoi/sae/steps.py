@@ -223,8 +223,8 @@ class SparseStep:
 
 
 def array(parameter: Tensor) -> np.ndarray:
-    """A CPU parameter's memory as an array."""
-    return parameter.detach().numpy()
+    """A CPU parameter's memory as an array; a copy where its rows have gaps."""
+    return np.ascontiguousarray(parameter.detach().numpy())
 
 
 def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
