@@ -135,7 +135,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "trained_sae",
-        code_version="2",
+        code_version="3",
         grain="sae",
         step="training",
         inputs=("normalization_constants",),
@@ -149,7 +149,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "top_activations",
-        code_version="1",
+        code_version="2",
         grain="sae",
         step="inference",
         inputs=("trained_sae",),
@@ -162,7 +162,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "concept_scores",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="inference",
         inputs=("trained_sae", "top_activations"),

@@ -57,13 +57,14 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -
     fired = torch.zeros(sae.n_nodes, dtype=torch.bool, device=device)
     with torch.no_grad():
         for raw in batches:
-            x = to_float32(raw, device)
             if device.type == "cpu":
-                value, node, count = selector(sae, raw)
-                _add_unexplained(selector, sae, value, node, count, unexplained)
-                active = torch.from_numpy(np.arange(value.shape[1]) < count[:, None])
-                fired[torch.from_numpy(node)[active]] = True
+                for start in range(0, len(raw), _CACHED_ROWS):
+                    block = raw[start : start + _CACHED_ROWS]
+                    moments.add(to_float32(block) / sae.channel_max)
+                node, active = _add_unexplained(selector, sae, raw, unexplained)
             else:
+                x = to_float32(raw, device)
+                moments.add(x / sae.channel_max)
                 normalized = sae.normalize(x)
                 value, node = sae.keep(sae.pre_activations(normalized.y))
                 y_hat = torch.nn.functional.embedding_bag(
@@ -72,10 +73,9 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -
                 error = y_hat.mul_(normalized.std).sub_(normalized.y.mul_(normalized.std + EPS))
                 unexplained += error.square_().sum(0, dtype=torch.float64).cpu().numpy()
                 active = value > 0
-                fired[node[active]] = True
-            moments.add_divided(x, sae.channel_max)
+            fired[node[active]] = True
             n_active += int(active.sum())
-            n_positions += len(x)
+            n_positions += len(raw)
     total = moments.squares
     with np.errstate(invalid="ignore", divide="ignore"):
         explained = np.where(total > 0, 1 - unexplained / total, np.nan)
@@ -98,11 +98,6 @@ class Moments:
         self.mean = np.zeros(n_channels)
         self.squares = np.zeros(n_channels)
 
-    def add_divided(self, x: torch.Tensor, channel_max: torch.Tensor) -> None:
-        """Take in (n, n_channels) activations, divided by the channel maxima."""
-        for block in x.split(_CACHED_ROWS) if x.device.type == "cpu" else (x,):
-            self.add(block / channel_max)
-
     def add(self, x: torch.Tensor) -> None:
         """Take in (n, n_channels) values, on any device."""
         mean = x.mean(0)
@@ -115,21 +110,21 @@ class Moments:
 
 
 def _add_unexplained(
-    selector: Selector,
-    sae: SparseAutoencoder,
-    value: np.ndarray,
-    node: np.ndarray,
-    count: np.ndarray,
-    error: NDArray[np.float64],
-) -> None:
-    """Add the squared error of each channel, of the positions that the selector was last asked
-    about."""
+    selector: Selector, sae: SparseAutoencoder, raw: Raw, error: NDArray[np.float64]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add the squared error of each channel, of positions on the CPU.
+
+    Returns nodes (n, max_active), and which of them are active.
+    """
+    value, node, count = selector(sae, raw)
     decoder, pre_bias = array(sae.decoder_weight), array(sae.pre_bias)
-    centred = selector.buffer("centred", (len(value), sae.n_channels))
-    std = selector.buffer("std", (len(value),))
+    centred = selector.buffer("centred", raw.shape)
+    std = selector.buffer("std", (len(raw),))
     selector.over(
         -(-sae.n_channels // TILE),
         lambda a, b: kernels.unexplained(
             value, node, count, decoder, pre_bias, centred, std, error, a, b
         ),
     )
+    active = np.arange(value.shape[1]) < count[:, None]
+    return torch.from_numpy(node), torch.from_numpy(active)

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="call-arg, var-annotated"
 # numba infers the types; each docstring states them
 """Compiled loops of the sparse training step and of inference on a CPU.
 
@@ -159,9 +159,11 @@ def unexplained(value, node, count, decoder, pre_bias, centred, std, error, firs
                 i * k, i * k + count[i],
             )  # fmt: skip
             spread = std[i] + np.float32(1e-5)
+            residual(
+                output, 0, centred, i, pre_bias, channel, n_channels, std[i], spread, np.float32(1)
+            )
             for c in range(channel, min(channel + TILE, n_channels)):
-                r = std[i] * output[0, c] - (centred[i, c] + pre_bias[c]) * spread
-                error[c] += r * r
+                error[c] += output[0, c] * output[0, c]
 
 
 @_jit
@@ -221,3 +223,15 @@ def weight_slopes(
                 decoder_slope, j, nothing, 0, slope[g], channel, n_channels, rows, z,
                 start[j] - offset, start[j + 1] - offset,
             )  # fmt: skip
+
+
+@_jit
+def project(rows, gradient, first, last):
+    """Remove from rows `first ... last` of a gradient what would change the norm of the weights'
+    rows, of norm 1; both (n_nodes, n_channels) float32."""
+    for j in range(first, last):
+        along = np.float32(0)
+        for c in range(rows.shape[1]):
+            along += rows[j, c] * gradient[j, c]
+        for c in range(rows.shape[1]):
+            gradient[j, c] -= along * rows[j, c]

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from saeborzoi.sae import kernels
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.settings.hyperparameters import Hyperparameters, derived_seed
 
@@ -152,7 +153,6 @@ def normalize_decoder(sae: SparseAutoencoder) -> None:
 
 def project_decoder_gradient(sae: SparseAutoencoder) -> None:
     """Remove from the decoder's gradient what would change the norm of its rows."""
-    rows, gradient = sae.decoder_weight.detach(), sae.decoder_weight.grad
+    gradient = sae.decoder_weight.grad
     assert gradient is not None
-    along = torch.linalg.vecdot(rows, gradient)[:, None]
-    gradient.addcmul_(rows, along, value=-1)
+    kernels.project(sae.decoder_weight.detach().numpy(), gradient.numpy(), 0, sae.n_nodes)

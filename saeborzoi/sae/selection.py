@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="call-arg, var-annotated"
 # numba infers the types; each docstring states them
 """Compiled loops that find the nodes which a position keeps: bfloat16 ranks, float32 decides.
 

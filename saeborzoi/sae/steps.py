@@ -100,7 +100,6 @@ class Selector:
             buffers of those names.
         """
         n, n_channels = raw.shape
-        x = to_float32(raw).numpy()
         keep = sae.max_active
         centred = self.buffer("centred", (n, n_channels))
         std, length = self.buffer("std", (n,)), self.buffer("length", (n,))
@@ -118,25 +117,23 @@ class Selector:
         score = self.buffer("score", (n, width))
         n_candidates = self.buffer("n_candidates", (n,), np.int32)
         bound = self.buffer("bound", (n,))
-        at_once = min(n, _ROWS * self.threads)
-        bits = self.buffer("bits", (at_once, n_channels), np.uint16)
-        for start in range(0, n, at_once):
-            rows = slice(start, min(start + at_once, n))
-            n_rows = rows.stop - start
+        at_once = _ROWS * self.threads
+        bits = self.buffer("bits", (min(n, at_once), n_channels), np.uint16)
+
+        def rank_rows(rows: slice) -> None:
+            x = to_float32(raw[rows]).numpy()
             self.over(
-                n_rows,
-                lambda a, b, rows=rows: kernels.prepare(
-                    x[rows], channel_max, pre_bias, centred[rows], bits, std[rows], length[rows],
-                    a, b,
+                len(x),
+                lambda a, b: kernels.prepare(
+                    x, channel_max, pre_bias, centred[rows], bits, std[rows], length[rows], a, b
                 ),
-            )  # fmt: skip
-            approximate = torch.nn.functional.linear(
-                torch.from_numpy(bits[:n_rows]).view(torch.bfloat16), ranking.weight, ranking.bias
             )
+            y = torch.from_numpy(bits[: len(x)]).view(torch.bfloat16)
+            approximate = torch.nn.functional.linear(y, ranking.weight, ranking.bias)
             ranked = approximate.view(torch.int16).numpy()
             self.over(
-                n_rows,
-                lambda a, b, rows=rows, ranked=ranked: selection.candidates(
+                len(x),
+                lambda a, b: selection.candidates(
                     ranked, length[rows], ranking.norm, n_channels, keep, floor, by_floor,
                     bound[rows], candidate[rows], rank[rows], n_candidates[rows], a, b,
                 ),
@@ -149,6 +146,8 @@ class Selector:
                 value, node, count, a, b,
             )  # fmt: skip
 
+        for start in range(0, n, at_once):
+            rank_rows(slice(start, start + at_once))
         self.over(n, decide)
         return value, node, count
 
@@ -224,8 +223,8 @@ class SparseStep:
 
 
 def array(parameter: Tensor) -> np.ndarray:
-    """A CPU parameter's memory as an array."""
-    return parameter.detach().numpy()
+    """A CPU parameter's memory as an array; a copy where its rows have gaps."""
+    return np.ascontiguousarray(parameter.detach().numpy())
 
 
 def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:

@@ -126,8 +126,12 @@ class Trainer(TrainerBase):
             bias = sae.encoder_bias[dead].detach().requires_grad_()
             decoder = sae.decoder_weight[dead].detach().requires_grad_()
             h = torch.nn.functional.linear(centred, encoder, bias).relu()
-            value, node = torch.topk(h, min(len(dead), max(1, sae.n_channels // 2)), dim=-1)
-            z = torch.zeros_like(h).scatter(-1, node, value)
+            n_active = max(1, sae.n_channels // 2)
+            if len(dead) <= n_active:
+                z = h
+            else:
+                value, node = torch.topk(h, n_active, dim=-1)
+                z = torch.zeros_like(h).scatter(-1, node, value)
             # The loss is scaled to the size of the main loss, however small the residual is:
             # otherwise Adam's second moment of a node would change by orders of magnitude when
             # the node comes to life.

@@ -322,7 +322,8 @@ class TrainingLoop:
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
-        moments.add_divided(sample, torch.from_numpy(self.data.channel_max))
+        for block in sample.split(1024):  # stays in a core's cache
+            moments.add(block / torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)
         trainers: list[TrainerBase] = []
         for h in hyperparameters:
