@@ -349,15 +349,15 @@ def test_plots_are_small_pngs_and_the_page_escapes_what_it_shows() -> None:
         "findings": comparison_plots.findings(table),
         "stability": comparison_plots.stability(table, pairs),
     }
-    pngs = {name: png_of(figure) for name, figure in plots.items()}
-    for png in pngs.values():
+    for figure in plots.values():
+        png = png_of(figure)
         assert png.startswith(b"\x89PNG")
         assert len(png) < MAX_BYTES
     only = comparison.archetypes_by_settings(_archetypes()).assign(factors="<script>alert()")
     concepts = comparison.concepts_found(_concepts(), KEYS)
     pages = {KEYS[2]: f"../{KEYS[2]}/index.html"}
     page = comparison_page(
-        "test & co", table, beside_baselines(table), pairs, only, concepts, pngs, pages
+        "test & co", table, beside_baselines(table), pairs, only, concepts, plots, pages
     )
     assert page.count('<svg role="img"') == 4
     # what is drawn is drawn in the page's own ink, without a ground, so that it follows the theme
