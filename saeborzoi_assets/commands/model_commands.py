@@ -93,7 +93,10 @@ def locus(
     from saeborzoi_assets.commands.locus_answers import locus_rows
 
     if (region is None) == (fasta is None):
-        raise SaeBorzoiError("locus takes either a region or --fasta")
+        raise SaeBorzoiError(
+            f"locus takes an SAE's key ({key!r} here) and either a region or --fasta: "
+            "saeborzoi locus KEY chr1:1,000,000-1,030,000"
+        )
     if region is not None:
         parse_region(region)
     if bigwig is not None:
