@@ -97,10 +97,9 @@ def _umap(
     with warnings.catch_warnings(), extra("platform"):
         warnings.simplefilter("ignore", ImportWarning)  # of TensorFlow, which is not used
         import umap
-        import umap.layouts
-        import umap.utils
         from sklearn.preprocessing import normalize
-    for module in (umap.umap_, umap.utils, umap.layouts):
+        from umap import layouts, umap_, utils
+    for module in (umap_, utils, layouts):
         _keep_compiled(module)
 
     n = matrix.shape[0]

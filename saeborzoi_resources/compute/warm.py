@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,8 +116,8 @@ class WarmWorkers:
     def load_next(self) -> None:
         """Import the next of the modules that are needed later."""
         if self._later:
-            # who needs what cannot be imported says so
-            with suppress(Exception):
+            # who needs what cannot be imported says so, and who imports shows the warnings
+            with suppress(Exception), warnings.catch_warnings(action="ignore"):
                 importlib.import_module(self._later.pop(0))
 
     def close(self) -> None:
