@@ -52,7 +52,8 @@ def main() -> None:
     if arguments.scaling:
         scaling(arguments.cases[0], arguments.scaling)
         return
-    search(planted_word())  # compiles
+    for flank_bp in (6, 30):  # compiles what narrow and wide motifs take
+        search(planted_word(flank_bp))
     beside = "MEME run here" if arguments.meme else "MEME as recorded on another machine"
     print(f"{processor()}; ratios of CPU time to {beside}")
     for case in arguments.cases:
@@ -154,10 +155,10 @@ def cpu_of_meme(program: str | None, case: Path, name: str) -> float | None:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def planted_word() -> list[str]:
+def planted_word(flank_bp: int) -> list[str]:
     generator = np.random.default_rng(0)
     return [
-        "".join(generator.choice(list("ACGT"), 6)) + "TGATAAGA"[: 8 - i % 2] + "ACGT"[: 2 + i % 2]
+        "".join(generator.choice(list("ACGT"), flank_bp)) + "TGATAAGA"[: 8 - i % 2] + "ACGT"[: 2 + i % 2]
         for i in range(40)
     ]
 
