@@ -158,7 +158,9 @@ def cpu_of_meme(program: str | None, case: Path, name: str) -> float | None:
 def planted_word(flank_bp: int) -> list[str]:
     generator = np.random.default_rng(0)
     return [
-        "".join(generator.choice(list("ACGT"), flank_bp)) + "TGATAAGA"[: 8 - i % 2] + "ACGT"[: 2 + i % 2]
+        "".join(generator.choice(list("ACGT"), flank_bp))
+        + "TGATAAGA"[: 8 - i % 2]
+        + "ACGT"[: 2 + i % 2]
         for i in range(40)
     ]
 
