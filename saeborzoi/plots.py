@@ -179,7 +179,7 @@ def annotation_heatmap(annotation_overlap: pd.DataFrame, n_per_class: int = 4) -
     frame = annotation_overlap.assign(
         label=annotation_overlap["annotation_class"].astype(str).str.slice(0, 24)
     )
-    tables = frame.groupby("label", sort=False)
+    tables = frame.groupby("label", sort=False)[["node", "z_shuffled"]]
     top = tables.apply(lambda rows: rows.nlargest(n_per_class, "z_shuffled")["node"].tolist())
     nodes = list(dict.fromkeys(node for chosen in top for node in chosen))
     wide = frame[frame["node"].isin(nodes)].pivot_table(

@@ -28,6 +28,8 @@ from tests.compute.compute_helpers import (
 )
 
 MakeJob = Callable[..., Job]
+_WAITS = "run the-other-run (process"
+"""Stands in the log of a run that waits for the other one."""
 
 
 def test_the_second_run_takes_what_the_first_made(
@@ -65,9 +67,16 @@ def test_what_the_first_run_did_not_make_is_made(
     before = result.stat().st_mtime_ns
     release = threading.Event()
     with held_by_another_run(tmp_path / "jobs", make_job(holder), release):
-        threading.Timer(1, release.set).start()
+
+        def let_go() -> None:
+            wait_for(lambda: _WAITS in event_messages(instance), "the second run waits", 60)
+            release.set()
+
+        gate = threading.Thread(target=let_go)
+        gate.start()
         in_run(instance, compute, [make_job("a")])
-    assert "run the-other-run (process" in event_messages(instance)
+    gate.join()
+    assert _WAITS in event_messages(instance)
     assert result.stat().st_mtime_ns > before
 
 
