@@ -14,10 +14,7 @@ from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.steps import Selector, array
-from saeborzoi.sae.vectors import TILE
-
-_CACHED_ROWS = 1024
-"""Positions of which a pass over all channels stays in a core's cache."""
+from saeborzoi.sae.vectors import CACHED_ROWS, TILE
 
 
 class Evaluation(NamedTuple):
@@ -58,8 +55,8 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Raw], threads: int = 1) -
     with torch.no_grad():
         for raw in batches:
             if device.type == "cpu":
-                for start in range(0, len(raw), _CACHED_ROWS):
-                    block = raw[start : start + _CACHED_ROWS]
+                for start in range(0, len(raw), CACHED_ROWS):
+                    block = raw[start : start + CACHED_ROWS]
                     moments.add(to_float32(block) / sae.channel_max)
                 node, active = _add_unexplained(selector, sae, raw, unexplained)
             else:

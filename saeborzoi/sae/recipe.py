@@ -13,6 +13,7 @@ import torch
 
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.sae.vectors import CACHED_ROWS
 from saeborzoi.settings.hyperparameters import Hyperparameters, derived_seed
 
 
@@ -125,7 +126,7 @@ def initialize(
                 normalize_decoder(sae)
         if recipe.centre != "none":
             # block by block: the whole would pass through memory at each operation
-            y = torch.cat([sae.normalize(block).y for block in sample.split(1024)])
+            y = torch.cat([sae.normalize(block).y for block in sample.split(CACHED_ROWS)])
             centre = y.mean(0)
             if recipe.centre == "median":
                 centre = _geometric_median(y, centre)

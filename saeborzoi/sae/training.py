@@ -40,6 +40,7 @@ from saeborzoi.sae.steps import SparseStep
 from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.sae.trainer_base import TrainerBase
+from saeborzoi.sae.vectors import CACHED_ROWS
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 SAMPLE_POSITIONS = 65_536
@@ -322,7 +323,7 @@ class TrainingLoop:
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
-        for block in sample.split(1024):  # stays in a core's cache
+        for block in sample.split(CACHED_ROWS):
             moments.add(block / torch.from_numpy(self.data.channel_max))
         variance = float(moments.squares.sum() / moments.n)
         trainers: list[TrainerBase] = []

@@ -20,6 +20,8 @@ from numba.extending import intrinsic
 TILE = 64
 """Channels of a row that are worked on at once. Of thousands of rows that many channels fit a
 core's second cache, and their sums fit its registers."""
+CACHED_ROWS = 1024
+"""Positions of which a pass over all channels stays in a core's cache."""
 KEYS = 32
 """16-bit numbers that are compared at once."""
 

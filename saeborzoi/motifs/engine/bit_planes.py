@@ -69,18 +69,21 @@ class _Planes:
     def store(self, value: Any, p: int) -> None:
         self.builder.store(value, self._at(p)).align = 8
 
+    def carry(self, bit: Any, digits: range) -> None:
+        """Add a bit at the first of the digits."""
+        for p in digits:
+            digit = self.load(p)
+            self.store(self.builder.xor(digit, bit), p)
+            bit = self.builder.and_(digit, bit)
+
 
 @_intrinsic
-def add(typing: Any, planes: Any, agree: Any, at: Any, letter: Any, letter_at: Any) -> Any:
-    """Add a bit to each score."""
+def add(typing: Any, planes: Any, sums: Any, at: Any, bits: Any, bits_at: Any) -> Any:
+    """Add a bit to each number."""
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         row = _Planes(context, builder, *arguments[1:3])
-        carry = _Planes(context, builder, *arguments[3:5]).load()
-        for p in range(planes.count):
-            digit = row.load(p)
-            row.store(builder.xor(digit, carry), p)
-            carry = builder.and_(digit, carry)
+        row.carry(_Planes(context, builder, *arguments[3:5]).load(), range(planes.count))
         return context.get_dummy_value()
 
     return types.void(planes, _BITS, types.int64, _BITS, types.int64), generate
@@ -107,10 +110,7 @@ def add_three(
         row.store(builder.xor(digit, ones), 0)
         total, carry = _full_adder(builder, row.load(1), twos, builder.and_(digit, ones))
         row.store(total, 1)
-        for p in range(2, planes.count):
-            digit = row.load(p)
-            row.store(builder.xor(digit, carry), p)
-            carry = builder.and_(digit, carry)
+        row.carry(carry, range(2, planes.count))
         return context.get_dummy_value()
 
     place = types.int64
@@ -128,7 +128,7 @@ def move(
     leaves: Any,
     leaves_at: Any,
 ) -> Any:
-    """Add one bit to each score and take another away."""
+    """Add one bit to each number and take another away."""
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         row = _Planes(context, builder, *arguments[1:3])
@@ -157,7 +157,7 @@ def keep_larger(
     free: Any,
     free_at: Any,
 ) -> Any:
-    """Take each score that is larger than the best one and free."""
+    """Take each number that is larger than the best one and free."""
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         kept = _Planes(context, builder, *arguments[1:3])
