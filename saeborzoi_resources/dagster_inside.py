@@ -120,10 +120,7 @@ INSIDE = (
         "As `PartitionBackfill`, which is over one.",
         ("partitions_subsets_by_asset_key", "non_partitioned_asset_keys"),
     ),
-    Inside(
-        f"{_BACKFILL}:BulkActionStatus",
-        "Backfills under way could not be told from ended ones.",
-    ),
+    Inside(f"{_BACKFILL}:BulkActionStatus", "Backfills could not be told from ended ones."),
     Inside(f"{_BACKFILL}:BulkActionsFilter", "As `BulkActionStatus`."),
     Inside("dagster._core.utils:make_new_backfill_id", "As `PartitionBackfill`.", ()),
     Inside(
@@ -131,11 +128,7 @@ INSIDE = (
         "As `PartitionBackfill`.",
         ("partition_backfill",),
     ),
-    Inside(
-        "dagster:DagsterInstance.get_backfills",
-        "As `asset_backfill_data`.",
-        ("filters",),
-    ),
+    Inside("dagster:DagsterInstance.get_backfills", "As `asset_backfill_data`.", ("filters",)),
     # widths.py
     Inside(
         "dagster:DagsterInstance.daemon_cursor_storage",
@@ -157,6 +150,11 @@ INSIDE = (
         f"{_EVENTS}:SqliteEventLogStorage.run_connection",
         "A run's own file would be made with small pages, and a batch not stored in it.",
         ("run_id",),
+    ),
+    Inside(
+        f"{_EVENTS}:SqliteEventLogStorage._connect",
+        "`kept_open` would open and close a database for each event: 4 s of a run of 80.",
+        ("shard",),
     ),
     Inside(
         f"{_EVENTS}:SqliteEventLogStorage.path_for_shard",

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
 from dagster import DagsterEventType, EventLogEntry, Field, StringSource
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.event_log import SqliteEventLogStorage
@@ -37,6 +39,9 @@ EVENT_DEFAULTS = {
 
 _PAGE_BYTES = 16384
 """Of SQLite's default pages of 4 kB each would hold two events of 1.7 kB and waste the rest."""
+
+_MOST_OPEN = 16
+"""Databases that stay open in `kept_open`: the index, and of the runs those that events come of."""
 
 _BATCHED = {
     DagsterEventType.ASSET_MATERIALIZATION,
@@ -63,6 +68,8 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         # here, as every process that writes events opens the event log: web server, daemon, runs
         set_event_defaults()
+        self.engines: dict[str, sqlalchemy.Engine] | None = None
+        self.one_at_a_time = threading.Lock()
         index = Path(base_dir) / f"{INDEX_SHARD_NAME}.db"
         is_new = _make_database(index)
         super().__init__(base_dir, inst_data)
@@ -95,6 +102,54 @@ class BatchedSqliteEventLogStorage(PartitionStatus, SqliteEventLogStorage):
             raise ValueError("a run's own file needs the run's id")
         _make_database(Path(self.path_for_shard(run_id)))
         return super().run_connection(run_id)
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """While this lasts, databases stay open between events, for a process that runs many steps.
+
+        Dagster opens and closes one for each event, and who closes it last writes its log back to
+        the disk and waits for that: 30 ms an event. An event is not lost where this process is
+        killed; of a machine that loses its power the last ones may be.
+        """
+        self.engines = {}
+        try:
+            yield
+        finally:
+            with self.one_at_a_time:
+                engines, self.engines = self.engines, None
+            for engine in engines.values():
+                engine.dispose()
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[sqlalchemy.Connection]:
+        with self.one_at_a_time:
+            if self.engines is not None:
+                engine = self.engines.pop(shard, None)
+                if engine is None:
+                    with super()._connect(shard):
+                        pass  # makes the tables of a new file
+                    engine = self._engine(shard)
+                self.engines[shard] = engine
+                if len(self.engines) > _MOST_OPEN:
+                    self.engines.pop(next(iter(self.engines))).dispose()
+                with engine.connect() as connection, connection.begin():
+                    yield connection
+                return
+        with super()._connect(shard) as connection:
+            yield connection
+
+    def _engine(self, shard: str) -> sqlalchemy.Engine:
+        engine = sqlalchemy.create_engine(
+            self.conn_string_for_shard(shard),
+            poolclass=sqlalchemy.StaticPool,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        )
+
+        @sqlalchemy.event.listens_for(engine, "connect")
+        def without_waiting(connection: sqlite3.Connection, _: object) -> None:
+            connection.execute("PRAGMA synchronous = NORMAL")
+
+        return engine
 
     def get_asset_tags_to_index(self, tag_keys: set[str]) -> set[str]:
         """Only data versions, which staleness hangs on: the key of a partition is in the event,

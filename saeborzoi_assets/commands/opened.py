@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from saeborzoi.errors import StoreError
+from saeborzoi_resources.event_log import BatchedSqliteEventLogStorage
 
 _DAMAGE = ("malformed", "not a database", "no such table", "disk I/O error")
 _COSTS = {
@@ -53,6 +54,14 @@ def opened_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         if origin != "yaml":
             raise
         raise _damaged(home, error) from error
+
+
+def kept_open(instance: dg.DagsterInstance) -> contextlib.AbstractContextManager[None]:
+    """`BatchedSqliteEventLogStorage.kept_open` of an instance with such an event log."""
+    log = instance.event_log_storage
+    if isinstance(log, BatchedSqliteEventLogStorage):
+        return log.kept_open()
+    return contextlib.nullcontext()
 
 
 def _share(home: Path) -> None:

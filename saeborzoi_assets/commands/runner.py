@@ -199,7 +199,7 @@ def run(
     from saeborzoi_assets.assets import input_files
     from saeborzoi_assets.commands.instance import ensure_home, print_dead_runs
     from saeborzoi_assets.commands.launch import Launcher
-    from saeborzoi_assets.commands.opened import opened_instance
+    from saeborzoi_assets.commands.opened import kept_open, opened_instance
 
     display = display or Display()
     os.environ[PROJECT_VARIABLE] = str(settings_file)
@@ -207,7 +207,11 @@ def run(
     platform = Platform(settings_file=str(settings_file))
     planned = planned or plan(settings_file, saes, parts, again=again, tell=display.say)
     outcome = Outcome()
-    with _warm(platform, planned.work), opened_instance(home) as instance:
+    with (
+        _warm(platform, planned.work),
+        opened_instance(home) as instance,
+        kept_open(instance),
+    ):
         print_dead_runs(instance, platform.store.jobs)
         register(instance, settings, [h.key for h in saes])
         for observation in input_files.observations(input_files.versions(settings)):

@@ -205,6 +205,35 @@ def test_dagster_s_own_event_log_reads_and_continues_the_same_files(
     assert len(plain.get_logs_for_run(run.run_id)) == len(instance.all_logs(run.run_id))
 
 
+def test_kept_open_an_event_costs_no_connection_and_is_there_for_others_at_once(
+    instance: dg.DagsterInstance, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _materialize(instance)
+    plain = SqliteEventLogStorage(str(home / "history" / "runs"))
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchedSqliteEventLogStorage)
+    event = instance.all_logs(run.run_id)[0]
+    n_before = len(plain.get_logs_for_run(run.run_id))
+    opened = []
+    connect = sqlite3.connect
+
+    def counted(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        opened.append(args)
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    with storage.kept_open():
+        for _ in range(20):
+            storage.store_event(event)
+        assert len(opened) <= 2  # the run's file, and the index
+        assert len(plain.get_logs_for_run(run.run_id)) == n_before + 20
+        for i in range(20):  # of many runs the last ones stay open
+            storage.store_event(event._replace(run_id=f"run{i}"))
+            assert len(storage.get_logs_for_run(run.run_id)) == n_before + 20
+    assert sorted(path.suffix for path in (home / "history" / "runs").iterdir()) == [".db"] * 22
+    assert all(len(plain.get_logs_for_run(f"run{i}")) == 1 for i in range(20))
+
+
 def test_a_batch_that_fails_is_stored_event_by_event(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
