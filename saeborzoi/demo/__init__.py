@@ -6,16 +6,16 @@ what the pipeline finds with what was planted.
 """
 
 from saeborzoi.demo.make import DATA, make_demo
-from saeborzoi.demo.precision import judge, precision_text, untrained_seqlets
+from saeborzoi.demo.precision import judge, judge_untrained, precision_text
 from saeborzoi.demo.recovery import read_planted, recovery_table, recovery_text
 
 __all__ = [
     "DATA",
     "judge",
+    "judge_untrained",
     "make_demo",
     "precision_text",
     "read_planted",
     "recovery_table",
     "recovery_text",
-    "untrained_seqlets",
 ]

@@ -39,6 +39,8 @@ _FALSE_RATE = 3e-4
 INPUT_BP, BIN_POSITIONS = 10_240, 16
 """What the loaded model takes at once, and positions of one bin of its outputs."""
 TRACKS = "tracks.txt"
+_BLOCK_BP = 1 << 13
+"""Bases that are scanned at once: their scores stay in the cache. A multiple of a position's."""
 _RIDGE = 1e-3
 _SILENT_BELOW = 0.5
 """An output is silent below this share of what a motif of full strength gives."""
@@ -160,10 +162,17 @@ class DemoNetwork:
 
     def _scan(self, codes: torch.Tensor) -> torch.Tensor:
         """Best score of each filter over the base pairs of each position: (n_filters, n)."""
-        one_hot = torch.eye(5)[:, :4][codes].T[None]
+        reach = _FILTER_BP // 2
+        beyond = codes.new_full((reach,), 4)
+        codes = torch.cat([beyond, codes, beyond])
+        one_hot = torch.eye(5)[:, :4]
+        n = len(codes) - 2 * reach
         with torch.no_grad():
-            score = torch.conv1d(one_hot, self.filters, padding=_FILTER_BP // 2)
-            return torch.max_pool1d(score, BP_PER_POSITION)[0]
+            scores = [
+                torch.conv1d(one_hot[codes[at : at + _BLOCK_BP + 2 * reach]].T[None], self.filters)
+                for at in range(0, n, _BLOCK_BP)
+            ]
+            return torch.cat([torch.max_pool1d(s, BP_PER_POSITION)[0] for s in scores], 1)
 
 
 class DemoModel(nn.Module):

@@ -6,12 +6,13 @@ is true, and what a dictionary that was never trained has of it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from saeborzoi.demo.recovery import seqlets_on_instances
+from saeborzoi.demo.recovery import read_planted, seqlets_on_instances
 from saeborzoi.jobs.job import Progress, silent
 
 if TYPE_CHECKING:
@@ -97,6 +98,24 @@ def untrained_seqlets(
         )
     selected = judged.loc[judged["selected"], "node"]
     return seqlets[seqlets["node"].isin(selected)].reset_index(drop=True)
+
+
+def judge_untrained(folder: Path, settings_file: Path) -> pd.DataFrame:
+    """`judge` of the untrained dictionary beside the demo's first SAE, on one core: the others have
+    jobs.
+
+    Parameters
+    ----------
+    folder
+        Of the demo's data.
+    """
+    from saeborzoi.demo.network import one_thread
+    from saeborzoi.settings.load import load_settings
+
+    settings = load_settings(settings_file)
+    with one_thread():
+        seqlets = untrained_seqlets(settings, settings.wanted()[0])
+    return judge(*read_planted(folder), seqlets)
 
 
 def precision_text(

@@ -8,7 +8,6 @@ loaded where it runs: this module is light.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import ComputeError
 from saeborzoi.jobs.job import Progress, silent
+from saeborzoi.jobs.processes import STOP_SIGNALS, end_with_parent
 from saeborzoi.motifs import engine as builtin
 from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.programs import find_program, program_version
@@ -56,8 +56,6 @@ MOTIF_COLUMNS: dict[str, str] = {
 
 
 _SEARCH = "saeborzoi.motifs.node_motifs"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""What asks a worker to stop."""
 
 
 class _Task(NamedTuple):
@@ -176,7 +174,7 @@ def discover_nodes(
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([_SEARCH])
         _start_deaf_server()
-    with ProcessPoolExecutor(threads, context, _end_with_parent) as pool:
+    with ProcessPoolExecutor(threads, context, end_with_parent) as pool:
         try:
             yield from _in_parallel(work, tasks, pool, threads, stop)
         except BrokenProcessPool as error:
@@ -217,25 +215,11 @@ def _start_deaf_server() -> None:
     nodes under way. A server that ends is taken for the end of all its processes.
     """
     resource_tracker.ensure_running()  # starting it unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """Where the worker is killed, nobody would tell its processes."""
-    for number in _SIGNALS:  # of a process that no server started, which hears them
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _timed(

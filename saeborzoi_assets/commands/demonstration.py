@@ -1,9 +1,11 @@
 """The demo from nothing to a table: make its data, materialize everything, compare."""
 
+import importlib
 import shutil
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -13,16 +15,16 @@ from saeborzoi.catalog.store import Store
 from saeborzoi.demo import (
     DATA,
     judge,
+    judge_untrained,
     make_demo,
     precision_text,
     read_planted,
     recovery_table,
     recovery_text,
-    untrained_seqlets,
 )
+from saeborzoi.jobs.processes import end_with_parent
 from saeborzoi.pipeline import ARTIFACT, STAGES
-from saeborzoi.settings.hyperparameters import Hyperparameters
-from saeborzoi.settings.load import Settings, load_settings
+from saeborzoi.settings.load import load_settings
 from saeborzoi.worker import Reporter
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.commands.runner import plan, run
@@ -32,6 +34,12 @@ from saeborzoi_resources.platform import available_cores
 
 _STAGES = [stage for stage in STAGES if not ARTIFACT[stage].needs]
 """Jobs of the demo's settings."""
+_NEEDED = (
+    "saeborzoi_assets.commands.instance",
+    "saeborzoi_assets.commands.launch",
+    "saeborzoi_assets.assets.input_files",
+)
+"""What this process imports to run them."""
 
 
 _NEXT = """
@@ -60,16 +68,19 @@ def demonstrate(folder: Path, display: Display | None = None) -> int:
         Exit code: 0 where at least 90 % of the planted motifs are recovered and rightly named.
     """
     start = time.monotonic()
-    # these load their libraries, and the untrained dictionary is looked at, while this process
-    # makes data and waits for jobs
+    # one process makes the data, then looks at the untrained dictionary while this one waits for
+    # jobs; the jobs' workers and this process load their libraries meanwhile
     with (
+        ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as beside,
         warm_workers(_STAGES, available_cores()),
-        ThreadPoolExecutor(1, thread_name_prefix="untrained") as beside,
     ):
-        settings_file = make_demo(folder, Reporter())
+        making = beside.submit(make_demo, folder, Reporter())
+        for module in _NEEDED:
+            importlib.import_module(module)
+        settings_file = making.result()
+        untrained = beside.submit(judge_untrained, folder / DATA, settings_file)
         settings = load_settings(settings_file)
         saes = settings.wanted()
-        untrained = beside.submit(_judge_untrained, folder, settings, saes[0])
         planned = plan(settings_file, saes, Range())
         print(planned.text(), flush=True)
         outcome = run(settings_file, settings, saes, display=display, planned=planned)
@@ -105,17 +116,6 @@ def demonstrate(folder: Path, display: Display | None = None) -> int:
     print(f"in {time.monotonic() - start:.0f} s")
     print(_NEXT.format(saeborzoi=_own_command(), catalog=store.catalog, settings=settings_file))
     return 0 if table["is_right"].mean() >= 0.9 else 1
-
-
-def _judge_untrained(
-    folder: Path, settings: Settings, hyperparameters: Hyperparameters
-) -> pd.DataFrame:
-    """What the nodes of the untrained dictionary are, on one core: the others have jobs."""
-    from saeborzoi.demo.network import one_thread
-
-    with one_thread():
-        seqlets = untrained_seqlets(settings, hyperparameters)
-    return judge(*read_planted(folder / DATA), seqlets)
 
 
 def _own_command() -> str:
