@@ -17,7 +17,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -27,7 +26,7 @@ from saeborzoi.errors import MissingPackageError
 from saeborzoi.extras import extra
 from saeborzoi.files import exchange, write_folder
 from saeborzoi.jobs.fingerprint import digest_of
-from saeborzoi.motifs import discovery
+from saeborzoi.motifs import pool
 from saeborzoi.motifs.databases import load_database
 from saeborzoi.nodes import embedding
 from saeborzoi.sae.tensorboard_log import TensorboardLog
@@ -106,18 +105,16 @@ def test_no_process_is_copied_on_macos(tmp_path: Path, monkeypatch: pytest.Monke
             methods.append(context.get_start_method())
             super().__init__(n_workers)
 
-    monkeypatch.setattr(discovery, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(discovery, "_in_parallel", lambda *_: iter(()))
-    monkeypatch.setattr(discovery, "_start_deaf_server", lambda: methods.append("server"))
-    seqlets = pd.DataFrame(
-        {"node": [0, 1], "rank": [0, 0], "sequence": ["ACGTACGTAC"] * 2, "activation": [1.0, 1.0]}
-    )
-    for platform in ("linux", "darwin"):
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(pool, "_start_deaf_server", lambda: methods.append("server"))
+    for platform, n_threads in (("linux", 1), ("linux", 2), ("darwin", 1)):
         monkeypatch.setattr(sys, "platform", platform)
-        assert not [*discovery.discover_nodes(seqlets, threads=2)]
+        monkeypatch.setattr(pool, "_n_threads", lambda n=n_threads: n)
+        with pool.search_pool(2) as started:
+            assert started is not None
         with warm.warm_workers(["no_stage"], 1):
             assert (warm._current is None) == (platform == "darwin")
-    assert methods == ["server", "forkserver", "spawn"]
+    assert methods == ["fork", "server", "forkserver", "spawn"]
 
 
 def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

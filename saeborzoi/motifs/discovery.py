@@ -8,15 +8,12 @@ loaded where it runs: this module is light.
 from __future__ import annotations
 
 import multiprocessing
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +23,9 @@ from numpy.typing import NDArray
 
 from saeborzoi.errors import ComputeError
 from saeborzoi.jobs.job import Progress, silent
-from saeborzoi.jobs.processes import STOP_SIGNALS, end_with_parent
 from saeborzoi.motifs import engine as builtin
 from saeborzoi.motifs.options import DiscoveryOptions
+from saeborzoi.motifs.pool import SearchPool, search_pool
 from saeborzoi.motifs.programs import find_program, program_version
 
 MOTIF_COLUMNS: dict[str, str] = {
@@ -53,9 +50,6 @@ MOTIF_COLUMNS: dict[str, str] = {
     "activation_spearman": "float64",
 }
 """Columns of table `motif` but the key of the SAE, and their types in a frame."""
-
-
-_SEARCH = "saeborzoi.motifs.node_motifs"
 
 
 class _Task(NamedTuple):
@@ -130,9 +124,10 @@ def discover(
     """
     n_nodes = seqlets["node"].nunique()
     motifs_of_nodes = []
-    for done, node in enumerate(discover_nodes(seqlets, options, genome, threads), 1):
-        motifs_of_nodes.append(node)
-        progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
+    with search_pool(threads) as pool:
+        for done, node in enumerate(discover_nodes(seqlets, options, genome, pool), 1):
+            motifs_of_nodes.append(node)
+            progress("motifs", done, n_nodes, f"node {node.node}: {len(node.rows)} motifs")
     return motif_frame(motifs_of_nodes)
 
 
@@ -140,11 +135,11 @@ def discover_nodes(
     seqlets: pd.DataFrame,
     options: DiscoveryOptions = DiscoveryOptions(),  # noqa: B008  (immutable)
     genome: Path | None = None,
-    threads: int = 1,
+    pool: SearchPool | None = None,
     stop: threading.Event | None = None,
 ) -> Iterator[NodeMotifs]:
-    """As `discover`, node by node as they are done (in any order); ends early where `stop` is
-    set."""
+    """As `discover`, node by node as they are done (in any order), in the processes of a pool or
+    here; ends early where `stop` is set."""
     engine = check_discovery_engine(options)
     background = None
     if options.background == "genome":
@@ -161,65 +156,42 @@ def discover_nodes(
         for rows_of_node in [rows.sort_values("rank")]
     )
     work = partial(_timed, options=options, background=background, engine=engine)
-    if threads <= 1:
+    if pool is None:
         for task in tasks:
             if stop is not None and stop.is_set():
                 return
             yield work(task)
         return
-    # not threads: half of a node's time holds the interpreter's lock. Not forked from here: this
-    # process may have threads of its own, which a copy lacks. Nowhere forked on macOS, whose linear
-    # algebra (Accelerate) breaks off in a copy of a process that has loaded it
-    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([_SEARCH])
-        _start_deaf_server()
-    with ProcessPoolExecutor(threads, context, end_with_parent) as pool:
-        try:
-            yield from _in_parallel(work, tasks, pool, threads, stop)
-        except BrokenProcessPool as error:
-            for process in multiprocessing.active_children():
-                process.kill()  # the pool asks them with a signal, and would wait for ever
-            raise ComputeError(
-                "a process of the motif search was killed, mostly because memory ran out: give "
-                "the job more memory or fewer CPUs; the nodes that are done are kept"
-            ) from error
+    try:
+        yield from _in_parallel(work, tasks, pool, stop)
+    except BrokenProcessPool as error:
+        for process in multiprocessing.active_children():
+            process.kill()  # the pool asks them with a signal, and would wait for ever
+        raise ComputeError(
+            "a process of the motif search was killed, mostly because memory ran out: give the "
+            "job more memory or fewer CPUs; the nodes that are done are kept"
+        ) from error
 
 
 def _in_parallel(
     work: Callable[[_Task], NodeMotifs],
     tasks: Iterable[_Task],
-    pool: ProcessPoolExecutor,
-    n_ahead: int,
+    pool: SearchPool,
     stop: threading.Event | None,
 ) -> Iterator[NodeMotifs]:
-    """Nodes of tasks as they are done; `n_ahead` are under way and one waits, and none is begun
+    """Nodes of tasks as they are done; one a process is under way and one waits, and none is begun
     once `stop` is set."""
     running: set[Future[NodeMotifs]] = set()
     for task in tasks:
         if stop is not None and stop.is_set():
             break
-        running.add(pool.submit(work, task))
-        if len(running) > n_ahead:
+        running.add(pool.executor.submit(work, task))
+        if len(running) > pool.n:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
     for future in running:
         yield future.result()
-
-
-def _start_deaf_server() -> None:
-    """Start the server that processes are forked from so that it and they hear no signals.
-
-    What asks the worker to stop reaches its whole session: it alone decides, and waits for the
-    nodes under way. A server that ends is taken for the end of all its processes.
-    """
-    resource_tracker.ensure_running()  # starting it unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _timed(

@@ -19,6 +19,7 @@ from saeborzoi.motifs.discovery import (
     motif_frame,
 )
 from saeborzoi.motifs.options import DiscoveryOptions
+from saeborzoi.motifs.pool import SearchPool, search_pool
 
 _DONE = "motifs.jsonl"
 
@@ -40,16 +41,22 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     StageInterrupted
         Where the stage was asked to stop; what is done is kept.
     """
-    settings = job.settings.motifs
-    options = DiscoveryOptions(**settings.model_dump())
+    options = DiscoveryOptions(**job.settings.motifs.model_dump())
     engine = check_discovery_engine(options)
+    with search_pool(job.threads) as pool:  # before anything here starts threads
+        return _run(job, progress, options, engine, pool)
+
+
+def _run(
+    job: Job, progress: Progress, options: DiscoveryOptions, engine: str, pool: SearchPool | None
+) -> Figures:
     seqlets = pd.read_parquet(
         job.inputs["seqlet"], columns=["node", "rank", "activation", "sequence"]
     )
     seqlets = seqlets[seqlets["node"].isin(job.nodes)] if job.nodes else seqlets
     what = fingerprint_of(
         [
-            settings.of_result(),
+            job.settings.motifs.of_result(),
             engine,
             pd.util.hash_pandas_object(seqlets, index=False).sum().item(),
         ]
@@ -62,9 +69,7 @@ def run(job: Job, progress: Progress = silent) -> Figures:
     with journal.open("w") as lines:
         for node in done:
             lines.write(_line(node, what))
-        for node in discover_nodes(
-            todo, options, job.settings.data.genome, job.threads, stop_requested
-        ):
+        for node in discover_nodes(todo, options, job.settings.data.genome, pool, stop_requested):
             done.append(node)
             lines.write(_line(node, what))
             lines.flush()

@@ -28,6 +28,7 @@ from saeborzoi import worker
 _MODULES = {
     # the optimizer imports the first when it is made, the log the second
     "trained_sae": ("torch._dynamo", "torch.utils.tensorboard"),
+    "meme_motifs": ("saeborzoi.motifs.node_motifs",),
     "tomtom_matches": ("memelite",),
 }
 """Of some stages: what they import only where it is needed."""
@@ -35,7 +36,7 @@ _MODULES = {
 
 def command(python: str, stages: Sequence[str]) -> list[str]:
     """Command line of a process that has what some stages need."""
-    modules: list[str] = []
+    modules = ["saeborzoi.jobs.ready"]
     for stage in stages:
         modules += (f"saeborzoi.stages.{stage}", *_MODULES.get(stage, ()))
     return [python, "-m", "saeborzoi_resources.compute.warm_server", *modules]
