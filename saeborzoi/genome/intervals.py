@@ -36,7 +36,7 @@ def on_one_axis(*tables: pd.DataFrame) -> list[Intervals]:
     list of Intervals
         One for each table, in its order; intervals of different chromosomes never touch.
     """
-    chrom = pd.concat([table["chrom"].astype(object) for table in tables], ignore_index=True)
+    chrom = pd.concat([table["chrom"] for table in tables], ignore_index=True)
     code = pd.factorize(chrom)[0]
     start = np.concatenate([table["start_bp"].to_numpy(np.int64) for table in tables])
     end = np.concatenate([table["end_bp"].to_numpy(np.int64) for table in tables])

@@ -33,11 +33,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
-            version = platform.version_of("jaccard_matrix", sae.key)
+            with platform.catalog.kept_open():
+                seqlets = selected_seqlets(platform, sae, "node, chrom, start_bp, end_bp")
+                family = family_of_nodes(platform, sae)
+                version = platform.version_of("jaccard_matrix", sae.key)
             say(context, f"Jaccard index of {seqlets['node'].nunique()} nodes")
             frame = node_jaccard(seqlets)
-            family = family_of_nodes(platform, sae)
             of_a, of_b = (frame[node].map(family) for node in ("node_a", "node_b"))
             frame["same_family"] = (of_a == of_b).fillna(False).astype(bool)
             tables = {"node_jaccard": frame}

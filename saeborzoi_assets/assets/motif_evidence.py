@@ -43,11 +43,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             columns = "node, rank, sequence"
-            seqlets = selected_seqlets(platform, sae, columns)
-            platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
-            motifs = platform.catalog.rows("motif", sae.key)
-            version = platform.version_of("motif_evidence", sae.key)
-            untrained = platform.untrained_beside(sae.key)
+            with platform.catalog.kept_open():
+                seqlets = selected_seqlets(platform, sae, columns)
+                platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
+                motifs = platform.catalog.rows("motif", sae.key)
+                version = platform.version_of("motif_evidence", sae.key)
+                untrained = platform.untrained_beside(sae.key)
             say(context, f"evidence of {len(motifs)} motifs")
             with Genome(platform.settings.data.genome, cache=platform.store.genome_cache) as genome:
                 placed = _placed(sae, genome)

@@ -33,32 +33,32 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            seqlets = selected_seqlets(
-                platform, sae, "node, chrom, start_bp, end_bp, activation, sequence"
-            )
-            platform.catalog.require_made("tomtom_matches", sae.key, range(sae.n_nodes))
-            platform.catalog.require_made("annotation_overlaps", sae.key)
-            family = family_of_nodes(platform, sae)
-            matches = only_supported(platform, sae, "motif_match")
-            version = platform.version_of("umap_embedding", sae.key)
+            with platform.catalog.kept_open():
+                seqlets = selected_seqlets(
+                    platform, sae, "node, chrom, start_bp, end_bp, activation, sequence"
+                )
+                platform.catalog.require_made("tomtom_matches", sae.key, range(sae.n_nodes))
+                platform.catalog.require_made("annotation_overlaps", sae.key)
+                family = family_of_nodes(platform, sae)
+                matches = only_supported(platform, sae, "motif_match")
+                motifs = platform.catalog.rows("motif", sae.key, "node, motif, consensus")
+                evidence = platform.catalog.rows("motif_evidence", sae.key)
+                unmatched = platform.catalog.rows("unmatched_node", sae.key)
+                overlaps = platform.catalog.rows("annotation_overlap", sae.key)
+                version = platform.version_of("umap_embedding", sae.key)
             say(context, f"UMAP of {seqlets['node'].nunique()} nodes")
             nodes, matrix = node_locus_matrix(seqlets)
             embedding = embed_nodes(nodes, matrix, **settings.embedding.model_dump())
             embedding["motif_family"] = embedding["node"].map(family)
-            labels = node_labels(
-                platform.catalog.rows("motif", sae.key, "node, motif, consensus"),
-                platform.catalog.rows("motif_evidence", sae.key),
-                matches,
-            )
             best = best_matches(matches).set_index("node")
-            archetypes = best["archetype"].fillna(best["target_name"])
-            unmatched = platform.catalog.rows("unmatched_node", sae.key).set_index("node")["kind"]
-            overlaps = platform.catalog.rows("annotation_overlap", sae.key)
-            clusters = cluster_labels(
-                embedding,
-                traits_of(embedding["node"], labels, archetypes, unmatched, overlaps),
-                composition(seqlets),
+            traits = traits_of(
+                embedding["node"],
+                node_labels(motifs, evidence, matches),
+                best["archetype"].fillna(best["target_name"]),
+                unmatched.set_index("node")["kind"],
+                overlaps,
             )
+            clusters = cluster_labels(embedding, traits, composition(seqlets))
             tables = {"node_embedding": embedding, "embedding_cluster": clusters}
             output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import umap_by_family
