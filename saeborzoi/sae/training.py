@@ -38,9 +38,9 @@ from saeborzoi.sae.resume import load_state, save_state
 from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.steps import SparseStep
 from saeborzoi.sae.tensorboard_log import TensorboardLog
+from saeborzoi.sae.threads import Threads
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.sae.trainer_base import TrainerBase
-from saeborzoi.sae.vectors import CACHED_ROWS
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 SAMPLE_POSITIONS = 65_536
@@ -311,7 +311,7 @@ class TrainingLoop:
         n_channels = self.data.train.source.n_channels
         sae = SparseAutoencoder(n_channels, h.n_nodes(n_channels), h.k(n_channels), h.variant)
         sae.channel_max.copy_(torch.from_numpy(self.data.channel_max))
-        initialize(sae, self.recipes[h.recipe], h, sample)
+        initialize(sae, self.recipes[h.recipe], h, sample, Threads(self.threads))
         return sae
 
     def _trainers(
@@ -323,8 +323,8 @@ class TrainingLoop:
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
-        for block in sample.split(CACHED_ROWS):
-            moments.add(block / torch.from_numpy(self.data.channel_max))
+        channel_max = torch.from_numpy(self.data.channel_max)
+        moments.add_blocks(sample.numpy(), channel_max, Threads(self.threads))
         variance = float(moments.squares.sum() / moments.n)
         trainers: list[TrainerBase] = []
         for h in hyperparameters:
