@@ -50,7 +50,7 @@ class Revival:
     ) -> None:
         self._sae, self._dead = sae, dead.numpy()
         encoder, bias, decoder = (
-            parameter.detach()[dead]
+            _two_at_least(parameter.detach()[dead])
             for parameter in (sae.encoder_weight, sae.encoder_bias, sae.decoder_weight)
         )
         n_active = max(1, sae.n_channels // 2)
@@ -88,3 +88,9 @@ class Revival:
             parameter.grad.index_add_(
                 0, torch.from_numpy(self._dead[a:b]), total, alpha=self._scale
             )
+
+
+def _two_at_least(rows: Tensor) -> Tensor:
+    """With a row of zeros behind a single one: a product with a vector adds up in an order that
+    depends on where memory begins."""
+    return rows if len(rows) > 1 else torch.cat([rows, torch.zeros_like(rows)])

@@ -20,8 +20,8 @@ from saeborzoi.sae.threads import Threads, parts
 
 _RANKS = 2**19
 """Ranks at once, about: those of all nodes stay in a core's second cache until the highest of each
-position are found."""
-_LEAST_ROWS, _MOST_ROWS, _BLOCKS = 256, 1024, 4
+position are found. Of fewer than `_LEAST_ROWS` positions the product takes longer."""
+_LEAST_ROWS, _MOST_ROWS, _BLOCKS = 512, 1024, 4
 
 
 class Selector:
@@ -147,10 +147,10 @@ def block_rows(n: int, n_nodes: int) -> int:
     """Rows that are ranked at once, and of which sums are made one by one.
 
     >>> block_rows(4096, 2432), block_rows(3294, 400), block_rows(2048, 160), block_rows(300, 400)
-    (256, 824, 512, 300)
+    (512, 824, 512, 300)
     """
     most = min(_MOST_ROWS, max(_LEAST_ROWS, _RANKS // n_nodes))
     n_blocks = max(1, -(-n // most))
-    if n >= _BLOCKS * _LEAST_ROWS:  # so that they are dealt out evenly
+    if n >= 2 * _LEAST_ROWS:  # so that they are dealt out evenly
         n_blocks = -(-n_blocks // _BLOCKS) * _BLOCKS
     return max(1, -(-n // n_blocks))

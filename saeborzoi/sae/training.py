@@ -254,8 +254,9 @@ class TrainingLoop:
         log_every = max(1, n_steps // LOG_ROWS)
         validate_every = max(1, self.schedule.validate_every_positions // batch_size)
         saved = time.monotonic()
-        batches = source.batches(batch_size, done * batch_size)
-        for raw in itertools.islice(batches, n_steps - done):
+        n_left = n_steps - done
+        batches = source.batches(batch_size, done * batch_size, n_left * batch_size)
+        for raw in itertools.islice(batches, n_left):
             running = [trainer for trainer in trainers if not trainer.finished]
             if not running:
                 break
@@ -302,7 +303,8 @@ class TrainingLoop:
         return self._initial(hyperparameters, self._sample(stream)).to(self.device)
 
     def _sample(self, stream: TrainingStream) -> torch.Tensor:
-        sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
+        n = min(SAMPLE_POSITIONS, stream.n_positions)
+        sample = to_float32(next(stream.batches(n, n_rows=n)))
         if not torch.isfinite(sample).all():
             self._name_what_is_not_finite()
         return sample

@@ -77,7 +77,7 @@ def test_the_ranking_follows_what_others_do_to_an_sae() -> None:
     assert ranking.size[7] == pytest.approx(0.5 * 20**0.5)
 
 
-@pytest.mark.parametrize("n_dead", [5, 60])
+@pytest.mark.parametrize("n_dead", [1, 5, 60])
 def test_derivatives_of_auxk_are_those_of_autograd(n_dead: int) -> None:
     """Of fewer dead nodes than half the channels, and of more; over several blocks of rows."""
     sae, x = made(64, 256, 3)
