@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from saeborzoi.activations.loader import to_float32
+from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.threads import Threads, parts
@@ -90,7 +92,7 @@ def initialize(
     sae: SparseAutoencoder,
     recipe: TrainingRecipe,
     hyperparameters: Hyperparameters,
-    sample: torch.Tensor,
+    sample: torch.Tensor | Raw,
     threads: Threads | None = None,
 ) -> None:
     """Set the parameters that training starts from.
@@ -104,7 +106,7 @@ def initialize(
     hyperparameters
         Seed the random numbers.
     sample
-        (n, n_channels) float32, activations as in the shards: what centring looks at.
+        (n, n_channels), activations as in the shards: what centring looks at.
     threads
         That share the work; the result does not depend on them.
     """
@@ -130,7 +132,8 @@ def initialize(
             if recipe.unit_norm:
                 normalize_decoder(sae)
         if recipe.centre != "none":
-            blocks, mean = _normalized(sae, sample.numpy(), threads or Threads())
+            stored = sample.numpy() if isinstance(sample, torch.Tensor) else sample
+            blocks, mean = _normalized(sae, stored, threads or Threads())
             centre = torch.from_numpy(mean)
             if recipe.centre == "median":
                 centre = _geometric_median(torch.from_numpy(np.concatenate(blocks)), centre)
@@ -138,10 +141,10 @@ def initialize(
 
 
 def _normalized(
-    sae: SparseAutoencoder, x: NDArray[np.float32], threads: Threads
+    sae: SparseAutoencoder, stored: Raw, threads: Threads
 ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
     """Layer norm of positions in blocks, and its mean (n_channels,)."""
-    n, n_channels = x.shape
+    n, n_channels = stored.shape
     channel_max, nothing = sae.channel_max.numpy(), np.zeros(n_channels, np.float32)
 
     def of_rows(first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -149,7 +152,8 @@ def _normalized(
         bits = np.empty(y.shape, np.uint16)
         std, length = np.empty((2, len(y)), np.float32)
         total = np.empty((1, n_channels))
-        kernels.prepare(x[first:last], channel_max, nothing, y, bits, std, length, 0, len(y))
+        x = to_float32(stored[first:last]).numpy()
+        kernels.prepare(x, channel_max, nothing, y, bits, std, length, 0, len(y))
         kernels.sum_in_blocks(y, len(y), total, 0, len(y))
         return y, total[0]
 

@@ -88,7 +88,7 @@ class SparseStep:
             selector.threads.map(decode, ranges)
         else:
             selector.threads.map(select_and_decode, ranges)
-        n_entries = np.diff(start).sum(0)
+        n_entries = (start[:, 1:] - start[:, :-1]).sum(0)
 
         def derive(then: OfNodes = nothing_more) -> None:
             encoder_slope, bias_slope, decoder_slope, pre_bias_slope = map(_gradient, (
@@ -135,6 +135,8 @@ def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
 def _even(n_entries: np.ndarray, n_parts: int) -> list[tuple[int, int]]:
     """Ranges of nodes, of whole units of `_NODES`, that take about the same time."""
     n_nodes = len(n_entries)
+    if n_parts == 1:
+        return [(0, n_nodes)]
     done = np.cumsum(n_entries + _COST_OF_NODE)
     shares = done[-1] * np.arange(1, n_parts) / n_parts
     ends = np.round(np.searchsorted(done, shares) / _NODES).astype(int) * _NODES

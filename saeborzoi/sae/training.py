@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from saeborzoi.activations.loader import SlabPlan, TrainingStream, to_float32
-from saeborzoi.activations.reader import Raw
+from saeborzoi.activations.loader import SlabPlan, TrainingStream
+from saeborzoi.activations.reader import Raw, all_finite
 from saeborzoi.errors import TrainingError
 from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.sae.distributed import Group
@@ -302,14 +302,14 @@ class TrainingLoop:
         )
         return self._initial(hyperparameters, self._sample(stream)).to(self.device)
 
-    def _sample(self, stream: TrainingStream) -> torch.Tensor:
+    def _sample(self, stream: TrainingStream) -> Raw:
         n = min(SAMPLE_POSITIONS, stream.n_positions)
-        sample = to_float32(next(stream.batches(n, n_rows=n)))
-        if not torch.isfinite(sample).all():
+        sample = next(stream.batches(n, n_rows=n))
+        if not all_finite(sample):
             self._name_what_is_not_finite()
         return sample
 
-    def _initial(self, h: Hyperparameters, sample: torch.Tensor) -> SparseAutoencoder:
+    def _initial(self, h: Hyperparameters, sample: Raw) -> SparseAutoencoder:
         n_channels = self.data.train.source.n_channels
         sae = SparseAutoencoder(n_channels, h.n_nodes(n_channels), h.k(n_channels), h.variant)
         sae.channel_max.copy_(torch.from_numpy(self.data.channel_max))
@@ -319,14 +319,14 @@ class TrainingLoop:
     def _trainers(
         self,
         hyperparameters: Sequence[Hyperparameters],
-        sample: torch.Tensor,
+        sample: Raw,
         n_steps: int,
         batch_size: int,
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
         channel_max = torch.from_numpy(self.data.channel_max)
-        moments.add_blocks(sample.numpy(), channel_max, Threads(self.threads))
+        moments.add_blocks(sample, channel_max, Threads(self.threads))
         variance = float(moments.squares.sum() / moments.n)
         trainers: list[TrainerBase] = []
         for h in hyperparameters:
