@@ -28,6 +28,9 @@ _NODES = 16
 _COST_OF_NODE = 16
 """What a node costs whose weights are moved, in entries of which its derivatives are summed."""
 
+_LEAST_WORK = 100_000
+"""Numbers that a thread adds up in a tenth of a millisecond."""
+
 
 class Step(Protocol):
     """Computes derivatives of the mean squared error of a batch."""
@@ -105,7 +108,7 @@ class SparseStep:
                 kernels.pre_bias_slopes(bias_slope, encoder, _NODES, input_slope, first, last)
                 then(first, last)
 
-            selector.threads.map(of_nodes, _even(n_entries, selector.threads.n))
+            selector.threads.map(of_nodes, _even(n_entries, n_channels, selector.threads.n))
             # pre_bias enters the output, and (subtracted) the encoder's input
             pre_bias_slope[:] = output_slope.sum(0) + input_slope.sum(0, dtype=np.float64)
 
@@ -132,12 +135,14 @@ def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
     return parameter.grad.numpy()
 
 
-def _even(n_entries: np.ndarray, n_parts: int) -> list[tuple[int, int]]:
-    """Ranges of nodes, of whole units of `_NODES`, that take about the same time."""
+def _even(n_entries: np.ndarray, n_channels: int, n_parts: int) -> list[tuple[int, int]]:
+    """Ranges of nodes, of whole units of `_NODES`, that take about the same time; at most n_parts,
+    and none that takes less than handing it to a thread does."""
     n_nodes = len(n_entries)
+    done = np.cumsum(n_entries + _COST_OF_NODE)
+    n_parts = min(n_parts, max(1, int(done[-1]) * n_channels // _LEAST_WORK))
     if n_parts == 1:
         return [(0, n_nodes)]
-    done = np.cumsum(n_entries + _COST_OF_NODE)
     shares = done[-1] * np.arange(1, n_parts) / n_parts
     ends = np.round(np.searchsorted(done, shares) / _NODES).astype(int) * _NODES
     edges = [0, *np.minimum(ends, n_nodes).tolist(), n_nodes]
