@@ -22,8 +22,9 @@ from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import EPS, SparseAutoencoder
-from saeborzoi.sae.step_result import StepResult
-from saeborzoi.sae.steps import Selector, array
+from saeborzoi.sae.ranking import array
+from saeborzoi.sae.selector import Selector
+from saeborzoi.sae.step_result import StepResult, nothing_more
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.sae.trainer_base import TrainerBase
 from saeborzoi.sae.training import Trained, TrainingLoop, in_batches
@@ -150,7 +151,8 @@ class JumpReluStep:
             fired=fires.detach().any(0),
             lowest=0.0,
             centred=(y - sae.pre_bias).detach(),
-            residual=lambda n_rows: (y - y_hat)[:n_rows].detach(),
+            residual=lambda first, last: (y - y_hat)[first:last].detach(),
+            derive=lambda then=nothing_more: then(0, sae.n_nodes),
         )
 
 
@@ -202,7 +204,7 @@ class JumpReluSparseStep:
         slopes.append(torch.empty_like(sae.decoder_weight))
         encoder_slope, bias_slope, decoder_slope = (array(slope) for slope in slopes)
         kernels.weight_slopes(
-            start, row, column, value, node_slope, slope, centred, group_end, encoder_slope,
+            start[None], row, column, value, node_slope, slope, centred, group_end, encoder_slope,
             bias_slope, decoder_slope, 0, sae.n_nodes,
         )  # fmt: skip
         sae.encoder_weight.grad, sae.encoder_bias.grad, sae.decoder_weight.grad = slopes
@@ -213,9 +215,9 @@ class JumpReluSparseStep:
         n_active = int(fires.sum())
         sae.steer(n_active / n)
 
-        def residual(n_rows: int) -> Tensor:
-            spread = np.maximum(std[:n_rows], EPS)[:, None]
-            return torch.from_numpy(slope[0, :n_rows] / (-2 * scale * spread * spread))
+        def residual(first: int, last: int) -> Tensor:
+            spread = np.maximum(std[first:last], EPS)[:, None]
+            return torch.from_numpy(slope[0, first:last] / (-2 * scale * spread * spread))
 
         fired = np.bincount(node[fires], minlength=sae.n_nodes) > 0
         return StepResult(
@@ -225,6 +227,7 @@ class JumpReluSparseStep:
             lowest=0.0,
             centred=torch.from_numpy(centred),
             residual=residual,
+            derive=lambda then=nothing_more: then(0, sae.n_nodes),
         )
 
 

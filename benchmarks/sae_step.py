@@ -58,6 +58,7 @@ def parity(x: torch.Tensor, raw: np.ndarray) -> None:
     trainer = ours(x, "published", 1e-3)
     dense, optimizer = reference(trainer, 1e-3)
     result = SparseStep()(trainer.sae, raw)
+    result.derive()
     x_hat, _ = dense(x)
     torch.nn.functional.mse_loss(x_hat, x).backward()
     pairs = {

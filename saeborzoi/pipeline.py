@@ -135,7 +135,7 @@ ARTIFACTS = (
     ),
     Artifact(
         "trained_sae",
-        code_version="3",
+        code_version="4",
         grain="sae",
         step="training",
         inputs=("normalization_constants",),

@@ -8,7 +8,9 @@ of the seed, so that a stream can start in the middle. What a batch is used for 
 from __future__ import annotations
 
 import itertools
+import math
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -169,8 +171,10 @@ class TrainingStream:
         """Positions of one pass."""
         return self._plan.n_positions
 
-    def batches(self, batch_size: int, first_row: int = 0) -> Iterator[Raw]:
-        """Batches of consecutive rows of the stream, without end.
+    def batches(
+        self, batch_size: int, first_row: int = 0, n_rows: int | None = None
+    ) -> Iterator[Raw]:
+        """Batches of consecutive rows of the stream.
 
         Parameters
         ----------
@@ -178,6 +182,8 @@ class TrainingStream:
             Rows of each batch.
         first_row
             Row of the stream to begin at, to go on where a training stopped.
+        n_rows
+            Rows that will be asked for, so that none is read ahead in vain; None: without end.
 
         Yields
         ------
@@ -186,7 +192,7 @@ class TrainingStream:
         """
         parts: list[Raw] = []
         n_needed = batch_size
-        for pool in self._pools(first_row):
+        for pool in self._pools(first_row, n_rows):
             taken = 0
             while taken < len(pool):
                 part = pool[taken : taken + n_needed]
@@ -199,7 +205,7 @@ class TrainingStream:
             # Two buffers take turns, so the pool after the next one overwrites this one: copy.
             parts = [part.copy() for part in parts]
 
-    def _pools(self, first_row: int) -> Iterator[Raw]:
+    def _pools(self, first_row: int, n_rows: int | None = None) -> Iterator[Raw]:
         memory = itertools.cycle([np.empty(self.pool_shape, self.dtype) for _ in range(2)])
 
         def make(reader: BlockReader, slabs: NDArray[np.int64], target: NDArray[np.int64]) -> Raw:
@@ -207,7 +213,7 @@ class TrainingStream:
             self.fill(reader, slabs, pool, target)
             return pool
 
-        for pool, skip in self.pools(make, first_row):
+        for pool, skip in self.pools(make, first_row, n_rows):
             yield pool[skip:]
 
     @property
@@ -224,6 +230,7 @@ class TrainingStream:
         self,
         make: Callable[[BlockReader, NDArray[np.int64], NDArray[np.int64]], _T],
         first_row: int = 0,
+        n_rows: int | None = None,
     ) -> Iterator[tuple[_T, int]]:
         """What is made of each pool in turn, and how many rows of it come before `first_row`.
 
@@ -232,26 +239,44 @@ class TrainingStream:
         make
             Called with a reader, the pool's slabs and the row of the stream, counted from the
             pool's first, of each of their positions; in a thread of its own, at most one pool
-            ahead of the caller.
+            ahead of the caller, from one pass to the next, too.
+        n_rows
+            As for `batches`.
         """
+        contents = self._contents(first_row, n_rows)
+        with self._plan.source.reader() as reader:
+
+            def made(_: int) -> tuple[_T, int] | None:
+                pool = next(contents, None)
+                if pool is None:
+                    return None
+                slabs, rng, skip = pool
+                n_rows = int(self._plan.sizes[slabs].sum())
+                return make(reader, slabs, rng.permutation(n_rows)), skip
+
+            for pool in ahead(made, sys.maxsize):
+                if pool is None:
+                    return
+                yield pool
+
+    def _contents(
+        self, first_row: int, n_rows: int | None
+    ) -> Iterator[tuple[NDArray[np.int64], np.random.Generator, int]]:
+        """Of each pool its slabs, what shuffles it, and rows of it that come before `first_row`."""
         epoch, skip = divmod(first_row, self.n_positions)
+        n_left: float = math.inf if n_rows is None else n_rows
         while True:
             order = self._rng(epoch).permutation(len(self._plan))
             ends = _pool_ends(self._plan.sizes[order], self._capacity)
-            rows = np.cumsum(self._plan.sizes[order])[ends - 1]
-            first = int(np.searchsorted(rows, skip, side="right"))
-            skip -= int(rows[first - 1]) if first else 0
-            slabs = np.split(order, ends[:-1])
-            with self._plan.source.reader() as reader:
-
-                def made(i: int, reader: BlockReader = reader, epoch: int = epoch) -> _T:
-                    slabs_of_pool = slabs[i]  # noqa: B023
-                    n_rows = int(self._plan.sizes[slabs_of_pool].sum())
-                    return make(reader, slabs_of_pool, self._rng(epoch, i).permutation(n_rows))
-
-                for pool in ahead(made, len(slabs), first):
-                    yield pool, skip
-                    skip = 0
+            done = np.cumsum(self._plan.sizes[order])[ends - 1]
+            for i, slabs in enumerate(np.split(order, ends[:-1])):
+                n_of_pool = int(done[i] - (done[i - 1] if i else 0))
+                if skip < n_of_pool:
+                    if n_left <= 0:
+                        return
+                    yield slabs, self._rng(epoch, i), skip
+                    n_left -= n_of_pool - skip
+                skip = max(0, skip - n_of_pool)
             epoch += 1
 
     def fill(

@@ -200,14 +200,20 @@ def _read_into(descriptor: int, offset: int, pool: Raw, target: NDArray[np.int64
     return n_read == len(target) * row_bytes
 
 
-def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: int) -> None:
-    """NaN and infinity have every exponent bit set; integer arithmetic finds them fastest."""
+def all_finite(block: Raw) -> bool:
+    """Whether no stored value is NaN or infinite, whose exponent has every bit set: integer
+    arithmetic finds them fastest."""
     from saeborzoi.activations.kernels import largest_masked  # numba is slow to import
 
     exponent = _EXPONENT[block.dtype.name]
-    bits = block.view(exponent.dtype)
-    if largest_masked(bits.ravel(), exponent) < exponent:
+    return bool(largest_masked(block.view(exponent.dtype).ravel(), exponent) < exponent)
+
+
+def _require_finite(block: Raw, shard: Shard, first_row: int, first_position: int) -> None:
+    if all_finite(block):
         return
+    exponent = _EXPONENT[block.dtype.name]
+    bits = block.view(exponent.dtype)
     bad = (bits & exponent) == exponent
     row, position, channel = (int(i) for i in np.argwhere(bad)[0])
     raise InputError(

@@ -32,7 +32,8 @@ from saeborzoi.nodes.node_figures import (
 from saeborzoi.nodes.spill import Spill
 from saeborzoi.sae.kernels import by_node
 from saeborzoi.sae.model import SparseAutoencoder
-from saeborzoi.sae.steps import Selector
+from saeborzoi.sae.selector import Selector
+from saeborzoi.sae.threads import parts
 
 
 def top_activations(
@@ -84,9 +85,9 @@ def top_activations(
             identity = slab.window * plan.source.n_positions + slab.position
             start, row, column = by_node(node, count, sae.n_nodes)
             entries = (start, row, column, *_ascending(start, row, node.shape))
-            active.selector.over(
-                sae.n_nodes,
+            active.threads.map(
                 lambda a, b: statistics.update(value, count, entries, identity, a, b),  # noqa: B023
+                parts(sae.n_nodes, active.threads.n),
             )
             spill.append(start, value[row, column])
             done += len(count)
@@ -118,14 +119,14 @@ class ActiveNodes:
 
     def __init__(self, sae: SparseAutoencoder, threads: int) -> None:
         self._sae = sae
-        on_cpu = sae.encoder_weight.device.type == "cpu"
-        self.selector = Selector(threads, finished=sae if on_cpu else None)
+        self._selector = Selector(threads)
+        self.threads = self._selector.threads
 
     def __call__(self, raw: Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(n, width) float32 and int32, of which the first count[i] of row i hold; (n,) int32."""
         device = self._sae.encoder_weight.device
         if device.type == "cpu":
-            return self.selector(self._sae, raw)
+            return self._selector(self._sae, raw)
         with torch.no_grad():
             value, node = self._sae.encode(to_float32(raw, device))
         # torch.topk sorts in descending order, so the active ones come first

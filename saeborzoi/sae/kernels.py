@@ -62,6 +62,29 @@ def prepare(x, channel_max, pre_bias, centred, bits, std, length, first, last):
 
 
 @_jit
+def moments(x, reciprocal, mean, squares):
+    """Mean and sum of squared deviations of each channel of `x * reciprocal`.
+
+    x (n, n_channels), reciprocal (n_channels,) float32, at least one row. Writes mean, squares
+    (n_channels,) float64.
+    """
+    n, n_channels = x.shape
+    first = np.empty(n_channels, np.float32)  # taken off, so that squares do not cancel
+    mean[:] = 0
+    squares[:] = 0
+    for c in range(n_channels):
+        first[c] = x[0, c] * reciprocal[c]
+    for i in range(n):
+        for c in range(n_channels):
+            deviation = np.float64(x[i, c] * reciprocal[c] - first[c])
+            mean[c] += deviation
+            squares[c] += deviation * deviation
+    for c in range(n_channels):
+        squares[c] = max(squares[c] - mean[c] * mean[c] * (1 / n), 0.0)
+        mean[c] = first[c] + mean[c] * (1 / n)
+
+
+@_jit
 def score(centred, weight, bias, candidate, count, score, first, last):
     """Pre-activations of the candidates of rows `first ... last` in float32.
 
@@ -145,15 +168,13 @@ def reconstruct(
 
 @_jit
 def unexplained(value, node, count, decoder, pre_bias, centred, std, error, first, last):
-    """Add the squared error of each channel, over all rows, to error (n_channels,) float64.
-
-    As `reconstruct` computes it; of tiles `first ... last` of the channels.
-    """
-    n, n_channels = centred.shape
+    """Add the squared error of each channel, over rows `first ... last`, to error (n_channels,)
+    float64, as `reconstruct` computes it."""
+    n_channels = centred.shape[1]
     k = node.shape[1]
     output = np.empty((1, n_channels), np.float32)
-    for channel in range(first * TILE, min(last * TILE, n_channels), TILE):
-        for i in range(n):
+    for channel in range(0, n_channels, TILE):
+        for i in range(first, last):
             sum_rows(
                 output, 0, pre_bias, 0, decoder, channel, n_channels, node, value,
                 i * k, i * k + count[i],
@@ -167,24 +188,45 @@ def unexplained(value, node, count, decoder, pre_bias, centred, std, error, firs
 
 
 @_jit
-def by_node(node, count, n_nodes):
-    """Entries of all rows in order of node (CSR): start (n_nodes + 1,), row, column (n,) int32."""
-    start = np.zeros(n_nodes + 1, np.int64)
-    for i in range(node.shape[0]):
+def sum_in_blocks(slope, size, total, first, last):
+    """Sums over each block of `size` rows of slope (n, width), of rows `first ... last`, which are
+    whole blocks; written to total (n_blocks, width) float64."""
+    for block in range(first // size, -(-last // size)):
+        total[block] = 0
+        for i in range(block * size, min(block * size + size, last)):
+            for c in range(slope.shape[1]):
+                total[block, c] += slope[i, c]
+
+
+@_jit
+def sort_by_node(node, count, start, row, column, first, last):
+    """Entries of rows `first ... last` in order of node (CSR).
+
+    node (n, k) int32, of which the first count[i] of row i hold. Writes start (n_nodes + 1,) int64,
+    and to row and column (n * k,) int32, from `first * k` on, where start begins, the entries.
+    """
+    start[:] = 0
+    for i in range(first, last):
         for m in range(count[i]):
             start[node[i, m] + 1] += 1
-    for j in range(n_nodes):
+    start[0] = first * node.shape[1]
+    for j in range(len(start) - 1):
         start[j + 1] += start[j]
-    row = np.empty(start[n_nodes], np.int32)
-    column = np.empty(start[n_nodes], np.int32)
     place = start[:-1].copy()
-    for i in range(node.shape[0]):
+    for i in range(first, last):
         for m in range(count[i]):
             j = node[i, m]
             row[place[j]] = i
             column[place[j]] = m
             place[j] += 1
-    return start, row, column
+
+
+def by_node(node, count, n_nodes):
+    """Entries of all rows in order of node (CSR): start (n_nodes + 1,), row, column (n,) int32."""
+    start = np.empty(n_nodes + 1, np.int64)
+    row, column = np.empty((2, node.size), np.int32)
+    sort_by_node(node, count, start, row, column, 0, len(node))
+    return start, row[: start[-1]], column[: start[-1]]
 
 
 @_jit
@@ -194,26 +236,35 @@ def weight_slopes(
 ):  # fmt: skip
     """Derivatives of the weights of nodes `first ... last`, summed over the rows of each.
 
-    Writes encoder_slope, decoder_slope (n_nodes, n_channels) and bias_slope (n_nodes,).
+    start (n_parts, n_nodes + 1), row, column from `sort_by_node` of successive rows. Writes
+    encoder_slope, decoder_slope (n_nodes, n_channels) and bias_slope (n_nodes,).
     """
     n_channels = centred.shape[1]
-    offset = start[first]
-    z = np.empty(start[last] - offset, np.float32)
-    dz = np.empty(start[last] - offset, np.float32)
+    n_entries = 0
+    for part in range(len(start)):
+        n_entries += start[part, last] - start[part, first]
+    rows = np.empty(n_entries, np.int32)
+    z = np.empty(n_entries, np.float32)
+    dz = np.empty(n_entries, np.float32)
+    begin = np.zeros(last - first + 1, np.int64)
+    n = 0
     for j in range(first, last):
         bias = np.float32(0)
-        for e in range(start[j], start[j + 1]):
-            z[e - offset] = value[row[e], column[e]]
-            dz[e - offset] = node_slope[row[e], column[e]]
-            bias += dz[e - offset]
+        for part in range(len(start)):
+            for e in range(start[part, j], start[part, j + 1]):
+                rows[n] = row[e]
+                z[n] = value[row[e], column[e]]
+                dz[n] = node_slope[row[e], column[e]]
+                bias += dz[n]
+                n += 1
+        begin[j - first + 1] = n
         bias_slope[j] = bias
-    rows = row[offset : start[last]]
     nothing = np.zeros(n_channels, np.float32)
     for channel in range(0, n_channels, TILE):
         for j in range(first, last):
             sum_rows(
                 encoder_slope, j, nothing, 0, centred, channel, n_channels, rows, dz,
-                start[j] - offset, start[j + 1] - offset,
+                begin[j - first], begin[j - first + 1],
             )  # fmt: skip
         g = 0
         for j in range(first, last):
@@ -221,17 +272,19 @@ def weight_slopes(
                 g += 1
             sum_rows(
                 decoder_slope, j, nothing, 0, slope[g], channel, n_channels, rows, z,
-                start[j] - offset, start[j + 1] - offset,
+                begin[j - first], begin[j - first + 1],
             )  # fmt: skip
 
 
 @_jit
-def project(rows, gradient, first, last):
-    """Remove from rows `first ... last` of a gradient what would change the norm of the weights'
-    rows, of norm 1; both (n_nodes, n_channels) float32."""
-    for j in range(first, last):
-        along = np.float32(0)
-        for c in range(rows.shape[1]):
-            along += rows[j, c] * gradient[j, c]
-        for c in range(rows.shape[1]):
-            gradient[j, c] -= along * rows[j, c]
+def pre_bias_slopes(bias_slope, encoder, size, total, first, last):
+    """Derivative with respect to what is taken off the encoder's input, of blocks of `size` nodes.
+
+    bias_slope (n_nodes,), encoder (n_nodes, n_channels) float32; nodes `first ... last` are whole
+    blocks. Writes total (n_blocks, n_channels) float32.
+    """
+    for block in range(first // size, -(-last // size)):
+        total[block] = 0
+        for j in range(block * size, min(block * size + size, last)):
+            for c in range(encoder.shape[1]):
+                total[block, c] -= bias_slope[j] * encoder[j, c]

@@ -10,9 +10,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from saeborzoi.activations.loader import to_float32
+from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import SparseAutoencoder
+from saeborzoi.sae.threads import Threads, parts
 from saeborzoi.sae.vectors import CACHED_ROWS
 from saeborzoi.settings.hyperparameters import Hyperparameters, derived_seed
 
@@ -88,7 +92,8 @@ def initialize(
     sae: SparseAutoencoder,
     recipe: TrainingRecipe,
     hyperparameters: Hyperparameters,
-    sample: torch.Tensor,
+    sample: torch.Tensor | Raw,
+    threads: Threads | None = None,
 ) -> None:
     """Set the parameters that training starts from.
 
@@ -101,7 +106,9 @@ def initialize(
     hyperparameters
         Seed the random numbers.
     sample
-        (n, n_channels) float32, activations as in the shards: what centring looks at.
+        (n, n_channels), activations as in the shards: what centring looks at.
+    threads
+        That share the work; the result does not depend on them.
     """
     generator = torch.Generator().manual_seed(derived_seed("init", hyperparameters.seed))
 
@@ -125,12 +132,34 @@ def initialize(
             if recipe.unit_norm:
                 normalize_decoder(sae)
         if recipe.centre != "none":
-            # block by block: the whole would pass through memory at each operation
-            y = torch.cat([sae.normalize(block).y for block in sample.split(CACHED_ROWS)])
-            centre = y.mean(0)
+            stored = sample.numpy() if isinstance(sample, torch.Tensor) else sample
+            blocks, mean = _normalized(sae, stored, threads or Threads())
+            centre = torch.from_numpy(mean)
             if recipe.centre == "median":
-                centre = _geometric_median(y, centre)
+                centre = _geometric_median(torch.from_numpy(np.concatenate(blocks)), centre)
             sae.pre_bias.copy_(centre)
+
+
+def _normalized(
+    sae: SparseAutoencoder, stored: Raw, threads: Threads
+) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    """Layer norm of positions in blocks, and its mean (n_channels,)."""
+    n, n_channels = stored.shape
+    channel_max, nothing = sae.channel_max.numpy(), np.zeros(n_channels, np.float32)
+
+    def of_rows(first: int, last: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        y = np.empty((last - first, n_channels), np.float32)
+        bits = np.empty(y.shape, np.uint16)
+        std, length = np.empty((2, len(y)), np.float32)
+        total = np.empty((1, n_channels))
+        x = to_float32(stored[first:last]).numpy()
+        kernels.prepare(x, channel_max, nothing, y, bits, std, length, 0, len(y))
+        kernels.sum_in_blocks(y, len(y), total, 0, len(y))
+        return y, total[0]
+
+    ranges = parts(n, -(-n // CACHED_ROWS), CACHED_ROWS)
+    blocks, totals = zip(*threads.map(of_rows, ranges), strict=True)
+    return list(blocks), (np.sum(totals, axis=0) / n).astype(np.float32)
 
 
 def _geometric_median(y: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
@@ -150,10 +179,3 @@ def normalize_decoder(sae: SparseAutoencoder) -> None:
     with torch.no_grad():
         norm = torch.linalg.vector_norm(sae.decoder_weight, dim=1, keepdim=True)
         sae.decoder_weight.div_(norm.clamp_min(np.finfo(np.float32).tiny))
-
-
-def project_decoder_gradient(sae: SparseAutoencoder) -> None:
-    """Remove from the decoder's gradient what would change the norm of its rows."""
-    gradient = sae.decoder_weight.grad
-    assert gradient is not None
-    kernels.project(sae.decoder_weight.detach().numpy(), gradient.numpy(), 0, sae.n_nodes)

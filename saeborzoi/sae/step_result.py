@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
+
+from saeborzoi.sae.ranking import Ranking
+from saeborzoi.sae.threads import Threads
+
+OfNodes = Callable[[int, int], None]
+"""Work on nodes first ... last."""
+
+
+class Derive(Protocol):
+    """Leaves derivatives in the parameters' `.grad`.
+
+    Calls `then` with ranges that cover all nodes, in any threads, each once the derivatives of its
+    nodes are there and nothing looks at their weights any more.
+    """
+
+    def __call__(self, then: OfNodes = ...) -> None: ...
+
+
+def nothing_more(first: int, last: int) -> None:
+    """Of nodes whose derivatives are there."""
 
 
 class StepResult(NamedTuple):
@@ -24,7 +44,14 @@ class StepResult(NamedTuple):
     centred
         (n, n_channels) float32, ``y - pre_bias``.
     residual
-        (n, n_channels) float32, ``y - y_hat``: what the SAE left unexplained.
+        Of rows first ... last (n, n_channels) float32, ``y - y_hat``: what the SAE left
+        unexplained.
+    derive
+        To be called once.
+    threads
+        That worked on the step.
+    ranking
+        What the step ranks nodes by, which follows the SAE; None: nothing.
     """
 
     squared_error: float
@@ -32,4 +59,7 @@ class StepResult(NamedTuple):
     fired: Tensor
     lowest: float
     centred: Tensor
-    residual: Callable[[int], Tensor]
+    residual: Callable[[int, int], Tensor]
+    derive: Derive
+    threads: Threads = Threads()  # the caller alone
+    ranking: Ranking | None = None

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from saeborzoi.activations.loader import SlabPlan, TrainingStream, to_float32
-from saeborzoi.activations.reader import Raw
+from saeborzoi.activations.loader import SlabPlan, TrainingStream
+from saeborzoi.activations.reader import Raw, all_finite
 from saeborzoi.errors import TrainingError
 from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
 from saeborzoi.sae.distributed import Group
@@ -38,9 +38,9 @@ from saeborzoi.sae.resume import load_state, save_state
 from saeborzoi.sae.schedule import Schedule
 from saeborzoi.sae.steps import SparseStep
 from saeborzoi.sae.tensorboard_log import TensorboardLog
+from saeborzoi.sae.threads import Threads
 from saeborzoi.sae.trainer import Trainer
 from saeborzoi.sae.trainer_base import TrainerBase
-from saeborzoi.sae.vectors import CACHED_ROWS
 from saeborzoi.settings.hyperparameters import Hyperparameters
 
 SAMPLE_POSITIONS = 65_536
@@ -254,8 +254,9 @@ class TrainingLoop:
         log_every = max(1, n_steps // LOG_ROWS)
         validate_every = max(1, self.schedule.validate_every_positions // batch_size)
         saved = time.monotonic()
-        batches = source.batches(batch_size, done * batch_size)
-        for raw in itertools.islice(batches, n_steps - done):
+        n_left = n_steps - done
+        batches = source.batches(batch_size, done * batch_size, n_left * batch_size)
+        for raw in itertools.islice(batches, n_left):
             running = [trainer for trainer in trainers if not trainer.finished]
             if not running:
                 break
@@ -301,30 +302,31 @@ class TrainingLoop:
         )
         return self._initial(hyperparameters, self._sample(stream)).to(self.device)
 
-    def _sample(self, stream: TrainingStream) -> torch.Tensor:
-        sample = to_float32(next(stream.batches(min(SAMPLE_POSITIONS, stream.n_positions))))
-        if not torch.isfinite(sample).all():
+    def _sample(self, stream: TrainingStream) -> Raw:
+        n = min(SAMPLE_POSITIONS, stream.n_positions)
+        sample = next(stream.batches(n, n_rows=n))
+        if not all_finite(sample):
             self._name_what_is_not_finite()
         return sample
 
-    def _initial(self, h: Hyperparameters, sample: torch.Tensor) -> SparseAutoencoder:
+    def _initial(self, h: Hyperparameters, sample: Raw) -> SparseAutoencoder:
         n_channels = self.data.train.source.n_channels
         sae = SparseAutoencoder(n_channels, h.n_nodes(n_channels), h.k(n_channels), h.variant)
         sae.channel_max.copy_(torch.from_numpy(self.data.channel_max))
-        initialize(sae, self.recipes[h.recipe], h, sample)
+        initialize(sae, self.recipes[h.recipe], h, sample, Threads(self.threads))
         return sae
 
     def _trainers(
         self,
         hyperparameters: Sequence[Hyperparameters],
-        sample: torch.Tensor,
+        sample: Raw,
         n_steps: int,
         batch_size: int,
         feed: DeviceStream | None,
     ) -> Sequence[TrainerBase]:
         moments = Moments(self.data.train.source.n_channels)
-        for block in sample.split(CACHED_ROWS):
-            moments.add(block / torch.from_numpy(self.data.channel_max))
+        channel_max = torch.from_numpy(self.data.channel_max)
+        moments.add_blocks(sample, channel_max, Threads(self.threads))
         variance = float(moments.squares.sum() / moments.n)
         trainers: list[TrainerBase] = []
         for h in hyperparameters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -126,6 +127,27 @@ def test_small_data_is_read_once_and_ordered_as_ever(
     passes.close()  # type: ignore[attr-defined]
     monkeypatch.setattr(Reader, "read", None)
     np.testing.assert_array_equal(next(small.batches(500, 2 * n)), again)
+
+
+@pytest.mark.parametrize("n_rows", [200, None])
+def test_the_next_pass_is_read_ahead_but_nothing_that_nobody_needs(
+    numbered: ShardFolder, monkeypatch: pytest.MonkeyPatch, n_rows: int | None
+) -> None:
+    stream = TrainingStream(SlabPlan(numbered, PIECES), seed=0, buffer_mb=1)
+    assert stream.pool_shape[0] == stream.n_positions, "a pass is one pool"
+    plain, ahead = stream.fill, threading.Event()
+    pools: list[int] = []
+
+    def fill(*given: Any) -> None:
+        plain(*given)
+        pools.append(len(given[2]))
+        if len(pools) == 2:
+            ahead.set()
+
+    monkeypatch.setattr(stream, "fill", fill)
+    batches = stream.batches(200, n_rows=n_rows)
+    next(batches)
+    assert ahead.wait(0.2 if n_rows else 10) == (n_rows is None)
 
 
 def test_positions_put_where_they_belong_are_those_that_hdf5_reads(

@@ -9,7 +9,7 @@ import torch
 from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
 from saeborzoi.sae.model import EPS, SparseAutoencoder
-from saeborzoi.sae.step_result import StepResult
+from saeborzoi.sae.step_result import StepResult, nothing_more
 
 
 class DenseStep:
@@ -50,5 +50,6 @@ class DenseStep:
             fired=fired,
             lowest=float(value.detach()[active].min()) if bool(active.any()) else math.inf,
             centred=(y - sae.pre_bias).detach(),
-            residual=lambda n_rows: (y - y_hat)[:n_rows].detach(),
+            residual=lambda first, last: (y - y_hat)[first:last].detach(),
+            derive=lambda then=nothing_more: then(0, sae.n_nodes),
         )

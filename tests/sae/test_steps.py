@@ -10,9 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saeborzoi.sae.adam import Adam
+from saeborzoi.sae.evaluation import evaluate
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.recipe import RECIPES, initialize
-from saeborzoi.sae.steps import Selector, SparseStep
+from saeborzoi.sae.selector import Selector
+from saeborzoi.sae.steps import SparseStep, Step
+from saeborzoi.sae.trainer import Trainer
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from tests.sae.dense_step import DenseStep
 
@@ -42,6 +46,16 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
 
 
+def trainer_of(
+    sae: SparseAutoencoder, x: np.ndarray, step: Step, recipe: str = "default"
+) -> Trainer:
+    """What trains an SAE in which a node is dead after two batches without it."""
+    h = Hyperparameters(layer="l", recipe=recipe)  # type: ignore[arg-type]
+    trainer = Trainer(sae, h, RECIPES[recipe], 50, len(x), 1.0, step)
+    trainer.dead_after = 2 * len(x)
+    return trainer
+
+
 CASES = [
     (64, 256, 3, "topk"),
     (20, 80, 1, "topk"),
@@ -60,11 +74,12 @@ def test_derivatives_equal_those_of_the_dense_definition(
     sae, x = made(*case, recipe=recipe)
     other = copy.deepcopy(sae)
     sparse, dense = SparseStep()(sae, x), DenseStep()(other, x)
+    sparse.derive()
     assert sparse.squared_error == pytest.approx(dense.squared_error, rel=1e-5)
     assert sparse.n_active == dense.n_active
     assert torch.equal(sparse.fired, dense.fired)
     assert relative(sparse.centred, dense.centred) < 1e-5
-    assert relative(sparse.residual(100), dense.residual(100)) < 1e-3
+    assert relative(sparse.residual(10, 100), dense.residual(10, 100)) < 1e-3
     for (name, one), two in zip(sae.named_parameters(), other.parameters(), strict=True):
         assert one.grad is not None
         assert two.grad is not None
@@ -81,7 +96,7 @@ def test_the_published_step_is_followed_over_adam_steps() -> None:
     latent_bias = sae.encoder_bias.detach().clone().requires_grad_()
     pre_bias = sae.pre_bias.detach().clone().requires_grad_()
     reference = torch.optim.Adam([encoder, latent_bias, decoder, pre_bias], lr=1e-3)
-    ours = torch.optim.Adam(sae.parameters(), lr=1e-3, fused=True)
+    ours = Adam(sae, RECIPES["published"])
     step = SparseStep()
     scaled = torch.from_numpy(x) / sae.channel_max
     for _ in range(8):
@@ -96,18 +111,33 @@ def test_the_published_step_is_followed_over_adam_steps() -> None:
         loss.backward()
         reference.step()
         result = step(sae, x)
-        ours.step()
+        ours.begin(1e-3)
+        result.derive(lambda a, b: ours.move_nodes(a, b, result.ranking))  # noqa: B023
+        ours.end(result.ranking)
         assert result.squared_error / x.size == pytest.approx(float(loss.detach()), rel=1e-5)
     assert relative(sae.decoder_weight.detach(), decoder.detach().T) < 1e-4
 
 
-def test_threads_change_nothing() -> None:
-    sae, x = made(64, 256, 3)
-    other = copy.deepcopy(sae)
-    one, three = SparseStep(1)(sae, x), SparseStep(3)(other, x)
-    assert one.squared_error == three.squared_error
-    for a, b in zip(sae.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a.grad, b.grad)  # type: ignore[arg-type]
+@pytest.mark.parametrize("variant", ["topk", "batch_topk", "matryoshka"])
+def test_threads_change_nothing(variant: str) -> None:
+    """Bit by bit, with dead nodes that AuxK revives, over steps."""
+    start, x = made(64, 256, 3, variant)
+    x = np.concatenate([x] * 5)
+    with torch.no_grad():
+        start.encoder_bias[:40] = -2
+    states = []
+    for threads in (1, 2, 3):
+        sae = copy.deepcopy(start)
+        trainer = trainer_of(sae, x, SparseStep(threads))
+        for _ in range(4):
+            trainer.train_step(x)
+        assert sae.encoder_bias[:40].ne(-2).any(), "nodes were revived"
+        states.append([*trainer.state()[0].values(), torch.tensor(trainer.window())])
+        figures = evaluate(sae, [x[:999], x], threads)
+        states[-1] += [torch.from_numpy(figures.explained_variance), torch.tensor(figures[:5])]
+    for state in states[1:]:
+        for one, other in zip(states[0], state, strict=True):
+            assert torch.equal(one, other)
 
 
 @given(
@@ -165,8 +195,9 @@ def test_a_constant_position_is_no_trouble() -> None:
     x[5] = 1
     x[6] = sae.channel_max.numpy()
     result = SparseStep()(sae, x)
+    result.derive()
     assert np.isfinite(result.squared_error)
-    assert torch.isfinite(result.residual(10)).all()
+    assert torch.isfinite(result.residual(0, 10)).all()
     assert all(torch.isfinite(p.grad).all() for p in sae.parameters())  # type: ignore[union-attr, arg-type]
 
 

@@ -150,11 +150,15 @@ from pathlib import Path
 from tests.sae.small_known import data_in
 from tests.sae.test_training import H, SHORT
 from saeborzoi.sae.training import TrainingLoop
+from saeborzoi.stages import top_activations, trained_sae
 work = Path(sys.argv[1])
 data = data_in(work / "data")
 settings = dataclasses.replace(SHORT, checkpoint_every_s=1e-9)
 print("ready", flush=True)
-loop = TrainingLoop(data, settings, work=work, progress=lambda *a: print(a[1], flush=True))
+def progress(what, done, total, note=""):
+    print("heavy", *{"torch._dynamo", "sympy"} & set(sys.modules))
+    print(done, flush=True)
+loop = TrainingLoop(data, settings, work=work, progress=progress)
 loop.run([H])
 """
 
@@ -162,7 +166,10 @@ loop.run([H])
 def test_a_killed_training_ends_with_the_same_weights(
     uninterrupted: Trained, small_data: TrainingData, tmp_path: Path
 ) -> None:
-    """SIGKILL while every step writes its state: whatever file is there is whole."""
+    """SIGKILL while every step writes its state: whatever file is there is whole.
+
+    And a step takes nothing of PyTorch that brings its compiler along, a second and a half.
+    """
     here = str(Path(__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, "-c", _KILLED, str(tmp_path)],
@@ -170,6 +177,8 @@ def test_a_killed_training_ends_with_the_same_weights(
     )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:
+        if line.startswith("heavy"):
+            assert line == "heavy\n"
         if line.strip().isdigit() and int(line) > 20_000:
             break
     time.sleep(0.05)

@@ -74,7 +74,9 @@ class DeviceStream:
         self.buffer = torch.zeros(n_rows, shape[1], dtype=dtype, device=device)
         """(batch_size / processes, n_channels) as stored: where every batch comes to stand."""
 
-    def batches(self, batch_size: int, first_row: int = 0) -> Iterator[Tensor]:
+    def batches(
+        self, batch_size: int, first_row: int = 0, n_rows: int | None = None
+    ) -> Iterator[Tensor]:
         """As `TrainingStream.batches`: `buffer`, with one batch after another.
 
         It holds the next one as soon as that is asked for: what reads it must be queued before.
@@ -85,7 +87,7 @@ class DeviceStream:
             return self._pool(next(places), reader, slabs, target)
 
         n_filled, n_before = 0, 0
-        for pool, taken in self._stream.pools(make, first_row):
+        for pool, taken in self._stream.pools(make, first_row, n_rows):
             if pool.full is not None:
                 torch.cuda.current_stream().wait_event(pool.full)
             while taken < len(pool.order):

@@ -1,6 +1,6 @@
 """Active nodes of a finished SAE on a device: half precision ranks, float32 decides.
 
-As on a CPU (`steps.Selector`), a product in half precision finds a few candidates more than a
+As on a CPU (`sae.selector`), a product in half precision finds a few candidates more than a
 position keeps, and those are scored again in float32. Where the rounding of half precision could
 hide a node behind the candidates, the position is computed entirely in float32.
 """

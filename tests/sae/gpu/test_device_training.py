@@ -45,7 +45,8 @@ def test_it_finds_what_a_cpu_finds(small_data: TrainingData, variant: str, devic
     assert on_device.fvu == pytest.approx(on_cpu.fvu, rel=0.03)
     assert recovery.mmcs == pytest.approx(expected.mmcs, abs=0.02)
     assert recovery.recovered_fraction == pytest.approx(expected.recovered_fraction, abs=0.125)
-    assert on_device.dead_fraction == pytest.approx(on_cpu.dead_fraction, abs=0.05)
+    # rounding decides which rare nodes come to life: 7 to 15 of 128 over seeds
+    assert on_device.dead_fraction == pytest.approx(on_cpu.dead_fraction, abs=0.08)
 
 
 def test_a_stopped_training_ends_the_same_and_goes_on_on_another_device(
