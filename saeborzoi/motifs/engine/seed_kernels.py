@@ -1,4 +1,4 @@
-"""Compiled loop that aligns one starting point with every sequence.
+"""Compiled loops that align starting points with every sequence.
 
 A window scores the letters in which it agrees with the subsequence, as in `seed_scan.py`. The
 innermost loops run over sequences, one byte each, which the compiler turns into vectors.
@@ -10,6 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from saeborzoi.motifs.engine.site_kernels import rate_alignment
+
+F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 U1 = NDArray[np.uint8]
 
@@ -59,3 +62,27 @@ def align_seed(seed: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, int]:
         order[first[k]] = t
         first[k] += 1
     return order, start, eligible
+
+
+@njit(cache=True, nogil=True)
+def rate_seeds(
+    seeds: U1,
+    is_letter: U1,
+    mask: U1,
+    letters: U1,
+    longest: int,
+    numbers: I8,
+    log_background: F8,
+    x_log_x: F8,
+    table: F8,
+    log_ways: F8,
+) -> F8:
+    """(n_seeds, n_numbers) float64, ln E of each subsequence's best so many windows."""
+    log_e = np.empty((len(seeds), numbers.size))
+    for k in range(len(seeds)):
+        order, start, n_eligible = align_seed(seeds[k], is_letter, mask)
+        log_e[k] = rate_alignment(
+            order, start, n_eligible, letters, longest, seeds.shape[1], numbers, log_background,
+            x_log_x, table, log_ways,
+        )  # fmt: skip
+    return log_e

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saeborzoi.motifs.engine import seed_kernels, seed_scan, site_kernels
+from saeborzoi.motifs.engine import seed_kernels, seed_scan
 from saeborzoi.motifs.engine.search_data import MotifWindows
 
 SEED_SHARPNESS = 0.5
@@ -77,14 +77,10 @@ def starting_points(windows: MotifWindows) -> Starts | None:
         return None
     row, column = row[chosen], column[chosen]
     seeds = letters[row[:, None], column[:, None] + np.arange(width)]
-    codes4 = np.take(data.codes4, rows, axis=1)
-    log_e = np.empty((len(seeds), data.numbers.size))
-    for k, seed in enumerate(seeds):
-        order, start, n_eligible = seed_kernels.align_seed(seed, is_letter, mask)
-        log_e[k] = site_kernels.rate_alignment(
-            order, start, n_eligible, codes4, width, data.numbers, data.background,
-            data.x_log_x, data.table, data.log_ways(width),
-        )  # fmt: skip
+    log_e = seed_kernels.rate_seeds(
+        seeds, is_letter, mask, np.take(data.padded_letters, rows, axis=1), data.longest,
+        data.numbers, data.log_background, data.x_log_x, data.table, data.log_ways(width),
+    )  # fmt: skip
     return Starts(seeds, np.argsort(log_e.T, axis=1, kind="stable"))
 
 

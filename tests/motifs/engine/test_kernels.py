@@ -142,11 +142,11 @@ def test_log_e_of_each_number_is_that_of_its_sites_alone() -> None:
     data = data_of(texts_of(40, 12, 12, 4))
     order, start = np.arange(40), np.zeros(40, np.int64)
     values = site_kernels.log_e_values(
-        order, start, 40, data.codes4, 12, data.log_background, data.x_log_x, data.table,
-        data.log_ways(12),
+        order, start, 40, data.padded_letters, 12, 12, data.log_background, data.x_log_x,
+        data.table, data.log_ways(12),
     )  # fmt: skip
     assert np.isinf(values[:2]).all()
-    counts = site_kernels.site_counts(order, start, 7, data.codes4, 12)
+    counts = site_kernels.site_counts(order, start, 7, data.padded_letters, 12, 12)
     exact = site_kernels.log_e_value(
         counts, 7, data.log_background, data.x_log_x, data.excess(7), data.log_ways(12)
     )
