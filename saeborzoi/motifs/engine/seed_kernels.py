@@ -1,4 +1,4 @@
-"""Compiled loops that align starting points with every sequence.
+"""Compiled loops that align starting points with every sequence, and which of them are the same.
 
 A window scores the letters in which it agrees with the subsequence, as in `seed_scan.py`. The
 innermost loops run over sequences, one byte each, which the compiler turns into vectors.
@@ -10,11 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from saeborzoi.motifs.engine.site_kernels import rate_alignment
-
-F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 U1 = NDArray[np.uint8]
+U8 = NDArray[np.uint64]
 
 
 @njit(cache=True, nogil=True)
@@ -65,24 +63,37 @@ def align_seed(seed: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, int]:
 
 
 @njit(cache=True, nogil=True)
-def rate_seeds(
-    seeds: U1,
-    is_letter: U1,
-    mask: U1,
-    letters: U1,
-    longest: int,
-    numbers: I8,
-    log_background: F8,
-    x_log_x: F8,
-    table: F8,
-    log_ways: F8,
-) -> F8:
-    """(n_seeds, n_numbers) float64, ln E of each subsequence's best so many windows."""
-    log_e = np.empty((len(seeds), numbers.size))
-    for k in range(len(seeds)):
-        order, start, n_eligible = align_seed(seeds[k], is_letter, mask)
-        log_e[k] = rate_alignment(
-            order, start, n_eligible, letters, longest, seeds.shape[1], numbers, log_background,
-            x_log_x, table, log_ways,
-        )  # fmt: skip
-    return log_e
+def align_seeds(seeds: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, I8]:
+    """`align_seed` of each of some subsequences."""
+    n_seeds, n = len(seeds), mask.shape[2]
+    orders, starts = np.empty((n_seeds, n), np.int64), np.empty((n_seeds, n), np.int64)
+    n_eligible = np.empty(n_seeds, np.int64)
+    for k in range(n_seeds):
+        orders[k], starts[k], n_eligible[k] = align_seed(seeds[k], is_letter, mask)
+    return orders, starts, n_eligible
+
+
+@njit(cache=True, nogil=True)
+def first_of_each(codes: U8, is_free: U1) -> U1:
+    """Of the shape of `codes`, 1 at the first free place of each code.
+
+    Codes are looked up in a table by their highest bits, and from there on in the next place that
+    is empty or has the same code.
+    """
+    n_bits = 4
+    while 1 << n_bits < 2 * codes.size:
+        n_bits += 1
+    held = np.zeros(1 << n_bits, np.uint64)
+    is_held = np.zeros(1 << n_bits, np.uint8)
+    last = np.uint64((1 << n_bits) - 1)
+    first = np.zeros(codes.shape, np.uint8)
+    for i in range(codes.shape[0]):
+        for j in range(codes.shape[1]):
+            if is_free[i, j]:
+                code = codes[i, j]
+                at = code >> np.uint64(64 - n_bits)
+                while is_held[at] and held[at] != code:
+                    at = (at + np.uint64(1)) & last
+                first[i, j] = 1 - is_held[at]
+                held[at], is_held[at] = code, 1
+    return first

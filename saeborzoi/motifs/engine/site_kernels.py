@@ -235,3 +235,27 @@ def rate_alignment(
             llr[c, g] = _column_llr(counts[c], done, x_log_x, log_background)
     _log_e_of(llr, n_sites, log_background, table, log_ways, log_e)
     return log_e
+
+
+@njit(cache=True, nogil=True)
+def rate_alignments(
+    orders: I8,
+    starts: I8,
+    n_eligible: I8,
+    letters: U1,
+    longest: int,
+    width: int,
+    numbers: I8,
+    log_background: F8,
+    x_log_x: F8,
+    table: F8,
+    log_ways: F8,
+) -> F8:
+    """(n_alignments, n_numbers) float64, `rate_alignment` of each."""
+    log_e = np.empty((len(orders), numbers.size))
+    for k in range(len(orders)):
+        log_e[k] = rate_alignment(
+            orders[k], starts[k], n_eligible[k], letters, longest, width, numbers, log_background,
+            x_log_x, table, log_ways,
+        )  # fmt: skip
+    return log_e
