@@ -382,9 +382,7 @@ class Search:
     ) -> tuple[int, int, float]:
         """`site_kernels.best_columns` of at least `min_width`."""
         data = self.data
-        ways = np.zeros(len(counts) + 1)
-        for width in range(min_width, len(counts) + 1):
-            ways[width] = data.log_ways(width)[n_sites]
+        ways = np.ascontiguousarray(data.log_ways_of_widths[: len(counts) + 1, n_sites])
         return site_kernels.best_columns(
             counts, n_sites, data.background, data.x_log_x, excess, ways, min_width
         )

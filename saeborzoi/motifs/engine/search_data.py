@@ -53,7 +53,6 @@ class SearchData:
     background: F8
     table: F8
     min_width: int
-    _log_ways: dict[int, F8] = field(default_factory=dict)
     _excess: dict[int, F8] = field(default_factory=dict)
 
     @classmethod
@@ -134,23 +133,20 @@ class SearchData:
         powers = [2**k for k in range(1, n.bit_length()) if 2**k < n]
         return np.array([*powers, n], np.int64)
 
-    @cached_property
-    def _sorted_lengths(self) -> I8:
-        return np.sort(self.lengths)[::-1].copy()
-
     def excess(self, n_sites: int) -> F8:
         """`significance.column_excess` of exactly this number of sites, kept."""
         if n_sites not in self._excess:
             self._excess[n_sites] = significance.column_excess(n_sites, self.background)
         return self._excess[n_sites]
 
+    @cached_property
+    def log_ways_of_widths(self) -> F8:
+        """(longest + 1, n_sequences + 1) float64, `significance.log_ways`."""
+        return significance.log_ways(np.sort(self.lengths)[::-1].copy(), len(self.letters))
+
     def log_ways(self, width: int) -> F8:
-        """`significance.log_ways` of a width."""
-        if width not in self._log_ways:
-            self._log_ways[width] = significance.log_ways(
-                self._sorted_lengths, width, len(self.letters)
-            )
-        return self._log_ways[width]
+        """(n_sequences + 1,) float64, `significance.log_ways` of a width."""
+        return self.log_ways_of_widths[width]
 
 
 def in_groups(rows: NDArray[Any], order: I8) -> NDArray[Any]:

@@ -26,28 +26,33 @@ def align_seed(seed: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, int]:
     """
     n_strands, n_windows, n = mask.shape
     width, longest = seed.size, is_letter.shape[2]
-    # agreement and place in one number, of equals the first place is the largest
-    n_digits, n_places = 0, n_strands * n_windows
-    while n_places >> n_digits:
-        n_digits += 1
-    last = (1 << n_digits) - 1
-    best = np.zeros(n, np.int32)
-    row = np.zeros(n, np.uint8)
+    by_four = width - width % 4
+    row, best = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    place = np.zeros(n, np.uint16)
     for s in range(n_strands):
         for j in range(n_windows):
             row[:] = 1
-            for c in range(width):
-                plus = is_letter[s, seed[c], j + c]
+            for c in range(0, by_four, 4):
+                one, two = is_letter[s, seed[c], j + c], is_letter[s, seed[c + 1], j + c + 1]
+                three, four = (
+                    is_letter[s, seed[c + 2], j + c + 2],
+                    is_letter[s, seed[c + 3], j + c + 3],
+                )
                 for t in range(n):
-                    row[t] += plus[t]
-            free, place = mask[s, j], last - s * n_windows - j
+                    row[t] += one[t] + two[t] + three[t] + four[t]
+            for c in range(by_four, width):
+                one = is_letter[s, seed[c], j + c]
+                for t in range(n):
+                    row[t] += one[t]
+            free, here = mask[s, j], np.uint16(s * n_windows + j)
             for t in range(n):
-                best[t] = max(best[t], np.int32(((row[t] & free[t]) << n_digits) + place))
+                agree_here = row[t] & free[t]
+                place[t] = here if agree_here > best[t] else place[t]
+                best[t] = max(best[t], agree_here)
     agree, start = np.zeros(n, np.int64), np.zeros(n, np.int64)
     for t in range(n):
-        agree[t] = best[t] >> n_digits
-        place = last - (best[t] & last)
-        start[t] = place if place < n_windows else place - n_windows + longest
+        agree[t] = best[t]
+        start[t] = place[t] if place[t] < n_windows else place[t] - n_windows + longest
     first = np.zeros(width + 3, np.int64)
     for t in range(n):
         first[width + 1 - agree[t] + 1] += 1

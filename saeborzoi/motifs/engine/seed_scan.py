@@ -50,13 +50,13 @@ def scan_seeds(
 
     Returns
     -------
-    (n_seeds, n_numbers) float64, nats, of the subsequences in order. Where there are fewer free
+    (n_numbers, n_seeds) float64, nats, of the subsequences in order. Where there are fewer free
     windows than the number, that of all of them; -inf where there are fewer than two.
     """
     n, n_windows = is_seed.shape
     width = letters.shape[1] - n_windows + 1
     x = np.arange(n * width + 1, dtype=float)
-    rating = np.full((np.count_nonzero(is_seed), numbers.size), -np.inf)
+    rating = np.full((numbers.size, np.count_nonzero(is_seed)), -np.inf)
     _scan(
         letters, lengths, bit_planes.packed(is_letter), bit_planes.packed(mask), len(mask),
         is_seed, numbers, np.log(background), np.log(1.0 - background),
@@ -130,7 +130,7 @@ def _scan(
                     sum_q += log_q[letters[x, i + c]] / width
                 _rate(
                     best, n_blocks, width, numbers, sum_p, sum_q, x_log_x, planes, counts,
-                    rating[n_rated],
+                    rating[:, n_rated],
                 )  # fmt: skip
                 n_rated += 1
 

@@ -280,46 +280,34 @@ def log_choices(n_sequences: int, n_sites: int) -> float:
 
 
 @njit(cache=True, nogil=True)
-def log_ways(sorted_lengths: NDArray[np.int64], width: int, n_strands: int) -> NDArray[np.float64]:
+def log_ways(sorted_lengths: NDArray[np.int64], n_strands: int) -> NDArray[np.float64]:
     """ln of the number of ways to choose N sequences and a site in each of the N longest: what a
     p-value is multiplied by.
 
     Parameters
     ----------
-    sorted_lengths, width, n_strands
-        As of `cumulative_log_places`.
-
-    Returns
-    -------
-    (n_sequences + 1,) float64, entry N for N sites.
-    """
-    ways = cumulative_log_places(sorted_lengths, width, n_strands)
-    for n in range(ways.size):
-        ways[n] += log_choices(sorted_lengths.size, n)
-    return ways
-
-
-@njit(cache=True, nogil=True)
-def cumulative_log_places(
-    sorted_lengths: NDArray[np.int64], width: int, n_strands: int
-) -> NDArray[np.float64]:
-    """ln of the number of alignments of one site in each of the N longest sequences.
-
-    Parameters
-    ----------
     sorted_lengths
         (n_sequences,) int64, bp, longest first.
-    width
-        Width of the motif in bp.
     n_strands
         1 or 2: a site may lie on either strand.
 
     Returns
     -------
-    (n_sequences + 1,) float64, entry N for N sites; sequences shorter than the motif add 0.
+    (longest + 1, n_sequences + 1) float64, entry w, N for N sites of w bp; sequences shorter than
+    that add nothing.
     """
-    places = np.zeros(sorted_lengths.size + 1)
-    for i in range(sorted_lengths.size):
-        here = n_strands * max(sorted_lengths[i] - width + 1, 0)
-        places[i + 1] = places[i] + (math.log(here) if here > 1 else 0.0)
-    return places
+    n, longest = sorted_lengths.size, sorted_lengths[0]
+    log_places = np.zeros(longest + 2)
+    for places in range(1, longest + 2):
+        log_places[places] = math.log(n_strands * places)
+    choices = np.empty(n + 1)
+    for k in range(n + 1):
+        choices[k] = log_choices(n, k)
+    ways = np.empty((longest + 1, n + 1))
+    for width in range(longest + 1):
+        cumulative = 0.0
+        ways[width, 0] = choices[0]
+        for k in range(n):
+            cumulative += log_places[max(sorted_lengths[k] - width + 1, 0)]
+            ways[width, k + 1] = cumulative + choices[k + 1]
+    return ways

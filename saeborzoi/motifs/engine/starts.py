@@ -62,9 +62,12 @@ def starting_points(windows: MotifWindows) -> Starts | None:
     rows = np.flatnonzero(windows.is_free.any(axis=(0, 2)))
     if windows.is_free.sum() < 2:
         return None
-    letters, lengths = data.letters[0, rows], data.lengths[rows]
-    is_letter = np.take(data.is_letter, rows, axis=-1)
-    mask = np.take(windows.mask, rows, axis=-1)
+    letters, lengths = data.letters[0], data.lengths
+    is_letter, mask, padded_letters = data.is_letter, windows.mask, data.padded_letters
+    if rows.size < lengths.size:
+        letters, lengths = letters[rows], lengths[rows]
+        is_letter, mask = np.take(is_letter, rows, axis=-1), np.take(mask, rows, axis=-1)
+        padded_letters = np.take(padded_letters, rows, axis=1)
     is_seed = np.zeros((rows.size, windows.is_free.shape[2]), np.uint8)
     first_rows = rows[:_SEED_SEQUENCES]
     is_seed[:_SEED_SEQUENCES] = _distinct(
@@ -74,15 +77,13 @@ def starting_points(windows: MotifWindows) -> Starts | None:
         letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
     )
     row, column = is_seed.nonzero()
-    rated = np.ascontiguousarray(bounds.T)
     n_kept = min(_N_ALIGNED, row.size)
-    highest = np.argpartition(-rated, n_kept - 1, axis=1)[:, :n_kept]
-    chosen = np.unique(highest[np.isfinite(np.take_along_axis(rated, highest, axis=1))])
+    highest = np.argpartition(-bounds, n_kept - 1, axis=1)[:, :n_kept]
+    chosen = np.unique(highest[np.isfinite(np.take_along_axis(bounds, highest, axis=1))])
     if chosen.size == 0:
         return None
     row, column = row[chosen], column[chosen]
     seeds = letters[row[:, None], column[:, None] + np.arange(width)]
-    padded_letters = np.take(data.padded_letters, rows, axis=1)
     log_e = np.empty((len(seeds), data.numbers.size))
     for first in range(0, len(seeds), _AT_ONCE):
         some = slice(first, first + _AT_ONCE)

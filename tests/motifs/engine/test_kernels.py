@@ -85,7 +85,7 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(
         data.letters[0], data.lengths, data.is_letter, windows.mask, is_seed, data.numbers,
         data.background,
     )  # fmt: skip
-    assert rating.shape == (is_seed.sum(), data.numbers.size)
+    assert rating.shape == (data.numbers.size, is_seed.sum())
     agreements = sorted((agree for agree, _ in best.values()), reverse=True)
     p = data.background[seed]
     for g, number in enumerate(data.numbers):
@@ -93,7 +93,7 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(
         f = sum(agreements[:n_sites]) / (width * n_sites)
         unlike = (1 - f) * np.log((1 - f) / (1 - p)) if f < 1 else 0.0
         bound = n_sites * (f * np.log(f / p) + unlike).sum()
-        assert rating[-1, g] == pytest.approx(bound)
+        assert rating[g, -1] == pytest.approx(bound)
 
 
 def test_the_seed_of_a_planted_word_is_ranked_first() -> None:
