@@ -10,6 +10,7 @@ the excess, not what comes from choosing sites that are alike: see `fan_in.MIN_O
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -74,34 +75,56 @@ def log_odds(matrix: NDArray[np.float64], background: NDArray[np.float64]) -> ND
     return np.log(smoothed / background)
 
 
-def score_threshold(
-    scores: NDArray[np.float64], background: NDArray[np.float64], p_value: float
-) -> float:
-    """Smallest score that a random window passes with at most `p_value`.
+class ScoreTail(NamedTuple):
+    """Which share of random windows reaches a score, on a grid.
 
-    The distribution of the score is exact on a grid of 1,000 bins (the widest error is
-    width / 2 bins).
+    Attributes
+    ----------
+    lowest, step
+        Score of the first bin, and from bin to bin.
+    share
+        (n_bins,) float64, of windows that reach the bin.
     """
-    lowest, highest = scores.min(axis=1).sum(), scores.max(axis=1).sum()
-    step = max((highest - lowest) / _SCORE_BINS, 1e-12)
-    whole = np.rint((scores - scores.min(axis=1, keepdims=True)) / step).astype(int)
-    distribution = np.zeros(whole.max(axis=1).sum() + 1)
-    distribution[0] = 1.0
-    for row in whole:
-        moved = np.zeros_like(distribution)
-        for letter, shift in enumerate(row):
-            moved[shift:] += background[letter] * distribution[: distribution.size - shift]
-        distribution = moved
-    tail = np.cumsum(distribution[::-1])[::-1]
-    passing = np.flatnonzero(tail <= p_value)
-    k = passing[0] if passing.size else distribution.size - 1
-    return float(lowest + (k - 0.5) * step)
+
+    lowest: float
+    step: float
+    share: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], background: NDArray[np.float64]) -> ScoreTail:
+        """The tail for (width, 4) scores: exact on a grid of 1,000 bins (the widest error is
+        width / 2 bins)."""
+        lowest, highest = scores.min(axis=1).sum(), scores.max(axis=1).sum()
+        step = max((highest - lowest) / _SCORE_BINS, 1e-12)
+        whole = np.rint((scores - scores.min(axis=1, keepdims=True)) / step).astype(int)
+        distribution = np.zeros(whole.max(axis=1).sum() + 1)
+        distribution[0] = 1.0
+        for row in whole:
+            moved = np.zeros_like(distribution)
+            for letter, shift in enumerate(row):
+                moved[shift:] += background[letter] * distribution[: distribution.size - shift]
+            distribution = moved
+        return cls(lowest, step, np.cumsum(distribution[::-1])[::-1])
+
+    def threshold(self, p_value: float) -> float:
+        """Smallest score that a random window passes with at most `p_value`."""
+        passing = np.flatnonzero(self.share <= p_value)
+        k = passing[0] if passing.size else self.share.size - 1
+        return float(self.lowest + (k - 0.5) * self.step)
+
+
+def shuffled_copies(sequences: Sequences) -> Sequences:
+    """`N_SHUFFLES` copies of some sequences, each shuffled with its dinucleotides."""
+    letters = np.tile(sequences.letters, (N_SHUFFLES, 1))
+    lengths = np.tile(sequences.lengths, N_SHUFFLES)
+    return Sequences(kernels.shuffle_dinucleotides(letters, lengths, _SHUFFLE_SEED), lengths)
 
 
 def node_evidence(
     matrix: NDArray[np.float64],
     n_sites: int,
     sequences: Sequences,
+    shuffled: Sequences,
     activation: NDArray[np.float64],
     background: NDArray[np.float64],
     both_strands: bool,
@@ -115,6 +138,8 @@ def node_evidence(
         (width, 4) float64.
     n_sites
         Sites among the sequences that it was made from.
+    shuffled
+        `shuffled_copies` of the sequences.
     activation
         (n_sequences,) activation of the node at each seqlet.
     background
@@ -127,13 +152,6 @@ def node_evidence(
     scorer = Scorer(matrix, background, both_strands)
     scores = scorer.own_scores(sequences, n_sites)
     hits = float(weights @ scorer.holds(scores, sequences))
-    repeated = Sequences(
-        np.tile(sequences.letters, (N_SHUFFLES, 1)), np.tile(sequences.lengths, N_SHUFFLES)
-    )
-    shuffled = Sequences(
-        kernels.shuffle_dinucleotides(repeated.letters, repeated.lengths, _SHUFFLE_SEED),
-        repeated.lengths,
-    )
     control = float(
         np.tile(weights, N_SHUFFLES) @ scorer.holds(scorer.scores(shuffled), shuffled)
     )  # fmt: skip
@@ -198,6 +216,10 @@ class Scorer:
         self.log_odds = log_odds(matrix, background)
         self._thresholds: dict[int, float] = {}
 
+    @cached_property
+    def _tail(self) -> ScoreTail:
+        return ScoreTail.of(self.log_odds, self.background)
+
     def scores(self, sequences: Sequences) -> NDArray[np.float64]:
         """Best score of each sequence."""
         return self._best(sequences)[0]
@@ -240,5 +262,5 @@ class Scorer:
             return float("inf")
         if n_windows not in self._thresholds:
             p = 1 - (1 - _RANDOM_SHARE) ** (1 / n_windows)
-            self._thresholds[n_windows] = score_threshold(self.log_odds, self.background, p)
+            self._thresholds[n_windows] = self._tail.threshold(p)
         return self._thresholds[n_windows]

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from saeborzoi.motifs import properties
 from saeborzoi.motifs.engine.builtin import find_motifs
 from saeborzoi.motifs.engine.copies import copy_weights
-from saeborzoi.motifs.evidence import NodeEvidence, independent_sites, node_evidence
+from saeborzoi.motifs.evidence import (
+    NodeEvidence,
+    independent_sites,
+    node_evidence,
+    shuffled_copies,
+)
 from saeborzoi.motifs.meme import run_program
 from saeborzoi.motifs.options import DiscoveryOptions
 from saeborzoi.motifs.sequences import Found, Sequences, encode, letter_frequencies
@@ -60,6 +65,9 @@ def motifs_of_node(
         motifs = _builtin(sequences, options, background, weights)
     else:
         motifs = run_program(texts, options, background)
+    if not motifs:
+        return []
+    shuffled = shuffled_copies(sequences)
     result = []
     for number, motif in enumerate(motifs, 1):
         n_effective = motif.n_effective_sites
@@ -69,7 +77,7 @@ def motifs_of_node(
             )
         counted = weights if n_effective < motif.n_sites else np.ones_like(weights)
         evidence = node_evidence(
-            motif.matrix, motif.n_sites, sequences, activation, background, both, counted
+            motif.matrix, motif.n_sites, sequences, shuffled, activation, background, both, counted
         )
         suspect = motif.suspect or _suspect(
             motif, n_effective, sequences, options, number, evidence

@@ -77,7 +77,7 @@ def test_score_threshold_passes_the_asked_share() -> None:
     matrix = np.random.default_rng(1).dirichlet(np.ones(4) * 0.5, 8)
     background = np.array([0.3, 0.2, 0.1, 0.4])
     scores = evidence.log_odds(matrix, background)
-    threshold = evidence.score_threshold(scores, background, 1e-2)
+    threshold = evidence.ScoreTail.of(scores, background).threshold(1e-2)
     draws = np.random.default_rng(2).choice(4, (200_000, 8), p=background)
     passed = (scores[np.arange(8), draws].sum(axis=1) >= threshold).mean()
     assert passed == pytest.approx(1e-2, rel=0.15)
@@ -127,10 +127,13 @@ def seqlets_with(word: str | None, node: int, seed: int, n: int = 200) -> pd.Dat
 
 def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     seqlets = seqlets_with("TGATAAGA", 0, 1)
+    sequences = encode(seqlets["sequence"].tolist())
+    shuffled = evidence.shuffled_copies(sequences)
     figures = evidence.node_evidence(
         matrix_of("TGATAAGA"),
         120,
-        encode(seqlets["sequence"].tolist()),
+        sequences,
+        shuffled,
         seqlets["activation"].to_numpy(),
         UNIFORM,
         False,
@@ -143,7 +146,8 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     absent = evidence.node_evidence(
         matrix_of("CCAATCAG"),
         10,
-        encode(seqlets["sequence"].tolist()),
+        sequences,
+        shuffled,
         seqlets["activation"].to_numpy(),
         UNIFORM,
         False,
@@ -165,10 +169,11 @@ def test_a_motif_of_chance_sites_is_not_enriched() -> None:
             sequences, UNIFORM, n_motifs=1, min_width=8, max_width=20, both_strands=False
         )
         matrix = motif.counts / motif.n_sites
+        shuffled = evidence.shuffled_copies(sequences)
         for result, n_sites in ((with_all, 0), (left_out, motif.n_sites)):
             result.append(
                 evidence.node_evidence(
-                    matrix, n_sites, sequences, np.ones(300), UNIFORM, False, np.ones(300)
+                    matrix, n_sites, sequences, shuffled, np.ones(300), UNIFORM, False, np.ones(300)
                 )
             )
     for fair, flattered in zip(left_out, with_all, strict=True):

@@ -32,6 +32,7 @@ _DIGITS = (5, 6, 8, 17)
 _WORD = ir.IntType(64)
 _VECTOR = ir.VectorType(_WORD, LANES)
 _BITS = types.Array(types.uint64, 1, "C")
+_COUNTS = types.Array(types.int64, 1, "C")
 _intrinsic: Any = intrinsic
 """Callers do not pass the typing context that the functions below are defined with."""
 
@@ -118,35 +119,6 @@ def add_three(
 
 
 @_intrinsic
-def move(
-    typing: Any,
-    planes: Any,
-    agree: Any,
-    at: Any,
-    joins: Any,
-    joins_at: Any,
-    leaves: Any,
-    leaves_at: Any,
-) -> Any:
-    """Add one bit to each number and take another away."""
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        row = _Planes(context, builder, *arguments[1:3])
-        joining = _Planes(context, builder, *arguments[3:5]).load()
-        leaving = _Planes(context, builder, *arguments[5:7]).load()
-        carry = builder.xor(joining, leaving)
-        for p in range(planes.count):
-            digit = row.load(p)
-            row.store(builder.xor(digit, carry), p)
-            # 1 is carried where a digit was 1, and borrowed where it was 0
-            carry = builder.and_(carry, builder.xor(digit, leaving))
-        return context.get_dummy_value()
-
-    signature = types.void(planes, _BITS, types.int64, _BITS, types.int64, _BITS, types.int64)
-    return signature, generate
-
-
-@_intrinsic
 def keep_larger(
     typing: Any,
     planes: Any,
@@ -162,20 +134,91 @@ def keep_larger(
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         kept = _Planes(context, builder, *arguments[1:3])
         row = _Planes(context, builder, *arguments[3:5])
-        larger = ir.Constant(_VECTOR, None)
-        digits = [(kept.load(p), row.load(p)) for p in range(planes.count)]
-        for old, new in digits:  # the last digit that differs decides
-            larger = builder.or_(
-                builder.and_(new, builder.not_(old)),
-                builder.and_(larger, builder.not_(builder.xor(new, old))),
-            )
-        larger = builder.and_(larger, _Planes(context, builder, *arguments[5:7]).load())
-        for p, (old, new) in enumerate(digits):
-            kept.store(builder.xor(old, builder.and_(larger, builder.xor(new, old))), p)
+        free = _Planes(context, builder, *arguments[5:7]).load()
+        old = [kept.load(p) for p in range(planes.count)]
+        new = [row.load(p) for p in range(planes.count)]
+        for p, digit in enumerate(_larger(builder, old, new, free)):
+            kept.store(digit, p)
         return context.get_dummy_value()
 
     signature = types.void(planes, _BITS, types.int64, _BITS, types.int64, _BITS, types.int64)
     return signature, generate
+
+
+@_intrinsic
+def move_and_keep_larger(
+    typing: Any,
+    planes: Any,
+    best: Any,
+    best_at: Any,
+    agree: Any,
+    at: Any,
+    joins: Any,
+    joins_at: Any,
+    leaves: Any,
+    leaves_at: Any,
+    free: Any,
+    free_at: Any,
+    n_rows: Any,
+    n_blocks: Any,
+) -> Any:
+    """Add one bit to each number, take another away and `keep_larger`, in some rows one after the
+    other, each of `n_blocks`: the best stay in the processor's registers."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        kept = _Planes(context, builder, *arguments[1:3])
+        n_rows, n_blocks = arguments[11:13]
+        best = [cgutils.alloca_once_value(builder, kept.load(p)) for p in range(planes.count)]
+        with cgutils.for_range(builder, n_rows) as loop:
+            rows = builder.mul(loop.index, n_blocks)
+            bits, numbers = (
+                builder.mul(rows, ir.Constant(_WORD, words))
+                for words in (LANES, LANES * planes.count)
+            )
+            row = _Planes(context, builder, arguments[3], builder.add(arguments[4], numbers))
+            joining, leaving, is_free = (
+                _Planes(context, builder, arguments[k], builder.add(arguments[k + 1], bits)).load()
+                for k in (5, 7, 9)
+            )
+            new = _moved(builder, row, planes.count, joining, leaving)
+            old = [builder.load(digit) for digit in best]
+            for p, digit in enumerate(_larger(builder, old, new, is_free)):
+                builder.store(digit, best[p])
+        for p, place in enumerate(best):
+            kept.store(builder.load(place), p)
+        return context.get_dummy_value()
+
+    place = types.int64
+    return types.void(
+        planes, _BITS, place, _BITS, place, _BITS, place, _BITS, place, _BITS, place, place, place
+    ), generate
+
+
+def _moved(builder: Any, row: _Planes, n_planes: int, joining: Any, leaving: Any) -> list[Any]:
+    """The digits of a row after one bit joined and another left; they are stored, too."""
+    carry, digits = builder.xor(joining, leaving), []
+    for p in range(n_planes):
+        digit = row.load(p)
+        digits.append(builder.xor(digit, carry))
+        row.store(digits[p], p)
+        # 1 is carried where a digit was 1, and borrowed where it was 0
+        carry = builder.and_(carry, builder.xor(digit, leaving))
+    return digits
+
+
+def _larger(builder: Any, old: list[Any], new: list[Any], free: Any) -> list[Any]:
+    """The digits of the larger number, the new one only where it is free."""
+    larger = ir.Constant(_VECTOR, None)
+    for a, b in zip(old, new, strict=True):  # the last digit that differs decides
+        larger = builder.or_(
+            builder.and_(b, builder.not_(a)),
+            builder.and_(larger, builder.not_(builder.xor(a, b))),
+        )
+    larger = builder.and_(larger, free)
+    return [
+        builder.xor(a, builder.and_(larger, builder.xor(a, b)))
+        for a, b in zip(old, new, strict=True)
+    ]
 
 
 @_intrinsic
@@ -226,6 +269,51 @@ def count(typing: Any, planes: Any, numbers: Any, at: Any, value: Any) -> Any:
         return builder.call(total, [builder.call(ones, [equal])])
 
     return types.int64(planes, _BITS, types.int64, types.int64), generate
+
+
+@_intrinsic
+def count_each(
+    typing: Any,
+    planes: Any,
+    numbers: Any,
+    at: Any,
+    n_blocks: Any,
+    n_eights: Any,
+    counts: Any,
+) -> Any:
+    """How many numbers of all blocks are 0, 1 ... `8 n_eights - 1`, into `counts`."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        array, at, n_blocks, n_eights = arguments[1:5]
+        result = context.make_array(_COUNTS)(context, builder, arguments[5]).data
+        ones = _function(builder, "llvm.ctpop.v8i64", _VECTOR)
+        total = _function(builder, "llvm.vector.reduce.add.v8i64", _WORD)
+        sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(8)]
+        with cgutils.for_range(builder, n_eights) as eights:
+            for place in sums:
+                builder.store(ir.Constant(_VECTOR, None), place)
+            with cgutils.for_range(builder, n_blocks) as blocks:
+                words = builder.mul(blocks.index, ir.Constant(_WORD, planes.count * LANES))
+                row = _Planes(context, builder, array, builder.add(at, words))
+                equal = [ir.Constant(_VECTOR, [-1] * LANES)]
+                for p in range(3, planes.count):
+                    absent = _absent(builder, eights.index, p - 3)
+                    equal = [builder.and_(equal[0], builder.xor(row.load(p), absent))]
+                for p in (2, 1, 0):  # the three lowest digits are those of the eight
+                    digit = row.load(p)
+                    parts = (builder.not_(digit), digit)
+                    equal = [builder.and_(mask, part) for mask in equal for part in parts]
+                for mask, place in zip(equal, sums, strict=True):
+                    number = builder.call(ones, [mask])
+                    builder.store(builder.add(builder.load(place), number), place)
+            first = builder.mul(eights.index, ir.Constant(_WORD, 8))
+            for value, place in enumerate(sums):
+                target = builder.gep(result, [builder.add(first, ir.Constant(_WORD, value))])
+                builder.store(builder.call(total, [builder.load(place)]), target)
+        return context.get_dummy_value()
+
+    place = types.int64
+    return types.void(planes, _BITS, place, place, place, _COUNTS), generate
 
 
 def _full_adder(builder: Any, a: Any, b: Any, c: Any) -> tuple[Any, Any]:

@@ -228,8 +228,8 @@ class Search:
         width = windows.width
         start.matrix, start.fraction, probability, place, n_eligible, converged = (
             kernels.expectation_maximization(
-                data.columns4, data.lengths, start.matrix, data.numbers[number], start.fraction,
-                n_iterations, data.background, windows.mask,
+                data.words, windows.free_bits, data.by_length, data.lengths, start.matrix,
+                data.numbers[number], start.fraction, n_iterations, data.background,
             )
         )  # fmt: skip
         if n_eligible < 2:
@@ -237,7 +237,7 @@ class Search:
         order = np.argsort(-probability, kind="stable")
         log_e_values = self._log_e_values(order, place, n_eligible, width)
         n_sites = _last_smallest(log_e_values)
-        counts = site_kernels.site_counts(order, place, n_sites, data.codes4, width)
+        counts = self._counts(order, place, n_sites, width)
         _, _, log_e = self._columns(counts, n_sites, data.table[n_sites], data.min_width)
         return converged, _Alignment(width, number, order, place, n_sites, log_e, log_e_values)
 
@@ -285,7 +285,7 @@ class Search:
         n_sites = alignment.n_sites
         first, n_columns = self._without_gaps(alignment, n_sites)
         if n_columns < alignment.width:
-            counts = site_kernels.site_counts(order, start, n_sites, data.codes4, alignment.width)
+            counts = self._counts(order, start, n_sites, alignment.width)
             counts = counts[first : first + n_columns]
             _, _, log_e = self._columns(counts, n_sites, data.table[n_sites], data.min_width)
             if log_e > bound:
@@ -294,7 +294,7 @@ class Search:
         if exact != n_sites:
             n_sites = exact
             first, n_columns = self._without_gaps(alignment, n_sites)
-        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, alignment.width)
+        counts = self._counts(order, start, n_sites, alignment.width)
         counts = counts[first : first + n_columns]
         excess = data.excess(n_sites)
         shift, width, log_e = self._columns(counts, n_sites, excess, data.min_width)
@@ -303,7 +303,7 @@ class Search:
             log_e_values = self._log_e_values(order, start, n_sites, width)
             n_sites = self._number_of_sites(order, start, log_e_values, width)
             log_e = self._exact_log_e(order, start, n_sites, width)
-        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
+        counts = self._counts(order, start, n_sites, width)
         llr = float(
             data.x_log_x[counts].sum()
             - width * data.x_log_x[n_sites]
@@ -327,14 +327,22 @@ class Search:
             alignment.order, alignment.start, n_sites, data.letters, alignment.width, data.min_width
         )
 
+    def _counts(
+        self, order: NDArray[np.int64], start: NDArray[np.int64], n_sites: int, width: int
+    ) -> NDArray[np.int64]:
+        """`site_kernels.site_counts`."""
+        return site_kernels.site_counts(
+            order, start, n_sites, self.data.padded_letters, self.data.longest, width
+        )
+
     def _log_e_values(
         self, order: NDArray[np.int64], start: NDArray[np.int64], n_most: int, width: int
     ) -> NDArray[np.float64]:
         """`site_kernels.log_e_values` from the interpolated table."""
         data = self.data
         return site_kernels.log_e_values(
-            order, start, n_most, data.codes4, width, data.log_background, data.x_log_x,
-            data.table, data.log_ways(width),
+            order, start, n_most, data.padded_letters, data.longest, width, data.log_background,
+            data.x_log_x, data.table, data.log_ways(width),
         )  # fmt: skip
 
     def _number_of_sites(
@@ -359,7 +367,7 @@ class Search:
         self, order: NDArray[np.int64], start: NDArray[np.int64], n_sites: int, width: int
     ) -> float:
         data = self.data
-        counts = site_kernels.site_counts(order, start, n_sites, data.codes4, width)
+        counts = self._counts(order, start, n_sites, width)
         return site_kernels.log_e_value(
             counts, n_sites, data.log_background, data.x_log_x, data.excess(n_sites),
             data.log_ways(width),
@@ -374,9 +382,7 @@ class Search:
     ) -> tuple[int, int, float]:
         """`site_kernels.best_columns` of at least `min_width`."""
         data = self.data
-        ways = np.zeros(len(counts) + 1)
-        for width in range(min_width, len(counts) + 1):
-            ways[width] = data.log_ways(width)[n_sites]
+        ways = np.ascontiguousarray(data.log_ways_of_widths[: len(counts) + 1, n_sites])
         return site_kernels.best_columns(
             counts, n_sites, data.background, data.x_log_x, excess, ways, min_width
         )

@@ -8,15 +8,19 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saeborzoi.motifs.engine import significance
+from saeborzoi.motifs.engine.site_kernels import SITE_LETTERS
+from saeborzoi.motifs.engine.vectors import LANES
 from saeborzoi.motifs.sequences import Sequences, four_mers, reverse_complement
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
+U8 = NDArray[np.uint64]
 U1 = NDArray[np.uint8]
 
 
@@ -49,7 +53,6 @@ class SearchData:
     background: F8
     table: F8
     min_width: int
-    _log_ways: dict[int, F8] = field(default_factory=dict)
     _excess: dict[int, F8] = field(default_factory=dict)
 
     @classmethod
@@ -105,9 +108,23 @@ class SearchData:
         return np.stack([(columns == a) & inside for a in range(4)], axis=1).astype(np.uint8)
 
     @cached_property
-    def columns4(self) -> U1:
-        """(n_strands, longest, n_sequences) uint8, `codes4` with the sequences last."""
-        return np.ascontiguousarray(self.codes4.transpose(0, 2, 1))
+    def padded_letters(self) -> U1:
+        """(n_strands, n_sequences, longest + SITE_LETTERS) uint8, `letters`, then zeros."""
+        return np.pad(self.letters, ((0, 0), (0, 0), (0, SITE_LETTERS)))
+
+    @cached_property
+    def by_length(self) -> I8:
+        """(n_sequences,) int64, rows from the shortest sequence on."""
+        return np.argsort(self.lengths, kind="stable")
+
+    @cached_property
+    def words(self) -> U8:
+        """(n_groups, n_strands, longest, LANES) uint64, 32 letters from each position on, the first
+        in the lowest two bits; sequences in the order of `by_length`, `LANES` a group."""
+        words = self.letters.astype(np.uint64)
+        for n_letters in (1, 2, 4, 8, 16):
+            words[:, :, :-n_letters] |= words[:, :, n_letters:] << np.uint64(2 * n_letters)
+        return in_groups(words, self.by_length)
 
     @cached_property
     def numbers(self) -> I8:
@@ -116,23 +133,31 @@ class SearchData:
         powers = [2**k for k in range(1, n.bit_length()) if 2**k < n]
         return np.array([*powers, n], np.int64)
 
-    @cached_property
-    def _sorted_lengths(self) -> I8:
-        return np.sort(self.lengths)[::-1].copy()
-
     def excess(self, n_sites: int) -> F8:
         """`significance.column_excess` of exactly this number of sites, kept."""
         if n_sites not in self._excess:
             self._excess[n_sites] = significance.column_excess(n_sites, self.background)
         return self._excess[n_sites]
 
+    @cached_property
+    def log_ways_of_widths(self) -> F8:
+        """(longest + 1, n_sequences + 1) float64, `significance.log_ways`."""
+        return significance.log_ways(np.sort(self.lengths)[::-1].copy(), len(self.letters))
+
     def log_ways(self, width: int) -> F8:
-        """`significance.log_ways` of a width."""
-        if width not in self._log_ways:
-            self._log_ways[width] = significance.log_ways(
-                self._sorted_lengths, width, len(self.letters)
-            )
-        return self._log_ways[width]
+        """(n_sequences + 1,) float64, `significance.log_ways` of a width."""
+        return self.log_ways_of_widths[width]
+
+
+def in_groups(rows: NDArray[Any], order: I8) -> NDArray[Any]:
+    """(n_groups, n_strands, n, LANES) of (n_strands, n_sequences, n): the sequences in an order,
+    `LANES` side by side, filled up with zeros."""
+    n_strands, n_sequences, n = rows.shape
+    n_groups = -(-n_sequences // LANES)
+    filled = np.zeros((n_groups * LANES, n_strands, n), rows.dtype)
+    filled[:n_sequences] = rows[:, order].swapaxes(0, 1)
+    grouped = filled.reshape(n_groups, LANES, n_strands, n).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(grouped)
 
 
 def canonical_order(sequences: Sequences) -> I8:
@@ -186,6 +211,13 @@ class MotifWindows:
             mirrored = np.take_along_axis(forward, np.maximum(last - j, 0), axis=1)
             strands.append(mirrored * inside)
         return cls(data, width, np.stack(strands).astype(np.uint8))
+
+    @cached_property
+    def free_bits(self) -> U1:
+        """(n_groups, n_strands, n_windows) uint8, bits of `is_free` for the sequences of a group of
+        `SearchData.words`."""
+        grouped = in_groups(self.is_free, self.data.by_length)
+        return np.packbits(grouped, axis=-1, bitorder="little")[..., 0]
 
     @cached_property
     def mask(self) -> U1:

@@ -50,13 +50,13 @@ def scan_seeds(
 
     Returns
     -------
-    (n_sequences, n_windows, n_numbers) float64, nats; -inf where it is not rated. Where there are
-    fewer free windows than the number, that of all of them.
+    (n_numbers, n_seeds) float64, nats, of the subsequences in order. Where there are fewer free
+    windows than the number, that of all of them; -inf where there are fewer than two.
     """
     n, n_windows = is_seed.shape
     width = letters.shape[1] - n_windows + 1
     x = np.arange(n * width + 1, dtype=float)
-    rating = np.full((n, n_windows, numbers.size), -np.inf)
+    rating = np.full((numbers.size, np.count_nonzero(is_seed)), -np.inf)
     _scan(
         letters, lengths, bit_planes.packed(is_letter), bit_planes.packed(mask), len(mask),
         is_seed, numbers, np.log(background), np.log(1.0 - background),
@@ -87,31 +87,20 @@ def _scan(
     step = len(planes) * LANES
     agree = np.zeros(n_strands * n_windows * n_blocks * step, np.uint64)
     best = np.zeros(n_blocks * step, np.uint64)
+    counts = np.zeros(width // 8 * 8 + 8, np.int64)
+    n_rated = 0
     for x in range(n):
         if not is_seed[x].any():
             continue
         for i in range(lengths[x] - width + 1):
             best[:] = 0
             for s in range(n_strands):
-                joins = (s * 4 + letters[x, i + width - 1]) * longest + width - 1
-                leaves = (s * 4 + letters[x, i - 1]) * longest - 1
-                for j in range(n_windows):
-                    # a row holds one diagonal, along which one letter leaves and one joins
-                    diagonal = j - i if j >= i else j - i + n_windows
-                    row = (s * n_windows + diagonal) * n_blocks
-                    if i > 0 and j > 0:
-                        for k in range(n_blocks):
-                            bit_planes.move(
-                                planes, agree, (row + k) * step,
-                                is_letter, ((joins + j) * n_blocks + k) * LANES,
-                                is_letter, ((leaves + j) * n_blocks + k) * LANES,
-                            )  # fmt: skip
-                    else:
-                        agree[row * step : (row + n_blocks) * step] = 0
-                        word, column = letters[x, i : i + width], s * 4 * longest + j
-                        add_word(
-                            planes, agree, row * step, n_blocks, word, is_letter, column, longest
-                        )
+                # a row holds one diagonal, along which one letter leaves and one joins
+                for j in range(1 if i > 0 else n_windows):
+                    row = (s * n_windows + (n_windows - i + j) % n_windows) * n_blocks
+                    agree[row * step : (row + n_blocks) * step] = 0
+                    word, column = letters[x, i : i + width], s * 4 * longest + j
+                    add_word(planes, agree, row * step, n_blocks, word, is_letter, column, longest)
                     if is_seed[x, i]:
                         free = (s * n_windows + j) * n_blocks
                         for k in range(n_blocks):
@@ -119,12 +108,31 @@ def _scan(
                                 planes, best, k * step, agree, (row + k) * step,
                                 mask, (free + k) * LANES,
                             )  # fmt: skip
+                if i == 0:
+                    continue
+                joins = (s * 4 + letters[x, i + width - 1]) * longest + width - 1
+                leaves = (s * 4 + letters[x, i - 1]) * longest - 1
+                # the rows of diagonals below the first one are at the end
+                for first, last in ((1, i), (max(i, 1), n_windows)):
+                    row = (s * n_windows + (n_windows - i + first) % n_windows) * n_blocks
+                    for k in range(n_blocks):
+                        bit_planes.move_and_keep_larger(
+                            planes, best, k * step, agree, (row + k) * step,
+                            is_letter, ((joins + first) * n_blocks + k) * LANES,
+                            is_letter, ((leaves + first) * n_blocks + k) * LANES,
+                            mask, ((s * n_windows + first) * n_blocks + k) * LANES,
+                            last - first, n_blocks,
+                        )  # fmt: skip
             if is_seed[x, i]:
                 sum_p, sum_q = 0.0, 0.0
                 for c in range(width):
                     sum_p += log_p[letters[x, i + c]] / width
                     sum_q += log_q[letters[x, i + c]] / width
-                _rate(best, n_blocks, width, numbers, sum_p, sum_q, x_log_x, planes, rating[x, i])
+                _rate(
+                    best, n_blocks, width, numbers, sum_p, sum_q, x_log_x, planes, counts,
+                    rating[:, n_rated],
+                )  # fmt: skip
+                n_rated += 1
 
 
 @njit(cache=True, nogil=True)
@@ -137,16 +145,14 @@ def _rate(
     mean_log_q: float,
     x_log_x: F8,
     planes: tuple[int, ...],
+    counts: I8,
     rating: F8,
 ) -> None:
     """The bound of `scan_seeds` at each number, from each sequence's best agreement."""
-    step = len(planes) * LANES
     g, taken, letters = 0, 0, 0
+    bit_planes.count_each(planes, best, 0, n_blocks, width // 8 + 1, counts)
     for agree in range(width, -1, -1):
-        here = 0
-        if agree > 0:  # else no free window, or none that agrees at all
-            for k in range(n_blocks):
-                here += bit_planes.count(planes, best, k * step, agree)
+        here = counts[agree] if agree > 0 else 0  # no free window, or none that agrees at all
         last = agree == 0
         while g < numbers.size and (last or taken + here >= numbers[g]):
             n = taken if last else numbers[g]

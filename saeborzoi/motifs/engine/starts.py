@@ -23,6 +23,8 @@ _SEED_SEQUENCES = 600
 is in so few of more sequences that none of these has it is no motif of theirs."""
 _N_ALIGNED = 24
 """Subsequences that are aligned for each expected number, those of the highest bounds."""
+_AT_ONCE = 8
+"""Subsequences that are aligned before they are rated, so that little memory is touched."""
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 """Odd numbers that mix the letters of a subsequence into one word."""
 
@@ -60,30 +62,35 @@ def starting_points(windows: MotifWindows) -> Starts | None:
     rows = np.flatnonzero(windows.is_free.any(axis=(0, 2)))
     if windows.is_free.sum() < 2:
         return None
-    letters, lengths = data.letters[0, rows], data.lengths[rows]
-    is_letter = np.take(data.is_letter, rows, axis=-1)
-    mask = np.take(windows.mask, rows, axis=-1)
-    is_seed = _distinct(letters, windows.is_free[0, rows], width)
-    is_seed[_SEED_SEQUENCES:] = 0
+    letters, lengths = data.letters[0], data.lengths
+    is_letter, mask, padded_letters = data.is_letter, windows.mask, data.padded_letters
+    if rows.size < lengths.size:
+        letters, lengths = letters[rows], lengths[rows]
+        is_letter, mask = np.take(is_letter, rows, axis=-1), np.take(mask, rows, axis=-1)
+        padded_letters = np.take(padded_letters, rows, axis=1)
+    is_seed = np.zeros((rows.size, windows.is_free.shape[2]), np.uint8)
+    first_rows = rows[:_SEED_SEQUENCES]
+    is_seed[:_SEED_SEQUENCES] = _distinct(
+        data.letters[0, first_rows], windows.is_free[0, first_rows], width
+    )
     bounds = seed_scan.scan_seeds(
         letters, lengths, is_letter, mask, is_seed, data.numbers, data.background
     )
     row, column = is_seed.nonzero()
-    rated = np.ascontiguousarray(bounds[row, column].T)
     n_kept = min(_N_ALIGNED, row.size)
-    highest = np.argpartition(-rated, n_kept - 1, axis=1)[:, :n_kept]
-    chosen = np.unique(highest[np.isfinite(np.take_along_axis(rated, highest, axis=1))])
+    highest = np.argpartition(-bounds, n_kept - 1, axis=1)[:, :n_kept]
+    chosen = np.unique(highest[np.isfinite(np.take_along_axis(bounds, highest, axis=1))])
     if chosen.size == 0:
         return None
     row, column = row[chosen], column[chosen]
     seeds = letters[row[:, None], column[:, None] + np.arange(width)]
-    codes4 = np.take(data.codes4, rows, axis=1)
     log_e = np.empty((len(seeds), data.numbers.size))
-    for k, seed in enumerate(seeds):
-        order, start, n_eligible = seed_kernels.align_seed(seed, is_letter, mask)
-        log_e[k] = site_kernels.rate_alignment(
-            order, start, n_eligible, codes4, width, data.numbers, data.background,
-            data.x_log_x, data.table, data.log_ways(width),
+    for first in range(0, len(seeds), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        log_e[some] = site_kernels.rate_alignments(
+            *seed_kernels.align_seeds(seeds[some], is_letter, mask), padded_letters, data.longest,
+            width, data.numbers, data.log_background, data.x_log_x, data.table,
+            data.log_ways(width),
         )  # fmt: skip
     return Starts(seeds, np.argsort(log_e.T, axis=1, kind="stable"))
 
@@ -99,8 +106,4 @@ def _distinct(
         for c in range(first, min(first + 32, width)):
             word = word * np.uint64(4) + letters[:, c : c + n_windows]
         codes = codes * np.uint64(_MULTIPLIERS[0]) + word * np.uint64(_MULTIPLIERS[1])
-    places = np.flatnonzero(is_free)
-    _, first_places = np.unique(codes.ravel()[places], return_index=True)
-    result = np.zeros(is_free.size, np.uint8)
-    result[places[first_places]] = 1
-    return result.reshape(is_free.shape)
+    return seed_kernels.first_of_each(codes, is_free)

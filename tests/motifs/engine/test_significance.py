@@ -80,9 +80,12 @@ def test_product_of_p_values_far_beyond_underflow() -> None:
 def test_choices_and_places() -> None:
     assert sg.log_choices(10, 3) == pytest.approx(math.log(120))
     lengths = np.array([20, 14, 10, 6])
-    places = sg.cumulative_log_places(lengths, 8, 2)
+    ways = sg.log_ways(lengths, 2)
+    assert ways.shape == (21, 5)
     # 2 x 13, 2 x 7, 2 x 3 places; the last sequence is too short
-    np.testing.assert_allclose(np.exp(places), [1, 26, 26 * 14, 26 * 14 * 6, 26 * 14 * 6])
+    places = np.array([1, 26, 26 * 14, 26 * 14 * 6, 26 * 14 * 6])
+    np.testing.assert_allclose(np.exp(ways[8]), places * [1, 4, 6, 4, 1])
+    np.testing.assert_allclose(np.exp(ways[20, 1]), 2 * 4)
 
 
 def test_tables_of_a_background_are_kept() -> None:
