@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from saeborzoi.errors import InputError
-from saeborzoi.genome.public_files import Kind, prepare
+from saeborzoi.genome.file_kinds import Kind
+from saeborzoi.genome.public_files import prepare
 from saeborzoi_assets.commands.terminal import EXIT_FAILED, terminal_of
 
 data = typer.Typer(help="Tell what a data file is, and make public files ready.")

@@ -9,7 +9,8 @@ import pytest
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import read_bed
-from saeborzoi.genome.public_files import Kind, build_of, builds_that_hold, prepare
+from saeborzoi.genome.file_kinds import Kind
+from saeborzoi.genome.public_files import build_of, builds_that_hold, prepare
 from saeborzoi_assets.commands.cli import main
 from saeborzoi_resources.upkeep.data_files import describe
 
@@ -77,7 +78,7 @@ def test_genes_become_merged_exons_and_what_lies_between(tmp_path: Path) -> None
 
 
 def test_peaks_get_the_label(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="strands or placeholders"):
+    with pytest.raises(InputError, match="data prepare narrowpeak"):
         read_bed(_write(tmp_path, PEAK * 200), 6)
     assert _rows(Kind.NARROWPEAK, PEAK, tmp_path, "H3K4me3")[0].endswith("\t.\tH3K4me3")
 
