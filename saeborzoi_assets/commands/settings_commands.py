@@ -60,8 +60,10 @@ def convert(
     """Make a dagster_project.toml from sae-borzoi's config.json."""
     from saeborzoi.settings.convert import convert_config
 
-    _write_new(output, convert_config(config, genome))
-    print(f"{output} is written; look at the lines marked with 'check', then run `saeborzoi check`")
+    text = convert_config(config, genome)
+    _write_new(output, text)
+    marked = "look at the lines marked with 'check', then " if "# check: " in text else ""
+    print(f"{output} is written; {marked}run `saeborzoi check`")
 
 
 def add(context: typer.Context, **values: object) -> None:

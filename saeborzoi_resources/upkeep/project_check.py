@@ -198,8 +198,8 @@ def _targets(shard_set: ShardSet, settings: Settings, predicts: dict[str, Any] |
 def _channel_max(path: Path, n_channels: int) -> str:
     from saeborzoi.activations.normalization import read_channel_max
 
-    constants = read_channel_max(path, n_channels)
-    return f"{len(constants)} channels"
+    read_channel_max(path, n_channels)
+    return f"{n_channels} channels"
 
 
 def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path) -> str:
