@@ -189,9 +189,12 @@ def integers(path: Path, table: pd.DataFrame, column: str) -> Int64s:
     bad = ~((numbers % 1 == 0) & (numbers >= 0) & (numbers <= _LARGEST)).to_numpy()
     if bad.any():
         i = int(bad.argmax())
+        value = table[column].iloc[i]
+        is_header = i == 0 and not any(map(str.isdigit, value))
         raise InputError(
-            f"{path}, line {table.index[i]}: {column} is {shown(table[column].iloc[i])}; needed is "
+            f"{path}, line {table.index[i]}: {column} is {shown(value)}; needed is "
             f"a whole number of at least 0 and at most {_LARGEST:,}"
+            + (": where that line is a header, begin it with #" if is_header else "")
         )
     return numbers.to_numpy().astype(np.int64)
 

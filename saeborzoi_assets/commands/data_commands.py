@@ -56,6 +56,8 @@ def prepare_file(
 
     Example: saeborzoi data prepare rmsk rmsk.txt.gz --output repeats.bed
     """
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder; name the file as it is distributed")
     target = output or file.with_name(f"{file.name.split('.')[0]}.{kind}.bed")
     if target.exists():
         raise InputError(f"{target} exists; move it away or name another --output")

@@ -45,6 +45,8 @@ def init(
         terminal.say(f"found    {line}")
     for line in draft.missing:
         terminal.say(f"missing  {line}")
+    for line in draft.unready:
+        terminal.say(f"unready  {line}")
     terminal.say(
         f"{path} is written; "
         + ("fill in the lines marked with 'fill in', then" if draft.missing else "look at it, then")

@@ -48,9 +48,9 @@ class Shards(NamedTuple):
 
 
 def head(path: Path, n_lines: int = _HEAD_LINES) -> list[str]:
-    """First lines of a text file, plain or gzipped; none where it is no text."""
-    open_text = gzip.open if is_gzipped(path) else open
+    """First lines of a text file, plain or gzipped; none where it is no text, or cannot be read."""
     try:
+        open_text = gzip.open if is_gzipped(path) else open
         with open_text(path, "rt", encoding="utf-8") as file:
             return [line.rstrip("\r\n") for _, line in zip(range(n_lines), file, strict=False)]
     except (OSError, UnicodeDecodeError, EOFError):

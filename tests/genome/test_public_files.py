@@ -183,3 +183,8 @@ def test_the_commands_write_what_the_settings_take(
     assert "no such file" in out
     assert main(["data", "prepare", "rmsk", str(source)]) == 2
     assert "exists" in capsys.readouterr().err
+    assert main(["data", "prepare", "rmsk", str(tmp_path)]) == 2
+    assert "is a folder; name the file" in capsys.readouterr().err
+    # what the system refuses is one line, too
+    assert main(["data", "prepare", "rmsk", str(source), "--output", "x" * 300]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
