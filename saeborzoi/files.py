@@ -229,6 +229,8 @@ def _explained(path: Path) -> Iterator[None]:
                 f"{path}: the disk or the quota is full; free room there or set another [project] "
                 "store. What was there before is untouched"
             ) from error
+        if error.errno == errno.EISDIR:
+            raise StoreError(f"{path}: is a folder; name a file to write") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EEXIST, errno.ENOTDIR):
             raise StoreError(
                 f"{path}: cannot be written ({error.strerror}); fix the folder's rights or set "

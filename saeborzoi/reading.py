@@ -35,6 +35,8 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"\xfd7zXZ\x00", "xz: decompress it with `unxz`"),
     (b"\x28\xb5\x2f\xfd", "zstd: decompress it with `unzstd`"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"\x26\xfc\x8f\x88", "a bigWig, which holds a signal"),
+    (b"\x88\x8f\xfc\x26", "a bigWig, which holds a signal"),
     (b"\x89PNG", "a PNG image"),
     (b"%PDF", "a PDF document"),
     (b"\x1aA'C", "UCSC's 2bit: convert it with `twoBitToFa`"),
@@ -68,12 +70,6 @@ def is_gzipped(path: Path) -> bool:
     """Whether a file is gzipped, whatever its name."""
     with path.open("rb") as file:
         return file.read(2) == _GZIP_MAGIC
-
-
-def is_bigbed(path: Path) -> bool:
-    """Whether a file is a bigBed, whatever its name."""
-    with path.open("rb") as file:
-        return file.read(4) in _BIGBED_MAGIC
 
 
 class _Bounded(io.RawIOBase):
@@ -151,6 +147,12 @@ def opened(path: Path, memory_a_byte: int = 0) -> Iterator[IO[bytes]]:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); fix the path or its rights"
         ) from None
+
+
+def is_bigbed(path: Path) -> bool:
+    """Whether a file is a bigBed, whatever its name; raises `InputError` as `opened`."""
+    with opened(path) as file:
+        return file.read(4) in _BIGBED_MAGIC
 
 
 def read_text(path: Path, most_bytes: int = MAX_TEXT_BYTES, fallback: str | None = None) -> str:

@@ -225,3 +225,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_folder(tmp_path / "file" / "artifact"),
     ):
         pass
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    with pytest.raises(StoreError, match="results: is a folder; name a file"):
+        write_json(tmp_path / "results", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]

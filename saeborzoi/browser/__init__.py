@@ -1,5 +1,5 @@
 """The feature browser: static pages that show what each node of an SAE is."""
 
-from saeborzoi.browser.site import SiteFigures, assembly_of, write_site, write_start_page
+from saeborzoi.browser.site import VARIANTS, SiteFigures, assembly_of, write_site, write_start_page
 
-__all__ = ["SiteFigures", "assembly_of", "write_site", "write_start_page"]
+__all__ = ["VARIANTS", "SiteFigures", "assembly_of", "write_site", "write_start_page"]

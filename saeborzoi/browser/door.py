@@ -9,6 +9,7 @@ cookie. Knows nothing of what is served.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import http.cookies
 import ipaddress
@@ -19,6 +20,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 TOKEN = "token"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_OUTSIDE = {
+    "0.0.0.0": (socket.AF_INET, "192.0.2.1"),
+    "::": (socket.AF_INET6, "2001:db8::1"),
+}
+"""All addresses of this machine, with one elsewhere that nobody has (RFC 5737, RFC 3849): which way
+leads there is asked of this machine, and nothing is sent."""
 
 
 class Answer(NamedTuple):
@@ -130,7 +137,7 @@ class Door:
 
 def own_names(host: str) -> set[str]:
     """Names by which a server that listens on an address may be asked."""
-    return {host, socket.gethostname(), socket.getfqdn()} - {"", "0.0.0.0", "::"}
+    return {host, socket.gethostname(), socket.getfqdn()} - {"", *_OUTSIDE}
 
 
 def is_loopback(host: str) -> bool:
@@ -147,20 +154,62 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def tunnel(port: int, environment: dict[str, str]) -> str:
+def own_addresses(host: str) -> list[str]:
+    """Names and addresses, as a URL has them, by which other machines reach a server that listens
+    on an address; of all addresses of this machine (0.0.0.0, ::) its name where that is known, and
+    the address that leads out. Empty where there is none.
+
+    >>> own_addresses("login7"), own_addresses("fd00::2")
+    (['login7'], ['[fd00::2]'])
+    """
+    outside = _OUTSIDE.get(host)
+    if outside is None:
+        return [_in_url(host)]
+    family, documentation = outside
+    names = []
+    name = socket.getfqdn()
+    with contextlib.suppress(OSError, UnicodeError):
+        socket.getaddrinfo(name, None, family)
+        if not name.startswith("localhost"):
+            names.append(name)
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way_out:
+        way_out.connect((documentation, 9))
+        names.append(_in_url(way_out.getsockname()[0]))
+    return names
+
+
+def this_machine(host: str) -> str:
+    """By which address, as a URL has it, this machine itself reaches a server that listens on one.
+
+    >>> [this_machine(host) for host in ("0.0.0.0", "::", "10.0.0.1", "fd00::2")]
+    ['127.0.0.1', '[::1]', '10.0.0.1', '[fd00::2]']
+    """
+    return _in_url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def tunnel(
+    port: int, environment: dict[str, str], listens_on: str = "127.0.0.1", name: str = ""
+) -> str:
     """How a server on the other end of ssh is reached from the reader's machine; '' where this
-    shell did not come through ssh.
+    shell did not come through ssh and no `name` of this machine is given.
 
     >>> tunnel(3000, {"SSH_CONNECTION": "10.0.0.9 5022 10.0.0.1 22", "USER": "ada"})
     'ssh -N -L 3000:127.0.0.1:3000 ada@10.0.0.1'
+    >>> tunnel(3000, {"USER": "ada"}, "::", "login7")
+    'ssh -N -L 3000:[::1]:3000 ada@login7'
     """
     parts = environment.get("SSH_CONNECTION", "").split()
-    if len(parts) != 4:
+    server, ssh_port = (parts[2], parts[3]) if len(parts) == 4 else (name.strip("[]"), "22")
+    if not server:
         return ""
     user = environment.get("USER") or environment.get("LOGNAME")
-    port_option = "" if parts[3] == "22" else f" -p {parts[3]}"
-    where = f"{user}@{parts[2]}" if user else parts[2]
-    return f"ssh -N -L {port}:127.0.0.1:{port}{port_option} {where}"
+    port_option = "" if ssh_port == "22" else f" -p {ssh_port}"
+    where = f"{user}@{server}" if user else server
+    return f"ssh -N -L {port}:{this_machine(listens_on)}:{port}{port_option} {where}"
 
 
 def _asks_itself(method: str, host: str, given: dict[str, list[str]]) -> bool:

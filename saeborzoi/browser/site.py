@@ -176,22 +176,30 @@ def write_site(
     return SiteFigures(sae.n_nodes, len(files), n_bytes, counts, folder / "index.html")
 
 
-def write_start_page(rows: Iterable[Mapping[str, Any]], folder: Path, project: str = "") -> Path:
+def write_start_page(
+    rows: Iterable[Mapping[str, Any]],
+    folder: Path,
+    project: str = "",
+    comparison: str | None = None,
+) -> Path:
     """Write the page that lists the SAEs of a project beside their sites; returns its path.
 
     Parameters
     ----------
     rows
-        One mapping an SAE: the columns of the view `sae_summary`, and `href` (its site relative
-        to `folder`, left out where it was not made).
+        One mapping an SAE: the columns of the view `sae_summary`, `href` (its site relative to
+        `folder`, left out where it was not made) and `variants_href` (its page of variants).
     folder
         Where the page goes; its other files stay.
     project
         Name of the project.
+    comparison
+        The page that compares the SAEs, relative to `folder`; None: no link to one.
     """
     document = {
         "format_version": FORMAT_VERSION,
         "project": project,
+        "comparison": comparison,
         "saes": [
             {
                 name: value if isinstance(value, str) else number(value, 6)

@@ -17,8 +17,9 @@ TOP_ACTIVATIONS = "top_activations.parquet"
 NODE_STATISTICS = "node_statistics.parquet"
 COACTIVATION = "coactivation.npz"
 CHANNEL_NORMALIZATION = "channel_normalization.parquet"
-"""Files of artifacts that others read: of trained_sae, top_activations and
-normalization_constants."""
+COMPARISON_PAGE = "comparison.html"
+"""Files of artifacts that others read: of trained_sae, top_activations, normalization_constants and
+sae_comparison."""
 
 
 class Store:

@@ -89,6 +89,7 @@ def comparison_page(
     plots: Mapping[str, Figure],
     pages: Mapping[str, str],
     shared_nodes: str = "",
+    start_page: str | None = None,
 ) -> str:
     """The page.
 
@@ -108,6 +109,8 @@ def comparison_page(
         Partition key of each SAE that has pages to their place, relative to this page.
     shared_nodes
         Nodes of two SAEs beside each other, as `side_by_side` gives them.
+    start_page
+        The list of SAEs with pages, relative to this page; None: no link.
 
     Returns
     -------
@@ -121,6 +124,11 @@ def comparison_page(
         f"<title>{html.escape(project)}: comparison of SAEs</title>",
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{html.escape(project)}: {counted(len(comparison), 'SAE')} compared</h1>",
+        *(
+            [f'<p><a href="{html.escape(start_page)}">Feature browser</a></p>']
+            if start_page
+            else []
+        ),
         f"<p>{_EXPLANATION}</p>",
         _table(shown(comparison), pages),
         "<h2>What training added</h2>",

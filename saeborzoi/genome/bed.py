@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from saeborzoi.errors import InputError
+from saeborzoi.errors import InputError, counted
+from saeborzoi.genome.file_kinds import VCF_HEAD, require_ready
 from saeborzoi.reading import HEAD_BYTES, kind_of, opened, shown
 
 Int64s = NDArray[np.int64]
@@ -25,6 +26,7 @@ _LARGEST = 10**15
 """Whole numbers up to here pass through float64 as they are; no coordinate comes near."""
 _PLACEHOLDERS = {"+", "-", ".", "*", "?", "NA", "N/A", "NaN", "nan", "None", "none", "null"}
 _COLOUR = r"[0-9]{1,3},[0-9]{1,3},[0-9]{1,3}"
+_LIST = r"([0-9]+,)+[0-9]*"
 _MAX_NUMBERED_CLASSES = 100
 _MIN_ROWS_OF_NAMES = 100
 _SHOWN_ROWS = 1000
@@ -61,6 +63,7 @@ def read_bed(
         scores, colours or a name for each row; shows what each column holds.
     """
     path = Path(path)
+    require_ready(path, class_column)
     columns = {"chrom": 0, "start_bp": 1, "end_bp": 2, "annotation_class": class_column - 1}
     if strand_column is not None:
         columns["strand"] = strand_column - 1
@@ -89,6 +92,8 @@ def skip_remarks(path: Path) -> tuple[int, list[str]]:
     with opened(path) as file:
         head = file.read(HEAD_BYTES)
         kind = kind_of(head.removeprefix(b"\xef\xbb\xbf")) if head else None
+        if head.startswith(VCF_HEAD):
+            kind = "a VCF, whose place is the path of a [[variants]]"
         if kind is not None:
             raise InputError(f"{path}: not a table, but {kind}")
     with opened(path) as file:
@@ -142,6 +147,12 @@ def read_table(path: Path, columns: dict[str, int], n_skipped: int) -> pd.DataFr
     except pd.errors.EmptyDataError:
         table = pd.DataFrame(columns=by_place, dtype=str)
     except (ValueError, pd.errors.ParserError) as error:
+        fields = skip_remarks(path)[1]
+        if len(fields) < n_columns:
+            raise InputError(
+                f"{path}: {counted(len(fields), 'column')} separated by tabs, where {n_columns} "
+                "are needed; bring a table with them, or name another column"
+            ) from None
         raise InputError(
             f"{path}: cannot be read as a table of {n_columns} columns separated by tabs, in UTF-8 "
             f"({str(error).strip()})"
@@ -178,9 +189,12 @@ def integers(path: Path, table: pd.DataFrame, column: str) -> Int64s:
     bad = ~((numbers % 1 == 0) & (numbers >= 0) & (numbers <= _LARGEST)).to_numpy()
     if bad.any():
         i = int(bad.argmax())
+        value = table[column].iloc[i]
+        is_header = i == 0 and not any(map(str.isdigit, value))
         raise InputError(
-            f"{path}, line {table.index[i]}: {column} is {shown(table[column].iloc[i])}; needed is "
+            f"{path}, line {table.index[i]}: {column} is {shown(value)}; needed is "
             f"a whole number of at least 0 and at most {_LARGEST:,}"
+            + (": where that line is a header, begin it with #" if is_header else "")
         )
     return numbers.to_numpy().astype(np.int64)
 
@@ -224,6 +238,8 @@ def _unfit(classes: pd.Series) -> str | None:
         return f"strands or placeholders only ({some})"
     if names.str.fullmatch(_COLOUR).all():
         return f"colours ({some})"
+    if names.str.fullmatch(_LIST).all():
+        return f"lists of numbers, as of blocks ({some})"
     numbers = pd.to_numeric(pd.Series(names), errors="coerce")
     numbered = bool(numbers.notna().all())
     if numbered and (len(values) > _MAX_NUMBERED_CLASSES or (numbers % 1 != 0).any()):

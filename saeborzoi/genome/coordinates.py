@@ -26,6 +26,7 @@ from saeborzoi.genome.bed import (
     skip_remarks,
 )
 from saeborzoi.genome.fasta import Genome
+from saeborzoi.genome.file_kinds import require_ready
 
 __all__ = [
     "Genome",
@@ -104,6 +105,7 @@ def read_windows(path: Path | str) -> Windows:
         Where the file cannot be read, has no row, or a row is no interval; names the line.
     """
     path = Path(path)
+    require_ready(path)
     n_skipped, header = skip_remarks(path)
     is_reverse = None
     if "chunk_ind" in header or "inner_ind" in header:
@@ -182,7 +184,8 @@ def require_inside(
     InputError
         Names the first line whose chromosome is missing or whose end is beyond it.
     """
-    names = pd.Series(chrom, dtype=object)
+    # by number of row: a column of a table has its lines for an index
+    names = pd.Series(chrom, dtype=object).reset_index(drop=True)
     size = names.map(chrom_sizes).to_numpy(float)
     beyond = (np.asarray(end_bp) > size) | (np.asarray(start_bp) < 0)
     bad = np.isnan(size) | beyond
@@ -231,7 +234,7 @@ def require_annotation_fits(path: Path, table: pd.DataFrame, chrom_sizes: dict[s
     if known.empty:
         raise InputError(
             f"{path}: none of its chromosomes ({', '.join(table['chrom'].unique()[:5])}) is in "
-            f"the genome, which has {', '.join(list(chrom_sizes)[:5])}; use the BED of the same "
+            f"the genome, which has {', '.join(list(chrom_sizes)[:5])}; use the file of the same "
             "assembly and naming"
         )
     require_inside(

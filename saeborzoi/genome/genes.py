@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from saeborzoi.errors import InputError
+from saeborzoi.genome.coordinates import require_annotation_fits
 from saeborzoi.genome.public_files import gtf_lines
 
 
@@ -18,7 +19,7 @@ def read_genes(path: Path) -> pd.DataFrame:
     -------
     DataFrame
         chrom, tss_bp (int64, 0-based, where transcription starts), strand, gene (its name, else its
-        identifier); a row a gene.
+        identifier); a row a gene, whose index is its first line of the file.
 
     Raises
     ------
@@ -26,10 +27,19 @@ def read_genes(path: Path) -> pd.DataFrame:
         Where it is no GTF, or has neither genes nor exons.
     """
     rows = [
-        (line.chrom, line.start_bp, line.end_bp, line.strand, line.name, line.gene_id, line.feature)
+        (
+            line.chrom,
+            line.start_bp,
+            line.end_bp,
+            line.strand,
+            line.name,
+            line.gene_id,
+            line.feature,
+            line.line,
+        )
         for line in gtf_lines(path, ("gene", "exon"))
     ]
-    columns = ["chrom", "start_bp", "end_bp", "strand", "gene", "gene_id", "feature"]
+    columns = ["chrom", "start_bp", "end_bp", "strand", "gene", "gene_id", "feature", "line"]
     lines = pd.DataFrame(rows, columns=columns)
     if lines.empty:
         raise InputError(f"{path}: no line of a gene or an exon; bring a GTF of genes")
@@ -37,10 +47,36 @@ def read_genes(path: Path) -> pd.DataFrame:
     # a gene of the pseudo-autosomal regions stands on both X and Y
     spans = chosen.groupby(["chrom", "gene_id"], sort=False, as_index=False).agg(
         start_bp=("start_bp", "min"), end_bp=("end_bp", "max"), strand=("strand", "first"),
-        gene=("gene", "first"),
+        gene=("gene", "first"), line=("line", "first"),
     )  # fmt: skip
     tss = np.where(spans["strand"] == "-", spans["end_bp"] - 1, spans["start_bp"])
-    return spans.assign(tss_bp=tss)[["chrom", "tss_bp", "strand", "gene"]]
+    return spans.assign(tss_bp=tss).set_index("line")[["chrom", "tss_bp", "strand", "gene"]]
+
+
+def require_genes_fit(path: Path, genes: pd.DataFrame, chrom_sizes: dict[str, int]) -> int:
+    """Refuse genes of another assembly than the genome's: all distances would be missing or wrong.
+
+    Parameters
+    ----------
+    path
+        Where they come from, for the message.
+    genes
+        As `read_genes` gives them.
+    chrom_sizes
+        Length of every chromosome, `Genome.chrom_sizes`.
+
+    Returns
+    -------
+    int
+        Genes on chromosomes that the genome lacks; they are nearest to nothing.
+
+    Raises
+    ------
+    InputError
+        Where none of their chromosomes is in the genome, or a gene starts beyond one.
+    """
+    starts = genes.assign(start_bp=genes["tss_bp"], end_bp=genes["tss_bp"] + 1)
+    return require_annotation_fits(path, starts, chrom_sizes)
 
 
 def nearest_genes(intervals: pd.DataFrame, genes: pd.DataFrame) -> pd.DataFrame:

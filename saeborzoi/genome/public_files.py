@@ -1,4 +1,4 @@
-"""Public annotation as it is distributed, told by its content and made into what the settings take.
+"""Public annotation as it is distributed, made into what the settings take.
 
 Out comes BED with the class in column 6, as sae-borzoi has it: chrom, start, end, name, strand,
 class. Intervals are 0-based and half-open; what a format counts from 1 is converted here.
@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
 from saeborzoi.errors import InputError
-from saeborzoi.extras import extra
 from saeborzoi.files import write_file
-from saeborzoi.reading import is_bigbed, opened
+from saeborzoi.genome.file_kinds import (
+    ACCESSION,
+    CCRE_CLASSES,
+    RMSK_COLUMNS,
+    RMSK_HEAD,
+    Kind,
+    is_of_repeatmasker,
+    lines_of,
+)
 
 BUILDS = {
     "hg38": {"chr1": 248_956_422, "chr2": 242_193_529, "chrX": 156_040_895},
@@ -29,27 +36,9 @@ BUILDS = {
 }
 """Sizes in bp of some chromosomes, by which a genome is recognised (UCSC's chrom.sizes)."""
 
-CCRE_CLASSES = {
-    "PLS", "pELS", "dELS", "CA-CTCF", "CA-H3K4me3", "CA-TF", "CA", "TF", "DNase-H3K4me3",
-    "CTCF-only", "DNase-only", "Low-DNase", "prom", "enhP", "enhD", "K4m3", "CTCF",
-}  # fmt: skip
-"""Classes of ENCODE's registry of cCREs, versions 2 to 4, and UCSC's short names for them."""
-
-_RMSK_COLUMNS = 17
-_RMSK_HEAD = ("SW", "score")
-"""How the two lines at the head of RepeatMasker's .out begin."""
 _STRANDS = {"+": "+", "-": "-", "C": "-"}
-_NUMBER = re.compile(r"-?[\d.]+(e[-+]?\d+)?", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r'(\w+) "([^"]*)"')
-
-
-class Kind(StrEnum):
-    """A public file that can be made ready."""
-
-    CCRE = "ccre"
-    RMSK = "rmsk"
-    GENCODE = "gencode"
-    NARROWPEAK = "narrowpeak"
+_GTF_ATTRIBUTE = re.compile(r'(\w+) "([^"]*)"')
+_GFF_ATTRIBUTE = re.compile(r"(\w+)=([^;]*)")
 
 
 class Row(NamedTuple):
@@ -79,7 +68,8 @@ def prepare(kind: Kind, path: Path, output: Path, label: str | None = None) -> P
     kind
         ``ccre``: ENCODE's registry as SCREEN has it, or UCSC's bigBed.
         ``rmsk``: UCSC's rmsk.txt, or RepeatMasker's .out; the class is the repeat's family.
-        ``gencode``: GTF; exons and introns of each gene, with its name.
+        ``gencode``: GTF, or GFF3 with gene_id as GENCODE has it; exons and introns of each gene,
+        with its name.
         ``narrowpeak``: peaks, all of one class.
     path
         The file, plain or gzipped text, or bigBed, which needs the extra `bigwig`.
@@ -111,46 +101,6 @@ def prepare(kind: Kind, path: Path, output: Path, label: str | None = None) -> P
     return Prepared(output, classes.total(), dict(classes.most_common()))
 
 
-def _is_row(text: str) -> bool:
-    return bool(text.strip()) and not text.startswith(("#", "track", "browser"))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """1-based number and text of each line that is no remark."""
-    if is_bigbed(path):
-        yield from enumerate(bigbed_lines(path), start=1)
-        return
-    with opened(path) as file:
-        for number, raw in enumerate(file, start=1):
-            text = raw.decode("utf-8", "replace").rstrip("\r\n")
-            if _is_row(text):
-                yield number, text
-
-
-def bigbed_lines(path: Path) -> Iterator[str]:
-    """Rows of a bigBed as BED, chromosome by chromosome. What follows a space in a column becomes
-    a column, as pybigtools has it.
-
-    Raises
-    ------
-    InputError
-        Where it cannot be read.
-    MissingPackageError
-        Where pybigtools is not installed.
-    """
-    with extra("bigwig"):
-        import pybigtools
-    try:
-        file = pybigtools.open(str(path))
-        for chrom in file.chroms():
-            for row in file.records(chrom):
-                yield "\t".join(map(str, (chrom, *row)))
-    except pybigtools.BBIReadError as error:
-        raise InputError(
-            f"{path}: a bigBed that cannot be read ({error}); bring it whole"
-        ) from None
-
-
 def _interval(path: Path, line: int, start: str, end: str, first: int = 0) -> tuple[int, int]:
     """Start and end, 0-based; `first` is the number of the first base in the format."""
     if not (start.strip().isdigit() and end.strip().isdigit()):
@@ -167,7 +117,7 @@ def _strand(text: str) -> str:
 
 def _ccre(path: Path) -> Iterator[Row]:
     column = None
-    for line, text in _lines(path):
+    for line, text in lines_of(path):
         fields = text.split("\t")
         if column is None:
             column = _ccre_column(path, line, fields)
@@ -180,7 +130,7 @@ def _ccre(path: Path) -> Iterator[Row]:
                 f"{', '.join(sorted(CCRE_CLASSES))}"
             )
         start, end = _interval(path, line, fields[1], fields[2])
-        name = next((f for f in fields[3:] if re.fullmatch(r"E[HM]\d*[DE]\d+", f)), fields[3])
+        name = next((f for f in fields[3:] if ACCESSION.fullmatch(f)), fields[3])
         yield Row(fields[0], start, end, name, ".", group)
 
 
@@ -194,24 +144,19 @@ def _ccre_column(path: Path, line: int, fields: list[str]) -> int:
     )
 
 
-def _is_of_repeatmasker(fields: list[str]) -> bool:
-    """Whether a line is a row of RepeatMasker's .out."""
-    return len(fields) >= 14 and fields[0].isdigit() and fields[8] in ("+", "C")
-
-
 def _rmsk(path: Path) -> Iterator[Row]:
-    for line, text in _lines(path):
+    for line, text in lines_of(path):
         fields = text.split("\t")
-        if len(fields) == _RMSK_COLUMNS:  # UCSC's table, 0-based
+        if len(fields) == RMSK_COLUMNS:  # UCSC's table, 0-based
             start, end = _interval(path, line, fields[6], fields[7])
             chrom, strand, name, family = fields[5], fields[9], fields[10], fields[12]
         else:
             fields = text.split()
-            if fields[0] in _RMSK_HEAD:
+            if fields[0] in RMSK_HEAD:
                 continue
-            if not _is_of_repeatmasker(fields):
+            if not is_of_repeatmasker(fields):
                 raise InputError(
-                    f"{path}, line {line}: neither a row of UCSC's rmsk.txt ({_RMSK_COLUMNS} "
+                    f"{path}, line {line}: neither a row of UCSC's rmsk.txt ({RMSK_COLUMNS} "
                     "columns) nor of RepeatMasker's .out; bring one of the two"
                 )
             start, end = _interval(path, line, fields[5], fields[6], first=1)
@@ -222,8 +167,9 @@ def _rmsk(path: Path) -> Iterator[Row]:
 
 class GtfLine(NamedTuple):
     """One line of a GTF, 0-based and half-open, with its gene's identifier and name (the identifier
-    where it has none)."""
+    where it has none); `line` is its 1-based number."""
 
+    line: int
     feature: str
     chrom: str
     start_bp: int
@@ -234,20 +180,22 @@ class GtfLine(NamedTuple):
 
 
 def gtf_lines(path: Path, features: Collection[str]) -> Iterator[GtfLine]:
-    """Lines of a GTF of some features, e.g. exon.
+    """Lines of a GTF of some features, e.g. exon; of a GFF3, too, where they have gene_id.
 
     Raises
     ------
     InputError
         Where it is no GTF; names the line.
     """
-    for line, text in _lines(path):
+    for line, text in lines_of(path):
         fields = text.split("\t")
         if len(fields) != 9:
             raise InputError(f"{path}, line {line}: {len(fields)} columns; a GTF has 9")
         if fields[2] not in features:
             continue
-        attributes: dict[str, str] = dict(_ATTRIBUTE.findall(fields[8]))
+        attributes: dict[str, str] = dict(_GTF_ATTRIBUTE.findall(fields[8]))
+        if not attributes:
+            attributes = {name: unquote(v) for name, v in _GFF_ATTRIBUTE.findall(fields[8])}
         gene = attributes.get("gene_id")
         if gene is None:
             raise InputError(
@@ -255,7 +203,7 @@ def gtf_lines(path: Path, features: Collection[str]) -> Iterator[GtfLine]:
             )
         start, end = _interval(path, line, fields[3], fields[4], first=1)
         name = attributes.get("gene_name") or gene
-        yield GtfLine(fields[2], fields[0], start, end, _strand(fields[6]), gene, name)
+        yield GtfLine(line, fields[2], fields[0], start, end, _strand(fields[6]), gene, name)
 
 
 def _gencode(path: Path) -> Iterator[Row]:
@@ -282,7 +230,7 @@ def _gencode(path: Path) -> Iterator[Row]:
 
 
 def _narrowpeak(path: Path, label: str) -> Iterator[Row]:
-    for line, text in _lines(path):
+    for line, text in lines_of(path):
         fields = text.split("\t")
         if len(fields) not in (9, 10):
             raise InputError(
@@ -314,38 +262,3 @@ def builds_that_hold(ends: dict[str, int]) -> list[str]:
         for build, known in BUILDS.items()
         if all(plain.get(name.removeprefix("chr"), 0) <= size for name, size in known.items())
     ]
-
-
-def kind_of_lines(lines: Iterable[str]) -> Kind | None:
-    """Which public file the first lines are of; None for another table.
-
-    >>> kind_of_lines(["chr1\\t10033\\t10250\\tEH38D4327497\\tEH38E2776516\\tpELS"])
-    <Kind.CCRE: 'ccre'>
-    """
-    texts = [text for text in lines if _is_row(text)]
-    if not texts:
-        return None
-    words = [fields for fields in map(str.split, texts) if fields[0] not in _RMSK_HEAD]
-    if words and all(map(_is_of_repeatmasker, words)):
-        return Kind.RMSK
-    rows = [text.split("\t") for text in texts]
-    if all(len(row) == _RMSK_COLUMNS and row[9] in ("+", "-") for row in rows):
-        return Kind.RMSK
-    if all(len(row) == 9 and 'gene_id "' in row[8] for row in rows):
-        return Kind.GENCODE
-    if all(any(f.split(",")[0].strip() in CCRE_CLASSES for f in row[3:]) for row in rows):
-        return Kind.CCRE
-    if all(map(_is_peak, rows)) and (len(rows[0]) == 10 or any("." in row[6] for row in rows)):
-        return Kind.NARROWPEAK
-    return None
-
-
-def _is_peak(row: list[str]) -> bool:
-    """Whether a row is narrowPeak's, or broadPeak's, which lacks the summit. BED of nine columns
-    looks like the latter where it has no colours, but for the fractions of a signal."""
-    return (
-        len(row) in (9, 10)
-        and row[5] in ("+", "-", ".")
-        and all(_NUMBER.fullmatch(value) for value in row[6:9])
-        and (len(row) == 9 or row[9].lstrip("-").isdigit())
-    )

@@ -10,6 +10,7 @@ import numpy as np
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import interval_columns, read_table, skip_remarks
 from saeborzoi.genome.coordinates import Genome, Windows, read_windows, require_inside
+from saeborzoi.genome.file_kinds import require_ready
 
 
 def windows_of(
@@ -55,6 +56,7 @@ def genome_windows(genome: Genome, window_bp: int, mask: Path | None = None) -> 
     """
     masked: dict[str, list[tuple[int, int]]] = {}
     if mask is not None:
+        require_ready(mask)
         table = read_table(mask, {"chrom": 0, "start_bp": 1, "end_bp": 2}, skip_remarks(mask)[0])
         start, end = interval_columns(mask, table)
         chroms = table["chrom"].to_numpy(object)

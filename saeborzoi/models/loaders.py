@@ -27,7 +27,7 @@ from saeborzoi.settings.model_sections import PATH_LOADERS
 def load_model(
     loader: str,
     *,
-    weights: Path | None = None,
+    weights: Path | str | None = None,
     arguments: Mapping[str, Any] | None = None,
     input_bp: int | None = None,
     dtype: Dtype = "float32",
@@ -56,7 +56,7 @@ def load_model(
         Where there is no such loader, it fails, its tensors are not complete, or the length of
         the input is not known.
     """
-    loaded = _loaded(loader, weights, dict(arguments or {}))
+    loaded = _loaded(loader, None if weights is None else Path(weights), dict(arguments or {}))
     module = loaded.module
     _require_complete(module, loader)
     # a constructor leaves batch norm and dropout in training mode

@@ -187,8 +187,20 @@ def _sae(config: dict[str, Any]) -> Any:
     sae["topk"] = float(config["topk_pct"])
     sae["learning_rate"] = float(config["learning_rate"])
     sae["recipe"] = "published"
-    model = str(config.get("prespecified_model") or "")
-    checkpoint = Path(config.get("model_save_path") or "", model, "best_model.pt")
-    if model and checkpoint.is_file():
-        sae["checkpoint"] = str(checkpoint)
+    models = config.get("model_save_path")
+    if models:
+        checkpoint = Path(models, _model_name(config), "best_model.pt")
+        if checkpoint.is_file():
+            sae["checkpoint"] = str(checkpoint)
+        else:
+            sae["recipe"].comment(f"check: no {checkpoint}; it is trained anew")  # type: ignore[union-attr]
     return sae
+
+
+def _model_name(config: dict[str, Any]) -> str:
+    """Folder of the SAE's checkpoint: the one that is named, else as sae-borzoi calls it."""
+    return str(
+        config.get("prespecified_model")
+        or f"{config['layer_name']}_exp{config['expansion_factor']}_topk{config['topk_pct']}"
+        f"_lr{config['learning_rate']}"
+    )

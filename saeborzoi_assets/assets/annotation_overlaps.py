@@ -62,6 +62,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                             f"annotation {a.name}: {n_elsewhere:,} rows on chromosomes that the "
                             "genome lacks are passed over",
                         )
+                genes = _genes(settings.data.genes, genome.chrom_sizes)
             frame = overlaps.annotation_overlaps(
                 seqlets,
                 annotations,
@@ -85,7 +86,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             tables = {
                 "annotation_overlap": frame,
                 "repeat_class": repeats,
-                "seqlet_gene": _seqlet_genes(seqlets, settings.data.genes),
+                "seqlet_gene": _seqlet_genes(seqlets, genes),
             }
             output = keep(context, platform, version, sae, tables)
         from saeborzoi.plots import annotation_heatmap
@@ -117,11 +118,21 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return annotation_overlaps
 
 
-def _seqlet_genes(seqlets: pd.DataFrame, gtf: Path | None) -> pd.DataFrame:
+def _genes(gtf: Path | None, chrom_sizes: dict[str, int]) -> pd.DataFrame | None:
+    from saeborzoi.genome.genes import read_genes, require_genes_fit
+
+    if gtf is None:
+        return None
+    genes = read_genes(gtf)
+    require_genes_fit(gtf, genes, chrom_sizes)
+    return genes
+
+
+def _seqlet_genes(seqlets: pd.DataFrame, genes: pd.DataFrame | None) -> pd.DataFrame:
     """Table `seqlet_gene` but the key of the SAE; empty without a GTF."""
-    from saeborzoi.genome.genes import nearest_genes, read_genes
+    from saeborzoi.genome.genes import nearest_genes
 
     keys = seqlets[["node", "rank"]]
-    if gtf is None:
+    if genes is None:
         return keys.iloc[:0].assign(gene="", distance_bp=0)
-    return keys.join(nearest_genes(seqlets, read_genes(gtf)))
+    return keys.join(nearest_genes(seqlets, genes))

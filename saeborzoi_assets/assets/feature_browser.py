@@ -1,5 +1,6 @@
 """Static pages that show what each node of an SAE is, from the catalogue as it stands."""
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 import saeborzoi
 from saeborzoi.catalog.scope import Scope
-from saeborzoi.catalog.store import COACTIVATION
+from saeborzoi.catalog.store import COACTIVATION, COMPARISON_PAGE, Store
+from saeborzoi.files import write_file
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.queries import MOTIF_SHOWN, only_supported
 from saeborzoi_assets.shown import check, path, say
 from saeborzoi_resources.platform import Platform
 
+START_PAGE = "index.html"
 _MAX_MB = 40
 
 
@@ -61,7 +64,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 },
                 known_motifs=known_motifs(settings.data.motif_sources),
                 assembly=assembly_of(settings.data.genome),
-                start_page="../index.html",
+                start_page=f"../{START_PAGE}",
                 background=genome_frequencies(settings.data.genome).tolist()
                 if settings.motifs.background == "genome"
                 else None,
@@ -154,16 +157,36 @@ def catalogued(platform: Platform, key: str) -> dict[str, pd.DataFrame]:
 
 
 def write_list(platform: Platform) -> Path:
-    """The start page: every SAE of the catalogue, with a link where its pages were written."""
-    from saeborzoi.browser import write_start_page
+    """The start page: every SAE of the catalogue, with links to its pages and to the comparison of
+    all where they were written. The comparison's page is copied beside it, since the folder is
+    served and sent around as it is."""
+    from saeborzoi.browser import VARIANTS, write_start_page
 
     folder = platform.store.browser
     rows = platform.catalog.whole("sae_summary").sort_values("hyperparameters").to_dict("records")
     for row in rows:
-        page = f"{row['hyperparameters']}/index.html"
-        if (folder / page).is_file():
-            row["href"] = page
-    return write_start_page(rows, folder, platform.settings.project.name)
+        for name, file in (("href", "index.html"), ("variants_href", VARIANTS)):
+            page = f"{row['hyperparameters']}/{file}"
+            if (folder / page).is_file():
+                row[name] = page
+    comparison = _copy_comparison(platform.store)
+    return write_start_page(rows, folder, platform.settings.project.name, comparison)
+
+
+def _copy_comparison(store: Store) -> str | None:
+    """Put the comparison's page into the folder of the pages, with links as from there; its name,
+    None where there is none."""
+    made = store.project_artifact("sae_comparison")
+    copy = store.browser / COMPARISON_PAGE
+    if not (made / COMPARISON_PAGE).is_file():
+        copy.unlink(missing_ok=True)
+        return None
+    text = (made / COMPARISON_PAGE).read_text("utf-8")
+    # no text of the page has a quotation mark, which is escaped
+    there = f'href="{Path(os.path.relpath(store.browser, made)).as_posix()}/'
+    with write_file(copy) as temporary:
+        temporary.write_text(text.replace(there, 'href="'), encoding="utf-8")
+    return COMPARISON_PAGE
 
 
 def known_motifs(

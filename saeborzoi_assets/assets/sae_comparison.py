@@ -10,7 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from saeborzoi.catalog.scope import PROJECT, Scope
-from saeborzoi.catalog.store import SAE_WEIGHTS, TOP_ACTIVATIONS
+from saeborzoi.catalog.store import COMPARISON_PAGE, SAE_WEIGHTS, TOP_ACTIVATIONS
 from saeborzoi.comparison import stability
 from saeborzoi.comparison import table as comparison
 from saeborzoi.comparison.baselines import beside_baselines, no_better
@@ -19,6 +19,7 @@ from saeborzoi.files import write_file
 from saeborzoi.jobs.fingerprint import fingerprint_of
 from saeborzoi.jobs.provenance import provenance
 from saeborzoi.settings.hyperparameters import Hyperparameters
+from saeborzoi_assets.assets.feature_browser import START_PAGE, write_list
 from saeborzoi_assets.common import artifact, explained, made_by
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_assets.queries import MOTIF_SHOWN
@@ -28,8 +29,6 @@ from saeborzoi_resources.platform import Platform, Version, write_tables
 if TYPE_CHECKING:  # imports Matplotlib
     from saeborzoi.comparison.side_by_side import Shown
     from saeborzoi.figures import Plot
-
-PAGE = "comparison.html"
 
 
 def build(partitions: Partitions) -> dg.AssetsDefinition:
@@ -99,9 +98,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 plots,
                 pages,
                 side_by_side(most, _shown(platform, most, pages)),
+                start_page=_from(output, platform.store.browser / START_PAGE),
             )
-            write_tables(output, tables, version, provenance(None), {PAGE: page.encode()})
+            write_tables(
+                output, tables, version, provenance(None), {COMPARISON_PAGE: page.encode()}
+            )
             platform.record(made_by(context, version, output), Scope(), tables)
+            write_list(platform)
         too_many = (pairs["n_matched"] > pairs[["n_nodes_a", "n_nodes_b"]].min(axis=1)).sum()
         recurring = _recurring_in_itself(platform, saes)
         return dg.MaterializeResult(
@@ -114,7 +117,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 "beside_baselines": table(beside, 100),
                 "concepts_found": table(concepts, 40),
                 "archetypes_of_settings": table(only, 40),
-                "comparison_page": path(output / PAGE),
+                "comparison_page": path(output / COMPARISON_PAGE),
                 "files": path(output),
             },
             data_version=dg.DataVersion(version.digest),
@@ -156,11 +159,12 @@ def _of_fidelity(compared: pd.DataFrame) -> "dict[str, Plot]":
 def _pages(platform: Platform, output: Path, saes: Sequence[str]) -> dict[str, str]:
     """SAEs that have pages, and where they are as seen from the comparison's."""
     pages = {key: platform.store.browser / key / "index.html" for key in saes}
-    return {
-        key: Path(os.path.relpath(page, output)).as_posix()
-        for key, page in pages.items()
-        if page.is_file()
-    }
+    return {key: _from(output, page) for key, page in pages.items() if page.is_file()}
+
+
+def _from(folder: Path, page: Path) -> str:
+    """A page's place as a file in `folder` links to it."""
+    return Path(os.path.relpath(page, folder)).as_posix()
 
 
 def _files(platform: Platform, key: str) -> tuple[Path, Path]:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from saeborzoi.errors import InputError
-from saeborzoi.genome.public_files import Kind, prepare
+from saeborzoi.genome.file_kinds import Kind
+from saeborzoi.genome.public_files import prepare
 from saeborzoi_assets.commands.terminal import EXIT_FAILED, terminal_of
 
 data = typer.Typer(help="Tell what a data file is, and make public files ready.")
@@ -55,6 +56,8 @@ def prepare_file(
 
     Example: saeborzoi data prepare rmsk rmsk.txt.gz --output repeats.bed
     """
+    if file.is_dir():
+        raise InputError(f"{file}: is a folder; name the file as it is distributed")
     target = output or file.with_name(f"{file.name.split('.')[0]}.{kind}.bed")
     if target.exists():
         raise InputError(f"{target} exists; move it away or name another --output")

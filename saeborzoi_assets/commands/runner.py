@@ -18,9 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from saeborzoi.pipeline import STAGES
+from saeborzoi.genome.file_kinds import require_ready
+from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, set_key
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
+from saeborzoi.settings.user_files import groups_read
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
@@ -194,6 +196,11 @@ def run(
 
     Each step looks anew at what it lacks, so that what another process made meanwhile is not
     made twice. A step that fails ends its SAE; the others go on.
+
+    Raises
+    ------
+    InputError
+        Where annotation that will be read is no BED yet; nothing is made.
     """
     # not at the top: a run with nothing to do needs none of it
     from saeborzoi_assets.assets import input_files
@@ -203,9 +210,10 @@ def run(
 
     display = display or Display()
     os.environ[PROJECT_VARIABLE] = str(settings_file)
+    planned = planned or plan(settings_file, saes, parts, again=again, tell=display.say)
+    _require_ready(settings, planned.work)
     home = ensure_home(settings_file.parent)
     platform = Platform(settings_file=str(settings_file))
-    planned = planned or plan(settings_file, saes, parts, again=again, tell=display.say)
     outcome = Outcome()
     with (
         _warm(platform, planned.work),
@@ -222,6 +230,15 @@ def run(
             lanes.run(saes, 1 if settings.compute.backend == "local" else _MOST_LANES)
     outcome.advice += advice_after(settings, saes, platform.catalog)
     return outcome
+
+
+def _require_ready(settings: Settings, work: Sequence[Work]) -> None:
+    """Refuse annotation that is no BED yet, before the training and not after it, where it is
+    wanted."""
+    lacking = {name for each in work if each.n_lacking for name in each.step.assets}
+    if any("annotation" in groups_read(ARTIFACT[name], settings) for name in lacking):
+        for annotation in settings.data.annotation:
+            require_ready(annotation.path, annotation.class_column)
 
 
 def _warm(platform: Platform, work: Sequence[Work]) -> AbstractContextManager[None]:

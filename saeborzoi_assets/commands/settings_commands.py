@@ -45,6 +45,8 @@ def init(
         terminal.say(f"found    {line}")
     for line in draft.missing:
         terminal.say(f"missing  {line}")
+    for line in draft.unready:
+        terminal.say(f"unready  {line}")
     terminal.say(
         f"{path} is written; "
         + ("fill in the lines marked with 'fill in', then" if draft.missing else "look at it, then")
@@ -60,8 +62,10 @@ def convert(
     """Make a dagster_project.toml from sae-borzoi's config.json."""
     from saeborzoi.settings.convert import convert_config
 
-    _write_new(output, convert_config(config, genome))
-    print(f"{output} is written; look at the lines marked with 'check', then run `saeborzoi check`")
+    text = convert_config(config, genome)
+    _write_new(output, text)
+    marked = "look at the lines marked with 'check', then " if "# check: " in text else ""
+    print(f"{output} is written; {marked}run `saeborzoi check`")
 
 
 def add(context: typer.Context, **values: object) -> None:

@@ -105,6 +105,12 @@ def run_command(app: typer.Typer, arguments: list[str]) -> int:
     except SaeBorzoiError as error:
         print(f"saeborzoi: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # a place that the command line or the settings name, and the system refuses
+        print(f"saeborzoi: {error.filename}: {error.strerror}; name another place", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from saeborzoi.browser.door import is_loopback, tunnel
+from saeborzoi.browser.door import is_loopback, own_addresses, this_machine, tunnel
 from saeborzoi.errors import SaeBorzoiError
 from saeborzoi.files import lock_file, write_json
 from saeborzoi.settings.compute_sections import Automation
@@ -55,12 +55,13 @@ def serve_ui(
         token = secrets.token_urlsafe(24)
     with _only_one(home) as holder:
         port = require_free_port(host, port)
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        names = own_addresses(host) or [this_machine(host)]
+        address = f"http://{names[0]}:{port}"
         write_json(holder, {"pid": os.getpid(), "host": os.uname().nodename, "address": address})
         platform = Platform(settings_file=str(settings_file))
         report_dead_runs(settings_file.parent, platform.store.jobs)
         take_over(platform)
-        for line in _words(settings_file, host, port, address, token):
+        for line in _words(settings_file, host, port, names, token):
             print(line, flush=True)
         _dagster_dev(host, port, token, platform.store.browser, settings_file)
 
@@ -117,16 +118,24 @@ def _only_one(home: Path) -> Iterator[Path]:
         lock.release()
 
 
-def _words(settings_file: Path, host: str, port: int, address: str, token: str) -> Iterator[str]:
+def _words(
+    settings_file: Path, host: str, port: int, names: list[str], token: str
+) -> Iterator[str]:
     query = f"/?token={token}" if token else ""
-    yield f"{address}{query} shows {settings_file}; Ctrl-C ends it"
+    first, *others = [f"http://{name}:{port}{query}" for name in names]
+    yield f"{first} shows {settings_file}; Ctrl-C ends it"
+    for other in others:
+        yield f"{other} is the same, where that name is not known"
     yield _launches(load_settings(settings_file).automation)
-    line = tunnel(port, dict(os.environ))
-    if line and is_loopback(host):
-        yield f"From your own machine: {line}\nthen open http://127.0.0.1:{port}{query} there"
-        if not token:
+    name = "" if is_loopback(host) else names[0]
+    line = tunnel(port, dict(os.environ), host, name)
+    if line:
+        closed = ", where this port is closed to it" if name else ""
+        there = f"then open http://127.0.0.1:{port}{query} there"
+        yield f"From your own machine{closed}: {line}\n{there}"
+        if not token and not name:
             yield "Other users of this machine reach it, too; --token asks them for a token"
-    if not token and not is_loopback(host):
+    if not token and name:
         yield "Everybody who reaches this port controls the project's runs (--i-know)"
 
 

@@ -71,7 +71,11 @@ def variants(
             print(f"{report}\n\n{_text(report.parts[PARTS_SHOWN])}")
         return
     if variant_set is None:
-        _show(sae.variant_sets, as_json)
+        _show(
+            sae.variant_sets,
+            as_json,
+            "no set of variants yet: name one in [[variants]], and run it",
+        )
     elif enrichment:
         _show(sae.variant_enrichment(variant_set), as_json)
     else:
@@ -85,11 +89,11 @@ def variants(
             terminal.say(f"{n:,} variants are in {vcf}")
 
 
-def _show(table: pd.DataFrame, as_json: bool) -> None:
+def _show(table: pd.DataFrame, as_json: bool, empty: str = "none") -> None:
     if as_json:
         print_json(_records(table))
     else:
-        print(_text(table) if len(table) else "none")
+        print(_text(table) if len(table) else empty)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:

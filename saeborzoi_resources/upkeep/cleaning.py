@@ -19,7 +19,7 @@ from saeborzoi.catalog.questions import resting_on
 from saeborzoi.catalog.rows import reseal
 from saeborzoi.catalog.scope import PROJECT, Scope
 from saeborzoi.catalog.store import Store
-from saeborzoi.errors import PartitionKeyError, StoreError
+from saeborzoi.errors import PartitionKeyError, StoreError, counted
 from saeborzoi.files import write_file
 from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, set_key, set_of
@@ -354,7 +354,7 @@ def _lines(removal: Removal) -> Iterator[str]:
     if nodes is not None:
         what += f", nodes {_ranges(nodes)}"
     elif removal.scopes[0].variant_set is None and removal.saes != [what]:
-        what += f", layer with {len(removal.saes)} SAEs"
+        what += f", layer with {counted(len(removal.saes), 'SAE')}"
     yield f"{what}: {removal.n_files} files, {size_text(removal.n_bytes)}"
     for folder in removal.folders:
         yield f"  {folder}"

@@ -5,25 +5,29 @@ from __future__ import annotations
 import gzip
 import re
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import read_bed
-from saeborzoi.genome.public_files import (
+from saeborzoi.genome.file_kinds import (
+    OTHER_BIGBED,
+    VCF_HEAD,
     Kind,
     bigbed_lines,
-    build_of,
-    builds_that_hold,
     kind_of_lines,
+    made_ready_by,
+    require_ready,
 )
-from saeborzoi.reading import HEAD_BYTES, is_bigbed, is_gzipped, kind_of
+from saeborzoi.genome.public_files import build_of, builds_that_hold
+from saeborzoi.reading import HEAD_BYTES, is_bigbed, is_gzipped, kind_of, opened
 
 SHARD = re.compile(r"activations_(\d+)\.h5$")
 _VALIDATION = re.compile(r"(^|[_\W])(val|valid|validation|test)([_\W]|$)", re.IGNORECASE)
 _FEW_CLASSES = 200
+_HEAD_LINES = 2000
 
 
 class Shards(NamedTuple):
@@ -43,11 +47,11 @@ class Shards(NamedTuple):
         return any(_VALIDATION.search(part) for part in self.inside.parts)
 
 
-def head(path: Path, n_lines: int = 2000) -> list[str]:
-    """First lines of a text file, plain or gzipped; none where it is no text."""
-    opened = gzip.open if is_gzipped(path) else open
+def head(path: Path, n_lines: int = _HEAD_LINES) -> list[str]:
+    """First lines of a text file, plain or gzipped; none where it is no text, or cannot be read."""
     try:
-        with opened(path, "rt", encoding="utf-8") as file:
+        open_text = gzip.open if is_gzipped(path) else open
+        with open_text(path, "rt", encoding="utf-8") as file:
             return [line.rstrip("\r\n") for _, line in zip(range(n_lines), file, strict=False)]
     except (OSError, UnicodeDecodeError, EOFError):
         return []
@@ -71,7 +75,7 @@ def class_column(rows: list[list[str]]) -> int | None:
     for column in sorted(range(3, width), key=lambda column: (column != 5, column)):
         values = Counter(row[column].strip() for row in rows)
         words = [value for value in values if value not in ("", ".", "+", "-")]
-        is_number = all(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", word) for word in words)
+        is_number = all(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", word) for word in words)
         if words and not is_number and len(words) <= min(_FEW_CLASSES, len(rows) / 2):
             return column
     return None
@@ -148,6 +152,8 @@ def describe(path: Path) -> str:
     first = [*islice(bigbed_lines(path), 200)] if is_bigbed(path) else head(path)
     if first[:1] and first[0].startswith(">"):
         return _described_genome(path)
+    if first[:1] and first[0].startswith(VCF_HEAD.decode()):
+        return "variants in VCF: the path of a [[variants]]"
     if any(line.startswith("MEME version") for line in first[:20]):
         from saeborzoi.motifs.meme_format import read_meme
 
@@ -157,16 +163,19 @@ def describe(path: Path) -> str:
     if kind is Kind.CCRE and rows and all(len(row) == 6 for row in rows):
         return _described_bed(path, 5)
     if kind is not None:
-        return f"{kind} as it is distributed; make it ready: saeborzoi data prepare {kind} {path}"
+        return made_ready_by(kind, path)
     column = class_column(rows)
     if column is not None:
         return _described_bed(path, column)
     if rows:
         return f"intervals without a class, {len(rows)} or more: windows, or a mask"
+    with opened(path) as content:
+        deque(islice(content, _HEAD_LINES), maxlen=0)  # a damaged gzip is refused in its words
+    require_ready(path)
     with path.open("rb") as file:
         what = kind_of(file.read(HEAD_BYTES))
     if is_bigbed(path):
-        what = "a bigBed of another kind: make it BED with UCSC's `bigBedToBed`"
+        what = OTHER_BIGBED
     raise InputError(
         f"{path}: no FASTA, BED, GTF, RepeatMasker table, MEME file or folder of shards"
         + (f"; it is {what}" if what and not is_gzipped(path) else "")

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from saeborzoi.errors import InputError
+from saeborzoi.errors import InputError, SaeBorzoiError
+from saeborzoi.genome.file_kinds import require_ready
 from saeborzoi_resources.upkeep.data_files import (
     SHARD,
     Shards,
@@ -27,16 +28,21 @@ _WINDOW_BP, _SEQUENCE_BP = 196_608, 524_288
 _DEPTH = 3
 _FASTA = re.compile(r"\.(fa|fasta|fna)(\.gz|\.bgz)?$", re.IGNORECASE)
 _BED = re.compile(r"\.bed(\.gz)?$", re.IGNORECASE)
+_INTERVALS = re.compile(
+    r"\.(bed|gtf|gff3?|txt|out|(narrow|broad)peak|bb|bigbed)(\.gz)?$", re.IGNORECASE
+)
 _MEME = re.compile(r"\.(meme|txt)$", re.IGNORECASE)
 _WIDTH = "seqlet_width_bp = 24             # fill in: the receptive field is a good width"
 
 
 class Draft(NamedTuple):
-    """Text of a settings file, what was found for it, and what is still to be filled in."""
+    """Text of a settings file, what was found for it, what is still to be filled in, and which
+    public files lie there that must be made ready first, with the command."""
 
     text: str
     inputs: list[str]
     missing: list[str]
+    unready: list[str]
 
 
 def draft_settings(folder: Path) -> Draft:
@@ -73,7 +79,7 @@ def draft_settings(folder: Path) -> Draft:
     ]
     layers = _layers(folder, files, inputs, missing)
     text = "\n".join([*lines, *layers, *_sae(layers), *_AUTOMATION]) + "\n"
-    return Draft(text, inputs, missing)
+    return Draft(text, inputs, missing, list(_unready(files)))
 
 
 _AUTOMATION = [
@@ -144,6 +150,17 @@ def _annotation(folder: Path, files: list[Path], inputs: list[str]) -> list[str]
             f"{n_classes} in its first rows"
         )
     return lines
+
+
+def _unready(files: list[Path]) -> Iterator[str]:
+    """What is wrong with files of intervals, or what makes them ready."""
+    for path in files:
+        if _INTERVALS.search(path.name):
+            column = class_column(bed_rows(path))
+            try:
+                require_ready(path, 6 if column is None else column + 1)
+            except SaeBorzoiError as error:
+                yield str(error)
 
 
 def _motifs(folder: Path, files: list[Path], inputs: list[str]) -> list[str]:

@@ -79,6 +79,8 @@ def check_project(settings: Settings) -> Iterator[Finding]:
             f"annotation {annotation.name}",
             partial(_annotation, annotation, sizes),
         )
+    if settings.data.genes is not None:
+        yield _finding("genes", partial(_genes, settings.data.genes, sizes))
     for database in settings.data.motif_database:
         yield _finding(
             f"motif database {database.name}",
@@ -196,8 +198,8 @@ def _targets(shard_set: ShardSet, settings: Settings, predicts: dict[str, Any] |
 def _channel_max(path: Path, n_channels: int) -> str:
     from saeborzoi.activations.normalization import read_channel_max
 
-    constants = read_channel_max(path, n_channels)
-    return f"{len(constants)} channels"
+    read_channel_max(path, n_channels)
+    return f"{n_channels} channels"
 
 
 def _checkpoint(settings: Settings, hyperparameters: Hyperparameters, path: Path) -> str:
@@ -228,6 +230,17 @@ def _annotation(annotation: Annotation, sizes: dict[str, int]) -> str:
     passed_over = require_annotation_fits(annotation.path, table, sizes)
     if passed_over:
         detail += f"; {passed_over:,} rows on chromosomes that the genome lacks are passed over"
+    return detail
+
+
+def _genes(path: Path, sizes: dict[str, int]) -> str:
+    from saeborzoi.genome.genes import read_genes, require_genes_fit
+
+    genes = read_genes(path)
+    detail = f"{len(genes):,} genes"
+    passed_over = require_genes_fit(path, genes, sizes) if sizes else 0
+    if passed_over:
+        detail += f"; {passed_over:,} on chromosomes that the genome lacks are passed over"
     return detail
 
 

@@ -69,6 +69,15 @@ def _annotation_of_another_assembly(folder: Path) -> None:
     (folder / "marks.bed").write_text("1\t100\t200\t.\t.\tmark\n")
 
 
+def _annotation_with_a_header(folder: Path) -> None:
+    path = folder / "marks.bed"
+    path.write_text("chrom\tstart\tend\tname\tstrand\tclass\n" + path.read_text())
+
+
+def _annotation_beyond_the_chromosome(folder: Path) -> None:
+    (folder / "marks.bed").write_text("chr1\t100\t70000\t.\t.\tmark\nchr9\t1\t2\t.\t.\tmark\n")
+
+
 def _no_motif(folder: Path) -> None:
     (folder / "known.meme").write_text("MEME version 4\n\nALPHABET= ACGT\n")
 
@@ -105,6 +114,8 @@ def test_a_good_project_passes(project: Path, capsys: pytest.CaptureFixture[str]
         (_unknown_chromosome, ["chromosome 'chr7' is not in the genome, which has chr1"]),
         (_truncated_genome, ["truncated or damaged", "gzip -t"]),
         (_annotation_of_another_assembly, ["marks.bed", "none of its chromosomes (1)"]),
+        (_annotation_with_a_header, ["marks.bed, line 1", "header, begin it with #"]),
+        (_annotation_beyond_the_chromosome, ["marks.bed, line 1", "chr1", "of 60000 bp"]),
         (_no_motif, ["known.meme", "motif"]),
         (_store_is_a_file, ["cannot be written", "[project] store"]),
         (_no_meme, ["absent/meme", 'engine = "builtin"']),

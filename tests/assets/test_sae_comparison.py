@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from saeborzoi.comparison import stability
 from saeborzoi.jobs.provenance import write_artifact
 from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi_assets.assets import sae_comparison
+from saeborzoi_assets.assets.feature_browser import write_list
 from saeborzoi_assets.partitions import Partitions
 from saeborzoi_resources.platform import Platform
 
@@ -124,6 +126,12 @@ def _materialize(platform: Platform, raise_on_error: bool = True) -> dg.ExecuteI
 
 
 def test_every_sae_gets_its_row_and_its_place(platform: Platform) -> None:
+    browser = platform.store.browser
+    (browser / KEYS[0]).mkdir(parents=True)
+    for name in ("index.html", "variants.html"):
+        (browser / KEYS[0] / name).write_text("pages")
+    start = write_list(platform)
+    assert '"comparison":null' in (browser / "start-data.js").read_text()
     result = _materialize(platform)
     table = platform.catalog.whole("sae_comparison").set_index("hyperparameters")
     assert sorted(table.index) == sorted(KEYS)
@@ -151,6 +159,19 @@ def test_every_sae_gets_its_row_and_its_place(platform: Platform) -> None:
     page = Path(str(metadata["comparison_page"].value))
     assert page.is_file()
     assert (page.parent / "provenance.json").is_file()
+    # the start page leads to it and back, within the folder that is served and sent around
+    data = (browser / "start-data.js").read_text()
+    assert '"comparison":"comparison.html"' in data
+    assert f'"variants_href":"{KEYS[0]}/variants.html"' in data
+    for compared in (page, browser / "comparison.html"):
+        links = set(re.findall(r'<a href="([^"#]+)"', compared.read_text()))
+        places = {(compared.parent / link).resolve() for link in links}
+        assert places == {start.resolve(), (browser / KEYS[0] / "index.html").resolve()}
+    assert 'href="../' not in (browser / "comparison.html").read_text()
+    shutil.rmtree(page.parent)
+    write_list(platform)
+    assert not (browser / "comparison.html").exists()
+    assert '"comparison":null' in (browser / "start-data.js").read_text()
 
 
 def test_archetypes_of_settings_are_told_from_those_of_all(platform: Platform) -> None:

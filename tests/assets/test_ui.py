@@ -304,6 +304,16 @@ def test_a_token_is_asked_for_beyond_loopback(tmp_path: Path) -> None:
     one = started(settings_file, "--host", "0.0.0.0", SAEBORZOI_TRY="1")
     try:
         assert len(one.token) >= 32
+        # what is printed is opened as it stands: 0.0.0.0 leads nowhere on another machine
+        printed = re.findall(r"^http://(\S+):\d+/(\?token=\S+)", "".join(one.lines), re.MULTILINE)
+        assert printed
+        for name, query in printed:
+            assert name not in ("0.0.0.0", "127.0.0.1", "localhost")
+            connection = http.client.HTTPConnection(name, one.port, timeout=60)
+            connection.request("GET", f"/{query}")
+            assert connection.getresponse().status == 303, name
+            connection.close()
+        assert f"ssh -N -L {one.port}:127.0.0.1:{one.port} " in "".join(one.lines)
         for target in ("/", "/graphql", "/server_info"):
             assert asked(one, "GET", target).status == 401
             assert asked(one, "GET", f"{target}?token=wrong").status == 403

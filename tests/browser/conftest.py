@@ -67,6 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
         [{**row, "href": f"{KEY}/index.html", "n_nodes_with_match": 216}, other],
         root / "pages",
         "made",
+        comparison="comparison.html",
     )
     return Site(folder, made)
 

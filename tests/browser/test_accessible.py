@@ -121,6 +121,8 @@ def test_start_page_compares_and_links(opened, site):
     assert page.locator("table.saes td b").first.inner_text() == "0.1"
     assert asked(page, "weakText") == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    assert page.locator("#comparison-link").get_attribute("href") == "comparison.html"
+    assert page.locator("#comparison-link").is_visible()
     page.click("table.saes a")
     wait_until(page, "document.body.dataset.ready")
     page.click("#start-link")

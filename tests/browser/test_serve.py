@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import os
+import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from saeborzoi.browser.door import own_addresses
 from saeborzoi.browser.serve import make_server, open_file
 from saeborzoi.errors import SaeBorzoiError, StoreError
 
@@ -161,3 +164,20 @@ def test_pages_work_over_loopback_too(opened, site):
         server.shutdown()
     assert all(url.startswith(origin) for url in opened.requests)
     opened.requests.clear()
+
+
+@pytest.mark.parametrize("name", ["localhost.localdomain", "no-such-machine"])
+def test_a_name_that_leads_nowhere_is_not_printed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolved(name: str, *_: object) -> list[object]:
+        if name == "no-such-machine":
+            raise socket.gaierror("Name or service not known")
+        return []
+
+    monkeypatch.setattr(socket, "getfqdn", lambda: name)
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    addresses = own_addresses("0.0.0.0")
+    assert name not in addresses
+    assert "0.0.0.0" not in addresses
+    assert all(ipaddress.ip_address(address) for address in addresses)

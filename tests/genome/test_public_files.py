@@ -9,7 +9,8 @@ import pytest
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome.bed import read_bed
-from saeborzoi.genome.public_files import Kind, build_of, builds_that_hold, prepare
+from saeborzoi.genome.file_kinds import Kind
+from saeborzoi.genome.public_files import build_of, builds_that_hold, prepare
 from saeborzoi_assets.commands.cli import main
 from saeborzoi_resources.upkeep.data_files import describe
 
@@ -77,7 +78,7 @@ def test_genes_become_merged_exons_and_what_lies_between(tmp_path: Path) -> None
 
 
 def test_peaks_get_the_label(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="strands or placeholders"):
+    with pytest.raises(InputError, match="data prepare narrowpeak"):
         read_bed(_write(tmp_path, PEAK * 200), 6)
     assert _rows(Kind.NARROWPEAK, PEAK, tmp_path, "H3K4me3")[0].endswith("\t.\tH3K4me3")
 
@@ -182,3 +183,8 @@ def test_the_commands_write_what_the_settings_take(
     assert "no such file" in out
     assert main(["data", "prepare", "rmsk", str(source)]) == 2
     assert "exists" in capsys.readouterr().err
+    assert main(["data", "prepare", "rmsk", str(tmp_path)]) == 2
+    assert "is a folder; name the file" in capsys.readouterr().err
+    # what the system refuses is one line, too
+    assert main(["data", "prepare", "rmsk", str(source), "--output", "x" * 300]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

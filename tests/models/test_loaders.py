@@ -34,6 +34,7 @@ def test_a_users_function_comes_from_a_package_or_a_file(tmp_path: Path) -> None
     (tmp_path / "own.py").write_text(
         "import torch\nfrom torch import nn\n\n"
         "def load(weights, width=5):\n"
+        "    assert weights.suffix == '.pth'\n"
         "    module = nn.Conv1d(4, 3, width)\n"
         "    module.load_state_dict(torch.load(weights, weights_only=True))\n"
         "    return nn.Sequential(module)\n"
@@ -42,7 +43,7 @@ def test_a_users_function_comes_from_a_package_or_a_file(tmp_path: Path) -> None
     torch.save(weights, tmp_path / "own.pth")
     model = load_model(
         f"{tmp_path}/own.py:load",
-        weights=tmp_path / "own.pth",
+        weights=str(tmp_path / "own.pth"),
         arguments={"width": 7},
         input_bp=50,
         device="cpu",

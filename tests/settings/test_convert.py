@@ -54,6 +54,19 @@ def test_the_published_config_becomes_settings(tmp_path: Path) -> None:
     assert "check: no train_seqs.bed" in text  # for the validation shards
 
 
+def test_the_checkpoint_is_looked_for_where_the_scripts_put_it(tmp_path: Path) -> None:
+    """Without it the SAE is trained for days, which must not happen unsaid."""
+    config = _config(tmp_path, prespecified_model=None)
+    text = convert_config(config, tmp_path / "hg38.fa")
+    model = tmp_path / "models" / "conv1d_4_exp4_topk0.05_lr1e-05" / "best_model.pt"
+    assert f"# check: no {model}; it is trained anew" in text
+    model.parent.mkdir(parents=True)
+    model.touch()
+    text = convert_config(config, tmp_path / "hg38.fa")
+    assert f'checkpoint = "{model}"' in text
+    assert "trained anew" not in text
+
+
 def test_what_the_settings_need_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"activations_path": "x"}))

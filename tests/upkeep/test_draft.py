@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.commands.cli import main
 from saeborzoi_resources.upkeep.draft import draft_settings
 from tests.assets.small_project import make_small_project
+from tests.genome.test_public_files import GTF, RMSK
 
 
 def _shards(folder: Path, n_positions: int, n_channels: int, width: int) -> None:
@@ -78,3 +80,28 @@ def test_an_empty_folder_gets_lines_to_fill_in_and_nothing_is_overwritten(
     assert "exists" in capsys.readouterr().err
     with pytest.raises(InputError, match="no such folder"):
         draft_settings(tmp_path / "nowhere")
+
+
+def test_what_must_be_made_ready_is_told_and_what_cannot_be_read_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "rmsk.txt").write_text(RMSK)
+    (tmp_path / "genes.gtf").write_text(GTF)
+    (tmp_path / "cut.bed.gz").write_bytes(gzip.compress(b"chr1\t1\t9\n" * 999)[:-20])
+    (tmp_path / "notes.txt").write_text("chr1 looks odd\n")
+    (tmp_path / "dangling.bed").symlink_to("nowhere")
+    (tmp_path / "dangling.fa").symlink_to("nowhere")
+    (tmp_path / "folder.bed").mkdir()
+    draft = draft_settings(tmp_path)
+    assert draft.unready == [
+        f"{tmp_path}/cut.bed.gz: the gzip is truncated or damaged (Compressed file ended before "
+        "the end-of-stream marker was reached); bring it whole (`gzip -t` tests it)",
+        f"{tmp_path}/dangling.bed: cannot be read (No such file or directory); fix the path or its "
+        "rights",
+        *(
+            f"{tmp_path}/{name}: {kind} as it is distributed; make it ready: "
+            f"saeborzoi data prepare {kind} {tmp_path}/{name}"
+            for name, kind in (("genes.gtf", "gencode"), ("rmsk.txt", "rmsk"))
+        ),
+    ]
+    assert "[[data.annotation]]" not in draft.text

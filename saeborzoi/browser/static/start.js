@@ -14,8 +14,12 @@ const START_COLUMNS = [
   ["n_archetypes", "Families", whole],
 ];
 
-window.saeborzoi = (_, { project, saes }) => {
+window.saeborzoi = (_, { project, comparison, saes }) => {
   byId("key").textContent = project;
+  if (comparison) {
+    byId("comparison-link").href = comparison;
+    byId("comparison-link").hidden = false;
+  }
   let order = { column: "hyperparameters", down: false };
   const best = {};
   for (const [name, down] of [
@@ -99,6 +103,13 @@ window.saeborzoi = (_, { project, saes }) => {
                           sae.href
                             ? h("a", { href: sae.href }, sae[name])
                             : [sae[name], h("span", { class: "family" }, "pages not yet computed")],
+                          sae.variants_href
+                            ? h(
+                                "span",
+                                { class: "family" },
+                                h("a", { href: sae.variants_href }, "variants"),
+                              )
+                            : null,
                         );
                       const text = number ? number(sae[name]) : sae[name] || MISSING;
                       return h(
