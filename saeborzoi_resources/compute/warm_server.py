@@ -26,8 +26,7 @@ from typing import Any
 from saeborzoi import worker
 
 _MODULES = {
-    # the optimizer imports the first when it is made, the log the second
-    "trained_sae": ("torch._dynamo", "torch.utils.tensorboard"),
+    "trained_sae": ("torch.utils.tensorboard",),
     "meme_motifs": ("saeborzoi.motifs.node_motifs",),
     "tomtom_matches": ("memelite",),
 }
