@@ -26,7 +26,7 @@ def align_seed(seed: U1, is_letter: U1, mask: U1) -> tuple[I8, I8, int]:
     """
     n_strands, n_windows, n = mask.shape
     width, longest = seed.size, is_letter.shape[2]
-    by_four = width - width % 4
+    by_four = width - width % 4  # four columns at a time, so that sums are read and written less
     row, best = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
     place = np.zeros(n, np.uint16)
     for s in range(n_strands):

@@ -96,6 +96,18 @@ def test_seeds_agree_with_every_window_as_counted_one_by_one(
         assert rating[g, -1] == pytest.approx(bound)
 
 
+def test_the_first_free_place_of_each_code_is_marked() -> None:
+    rng = np.random.default_rng(11)
+    # few highest bits, by which codes are looked up, and the largest code of all
+    codes = rng.integers(0, 40, (30, 9), dtype=np.uint64) << np.uint64(52)
+    codes[codes == codes.max()] = np.uint64(2**64 - 1)
+    is_free = (rng.random(codes.shape) < 0.7).astype(np.uint8)
+    first = seed_kernels.first_of_each(codes, is_free)
+    places = np.flatnonzero(is_free)
+    _, firsts = np.unique(codes.ravel()[places], return_index=True)
+    np.testing.assert_array_equal(np.flatnonzero(first), np.sort(places[firsts]))
+
+
 def test_the_seed_of_a_planted_word_is_ranked_first() -> None:
     texts = texts_of(60, 16, 16, 2)
     for i in range(30):
