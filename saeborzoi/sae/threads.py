@@ -41,6 +41,7 @@ def _pool(n: int) -> ThreadPoolExecutor:
     all_there = threading.Barrier(n)
 
     def alone() -> None:
+        torch.get_num_threads()  # at its first use a thread takes up the number of the process
         torch.set_num_threads(1)  # of this thread, and of all that are yet to be started
         all_there.wait()
 

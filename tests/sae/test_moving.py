@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from saeborzoi.sae.ranking import Ranking
 from saeborzoi.sae.recipe import RECIPES, normalize_decoder
 from saeborzoi.sae.reviving import Revival
 from saeborzoi.sae.steps import SparseStep
+from saeborzoi.sae.threads import Threads
 from tests.sae.test_steps import made, relative
 
 
@@ -100,3 +102,16 @@ def test_derivatives_of_auxk_are_those_of_autograd(n_dead: int) -> None:
     loss = 0.3 * error / residual.square().mean()
     for slope, expected in zip(added, torch.autograd.grad(loss, parameters), strict=True):
         assert relative(slope, expected) < 1e-5
+
+
+def test_threads_of_a_step_work_alone_and_leave_pytorch_s_number_as_it_is() -> None:
+    """A model whose activations are trained on live runs beside them, in all threads."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        numbers = Threads(2).map(lambda *_: torch.get_num_threads(), [(0, 1), (1, 2)])
+        with ThreadPoolExecutor(1) as other:
+            assert (numbers, other.submit(torch.get_num_threads).result()) == ([1, 1], 2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
