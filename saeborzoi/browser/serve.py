@@ -31,7 +31,7 @@ def require_pages(index_html: Path) -> Path:
     if not index_html.is_file():
         raise StoreError(
             f"there are no pages at {index_html}; materialize feature_browser first: "
-            "dagster asset materialize --select feature_browser --partition KEY"
+            "saeborzoi run --to pages"
         )
     return index_html
 

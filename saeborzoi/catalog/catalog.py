@@ -45,6 +45,7 @@ from saeborzoi.catalog.tables import (
 from saeborzoi.catalog.views import VIEWS
 from saeborzoi.errors import CatalogError, StoreError
 from saeborzoi.files import state
+from saeborzoi.settings.command_lines import command_of
 from saeborzoi.settings.hyperparameters import PartitionKey, partition_keys
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class Catalog:
             more = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise CatalogError(
                 f"{asset} of {missing[0]}{more} is not made yet; materialize it first: "
-                f"dagster asset materialize --select {asset} --partition '{missing[0]}'"
+                f"{command_of(asset, str(missing[0]))}"
             )
 
     def artifacts(self, asset: str, owner: str) -> list[Path]:

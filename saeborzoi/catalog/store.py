@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saeborzoi.errors import StoreError
+from saeborzoi.settings.command_lines import command_of
 from saeborzoi.settings.hyperparameters import node_key
 
 SAE_WEIGHTS = "sae.safetensors"
@@ -103,7 +104,7 @@ class Store:
         if not path.exists():
             raise StoreError(
                 f"{asset} of {partition} is not in the store ({path}); materialize it first: "
-                f"dagster asset materialize --select {asset} --partition '{partition}'"
+                f"{command_of(asset, partition)}"
             )
         return path
 

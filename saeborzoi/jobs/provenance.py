@@ -18,7 +18,8 @@ from saeborzoi.files import restore, write_file, write_folder
 from saeborzoi.jobs.fingerprint import digest_of, fingerprint_of
 from saeborzoi.jobs.job import Job
 from saeborzoi.pipeline import ARTIFACT
-from saeborzoi.settings.hyperparameters import set_key
+from saeborzoi.settings.command_lines import command_of
+from saeborzoi.settings.hyperparameters import parse_node_key, set_key
 
 PROVENANCE = "provenance.json"
 _LIBRARIES = ("torch", "numpy", "pandas", "h5py", "duckdb", "memelite", "umap-learn")
@@ -203,35 +204,29 @@ def again(folder: Path) -> str:
     """How an artifact is made again, by where it lies in the store.
 
     >>> again(Path("/store/saes/conv_x4_k0.05_lr0.003_s0/trained_sae"))
-    "make it again: dagster asset materialize --select trained_sae --partition 'conv_x4_k0.05_\
-lr0.003_s0'"
+    'make it again: saeborzoi run conv_x4_k0.05_lr0.003_s0 --select trained_sae --again'
     >>> again(Path("/store/variants/traits/variant_effects"))
-    "make it again: dagster asset materialize --select variant_effects --partition \
-'variants=traits'"
+    'make it again: saeborzoi run --select variant_effects --again'
     """
     parts = folder.parts
     for place in reversed(range(len(parts))):
         below = parts[place + 1 :]
+        nodes = ""
         if parts[place] == "project" and len(below) == 1:
-            return f"make it again: dagster asset materialize --select {below[0]}"
-        is_pages = parts[place] == "browser" and len(below) == 1
-        if is_pages:
+            below = ("project", below[0])
+        elif parts[place] == "browser" and len(below) == 1:
             below = (below[0], "feature_browser")
-        if parts[place] == "variants" and len(below) == 2:
+        elif parts[place] == "variants" and len(below) == 2:
             below = (set_key(below[0]), below[1])
         elif parts[place] == "saes" and len(below) == 3 and _is_of_set(below[1]):
             below = (f"{below[0]}|{set_key(below[2])}", below[1])
-        if is_pages or (parts[place] in ("saes", "layers", "variants") and len(below) > 1):
-            owner, asset, *batch = below
-            option = f"--partition '{owner}'"
-            if batch:
-                first, _, last = batch[0].partition("_")[0].partition(".")[0].partition("-")
-                option = (
-                    f"--partition-range '{owner}|{first}...{owner}|{last}'"
-                    if last
-                    else f"--partition '{owner}|{first}'"
-                )
-            return f"make it again: dagster asset materialize --select {asset} {option}"
+        elif parts[place] == "saes" and len(below) > 2:
+            first, _, last = below[2].partition("_")[0].partition(".")[0].partition("-")
+            nodes = "-".join(str(parse_node_key(key)) for key in (first, last) if key)
+        elif parts[place] not in ("saes", "layers") or len(below) != 2:
+            continue
+        if below[1] in ARTIFACT:
+            return f"make it again: {command_of(below[1], below[0], nodes, again=True)}"
     return "make it again with `saeborzoi run`"
 
 

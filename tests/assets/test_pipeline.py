@@ -125,7 +125,7 @@ def test_what_is_missing_upstream_is_named(untouched: Project) -> None:
     assert "normalization_constants of conv is not made yet" in failure_of(
         untouched.make("trained_sae", KEY)
     )
-    assert f"dagster asset materialize --select top_activations --partition '{KEY}'" in failure_of(
+    assert f"saeborzoi run {KEY} --select top_activations" in failure_of(
         untouched.make("seqlets", f"{KEY}|n0000")
     )
 

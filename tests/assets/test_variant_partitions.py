@@ -226,7 +226,7 @@ def test_the_catalogue_is_rebuilt_set_by_set(platform: Platform) -> None:
     )
     pd.testing.assert_frame_equal(variants, platform.catalog.whole("variant"))
     folder = platform.store.sae_set_artifact(KEY, "variant_nodes", "traits")
-    with pytest.raises(StoreError, match=rf"--select variant_nodes --partition '{KEY}\|{TRAITS}'"):
+    with pytest.raises(StoreError, match=rf"run {KEY} --select variant_nodes"):
         require_whole(folder, "another")
 
 

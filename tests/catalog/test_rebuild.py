@@ -175,7 +175,7 @@ def test_pages_of_the_first_release_are_named_as_left_out(catalog: Catalog) -> N
     (pages / "index.html").write_text("")
     (problem,) = rebuild(catalog).problems
     assert f"{pages}: has no record" in problem
-    assert "--select feature_browser --partition 'conv_x9_k0.25_lr0.003_s0'" in problem
+    assert "run conv_x9_k0.25_lr0.003_s0 --select feature_browser" in problem
 
 
 def test_a_record_from_before_a_column_came_is_taken(catalog: Catalog) -> None:

@@ -19,7 +19,7 @@ from saeborzoi.jobs.provenance import (
 )
 
 KEY = "conv_x3_k0.25_lr0.003_s0"
-AGAIN = rf"dagster asset materialize --select trained_sae --partition '{KEY}'"
+AGAIN = rf"saeborzoi run {KEY} --select trained_sae --again"
 
 
 @pytest.fixture
@@ -104,15 +104,17 @@ def test_an_artifact_of_the_first_release_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "command"),
     [
-        ("layers/conv/normalization_constants", "normalization_constants --partition 'conv'"),
-        (f"saes/{KEY}/seqlets/n0003_ab_cd", f"seqlets --partition '{KEY}|n0003'"),
+        ("layers/conv/normalization_constants", "--select normalization_constants"),
+        (f"saes/{KEY}/seqlets/n0003_ab_cd", f"{KEY} --select seqlets --nodes 3"),
         (
             f"saes/{KEY}/seqlets/n0000-n0011.0a1b2c3d_ab_cd",
-            f"seqlets --partition-range '{KEY}|n0000...{KEY}|n0011'",
+            f"{KEY} --select seqlets --nodes 0-11",
         ),
-        ("project/sae_comparison", "sae_comparison"),
+        (f"saes/{KEY}/variant_nodes/traits", f"{KEY} --select variant_nodes"),
+        (f"browser/{KEY}", f"{KEY} --select feature_browser"),
+        ("project/sae_comparison", "--select sae_comparison"),
     ],
 )
 def test_the_command_makes_that_very_artifact(place: str, command: str) -> None:
     message = again(Path("/home/saes/me/project") / "store" / place)
-    assert message == f"make it again: dagster asset materialize --select {command}"
+    assert message == f"make it again: saeborzoi run {command} --again"
