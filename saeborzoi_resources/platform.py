@@ -22,6 +22,7 @@ from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job, subject_of_set
+from saeborzoi.jobs.processes import available_cores
 from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
@@ -369,13 +370,6 @@ class Platform(dg.ConfigurableResource):
     ) -> int:
         """Catalogue a result; waits as long as somebody else has the catalogue open, and tells."""
         return self.catalog.replace(made, scope, tables, tell)
-
-
-def available_cores() -> int:
-    """Cores that this process may use; all of the machine's where the system cannot say (macOS)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def write_tables(

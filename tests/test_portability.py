@@ -26,6 +26,7 @@ from saeborzoi.errors import MissingPackageError
 from saeborzoi.extras import extra
 from saeborzoi.files import exchange, write_folder
 from saeborzoi.jobs.fingerprint import digest_of
+from saeborzoi.jobs.processes import available_cores
 from saeborzoi.motifs import pool
 from saeborzoi.motifs.databases import load_database
 from saeborzoi.nodes import embedding
@@ -33,7 +34,6 @@ from saeborzoi.sae.tensorboard_log import TensorboardLog
 from saeborzoi_assets.cli import main
 from saeborzoi_assets.commands import label_commands
 from saeborzoi_resources.compute import warm
-from saeborzoi_resources.platform import available_cores
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("saeborzoi", "saeborzoi_resources", "saeborzoi_assets")

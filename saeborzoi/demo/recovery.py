@@ -9,7 +9,6 @@ import pandas as pd
 
 from saeborzoi.errors import InputError
 from saeborzoi.genome.intervals import covered_bp, merge, on_one_axis
-from saeborzoi.motifs.matching import best_matches
 
 
 def read_planted(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -71,6 +70,9 @@ def recovery_table(
         found_name, found_family (None where nothing matched), q_value (float64), is_right
         (bool).
     """
+    # not at the top: to import it takes a second, and who makes the data needs none of it
+    from saeborzoi.motifs.matching import best_matches
+
     motifs = motifs[motifs["is_significant"].astype(bool)]
     with_consensus = matches.merge(motifs[["node", "motif", "consensus"]], on=["node", "motif"])
     best = best_matches(with_consensus).set_index("node")

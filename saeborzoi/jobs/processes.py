@@ -1,4 +1,4 @@
-"""Processes that work for another one: what they leave to it, and that they end with it."""
+"""Processes that work for another one: for how many there are cores, and that they end with it."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+def available_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system cannot say (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,4 +1,10 @@
-"""The demo from nothing to a table: make its data, materialize everything, compare."""
+"""The demo from nothing to a table: make its data, materialize everything, compare.
+
+What takes long to import is imported in the functions: the processes that take longest are started
+first.
+"""
+
+from __future__ import annotations
 
 import importlib
 import shutil
@@ -7,10 +13,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.store import Store
 from saeborzoi.demo import (
     DATA,
@@ -22,19 +28,20 @@ from saeborzoi.demo import (
     recovery_table,
     recovery_text,
 )
-from saeborzoi.jobs.processes import end_with_parent
+from saeborzoi.jobs.processes import available_cores, end_with_parent
 from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.load import load_settings
 from saeborzoi.worker import Reporter
-from saeborzoi_assets.commands.progress import Display
-from saeborzoi_assets.commands.runner import plan, run
-from saeborzoi_assets.lacking import Range
 from saeborzoi_resources.compute.warm import warm_workers
-from saeborzoi_resources.platform import available_cores
+
+if TYPE_CHECKING:
+    from saeborzoi_assets.commands.progress import Display
+    from saeborzoi_assets.commands.runner import Outcome
 
 _STAGES = [stage for stage in STAGES if not ARTIFACT[stage].needs]
 """Jobs of the demo's settings."""
 _NEEDED = (
+    "saeborzoi_assets.commands.runner",
     "saeborzoi_assets.commands.instance",
     "saeborzoi_assets.commands.launch",
     "saeborzoi_assets.assets.input_files",
@@ -79,43 +86,52 @@ def demonstrate(folder: Path, display: Display | None = None) -> int:
             importlib.import_module(module)
         settings_file = making.result()
         untrained = beside.submit(judge_untrained, folder / DATA, settings_file)
-        settings = load_settings(settings_file)
-        saes = settings.wanted()
-        planned = plan(settings_file, saes, Range())
-        print(planned.text(), flush=True)
-        outcome = run(settings_file, settings, saes, display=display, planned=planned)
-    for line in outcome.lines():
-        print(line, flush=True)
-    if outcome.failures or outcome.is_stopped:
-        return outcome.exit_code
-    key = saes[0].key
-    store = Store(settings.project.store)
-    catalog = Catalog(store.catalog)
-    selection = catalog.rows("node_selection", key)
-    selected = selection.loc[selection["selected"], "node"].tolist()
+        outcome = _materialize(settings_file, display)
+        for line in outcome.lines():
+            print(line, flush=True)
+        if outcome.failures or outcome.is_stopped:
+            return outcome.exit_code
+        is_right = _compare(folder, settings_file, untrained.result())
+    print(f"in {time.monotonic() - start:.0f} s")
+    catalog = Store(load_settings(settings_file).project.store).catalog
+    print(_NEXT.format(saeborzoi=_own_command(), catalog=catalog, settings=settings_file))
+    return 0 if is_right else 1
+
+
+def _materialize(settings_file: Path, display: Display | None) -> Outcome:
+    from saeborzoi_assets.commands.runner import plan, run
+    from saeborzoi_assets.lacking import Range
+
+    settings = load_settings(settings_file)
+    saes = settings.wanted()
+    planned = plan(settings_file, saes, Range())
+    print(planned.text(), flush=True)
+    return run(settings_file, settings, saes, display=display, planned=planned)
+
+
+def _compare(folder: Path, settings_file: Path, untrained: pd.DataFrame) -> bool:
+    """Print what was planted and what was found; whether nearly all of it was."""
+    from saeborzoi.catalog.catalog import Catalog
+
+    settings = load_settings(settings_file)
+    key = settings.wanted()[0].key
+    catalog = Catalog(Store(settings.project.store).catalog)
     truth = read_planted(folder / DATA)
-    seqlets = catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected)
-    table = recovery_table(
-        *truth,
-        seqlets,
-        catalog.rows("motif", key),
-        catalog.rows("supported_match", key),
-    )
+    with catalog.kept_open():
+        selection = catalog.rows("node_selection", key)
+        selected = selection.loc[selection["selected"], "node"].tolist()
+        seqlets = catalog.rows("seqlet", key, "node, chrom, start_bp, end_bp", nodes=selected)
+        motifs, matches = catalog.rows("motif", key), catalog.rows("supported_match", key)
+        with_motif = catalog.rows("supported_motif", key, "node")["node"]
+        with_match = catalog.rows("best_match", key, "node")["node"]
+        unmatched = catalog.rows("unmatched_node", key)
+    table = recovery_table(*truth, seqlets, motifs, matches)
     print(f"\nPlanted motifs and what was found for them ({key}):\n")
     print(recovery_text(table))
     print("\nWhat the nodes are, by where they fire (no names looked at):\n")
-    print(
-        precision_text(
-            judge(*truth, seqlets),
-            untrained.result(),
-            pd.Index(catalog.rows("supported_motif", key, "node")["node"]),
-            pd.Index(catalog.rows("best_match", key, "node")["node"]),
-            catalog.rows("unmatched_node", key),
-        )
-    )
-    print(f"in {time.monotonic() - start:.0f} s")
-    print(_NEXT.format(saeborzoi=_own_command(), catalog=store.catalog, settings=settings_file))
-    return 0 if table["is_right"].mean() >= 0.9 else 1
+    verdicts = judge(*truth, seqlets), untrained
+    print(precision_text(*verdicts, pd.Index(with_motif), pd.Index(with_match), unmatched))
+    return bool(table["is_right"].mean() >= 0.9)
 
 
 def _own_command() -> str:

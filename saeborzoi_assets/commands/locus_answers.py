@@ -33,9 +33,9 @@ def locus_rows(
 ) -> tuple[Figures, pd.DataFrame]:
     """What the stage `locus` says of a region or FASTA: its figures; and chrom, start_bp, end_bp,
     node, activation, name of each node that fires at a position."""
+    from saeborzoi.jobs.processes import available_cores
     from saeborzoi.stages.locus import TABLE
     from saeborzoi_resources.compute.once import run_once
-    from saeborzoi_resources.platform import available_cores
 
     hyperparameters = settings.parse_key(key)
     store = Store(settings.project.store)
