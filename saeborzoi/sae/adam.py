@@ -12,12 +12,11 @@ from torch.autograd.graph import increment_version
 
 from saeborzoi.sae import adam_kernels
 from saeborzoi.sae.model import SparseAutoencoder
-from saeborzoi.sae.ranking import Ranking, array
+from saeborzoi.sae.ranking import Ranking
 from saeborzoi.sae.recipe import TrainingRecipe
 
 _OF_NODES = ("encoder_weight", "encoder_bias", "decoder_weight")
-_NODES = 32
-"""Nodes whose weights and moments stay in a core's second cache."""
+_NO_RANKING = np.empty((0, 0), np.uint16), np.empty(0, np.float32)
 
 
 class Adam:
@@ -62,21 +61,18 @@ class Adam:
             Of this SAE; kept up to date.
         """
         encoder, bias, decoder = map(self._arrays, _OF_NODES)
-        if ranking is not None:
-            rounded = encoder[0], array(self._sae.encoder_bias), ranking.weight, ranking.size
-        self._move([part[:, first:last] for part in bias], 0, 1)
-        for start in range(first, last, _NODES):
-            end = min(start + _NODES, last)
-            self._move(decoder, start, end, self._recipe.unit_norm)
-            self._move(encoder, start, end)
-            if ranking is not None:
-                adam_kernels.round_rows(*rounded, start, end)
+        bits, size = _NO_RANKING if ranking is None else (ranking.weight, ranking.size)
+        has_unit_norm = self._recipe.unit_norm
+        adam_kernels.move_nodes(
+            encoder, bias, decoder, self._rates, has_unit_norm, bits, size, first, last
+        )
 
     def end(self, ranking: Ranking | None) -> None:
         """Move what belongs to no node, once all nodes were moved."""
         for name in self._parameters:
             if name not in _OF_NODES:
-                self._move(self._arrays(name), 0, 1)
+                weight, slope, mean, square = self._arrays(name)
+                adam_kernels.move(weight, slope, mean, square, self._rates, False, 0, 1)
         increment_version(list(self._parameters.values()))
         if ranking is not None:
             ranking.is_current(self._sae)
@@ -98,16 +94,10 @@ class Adam:
             for tensor, name in zip(own, ("exp_avg", "exp_avg_sq"), strict=True):
                 tensor.copy_(saved[name])
 
-    def _arrays(self, name: str) -> list[np.ndarray]:
+    def _arrays(self, name: str) -> tuple[np.ndarray, ...]:
         """A parameter, its derivative and moments, as rows; a vector is one row."""
         parameter = self._parameters[name]
         assert parameter.grad is not None
         assert parameter.is_contiguous()
         tensors = (parameter.detach(), parameter.grad, *self._moments[name])
-        return [t.numpy() if t.ndim > 1 else t.numpy().reshape(1, -1) for t in tensors]
-
-    def _move(
-        self, arrays: list[np.ndarray], first: int, last: int, has_unit_norm: bool = False
-    ) -> None:
-        weight, slope, mean, square = arrays
-        adam_kernels.move(weight, slope, mean, square, self._rates, has_unit_norm, first, last)
+        return tuple(t.numpy() if t.ndim > 1 else t.numpy().reshape(1, -1) for t in tensors)

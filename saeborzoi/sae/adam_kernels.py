@@ -12,6 +12,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+NODES = 32
+"""Nodes whose weights and moments stay in a core's second cache."""
+
 # sums may be vectorized, and divisions, as none of them is looked at for a zero; NaN and infinity
 # stay what they are
 _jit = numba.njit(
@@ -70,3 +73,23 @@ def round_rows(weight, bias, bits, size, first, last):
         for c in range(n_channels + 1):
             b = row_bits[c]
             bits[j, c] = np.uint16((b + np.uint32(0x7FFF) + ((b >> 16) & np.uint32(1))) >> 16)
+
+
+@_jit
+def move_nodes(encoder, bias, decoder, rates, has_unit_norm, bits, size, first, last):
+    """`move` all that belongs to nodes `first ... last`, and `round_rows` of them.
+
+    encoder, bias, decoder: weight, slope, mean, square of each; those of bias (1, n_nodes). bits
+    has no rows where nothing is ranked.
+    """
+    weight, slope, mean, square = bias
+    move(
+        weight[:, first:last], slope[:, first:last], mean[:, first:last], square[:, first:last],
+        rates, False, 0, 1,
+    )  # fmt: skip
+    for start in range(first, last, NODES):
+        end = min(start + NODES, last)
+        move(decoder[0], decoder[1], decoder[2], decoder[3], rates, has_unit_norm, start, end)
+        move(encoder[0], encoder[1], encoder[2], encoder[3], rates, False, start, end)
+        if len(bits):
+            round_rows(encoder[0], weight[0], bits, size, start, end)
