@@ -23,6 +23,8 @@ from saeborzoi.worker import thread_variables
 from saeborzoi_resources.compute import warm_server
 
 _LOOK_S = 0.1
+_ANSWER_S = 0.3
+"""A server that has loaded what the job needs answers sooner."""
 _SHORT_S = 1.0
 """A job that runs for so long is no short one."""
 _current: WarmWorkers | None = None
@@ -95,7 +97,11 @@ class WarmWorkers:
             except OSError:
                 return None
             while not self._started:
-                self._read(wait=True)
+                # while it loads what the first job needs, there is time to load something, too
+                if not self._later or self._has_answered(_ANSWER_S):
+                    self._read(wait=True)
+                else:
+                    self.load_next()
                 if self._is_gone:
                     return None
             return WarmWorker(self, self._started.pop())
@@ -131,11 +137,15 @@ class WarmWorkers:
             self._process.stdout.close()
             self._is_gone = True
 
+    def _has_answered(self, timeout_s: float) -> bool:
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], timeout_s)[0])
+
     def _read(self, *, wait: bool) -> None:
         """Take in what was answered."""
         assert self._process.stdout is not None
         while not self._is_gone:
-            if not wait and not select.select([self._process.stdout], [], [], 0)[0]:
+            if not wait and not self._has_answered(0):
                 return
             data = self._process.stdout.read(65536)
             self._is_gone = not data

@@ -4,8 +4,9 @@ job.
 ``python -m saeborzoi_resources.compute.warm_server <module> ...`` imports the modules, and reads
 requests from its standard input, a JSON object a line: `arguments` of `saeborzoi.worker`, `log` to
 write to, `environment`. It answers each with the copy's `pid`, and later, in any order, with `pid`
-and exit `code`. A request is looked for after every import, so that an early job does not wait for
-libraries that only later ones need. It ends with its input; copies that still run go on.
+and exit `code`. Once it has what the first job needs, a request is looked for after every import,
+so that a job does not wait for libraries that only later ones need. It ends with its input; copies
+that still run go on.
 
 Interpreter and imports take 1 to 4 s of each job. What a job computes is the same: nothing is
 computed before the copy is made.
@@ -31,6 +32,8 @@ _MODULES = {
     "tomtom_matches": ("memelite",),
 }
 """Of some stages: what they import only where it is needed."""
+_FIRST = 2
+"""Modules that the first job needs: `ready`, and its stage."""
 
 
 def command(python: str, stages: Sequence[str]) -> list[str]:
@@ -51,6 +54,8 @@ def serve(modules: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     buffer = b""
     waiting = list(modules)
+    for _ in modules[:_FIRST]:
+        _load(waiting.pop(0))
     while True:
         ready, _, _ = select.select([0, wake], [], [], 0 if waiting else None)
         if wake in ready:
@@ -64,9 +69,13 @@ def serve(modules: list[str]) -> None:
             for line in lines:
                 _answer(pid=_start(json.loads(line), [wake, waker]))
         elif waiting:
-            # a job that needs what cannot be imported says so itself
-            with contextlib.suppress(Exception):
-                importlib.import_module(waiting.pop(0))
+            _load(waiting.pop(0))
+
+
+def _load(module: str) -> None:
+    # a job that needs what cannot be imported says so itself
+    with contextlib.suppress(Exception):
+        importlib.import_module(module)
 
 
 def _answer(**message: int) -> None:

@@ -61,6 +61,7 @@ def test_waiting_for_a_job_loads_what_is_needed_later(
     """One module between two looks, so that the end of the job is soon seen."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(warm, "_SHORT_S", 0)
+    monkeypatch.setattr(warm, "_ANSWER_S", 60)
     names = ["needed_first", "not_there", "needed_second"]
     for name in names[::2]:
         (tmp_path / f"{name}.py").touch()
@@ -75,5 +76,20 @@ def test_waiting_for_a_job_loads_what_is_needed_later(
         assert names[2] not in sys.modules
         assert [worker.poll() for _ in names[1:]] == [None, None]
         assert names[2] in sys.modules
+        os.killpg(worker.pid, signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
+
+
+def test_waiting_for_the_server_loads_what_is_needed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(warm, "_ANSWER_S", 0)
+    (tmp_path / "needed_while_it_starts.py").touch()
+    os.mkfifo(tmp_path / "job.json")
+    with warm.warm_workers(["normalization_constants"], 1, ["needed_while_it_starts"]):
+        worker = warm.warm_worker([str(tmp_path / "job.json")], 1, tmp_path / "log.txt", os.environ)
+        assert worker is not None
+        assert "needed_while_it_starts" in sys.modules
         os.killpg(worker.pid, signal.SIGKILL)
         assert worker.wait() == -signal.SIGKILL
