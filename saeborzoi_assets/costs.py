@@ -23,15 +23,15 @@ from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.advice import n_positions
 
 FIXED_S = {
-    "normalization": 2.5, "training": 3.0, "inference": 2.0, "nodes": 7.0, "fan-in": 7.0,
+    "normalization": 2.5, "training": 3.0, "inference": 5.0, "nodes": 5.0, "fan-in": 5.0,
     "effects": 8.0, "pages": 1.5, "comparison": 2.0,
 }  # fmt: skip
 """Seconds of a step however small it is: libraries, Dagster, the catalogue, plots. Two cores of a
 current server processor."""
 
-_NODE_S = {"nodes": 0.19, "fan-in": 0.03, "pages": 0.02}
+_NODE_S = {"nodes": 0.07, "fan-in": 0.006, "pages": 0.005}
 """Seconds for each node, on the same machine."""
-_POSITION_S = {"training": 3e-6, "inference": 2e-6}
+_POSITION_S = {"training": 1.5e-6, "inference": 2e-6}
 """Seconds for each position, of training in every epoch,"""
 _WEIGHT_S = {"training": 1.3e-11, "inference": 1.1e-11}
 """and for each weight of the encoder beside."""
@@ -162,7 +162,7 @@ def cost_of(step: str) -> str:
     """What the shipped figures say of a step, in words.
 
     >>> cost_of("inference")
-    'about 2 s, and for each million positions 2 s and 0.011 s a thousand weights'
+    'about 5 s, and for each million positions 2 s and 0.011 s a thousand weights'
     """
     text = f"about {FIXED_S.get(step, 3.0):g} s"
     if step in _NODE_S:
