@@ -33,6 +33,6 @@ def test_a_table_shows_no_nan_and_an_empty_one_is_no_table() -> None:
 def test_a_description_says_what_it_costs_what_changes_it_and_where_to_read_on() -> None:
     text = description_of(ARTIFACT["seqlets"], "Intervals.")
     assert text.startswith("Intervals.\n\n**Made** one a node of an SAE, in the step `nodes`")
-    assert "about 7 s, and 0.19 s a node" in text
+    assert "about 5 s, and 0.07 s a node" in text
     assert "`[[sae]]`, `[selection]`, `[[layer]]` seqlet_width" in text
     assert "docs/artifacts.md" in text
