@@ -124,7 +124,8 @@ def test_a_trained_sae_keeps_what_the_network_uses(
     assert column(measured, "sae_with_error", "r") == pytest.approx([1, 1, 1], abs=1e-6)
     # the published script's slip
     slip = column(measured, "sae_without_channel_max", "r")
-    assert slip == pytest.approx([0.941, 0.941, 0.845], abs=0.01)
+    # what an SAE loses by it differs between trainings that differ in rounding alone
+    assert slip == pytest.approx([0.941, 0.941, 0.845], abs=0.03)
     # zero ablation is absurd for MAX, so that recovered against it says little
     zero, mean = (column(measured, name, "loss")[0] for name in ("zero", "mean"))
     assert zero > 3 * mean
