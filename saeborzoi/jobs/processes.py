@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """What asks a worker to stop."""
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """What is started while this lasts hears no signal that asks to stop, from its first moment."""
+    resource_tracker.ensure_running()  # starting it unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent() -> None:

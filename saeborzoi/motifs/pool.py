@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import NamedTuple
 
 import psutil
 
-from saeborzoi.jobs.processes import STOP_SIGNALS, end_with_parent
+from saeborzoi.jobs.processes import end_with_parent, unheard
 
 _MODULES = ["saeborzoi.motifs.node_motifs", "saeborzoi.jobs.ready"]
 """What they work with."""
@@ -75,9 +74,5 @@ def _start_deaf_server() -> None:
     What asks the worker to stop reaches its whole session: it alone decides, and waits for the
     nodes under way. A server that ends is taken for the end of all its processes.
     """
-    resource_tracker.ensure_running()  # starting it unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
+    with unheard():
         forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

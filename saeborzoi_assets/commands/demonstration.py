@@ -7,11 +7,11 @@ first.
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from saeborzoi.demo import (
     recovery_table,
     recovery_text,
 )
-from saeborzoi.jobs.processes import available_cores, end_with_parent
+from saeborzoi.jobs.processes import available_cores, end_with_parent, unheard
 from saeborzoi.pipeline import ARTIFACT, STAGES
 from saeborzoi.settings.load import load_settings
 from saeborzoi.worker import Reporter
@@ -78,13 +78,19 @@ def demonstrate(folder: Path, display: Display | None = None) -> int:
     # one process makes the data, then looks at the untrained dictionary while this one waits for
     # jobs; the jobs' workers and this process load their libraries meanwhile
     with (
-        ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as beside,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as beside,
         warm_workers(_STAGES, available_cores()),
     ):
-        making = beside.submit(make_demo, folder, Reporter())
-        for module in _NEEDED:
-            importlib.import_module(module)
-        settings_file = making.result()
+        with unheard():
+            making = beside.submit(make_demo, folder, Reporter())
+        try:
+            for module in _NEEDED:
+                importlib.import_module(module)
+            settings_file = making.result()
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.kill()  # the data it makes are made anew
+            raise
         untrained = beside.submit(judge_untrained, folder / DATA, settings_file)
         outcome = _materialize(settings_file, display)
         for line in outcome.lines():
