@@ -15,7 +15,7 @@ from saeborzoi.sae import kernels
 from saeborzoi.sae.model import EPS, SparseAutoencoder
 from saeborzoi.sae.ranking import array
 from saeborzoi.sae.selector import Selector, block_rows
-from saeborzoi.sae.threads import Threads, parts
+from saeborzoi.sae.threads import Threads, blocks
 from saeborzoi.sae.vectors import CACHED_ROWS
 
 
@@ -114,7 +114,7 @@ class Moments:
             kernels.moments(x, reciprocal, mean, squares)
             return last - first, mean, squares
 
-        for part in threads.map(of_rows, parts(n, -(-n // CACHED_ROWS), CACHED_ROWS)):
+        for part in threads.map(of_rows, blocks(n, CACHED_ROWS)):
             self.merge(*part)
 
     def merge(self, n: int, mean: NDArray[np.float64], squares: NDArray[np.float64]) -> None:

@@ -16,7 +16,7 @@ from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels
 from saeborzoi.sae.model import SparseAutoencoder
-from saeborzoi.sae.threads import Threads, parts
+from saeborzoi.sae.threads import Threads, blocks
 from saeborzoi.sae.vectors import CACHED_ROWS
 from saeborzoi.settings.hyperparameters import Hyperparameters, derived_seed
 
@@ -133,10 +133,10 @@ def initialize(
                 normalize_decoder(sae)
         if recipe.centre != "none":
             stored = sample.numpy() if isinstance(sample, torch.Tensor) else sample
-            blocks, mean = _normalized(sae, stored, threads or Threads())
+            normalized, mean = _normalized(sae, stored, threads or Threads())
             centre = torch.from_numpy(mean)
             if recipe.centre == "median":
-                centre = _geometric_median(torch.from_numpy(np.concatenate(blocks)), centre)
+                centre = _geometric_median(torch.from_numpy(np.concatenate(normalized)), centre)
             sae.pre_bias.copy_(centre)
 
 
@@ -157,9 +157,8 @@ def _normalized(
         kernels.sum_in_blocks(y, len(y), total, 0, len(y))
         return y, total[0]
 
-    ranges = parts(n, -(-n // CACHED_ROWS), CACHED_ROWS)
-    blocks, totals = zip(*threads.map(of_rows, ranges), strict=True)
-    return list(blocks), (np.sum(totals, axis=0) / n).astype(np.float32)
+    normalized, totals = zip(*threads.map(of_rows, blocks(n, CACHED_ROWS)), strict=True)
+    return list(normalized), (np.sum(totals, axis=0) / n).astype(np.float32)
 
 
 def _geometric_median(y: torch.Tensor, start: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from saeborzoi.sae.distributed import Group
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.step_result import StepResult
+from saeborzoi.sae.threads import blocks
 
 _ROWS = 256
 """Positions whose derivatives are summed at once, whatever the number of threads."""
@@ -68,7 +69,7 @@ class Revival:
             return squares, [h_slope.T @ y, h_slope.sum(0), z.T @ error]
 
         with torch.no_grad():
-            parts = result.threads.map(slopes, [(i, min(i + _ROWS, n)) for i in range(0, n, _ROWS)])
+            parts = result.threads.map(slopes, blocks(n, _ROWS))
         squares = torch.tensor(sum(square for square, _ in parts) / (n * sae.n_channels))
         variance = max(1e-12, float(group.mean(squares)))
         self._scale = 2 * weight / (n * sae.n_channels * variance)

@@ -70,3 +70,12 @@ def parts(n: int, n_parts: int, unit: int = 1) -> list[tuple[int, int]]:
     n_units = -(-n // unit)
     ends = [i * n_units // n_parts * unit for i in range(n_parts)] + [n]
     return [(a, b) for a, b in itertools.pairwise(ends) if a < b]
+
+
+def blocks(n: int, size: int) -> list[tuple[int, int]]:
+    """Ranges of `size` that cover 0 ... n-1, whatever the number of threads.
+
+    >>> blocks(5, 2)
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(first, min(first + size, n)) for first in range(0, n, size)]

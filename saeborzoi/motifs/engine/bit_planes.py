@@ -22,6 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from saeborzoi.motifs.engine.vectors import splat
+
 LANES = 8
 """Words of 64 bits in a vector."""
 BLOCK = 64 * LANES
@@ -325,12 +327,9 @@ def _full_adder(builder: Any, a: Any, b: Any, c: Any) -> tuple[Any, Any]:
 
 def _absent(builder: Any, value: Any, p: int) -> Any:
     """A vector of ones where digit p of one number is 0, else of zeros."""
-    one, zero = ir.Constant(_WORD, 1), ir.Constant(ir.IntType(32), 0)
+    one = ir.Constant(_WORD, 1)
     digit = builder.and_(builder.lshr(value, ir.Constant(_WORD, p)), one)
-    empty = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(empty, builder.sub(digit, one), zero)
-    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-    return builder.shuffle_vector(first, empty, everywhere)
+    return splat(builder, builder.sub(digit, one), _VECTOR)
 
 
 def _function(builder: Any, name: str, result: Any) -> Any:

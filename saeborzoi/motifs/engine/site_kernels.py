@@ -206,38 +206,6 @@ def best_columns(
 
 
 @njit(cache=True, nogil=True)
-def rate_alignment(
-    order: I8,
-    start: I8,
-    n_eligible: int,
-    letters: U1,
-    longest: int,
-    width: int,
-    numbers: I8,
-    log_background: F8,
-    x_log_x: F8,
-    table: F8,
-    log_ways: F8,
-) -> F8:
-    """(n_numbers,) float64, ln E of the best so many sites, or of all where there are fewer;
-    infinite where there are fewer than 2."""
-    log_e = np.full(numbers.size, np.inf)
-    if n_eligible < 2:
-        return log_e
-    counts = np.zeros((width, 4), np.int64)
-    llr = np.empty((width, numbers.size))
-    n_sites = np.minimum(numbers, n_eligible)
-    done = 0
-    for g in range(numbers.size):
-        _add_sites(counts, order, start, done, n_sites[g], letters, longest)
-        done = n_sites[g]
-        for c in range(width):
-            llr[c, g] = _column_llr(counts[c], done, x_log_x, log_background)
-    _log_e_of(llr, n_sites, log_background, table, log_ways, log_e)
-    return log_e
-
-
-@njit(cache=True, nogil=True)
 def rate_alignments(
     orders: I8,
     starts: I8,
@@ -251,11 +219,20 @@ def rate_alignments(
     table: F8,
     log_ways: F8,
 ) -> F8:
-    """(n_alignments, n_numbers) float64, `rate_alignment` of each."""
-    log_e = np.empty((len(orders), numbers.size))
+    """(n_alignments, n_numbers) float64, ln E of the best so many sites of each alignment, or of
+    all where there are fewer; infinite where there are fewer than 2."""
+    log_e = np.full((len(orders), numbers.size), np.inf)
+    llr = np.empty((width, numbers.size))
     for k in range(len(orders)):
-        log_e[k] = rate_alignment(
-            orders[k], starts[k], n_eligible[k], letters, longest, width, numbers, log_background,
-            x_log_x, table, log_ways,
-        )  # fmt: skip
+        if n_eligible[k] < 2:
+            continue
+        counts = np.zeros((width, 4), np.int64)
+        n_sites = np.minimum(numbers, n_eligible[k])
+        done = 0
+        for g in range(numbers.size):
+            _add_sites(counts, orders[k], starts[k], done, n_sites[g], letters, longest)
+            done = n_sites[g]
+            for c in range(width):
+                llr[c, g] = _column_llr(counts[c], done, x_log_x, log_background)
+        _log_e_of(llr, n_sites, log_background, table, log_ways, log_e[k])
     return log_e

@@ -74,7 +74,7 @@ def _all(value: float, kind: Any = _FLOATS) -> Any:
     return ir.Constant(kind, [value] * LANES)
 
 
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
+def splat(builder: Any, value: Any, kind: Any) -> Any:
     """A vector of one number."""
     empty, zero = ir.Constant(kind, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     first = builder.insert_element(empty, value, zero)
@@ -98,7 +98,7 @@ def _of_pair(context: Any, builder: Any, tables: _Array, at: Any, words: Any) ->
         halves = tables.load(at), tables.load(builder.add(at, _word(LANES)))
         return builder.call(function, [halves[0], words, halves[1]])
     pair = builder.and_(words, _all(PAIR_CODES - 1, _WORDS))
-    return tables.gather(builder.add(pair, _splat(builder, at, _WORDS)))
+    return tables.gather(builder.add(pair, splat(builder, at, _WORDS)))
 
 
 @_intrinsic
@@ -155,7 +155,7 @@ def window_odds(
         old = largest.load(group)
         larger = builder.fcmp_ordered(">", x, old)
         largest.store(builder.select(larger, x, old), group)
-        new_place = _splat(builder, arguments[11], _WORDS)
+        new_place = splat(builder, arguments[11], _WORDS)
         places.store(builder.select(larger, new_place, places.load(group)), group)
         return context.get_dummy_value()
 
@@ -188,7 +188,7 @@ def weigh(
         totals, largest, priors, scales, expected = (
             _Array(context, builder, _F8, arguments[k]) for k in (0, 1, 2, 5, 6)
         )
-        all_fraction = _splat(builder, arguments[4], _FLOATS)
+        all_fraction = splat(builder, arguments[4], _FLOATS)
         share = builder.fmul(all_fraction, priors.load(place))
         sums = totals.load(place)
         some = builder.fcmp_ordered(">", sums, _all(0.0))
@@ -227,11 +227,11 @@ def append_likely(
         factor = _Array(context, builder, _F8, arguments[2]).load(_word(0))
         x = builder.fmul(numbers.load(arguments[1]), factor)
         numbers.store(x, arguments[1])
-        above = builder.fcmp_ordered(">", x, _splat(builder, arguments[3], _FLOATS))
+        above = builder.fcmp_ordered(">", x, splat(builder, arguments[3], _FLOATS))
         bits = builder.zext(builder.bitcast(above, ir.IntType(8)), _WORD)
         row = builder.mul(bits, _word(LANES))
         chosen = _Array(context, builder, _I8, arguments[4]).load(row)
-        chosen = builder.add(chosen, _splat(builder, arguments[1], _WORDS))
+        chosen = builder.add(chosen, splat(builder, arguments[1], _WORDS))
         _Array(context, builder, _I8, arguments[5]).store(chosen, arguments[6])
         return builder.add(arguments[6], builder.ctpop(bits))
 
