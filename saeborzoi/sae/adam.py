@@ -41,6 +41,7 @@ class Adam:
             name: (torch.zeros_like(p).detach(), torch.zeros_like(p).detach())
             for name, p in self._parameters.items()
         }
+        self._arrays: dict[str, tuple[np.ndarray, ...]] = {}
 
     def begin(self, learning_rate: float) -> None:
         """Begin the next step."""
@@ -51,6 +52,7 @@ class Adam:
         self._rates[:] = (
             beta_1, 1 - beta_1, beta_2, 1 - beta_2, rate, root, self._recipe.eps
         )  # fmt: skip
+        self._arrays = {name: self._arrays_of(name) for name in self._parameters}
 
     def move_nodes(self, first: int, last: int, ranking: Ranking | None) -> None:
         """Move the weights of nodes `first ... last`.
@@ -60,7 +62,7 @@ class Adam:
         ranking
             Of this SAE; kept up to date.
         """
-        encoder, bias, decoder = map(self._arrays, _OF_NODES)
+        encoder, bias, decoder = (self._arrays[name] for name in _OF_NODES)
         bits, size = _NO_RANKING if ranking is None else (ranking.weight, ranking.size)
         has_unit_norm = self._recipe.unit_norm
         adam_kernels.move_nodes(
@@ -69,9 +71,8 @@ class Adam:
 
     def end(self, ranking: Ranking | None) -> None:
         """Move what belongs to no node, once all nodes were moved."""
-        for name in self._parameters:
+        for name, (weight, slope, mean, square) in self._arrays.items():
             if name not in _OF_NODES:
-                weight, slope, mean, square = self._arrays(name)
                 adam_kernels.move(weight, slope, mean, square, self._rates, False, 0, 1)
         increment_version(list(self._parameters.values()))
         if ranking is not None:
@@ -94,10 +95,11 @@ class Adam:
             for tensor, name in zip(own, ("exp_avg", "exp_avg_sq"), strict=True):
                 tensor.copy_(saved[name])
 
-    def _arrays(self, name: str) -> tuple[np.ndarray, ...]:
+    def _arrays_of(self, name: str) -> tuple[np.ndarray, ...]:
         """A parameter, its derivative and moments, as rows; a vector is one row."""
         parameter = self._parameters[name]
-        assert parameter.grad is not None
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
         assert parameter.is_contiguous()
         tensors = (parameter.detach(), parameter.grad, *self._moments[name])
         return tuple(t.numpy() if t.ndim > 1 else t.numpy().reshape(1, -1) for t in tensors)

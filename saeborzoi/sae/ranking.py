@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from saeborzoi.sae import adam_kernels
+from saeborzoi.sae.aligned import aligned_zeros
 from saeborzoi.sae.model import SparseAutoencoder
 
 _ONE = 0x3F80
@@ -34,7 +35,7 @@ class Ranking:
     def __init__(self, sae: SparseAutoencoder) -> None:
         width = -(-(sae.n_channels + 1) // _DEPTH) * _DEPTH
         self._n_channels = sae.n_channels
-        self.weight = np.zeros((sae.n_nodes, width), np.uint16)
+        self.weight = aligned_zeros((sae.n_nodes, width), np.uint16)
         self.size = np.empty(sae.n_nodes, np.float32)
         self._transposed = as_bfloat16(self.weight).T
         self._state: tuple[int, ...] = ()
@@ -60,7 +61,7 @@ class Ranking:
 
     def positions(self, n: int) -> np.ndarray:
         """Memory for n positions, (n, width) uint16: channels in bfloat16 (zeros so far), 1, 0."""
-        bits = np.zeros((n, self.weight.shape[1]), np.uint16)
+        bits = aligned_zeros((n, self.weight.shape[1]), np.uint16)
         bits[:, self._n_channels] = _ONE
         return bits
 

@@ -13,10 +13,15 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from saeborzoi.sae.kernels import score
 from saeborzoi.sae.vectors import KEYS, at_least, count_at_least, largest_keys, lowest_bit
 
 # sums may be vectorized; NaN and infinity stay what they are
 _jit = numba.njit(nogil=True, fastmath={"reassoc", "contract", "nsz"}, cache=True)
+
+
+_ROWS = 16
+"""Rows whose limits are looked for at once."""
 
 
 def capacity(keep: int) -> int:
@@ -62,21 +67,34 @@ def candidates(
     n_nodes = approximate.shape[1]
     n_whole = n_nodes // KEYS * KEYS
     n_groups = min(n_whole, -(-4 * keep // KEYS) * KEYS)
-    maxima = np.empty(n_groups, np.int16)
+    by_groups = not by_floor and n_groups >= keep
+    # several rows at once, as each step of a row's search waits for the one before
+    maxima = np.empty((_ROWS, n_groups), np.int16)
+    reached = np.empty(_ROWS, np.int64)
     as_float = np.empty(1, np.float32)
     as_bits = as_float.view(np.uint32)
     root = np.float32(np.sqrt(np.float32(n_channels)))
+    width = candidate.shape[1]
     for i in range(first, last):
-        start = i * n_nodes
+        if by_groups and (i - first) % _ROWS == 0:
+            n_rows = min(_ROWS, last - i)
+            for r in range(n_rows):
+                start = (i + r) * n_nodes
+                for g in range(0, n_groups, KEYS):
+                    largest_keys(
+                        maxima, r * n_groups + g, approximate, start + g, start + n_whole, n_groups
+                    )
+            for r in range(n_rows):
+                key = -32768  # the largest that `keep` groups reach, bit by bit
+                for place in range(15, -1, -1):
+                    higher = key + (1 << place)
+                    at = r * n_groups
+                    if count_at_least(maxima, at, at + n_groups, np.int16(higher)) >= keep:
+                        key = higher
+                reached[r] = key
         limit = floor
-        if not by_floor and n_groups >= keep:
-            for g in range(0, n_groups, KEYS):
-                largest_keys(maxima, g, approximate, start + g, start + n_whole, n_groups)
-            key = -32768  # the largest that `keep` groups reach, bit by bit
-            for place in range(15, -1, -1):
-                higher = key + (1 << place)
-                if count_at_least(maxima, n_groups, np.int16(higher)) >= keep:
-                    key = higher
+        if by_groups:
+            key = reached[(i - first) % _ROWS]
             as_bits[0] = np.uint32(np.uint16(key ^ ((key >> 15) & 0x7FFF))) << 16
             limit = max(as_float[0], floor)
         rounding = np.float32(2**-6) * length[i] * weight_norm / root
@@ -85,23 +103,43 @@ def candidates(
         as_float[0] = limit
         signed = np.int16(as_bits[0] >> 16)
         least = np.int16(signed ^ ((signed >> 15) & 0x7FFF))
+        start = i * n_nodes
         n = 0
         for j in range(0, n_whole, KEYS):
             mask = at_least(approximate, start + j, least)
+            if n < width:
+                candidate[i, n] = j + lowest_bit(mask)
+            # most masks have one bit or none, and which of both no processor can foresee
+            n += mask != 0
+            mask = np.uint32(mask & np.uint32(mask - np.uint32(1)))
             while mask:
-                if n < candidate.shape[1]:
+                if n < width:
                     candidate[i, n] = j + lowest_bit(mask)
-                    rank[i, n] = approximate[i, candidate[i, n]]
                 n += 1
                 mask = np.uint32(mask & np.uint32(mask - np.uint32(1)))
         for j in range(n_whole, n_nodes):
             b = approximate[i, j]
             if np.int16(b ^ ((b >> 15) & 0x7FFF)) >= least:
-                if n < candidate.shape[1]:
+                if n < width:
                     candidate[i, n] = j
-                    rank[i, n] = b
                 n += 1
+        for m in range(min(n, width)):
+            rank[i, m] = approximate[i, candidate[i, m]]
         count[i] = n
+
+
+@_jit
+def score_and_keep(
+    centred, weight, bias, keep, floor, bound, candidate, rank, exact, n_candidates, value, node,
+    count, first, last,
+):  # fmt: skip
+    """`kernels.score` of the candidates of rows `first ... last`, written to exact (n, `capacity`)
+    float32, and `keep_largest` of them: in one call, see `kernels.decode_rows`."""
+    score(centred, weight, bias, candidate, n_candidates, exact, first, last)
+    keep_largest(
+        centred, weight, bias, keep, floor, bound, candidate, rank, exact, n_candidates, value,
+        node, count, first, last,
+    )  # fmt: skip
 
 
 @_jit
@@ -131,29 +169,51 @@ def keep_largest(
     candidates show beyond that part. Only if even that stays below the smallest value that is kept
     are the kept nodes the right ones; else the row is scored as a whole.
     """
-    as_float = np.empty(1, np.float32)
-    as_bits = as_float.view(np.uint32)
+    width = candidate.shape[1]
+    approximate_bits = np.empty(width, np.uint32)
+    approximate = approximate_bits.view(np.float32)
+    error = np.empty(width, np.float32)
+    error_bits = error.view(np.int32)
+    score_bits = score.view(np.int32)
+    as_bits = np.empty(1, np.int32)
+    as_float = as_bits.view(np.float32)
     for i in range(first, last):
         n = n_candidates[i]
-        exact = n <= candidate.shape[1]
+        exact = n <= width
         if exact:
-            error = np.float32(0)
-            kept = 0
             for m in range(n):
-                j, h = candidate[i, m], score[i, m]
-                as_bits[0] = np.uint32(np.uint16(rank[i, m])) << 16
-                error = max(error, abs(h - as_float[0]) - np.float32(2**-8) * abs(h))
-                if h > floor:
-                    score[i, kept] = h
-                    candidate[i, kept] = j
-                    kept += 1
-            n = _drop_smallest(score[i], candidate[i], kept, keep)
-            last_kept = floor
-            if n == keep:
-                last_kept = score[i, 0]
-                for m in range(1, n):
-                    last_kept = min(last_kept, score[i, m])
-            exact = bound[i] + np.float32(2**-8) * abs(bound[i]) + 2 * error <= last_kept
+                approximate_bits[m] = np.uint32(np.uint16(rank[i, m])) << 16
+            for m in range(n):
+                h = score[i, m]
+                error[m] = abs(h - approximate[m]) - np.float32(2**-8) * abs(h)
+            most = np.int32(0)
+            for m in range(n):
+                most = max(most, error_bits[m])  # as integers, see `_smallest`
+            as_bits[0] = most
+            largest_error = as_float[0]
+            as_bits[0] = _smallest(score_bits[i], n)
+            if not as_float[0] > floor:
+                kept = 0
+                for m in range(n):
+                    h = score[i, m]
+                    if h > floor:
+                        score[i, kept] = h
+                        candidate[i, kept] = candidate[i, m]
+                        kept += 1
+                n = kept
+                as_bits[0] = _smallest(score_bits[i], n)
+            while n > keep:  # of equals the lower node stays
+                worst = 0
+                for m in range(n):
+                    if score_bits[i, m] == as_bits[0]:
+                        worst = m
+                n -= 1
+                for m in range(worst, n):
+                    score[i, m] = score[i, m + 1]
+                    candidate[i, m] = candidate[i, m + 1]
+                as_bits[0] = _smallest(score_bits[i], n)
+            last_kept = as_float[0] if n == keep else floor
+            exact = bound[i] + np.float32(2**-8) * abs(bound[i]) + 2 * largest_error <= last_kept
         if exact:
             for m in range(n):
                 value[i, m] = score[i, m]
@@ -164,18 +224,16 @@ def keep_largest(
 
 
 @_jit
-def _drop_smallest(value, node, n, keep):
-    """Keep the `keep` largest of the first n entries; of equals the lower node stays."""
-    while n > keep:
-        worst = 0
-        for j in range(1, n):
-            if value[j] <= value[worst]:
-                worst = j
-        n -= 1
-        for j in range(worst, n):
-            value[j] = value[j + 1]
-            node[j] = node[j + 1]
-    return n
+def _smallest(bits, n):
+    """Bits of the smallest of the first n numbers, of which none is NaN; infinity's of none.
+
+    bits (>= n,) int32, of float32 numbers. As integers, as LLVM makes vectors of those alone.
+    """
+    key = np.int32(0x7F800000)
+    for m in range(n):
+        b = bits[m]
+        key = min(key, np.int32(b ^ ((b >> 31) & 0x7FFFFFFF)))
+    return np.int32(key ^ ((key >> 31) & 0x7FFFFFFF))
 
 
 @_jit

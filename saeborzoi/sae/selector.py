@@ -14,6 +14,7 @@ import torch
 from saeborzoi.activations.loader import to_float32
 from saeborzoi.activations.reader import Raw
 from saeborzoi.sae import kernels, selection
+from saeborzoi.sae.aligned import aligned_empty
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.ranking import Ranking, array
 from saeborzoi.sae.threads import Threads, parts
@@ -42,7 +43,7 @@ class Selector:
     def buffer(self, name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
         """A reused array; its contents are whatever was there."""
         if name not in self._buffers or self._buffers[name].shape != shape:
-            self._buffers[name] = np.empty(shape, dtype)
+            self._buffers[name] = aligned_empty(shape, dtype)
         return self._buffers[name]
 
     def __call__(
@@ -126,8 +127,7 @@ class Selector:
                     floor, by_floor, bound[rows], candidate[rows], rank[rows], n_candidates[rows],
                     0, len(x),
                 )  # fmt: skip
-            kernels.score(centred, weight, bias, candidate, n_candidates, score, first, last)
-            selection.keep_largest(
+            selection.score_and_keep(
                 centred, weight, bias, keep, floor, bound, candidate, rank, score, n_candidates,
                 value, node, count, first, last,
             )  # fmt: skip
