@@ -308,7 +308,9 @@ class TrainingStream:
         return np.random.default_rng(derived_seed("order", self._seed, *place))
 
 
-def to_float32(raw: Raw, device: torch.device | str = "cpu") -> torch.Tensor:
+def to_float32(
+    raw: Raw, device: torch.device | str = "cpu", out: torch.Tensor | None = None
+) -> torch.Tensor:
     """Stored activations as float32 on a device.
 
     Parameters
@@ -317,10 +319,15 @@ def to_float32(raw: Raw, device: torch.device | str = "cpu") -> torch.Tensor:
         float16, float32, or uint16 that holds bfloat16 bits; any shape.
     device
         Conversion happens there, so that the narrow type is what travels.
+    out
+        Memory for as many values, on the CPU, which is written where the type is a narrow one:
+        fresh memory takes longer than the conversion.
     """
     stored = torch.from_numpy(np.ascontiguousarray(raw))
     if raw.dtype == np.uint16:
         stored = stored.view(torch.bfloat16)
+    if out is not None and stored.dtype != torch.float32:
+        return out.copy_(stored)
     return stored.to(device, non_blocking=True).to(torch.float32)
 
 

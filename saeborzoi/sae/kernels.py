@@ -167,21 +167,6 @@ def reconstruct(
 
 
 @_jit
-def decode_rows(
-    value, node, count, decoder, pre_bias, centred, std, group_end, scale, slope, node_slope,
-    squared_error, block, output_slope, start, row, column, first, last,
-):  # fmt: skip
-    """`reconstruct` rows `first ... last`, `sum_in_blocks` of the first group's slope, and
-    `sort_by_node`: in one call, as each waits for the interpreter's lock at its end."""
-    reconstruct(
-        value, node, count, decoder, pre_bias, centred, std, group_end, scale, slope, node_slope,
-        squared_error, first, last,
-    )  # fmt: skip
-    sum_in_blocks(slope[0], block, output_slope, first, last)
-    sort_by_node(node, count, start, row, column, first, last)
-
-
-@_jit
 def unexplained(value, node, count, decoder, pre_bias, centred, std, error, first, last):
     """Add the squared error of each channel, over rows `first ... last`, to error (n_channels,)
     float64, as `reconstruct` computes it."""
@@ -303,17 +288,3 @@ def pre_bias_slopes(bias_slope, encoder, size, total, first, last):
         for j in range(block * size, min(block * size + size, last)):
             for c in range(encoder.shape[1]):
                 total[block, c] -= bias_slope[j] * encoder[j, c]
-
-
-@_jit
-def slopes_of_nodes(
-    start, row, column, value, node_slope, slope, centred, group_end, encoder_slope, bias_slope,
-    decoder_slope, encoder, size, total, first, last,
-):  # fmt: skip
-    """`weight_slopes` of nodes `first ... last` and `pre_bias_slopes` in blocks of `size` of them;
-    see `decode_rows`."""
-    weight_slopes(
-        start, row, column, value, node_slope, slope, centred, group_end, encoder_slope,
-        bias_slope, decoder_slope, first, last,
-    )  # fmt: skip
-    pre_bias_slopes(bias_slope, encoder, size, total, first, last)

@@ -81,7 +81,7 @@ class Ranking:
             (n, n_nodes) int16, bits in bfloat16.
         """
         ranks = torch.mm(as_bfloat16(bits), self._transposed, out=out[: len(bits)])
-        return np.asarray(ranks.view(torch.int16))
+        return ranks.view(torch.int16).numpy()
 
 
 def array(parameter: Tensor) -> np.ndarray:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from saeborzoi.sae.kernels import score
 from saeborzoi.sae.vectors import KEYS, at_least, count_at_least, largest_keys, lowest_bit
 
 # sums may be vectorized; NaN and infinity stay what they are
@@ -126,20 +125,6 @@ def candidates(
         for m in range(min(n, width)):
             rank[i, m] = approximate[i, candidate[i, m]]
         count[i] = n
-
-
-@_jit
-def score_and_keep(
-    centred, weight, bias, keep, floor, bound, candidate, rank, exact, n_candidates, value, node,
-    count, first, last,
-):  # fmt: skip
-    """`kernels.score` of the candidates of rows `first ... last`, written to exact (n, `capacity`)
-    float32, and `keep_largest` of them: in one call, see `kernels.decode_rows`."""
-    score(centred, weight, bias, candidate, n_candidates, exact, first, last)
-    keep_largest(
-        centred, weight, bias, keep, floor, bound, candidate, rank, exact, n_candidates, value,
-        node, count, first, last,
-    )  # fmt: skip
 
 
 @_jit

@@ -114,10 +114,10 @@ class Selector:
         at_once = block_rows(n, sae.n_nodes)
 
         def work(first: int, last: int) -> None:
-            bits, product = self._memory(ranking, at_once)
+            bits, product, converted = self._memory(ranking, at_once, n_channels)
             for start in range(first, last, at_once):
                 rows = slice(start, min(start + at_once, last))
-                x = to_float32(raw[rows]).numpy()
+                x = to_float32(raw[rows], out=converted[: rows.stop - start]).numpy()
                 kernels.prepare(
                     x, channel_max, pre_bias, centred[rows], bits, std[rows], length[rows], 0,
                     len(x),
@@ -127,20 +127,25 @@ class Selector:
                     floor, by_floor, bound[rows], candidate[rows], rank[rows], n_candidates[rows],
                     0, len(x),
                 )  # fmt: skip
-            selection.score_and_keep(
+            kernels.score(centred, weight, bias, candidate, n_candidates, score, first, last)
+            selection.keep_largest(
                 centred, weight, bias, keep, floor, bound, candidate, rank, score, n_candidates,
                 value, node, count, first, last,
             )  # fmt: skip
 
         return work
 
-    def _memory(self, ranking: Ranking, n: int) -> tuple[np.ndarray, torch.Tensor]:
-        """Of this thread: n positions in bfloat16, and the ranks of all nodes there."""
+    def _memory(
+        self, ranking: Ranking, n: int, n_channels: int
+    ) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+        """Of this thread: n positions in bfloat16, the ranks of all nodes there, the positions in
+        float32."""
         own = self._of_thread
         if len(getattr(own, "bits", ())) < n:
             own.bits = ranking.positions(n)
             own.product = torch.empty(n, len(ranking.weight), dtype=torch.bfloat16)
-        return own.bits, own.product
+            own.converted = torch.empty(n, n_channels)
+        return own.bits, own.product, own.converted
 
 
 def block_rows(n: int, n_nodes: int) -> int:

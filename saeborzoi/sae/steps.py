@@ -74,11 +74,12 @@ class SparseStep:
         decoder, pre_bias = array(sae.decoder_weight), array(sae.pre_bias)
 
         def decode(first: int, last: int) -> None:
-            kernels.decode_rows(
+            kernels.reconstruct(
                 value, node, count, decoder, pre_bias, centred, std, group_end, scale, slope,
-                node_slope, squared_error, block, output_slope, start[part[first]], row, column,
-                first, last,
+                node_slope, squared_error, first, last,
             )  # fmt: skip
+            kernels.sum_in_blocks(slope[0], block, output_slope, first, last)
+            kernels.sort_by_node(node, count, start[part[first]], row, column, first, last)
 
         def select_and_decode(first: int, last: int) -> None:
             select(first, last)
@@ -100,11 +101,11 @@ class SparseStep:
             input_slope = buffer("input_slope", (-(-sae.n_nodes // _NODES), n_channels))
 
             def of_nodes(first: int, last: int) -> None:
-                kernels.slopes_of_nodes(
+                kernels.weight_slopes(
                     start, row, column, value, node_slope, slope, centred, group_end,
-                    encoder_slope, bias_slope, decoder_slope, encoder, _NODES, input_slope, first,
-                    last,
+                    encoder_slope, bias_slope, decoder_slope, first, last,
                 )  # fmt: skip
+                kernels.pre_bias_slopes(bias_slope, encoder, _NODES, input_slope, first, last)
                 then(first, last)
 
             selector.threads.map(of_nodes, _even(n_entries, n_channels, selector.threads.n))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from saeborzoi.activations.loader import to_float32
@@ -66,8 +67,9 @@ class Trainer(TrainerBase):
         if not math.isfinite(result.squared_error):
             self.data_is_finite = bool(torch.isfinite(to_float32(raw)).all())
             raise self.not_finite(self.n_done + 1)
-        self.since_fired += len(raw)
-        self.since_fired[result.fired] = 0
+        since_fired = self.since_fired.numpy()  # a third of the time of PyTorch's operations
+        since_fired += len(raw)
+        since_fired[result.fired.numpy()] = 0
         self._move(result)
         if self.sae.variant == "batch_topk" and math.isfinite(result.lowest):
             past = self.threshold_memory if self.n_done else 0.0
@@ -118,9 +120,9 @@ class Trainer(TrainerBase):
 
     def _revival(self, result: StepResult) -> Revival | None:
         """What dead nodes learn from the batch."""
-        dead = torch.nonzero(self.since_fired >= self.dead_after)[:, 0]
+        dead = np.flatnonzero(self.since_fired.numpy() >= self.dead_after)
         if not self.recipe.aux_weight or not len(dead):
             return None
         n_rows = max(1, self.recipe.aux_rows // self._group.size)
         weight = self.recipe.aux_weight * self.variance / self.sae.n_channels
-        return Revival(self.sae, result, dead, n_rows, weight, self._group)
+        return Revival(self.sae, result, torch.from_numpy(dead), n_rows, weight, self._group)
