@@ -158,6 +158,7 @@ class TrainingStream:
         """Whether slabs stay in memory, which holds three parts then: they, the pool in use and the
         pool that is being filled."""
         self._kept: dict[int, Raw] = {}
+        self._filled: tuple[list[Raw], int] | None = None
         largest = int(plan.sizes.max())
         if largest > self._capacity:
             need = -(-2 * largest * row_bytes // 2**20)
@@ -170,6 +171,16 @@ class TrainingStream:
     def n_positions(self) -> int:
         """Positions of one pass."""
         return self._plan.n_positions
+
+    def first(self, n: int) -> Raw:
+        """(n, n_channels) as stored: the first rows of the stream; valid until `batches` is asked
+        for, which then does not read the pool again that they stand in."""
+        memory = self._memory()
+        pool = next(self._pools(0, 1, memory))
+        if len(pool) < n:
+            return next(self.batches(n, n_rows=n))
+        self._filled = memory, len(pool)
+        return pool[:n]
 
     def batches(
         self, batch_size: int, first_row: int = 0, n_rows: int | None = None
@@ -205,12 +216,23 @@ class TrainingStream:
             # Two buffers take turns, so the pool after the next one overwrites this one: copy.
             parts = [part.copy() for part in parts]
 
-    def _pools(self, first_row: int, n_rows: int | None = None) -> Iterator[Raw]:
-        memory = itertools.cycle([np.empty(self.pool_shape, self.dtype) for _ in range(2)])
+    def _memory(self) -> list[Raw]:
+        return [np.empty(self.pool_shape, self.dtype) for _ in range(2)]
+
+    def _pools(
+        self, first_row: int, n_rows: int | None = None, memory: list[Raw] | None = None
+    ) -> Iterator[Raw]:
+        filled, n_filled = self._filled or (None, 0)
+        self._filled = None
+        places = itertools.cycle(memory or filled or self._memory())
+        is_there = first_row < n_filled
 
         def make(reader: BlockReader, slabs: NDArray[np.int64], target: NDArray[np.int64]) -> Raw:
-            pool = next(memory)[: len(target)]
-            self.fill(reader, slabs, pool, target)
+            nonlocal is_there
+            pool = next(places)[: len(target)]
+            if not is_there:
+                self.fill(reader, slabs, pool, target)
+            is_there = False
             return pool
 
         for pool, skip in self.pools(make, first_row, n_rows):

@@ -17,6 +17,8 @@ from saeborzoi.sae.threads import blocks
 
 _ROWS = 256
 """Positions whose derivatives are summed at once, whatever the number of threads."""
+_LEAST_WORK = 4_000_000
+"""Numbers times dead nodes below which threads wait for the interpreter more than they work."""
 
 
 class Revival:
@@ -69,7 +71,9 @@ class Revival:
             return squares, [h_slope.T @ y, h_slope.sum(0), z.T @ error]
 
         with torch.no_grad():
-            parts = result.threads.map(slopes, blocks(n, _ROWS))
+            is_small = n * sae.n_channels * len(dead) < _LEAST_WORK
+            work = result.threads.alone if is_small else result.threads.map
+            parts = work(slopes, blocks(n, _ROWS))
         squares = torch.tensor(sum(square for square, _ in parts) / (n * sae.n_channels))
         variance = max(1e-12, float(group.mean(squares)))
         self._scale = 2 * weight / (n * sae.n_channels * variance)

@@ -304,7 +304,7 @@ class TrainingLoop:
 
     def _sample(self, stream: TrainingStream) -> Raw:
         n = min(SAMPLE_POSITIONS, stream.n_positions)
-        sample = next(stream.batches(n, n_rows=n))
+        sample = stream.first(n) if self.device.type == "cpu" else next(stream.batches(n, n_rows=n))
         if not all_finite(sample):
             self._name_what_is_not_finite()
         return sample

@@ -97,6 +97,32 @@ def test_the_order_is_the_seed_s(numbered: ShardFolder) -> None:
     assert (rows(1) != rows(2)).any()
 
 
+@pytest.mark.parametrize("first_row", [0, 130, 33_000])
+@pytest.mark.parametrize("n", [10, 400])
+def test_what_was_looked_at_first_is_the_stream_s_beginning(
+    numbered: ShardFolder, first_row: int, n: int
+) -> None:
+    """Whether the training then begins there, within that pool or behind it."""
+    whole = np.array([(p, r, 0, 5000, 3 * p + r) for p, n in ((0, 3), (1, 2)) for r in range(n)])
+    plan = SlabPlan(numbered, np.tile(whole, (4, 1)))
+    stream, fresh = (TrainingStream(plan, seed=3, buffer_mb=1) for _ in range(2))
+    expected = [b.copy() for b in itertools.islice(fresh.batches(20_000, first_row), 4)]
+    np.testing.assert_array_equal(stream.first(n), next(fresh.batches(n)))
+    for batch, other in zip(stream.batches(20_000, first_row), expected, strict=False):
+        np.testing.assert_array_equal(batch, other)
+
+
+def test_the_first_pool_is_read_once(
+    numbered: ShardFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = TrainingStream(SlabPlan(numbered, PIECES), seed=0, buffer_mb=1)
+    first = stream.first(100).copy()
+    monkeypatch.setattr(TrainingStream, "fill", None)
+    np.testing.assert_array_equal(next(stream.batches(100, n_rows=100)), first)
+    with pytest.raises(TypeError):
+        next(stream.batches(100, n_rows=100))
+
+
 @pytest.mark.parametrize("skipped", [1, 7, 150, 170, 400])
 def test_a_stream_goes_on_where_it_stopped(numbered: ShardFolder, skipped: int) -> None:
     stream = TrainingStream(SlabPlan(numbered, PIECES), seed=3, buffer_mb=1)
