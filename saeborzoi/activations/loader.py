@@ -1,4 +1,4 @@
-"""The order in which positions are taken from a source, and reading ahead.
+"""The order in which positions are taken from a source.
 
 Positions are read in contiguous hyperslabs of whole HDF5 chunks, each byte once a pass. For
 training the slabs come in a seeded random order and are mixed in pools; the order is a function
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import queue
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from saeborzoi.activations.read_ahead import ahead
 from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.source import BlockReader, DeviceReader, Source
 from saeborzoi.errors import SettingsError
@@ -388,38 +387,3 @@ def _pool_ends(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
 
 def _joined(parts: list[NDArray[_T]]) -> NDArray[_T]:  # type: ignore[type-var]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def ahead(make: Callable[[int], _T], end: int, first: int = 0) -> Iterator[_T]:
-    """`make(first)`, ... `make(end - 1)`, made by one thread while the consumer works.
-
-    One result waits at most, so two are held at once; an error of the thread is raised here.
-    """
-    results: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(maxsize=1)
-    slots = threading.Semaphore(1)
-    stop = threading.Event()
-
-    def work() -> None:
-        for i in range(first, end):
-            slots.acquire()
-            if stop.is_set():
-                return
-            try:
-                results.put((make(i), None))
-            except BaseException as error:
-                results.put((None, error))
-                return
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        for _ in range(first, end):
-            result, error = results.get()
-            if error is not None:
-                raise error
-            slots.release()
-            yield result  # type: ignore[misc]
-    finally:
-        stop.set()
-        slots.release()
-        thread.join()

@@ -30,8 +30,7 @@ class Threads:
         self._tasks: SimpleQueue[Any] = SimpleQueue()
         if n > 1:
             _start(n - 1, self._tasks)
-            # None ends one of them
-            weakref.finalize(self, lambda put: [put(None) for _ in range(n - 1)], self._tasks.put)
+            weakref.finalize(self, _end, n - 1, self._tasks)
 
     def map(self, work: Callable[[int, int], _T], ranges: Sequence[tuple[int, int]]) -> list[_T]:
         """`work(first, last)` of each range, in order."""
@@ -81,6 +80,11 @@ def _start(n: int, tasks: SimpleQueue[Any]) -> None:
         threading.Thread(target=serve, name="batch", daemon=True).start()
     all_there.wait()
     torch.set_num_threads(of_process)
+
+
+def _end(n: int, tasks: SimpleQueue[Any]) -> None:
+    for _ in range(n):
+        tasks.put(None)
 
 
 def parts(n: int, n_parts: int, unit: int = 1) -> list[tuple[int, int]]:

@@ -91,6 +91,8 @@ class Trained:
         Whether validation stopped improving.
     training_s
         Wall time over all sessions, in seconds.
+    validation_fvu
+        Of this very SAE, where it was validated.
     """
 
     sae: SparseAutoencoder
@@ -98,6 +100,7 @@ class Trained:
     n_positions: int
     stopped_early: bool
     training_s: float
+    validation_fvu: float | None = None
 
 
 @dataclass
@@ -341,7 +344,14 @@ class TrainingLoop:
 
     def _trained(self, trainer: TrainerBase, batch_size: int, seconds: float) -> Trained:
         n_positions = trainer.n_done * batch_size
-        return Trained(trainer.release(), trainer.log, n_positions, trainer.finished, seconds)
+        return Trained(
+            trainer.release(),
+            trainer.log,
+            n_positions,
+            trainer.finished,
+            seconds,
+            trainer.best_fvu if self.data.validation else None,
+        )
 
     def validation_batches(self) -> Iterator[Raw]:
         """The validation positions, afresh."""

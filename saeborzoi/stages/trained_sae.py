@@ -118,9 +118,9 @@ def _measured_and_written(
     data, hyperparameters = loop.data, job.hyperparameters
     assert hyperparameters is not None
     on_train = evaluate(trained.sae, in_batches(data.train), job.threads)
-    on_validation = (
-        evaluate(trained.sae, loop.validation_batches(), job.threads) if data.validation else None
-    )
+    validation_fvu = trained.validation_fvu
+    if data.validation and validation_fvu is None:  # it was not trained here
+        validation_fvu = evaluate(trained.sae, loop.validation_batches(), job.threads).fvu
     explained = on_train.explained_variance
     figures: Figures = {
         "n_channels": trained.sae.n_channels,
@@ -129,7 +129,7 @@ def _measured_and_written(
         "n_positions": trained.n_positions,
         "loss": on_train.loss,
         "fvu": on_train.fvu,
-        "validation_fvu": on_validation.fvu if on_validation else None,
+        "validation_fvu": validation_fvu,
         "l0": on_train.l0,
         "dead_fraction": on_train.dead_fraction,
         "training_s": trained.training_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -115,3 +116,25 @@ def test_threads_of_a_step_work_alone_and_leave_pytorch_s_number_as_it_is() -> N
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_threads_give_results_in_order_an_error_as_it_is_and_end_with_their_owner() -> None:
+    def work(first: int, last: int) -> int:
+        if first == 13:
+            raise ValueError(str(last))
+        return first
+
+    threads = Threads(3)
+    ranges = [(i, i + 1) for i in range(20)]
+    with pytest.raises(ValueError, match="14"):
+        threads.map(work, ranges)
+    assert threads.map(work, ranges[:13]) == list(range(13))
+    assert threads.alone(work, ranges[:2]) == [0, 1]
+    before = set(threading.enumerate())
+    others = Threads(3)
+    started = set(threading.enumerate()) - before
+    assert len(started) == 2
+    del others
+    for thread in started:
+        thread.join(5)
+        assert not thread.is_alive()

@@ -325,6 +325,7 @@ def test_validation_that_stops_improving_stops_the_training(small_data: Training
     assert [row["fvu"] for row in rows].index(best) == len(rows) - 4
     again = evaluate(trained.sae, in_batches(small_data.validation, 500))  # type: ignore[arg-type]
     assert again.fvu == pytest.approx(best)
+    assert trained.validation_fvu == best
 
 
 @pytest.mark.parametrize("variant", ["topk", "batch_topk", "matryoshka"])

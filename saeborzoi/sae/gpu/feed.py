@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saeborzoi.activations.loader import SlabPlan, TrainingStream, ahead
+from saeborzoi.activations.loader import SlabPlan, TrainingStream
+from saeborzoi.activations.read_ahead import ahead
 from saeborzoi.activations.reader import Raw
 from saeborzoi.activations.source import BlockReader, DeviceReader
 from saeborzoi.sae.distributed import Group
