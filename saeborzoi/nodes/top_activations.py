@@ -1,12 +1,13 @@
 """One streaming pass over positions: the strongest positions of every node, and its statistics.
 
-Exact and in bounded memory: a heap of N for each node, sums, and counts. Which positions count
-belongs to `saeborzoi.genome`, what becomes of the strongest ones to `saeborzoi.nodes.seqlets`, the
-pass on a GPU to `device_scan.py`.
+Exact and in bounded memory: a few more than N positions of each node, sums, and counts. Which
+positions count belongs to `saeborzoi.genome`, what becomes of the strongest ones to
+`saeborzoi.nodes.seqlets`, the pass on a GPU to `device_scan.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numba
@@ -34,6 +35,11 @@ from saeborzoi.sae.kernels import by_node
 from saeborzoi.sae.model import SparseAutoencoder
 from saeborzoi.sae.selector import Selector
 from saeborzoi.sae.threads import parts
+
+_POSITIONS = 8192
+"""Positions at once, about: what is kept of all nodes does not stay in a cache meanwhile."""
+_SPARE = 64
+"""Positions that a node holds beyond those that are asked for, at least."""
 
 
 def top_activations(
@@ -80,16 +86,15 @@ def top_activations(
     done = 0
     above = np.zeros((2, sae.n_nodes), np.int64)
     with Spill(work) as spill:
-        for slab in plan.in_order():
-            value, node, count = active(slab.activation)
-            identity = slab.window * plan.source.n_positions + slab.position
+        for value, node, count, identity in _batches(plan, active):
             start, row, column = by_node(node, count, sae.n_nodes)
-            entries = (start, row, column, *_ascending(start, row, node.shape))
+            values = value[row, column]
+            entries = (start, row, values, *_ascending(start, row, node.shape))
             active.threads.map(
-                lambda a, b: statistics.update(value, count, entries, identity, a, b),  # noqa: B023
+                lambda a, b: statistics.update(count, entries, identity, a, b),  # noqa: B023
                 parts(sae.n_nodes, active.threads.n),
             )
-            spill.append(start, value[row, column])
+            spill.append(start, values)
             done += len(count)
             report(progress, done, plan.n_positions)
         sums = statistics.sums()
@@ -100,8 +105,7 @@ def top_activations(
                 _count_above(start, values, bounds, above)
         else:
             done = 0
-            for slab in plan.in_order():
-                value, node, count = active(slab.activation)
+            for value, node, count, _ in _batches(plan, active):
                 start, row, column = by_node(node, count, sae.n_nodes)
                 _count_above(start, value[row, column], bounds, above)
                 done += len(count)
@@ -112,6 +116,22 @@ def top_activations(
         statistics.coactivation_matrix(),
         n_passes,
     )
+
+
+def _batches(plan: SlabPlan, active: ActiveNodes) -> Iterator[tuple[np.ndarray, ...]]:
+    """Active nodes of some `_POSITIONS` positions, as `ActiveNodes` gives them, and the positions
+    (n,) int64, window x positions of a window + position."""
+    waiting: list[tuple[np.ndarray, ...]] = []
+    n = 0
+    for slab in plan.in_order():
+        identity = slab.window * plan.source.n_positions + slab.position
+        waiting.append((*(each.copy() for each in active(slab.activation)), identity))
+        n += len(identity)
+        if n >= _POSITIONS:
+            yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
+            waiting, n = [], 0
+    if waiting:
+        yield tuple(map(np.concatenate, zip(*waiting, strict=True)))
 
 
 class ActiveNodes:
@@ -139,9 +159,11 @@ class _Statistics:
 
     def __init__(self, n_nodes: int, n_top: int, n_positions: int) -> None:
         self._n_positions = n_positions
-        self._heap_value = np.zeros((n_nodes, n_top), np.float32)
-        self._heap_id = np.zeros((n_nodes, n_top), np.int64)
-        self._heap_size = np.zeros(n_nodes, np.int64)
+        self._n_top = n_top
+        shape = n_nodes, n_top + max(_SPARE, n_top // 4)
+        self._value, self._id = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+        self._n_held = np.zeros(n_nodes, np.int64)
+        self._weakest = np.zeros(n_nodes, np.float32), np.zeros(n_nodes, np.int64)
         self._count = np.zeros(n_nodes, np.int64)
         self._sum = np.zeros(n_nodes)
         self._sum_squares = np.zeros(n_nodes)
@@ -151,13 +173,13 @@ class _Statistics:
         self._together = np.zeros((width, width), np.uint32)
 
     def update(
-        self, value: np.ndarray, count: np.ndarray, entries: tuple[np.ndarray, ...],
-        identity: np.ndarray, first: int, last: int,
+        self, count: np.ndarray, entries: tuple[np.ndarray, ...], identity: np.ndarray,
+        first: int, last: int,
     ) -> None:  # fmt: skip
         """Take in active nodes of positions; nodes `first ... last` only."""
         _update(  # type: ignore[call-arg]
-            value, count, *entries, identity, first, last, self._heap_value, self._heap_id,
-            self._heap_size, self._count, self._sum, self._sum_squares, self._max,
+            count, *entries, identity, first, last, self._n_top, self._value, self._id,
+            self._n_held, *self._weakest, self._count, self._sum, self._sum_squares, self._max,
             self._histogram, self._together,
         )  # fmt: skip
 
@@ -167,13 +189,22 @@ class _Statistics:
 
     def top(self) -> pd.DataFrame:
         """See `NodeActivations.top`."""
-        filled = np.arange(self._heap_value.shape[1]) < self._heap_size[:, None]
-        strength = np.where(filled, self._heap_value, -np.inf)
-        order = np.lexsort((self._heap_id, -strength), axis=1)
-        node, rank = np.nonzero(filled)  # the sorted rows are filled as far as the heaps
+        for j in np.flatnonzero(self._n_held > self._n_top):
+            _cut(self._value[j], self._id[j], self._n_held[j], self._n_top)
+        n_top = self._n_top
+        n_held = np.minimum(self._n_held, n_top)
+        value, identity = self._value[:, :n_top], self._id[:, :n_top]
+        earliest = np.argsort(identity, axis=1)
+        # one number a position, as NumPy sorts those many times faster than pairs: the strongest
+        # first, of equals the earliest; what holds nothing at the end
+        weakness = ~np.take_along_axis(value, earliest, 1).view(np.uint32)
+        weakness[earliest >= n_held[:, None]] = 0xFFFFFFFF
+        key = weakness.astype(np.uint64) << np.uint64(32) | np.arange(n_top, dtype=np.uint64)
+        key.sort(axis=1)
+        order = np.take_along_axis(earliest, (key & np.uint64(0xFFFFFFFF)).astype(np.int64), 1)
+        node, rank = np.nonzero(np.arange(n_top) < n_held[:, None])
         place = order[node, rank]
-        value, identity = self._heap_value[node, place], self._heap_id[node, place]
-        return top_table(node, rank, identity, value, self._n_positions)
+        return top_table(node, rank, identity[node, place], value[node, place], self._n_positions)
 
     def coactivation_matrix(self) -> scipy.sparse.csr_array | None:
         """See `NodeActivations.coactivation`."""
@@ -186,9 +217,39 @@ def _weaker(value_a, id_a, value_b, id_b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
+def _cut(value, identity, n, n_kept):  # type: ignore[no-untyped-def]
+    """Bring the n_kept strongest of the first n positions to the front, the weakest of them last
+    (Hoare 1961)."""
+    low, high = 0, n - 1
+    while low < high:
+        middle = (low + high) // 2
+        v, position = value[middle], identity[middle]
+        i, j = low, high
+        while i <= j:
+            while _weaker(v, position, value[i], identity[i]):
+                i += 1
+            while _weaker(value[j], identity[j], v, position):
+                j -= 1
+            if i <= j:
+                value[i], value[j] = value[j], value[i]
+                identity[i], identity[j] = identity[j], identity[i]
+                i += 1
+                j -= 1
+        if n_kept - 1 <= j:
+            high = j
+        elif n_kept - 1 >= i:
+            low = i
+        else:
+            break
+
+
+@numba.njit(nogil=True, cache=True)
 def _ascending(start, row, shape):  # type: ignore[no-untyped-def]
-    """Nodes of each row in ascending order, and where in its row each entry stands."""
-    node = np.empty(shape, np.int32)
+    """Nodes of each row in ascending order, and where in its row each entry stands.
+
+    The nodes are uint16 for the cache's sake: co-activations of more nodes are not counted.
+    """
+    node = np.empty(shape, np.uint16)
     rank = np.empty(len(row), np.int32)
     filled = np.zeros(shape[0], np.int32)
     for j in range(len(start) - 1):
@@ -202,23 +263,23 @@ def _ascending(start, row, shape):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _update(  # type: ignore[no-untyped-def]
-    value, count, start, row, column, node, rank, identity, first, last, heap_value, heap_id,
-    heap_size, n, total, squares, largest, histogram, together,
+    count, start, row, values, node, rank, identity, first, last, n_top, top_value, top_id,
+    n_held, weakest_value, weakest_id, n, total, squares, largest, histogram, together,
 ):  # fmt: skip
-    """Node by node, so that a node's heap and its row of co-activations stay in the cache.
+    """Node by node, so that what is of a node, as its row of co-activations, stays in the cache.
 
-    Heaps have the weakest at the root; of equals the later position is weaker.
+    A node holds whatever is stronger than the weakest of its n_top strongest was when they were
+    last sorted out, until its memory is full. Of equals the later position is weaker.
     """
-    n_top = heap_value.shape[1]
     n_bins = histogram.shape[1]
     counts_together = together.shape[0] > 0
     bits = np.empty(1, np.float32)
     as_bits = bits.view(np.uint32)
     for j in range(first, last):
-        hv, hid = heap_value[j], heap_id[j]
+        held = n_held[j]
         for e in range(start[j], start[j + 1]):
             i = row[e]
-            v = value[i, column[e]]
+            v = values[e]
             n[j] += 1
             total[j] += v
             squares[j] += np.float64(v) * v
@@ -229,32 +290,15 @@ def _update(  # type: ignore[no-untyped-def]
             if counts_together:
                 for m in range(rank[e] + 1, count[i]):
                     together[j, node[i, m]] += 1
-            if heap_size[j] < n_top:
-                place = heap_size[j]
-                heap_size[j] += 1
-                while place > 0:
-                    parent = (place - 1) // 2
-                    if not _weaker(v, identity[i], hv[parent], hid[parent]):
-                        break
-                    hv[place], hid[place] = hv[parent], hid[parent]
-                    place = parent
-            elif _weaker(hv[0], hid[0], v, identity[i]):
-                place = 0
-                while True:
-                    child = 2 * place + 1
-                    if child >= n_top:
-                        break
-                    if child + 1 < n_top and _weaker(
-                        hv[child + 1], hid[child + 1], hv[child], hid[child]
-                    ):
-                        child += 1
-                    if not _weaker(hv[child], hid[child], v, identity[i]):
-                        break
-                    hv[place], hid[place] = hv[child], hid[child]
-                    place = child
-            else:
+            if v < weakest_value[j] or _weaker(v, identity[i], weakest_value[j], weakest_id[j]):
                 continue
-            hv[place], hid[place] = v, identity[i]
+            top_value[j, held], top_id[j, held] = v, identity[i]
+            held += 1
+            if held == top_value.shape[1]:
+                _cut(top_value[j], top_id[j], held, n_top)
+                held = n_top
+                weakest_value[j], weakest_id[j] = top_value[j, held - 1], top_id[j, held - 1]
+        n_held[j] = held
 
 
 @numba.njit(nogil=True, cache=True)
