@@ -12,7 +12,7 @@ one of 32 thresholds; nothing is sampled. The compiled loops are in `concept_ker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +21,13 @@ from numpy.typing import NDArray
 
 from saeborzoi.activations.loader import Slab, SlabPlan
 from saeborzoi.catalog.views import MIN_F1, MIN_LIFT
-from saeborzoi.jobs.job import Progress, StageInterrupted, silent, stop_requested
+from saeborzoi.jobs.job import Progress, silent
 from saeborzoi.nodes import concept_kernels as kernels
+from saeborzoi.nodes.concept_passes import Active, Passes, Watch
 
 N_CANDIDATES = 8
 """Nodes of each class among which the best pair is looked for."""
 Int64s = NDArray[np.int64]
-Active = Callable[[NDArray[np.generic]], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""(n, n_channels) positions as stored to values and nodes (n, width), and count (n,), of those
-active."""
-Watch = Callable[[Slab, np.ndarray, np.ndarray, np.ndarray], None]
-"""Takes a slab with the values, nodes and count of `Active`."""
 
 
 class ConceptData(NamedTuple):
@@ -105,13 +101,14 @@ def concept_scores(
     StageInterrupted
         Where `job.stop_requested` was set.
     """
+    passes = Passes(active, activation_max, progress)
     if concepts.empty:
         if watch is not None:
-            for slab in _slabs(train, "training data", progress):
-                watch(slab, *active(slab.activation))
+            for _ in passes.over(train.plan, "training data", watch):
+                pass
         return ConceptScores(_nothing(SCORE_COLUMNS), _nothing(BEST_COLUMNS))
     n = (len(concepts), len(activation_max))
-    on_train = _count(active, activation_max, n, train, "concepts, training data", progress, watch)
+    on_train = _count(passes, n, train, "concepts, training data", watch)
     f1 = on_train.f1()
     level = f1.argmax(axis=2)
     chosen = np.take_along_axis(f1, level[:, :, None], 2)[:, :, 0]
@@ -120,10 +117,10 @@ def concept_scores(
     counts = (
         on_train
         if validation is None
-        else _count(active, activation_max, n, validation, "concepts, validation data", progress)
+        else _count(passes, n, validation, "concepts, validation data")
     )
     scores = _scores(concepts, counts, level, chosen, activation_max, on_train)
-    pairs = _pairs(active, activation_max, level, chosen, train, data, progress)
+    pairs = _pairs(passes, level, chosen, train, data)
     best = _best(concepts, scores, counts, split).join(pairs)
     named = concepts[["annotation", "annotation_class"]]
     scores = scores.assign(
@@ -185,38 +182,14 @@ def _harmonic(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
     return 2 * a * b / np.where(a + b > 0, a + b, 1)
 
 
-def _levels(
-    active: Active, activation_max: NDArray[np.float64], slab: Slab, watch: Watch | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes and levels (n, width) and count (n,) of the active nodes of a slab."""
-    value, node, count = active(slab.activation)
-    if watch is not None:
-        watch(slab, value, node, count)
-    return node, kernels.levels(value, node, count, activation_max), count
-
-
-def _slabs(data: ConceptData, what: str, progress: Progress) -> Iterator[Slab]:
-    done = 0
-    for slab in data.plan.in_order():
-        yield slab
-        done += len(slab.position)
-        progress(what, done, data.plan.n_positions)
-        if stop_requested.is_set():
-            raise StageInterrupted(
-                f"stopped after {done:,} of {data.plan.n_positions:,} positions; run it again"
-            )
-
-
 def _count(
-    active: Active, activation_max: NDArray[np.float64], n: tuple[int, int], data: ConceptData,
-    what: str, progress: Progress, watch: Watch | None = None,
-) -> _Counts:  # fmt: skip
+    passes: Passes, n: tuple[int, int], data: ConceptData, what: str, watch: Watch | None = None
+) -> _Counts:
     n_concepts, n_nodes = n
     inside = np.zeros((n_concepts, n_nodes, kernels.LEVELS), np.int32)
     met, fired = np.zeros_like(inside), np.zeros((n_nodes, kernels.LEVELS), np.int64)
     runs = _Runs(data.elements, n_nodes)
-    for slab in _slabs(data, what, progress):
-        node, level, count = _levels(active, activation_max, slab, watch)
+    for slab, node, level, count in passes.over(data.plan, what, watch):
         kernels.count_fired(node, level, count, fired)
         for place, first, last, chosen in runs.stretches(slab):
             closed = kernels.count_inside(
@@ -333,9 +306,12 @@ def _best(
 
 
 def _pairs(
-    active: Active, activation_max: NDArray[np.float64], level: Int64s,
-    train_f1: NDArray[np.float64], train: ConceptData, data: ConceptData, progress: Progress,
-) -> pd.DataFrame:  # fmt: skip
+    passes: Passes,
+    level: Int64s,
+    train_f1: NDArray[np.float64],
+    train: ConceptData,
+    data: ConceptData,
+) -> pd.DataFrame:
     """The best two nodes of each class, one of which must fire: node_a, node_b and their figures,
     chosen on the training data among the best `N_CANDIDATES`."""
     n_concepts, n_nodes = level.shape
@@ -349,8 +325,7 @@ def _pairs(
         fired = np.zeros((n_concepts, 256), np.int64)
         inside, met = np.zeros_like(fired), np.zeros_like(fired)
         runs = _Runs(of.elements, 1)
-        for slab in _slabs(of, "pairs of nodes", progress):
-            node, levels, count = _levels(active, activation_max, slab)
+        for slab, node, levels, count in passes.over(of.plan, "pairs of nodes"):
             kernels.count_masks(node, levels, count, bit_of, least, fired)
             for place, first, last, chosen in runs.stretches(slab):
                 closed = kernels.count_masks_inside(

@@ -13,7 +13,7 @@ from saeborzoi.activations.loader import SlabPlan
 from saeborzoi.activations.shards import ShardFolder
 from saeborzoi.catalog.schema import TABLE
 from saeborzoi.genome.coordinates import Windows, kept_positions
-from saeborzoi.nodes import concept_elements
+from saeborzoi.nodes import concept_elements, concept_passes
 from saeborzoi.nodes.concept_elements import concepts_of, elements_on_positions
 from saeborzoi.nodes.concepts import (
     BEST_COLUMNS,
@@ -186,6 +186,26 @@ def test_columns_are_those_of_the_catalogue(made: tuple[Made, Made, ConceptScore
         ("concept", BEST_COLUMNS, made[2].best),
     ):
         assert [column.name for column in TABLE[table].columns[1:]] == list(columns) == list(frame)
+
+
+@pytest.mark.parametrize(("kept_bytes", "n_looked_at"), [(2**20, 1), (1000, 2)])
+def test_data_that_fits_memory_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int, n_looked_at: int
+) -> None:
+    """And whatever does not gives the same figures."""
+    concepts, data = Made(tmp_path / "train", 0, (100, 900, 2000), reverse=False).data()
+    expected = concept_scores(active, np.full(N_NODES, 3.0), concepts, data, None)
+    looked_at: list[np.ndarray] = []
+
+    def counted(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        looked_at.append(raw)
+        return active(raw)
+
+    monkeypatch.setattr(concept_passes, "_KEPT_BYTES", kept_bytes)
+    scores = concept_scores(counted, np.full(N_NODES, 3.0), concepts, data, None)
+    assert len(looked_at) == n_looked_at * len(data.plan)
+    for one, other in zip(scores, expected, strict=True):
+        pd.testing.assert_frame_equal(one, other)
 
 
 def test_without_validation_the_training_windows_are_said_to_be_it(tmp_path: Path) -> None:
