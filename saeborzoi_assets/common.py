@@ -22,7 +22,7 @@ from saeborzoi_assets.check_results import check_specs, told_by_sae
 from saeborzoi_assets.described import description_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS, INPUT_FILES, Partitions
 from saeborzoi_assets.shown import in_one_line, page, rounded, say
-from saeborzoi_resources.dagster_inside import add_partition_metadata
+from saeborzoi_resources.dagster_runs import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 from saeborzoi_resources.runs import RANGE_TAGS
 
