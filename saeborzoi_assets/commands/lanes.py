@@ -72,9 +72,12 @@ class Lanes:
 
     def run(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
         """Bring every SAE to its end, then what is about all of them."""
-        # first those that the evidence of the others is set against
-        self._bring_all([h for h in saes if h.recipe == "untrained"], n_lanes)
-        self._bring_all([h for h in saes if h.recipe != "untrained"], n_lanes)
+        # first those that the evidence of the others is set against; in one lane, their nodes are
+        # made before those of the others anyway
+        untrained = [h for h in saes if h.recipe == "untrained"]
+        trained = [h for h in saes if h.recipe != "untrained"]
+        for together in [untrained + trained] if n_lanes == 1 else [untrained, trained]:
+            self._bring_all(together, n_lanes)
         if not (self._is_broken or self._outcome.is_stopped) and self._parts.nodes is None:
             for work in project_work(self._platform, self._parts, again=self._again):
                 if work.n_lacking and not self._outcome.is_stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -52,13 +53,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     return Platform(settings_file=str(settings_file))
 
 
-def taken(platform: Platform, launcher: _Launcher, outcome: Outcome) -> list[str]:
-    """What the lanes launch for everything anew, one SAE's jobs at a time."""
+def taken(platform: Platform, launcher: _Launcher, outcome: Outcome, n_lanes: int = 1) -> list[str]:
+    """What the lanes launch for everything anew; in one, one SAE's jobs at a time."""
     lanes = Lanes(
         platform, launcher, Costs.of(platform), Display(quiet=True), outcome,  # type: ignore[arg-type]
         Range(), again=True,
     )  # fmt: skip
-    lanes.run(platform.settings.wanted(), 1)
+    lanes.run(platform.settings.wanted(), n_lanes)
     return launcher.ran
 
 
@@ -83,6 +84,20 @@ def test_light_steps_go_beside_jobs_of_the_same_and_of_the_next_sae(platform: Pl
         assert order[:4] == sorted(order[:4])
         assert order[2] < order[4] < order[5]
         assert order[3] < order[5]
+
+
+@pytest.mark.parametrize("n_lanes", [1, 2])
+def test_the_untrained_dictionary_is_there_for_the_evidence_of_the_others(
+    tmp_path: Path, n_lanes: int
+) -> None:
+    settings_file = make_small_project(tmp_path / "project")
+    text = settings_file.read_text()
+    recipes = 'expansion = 3\nrecipe = ["default", "untrained"]'
+    settings_file.write_text(text.replace("expansion = 3", recipes))
+    launcher, outcome = _Launcher({}), Outcome()
+    ran = taken(Platform(settings_file=str(settings_file)), launcher, outcome, n_lanes)
+    assert outcome.failures == []
+    assert ran.index(f"nodes of {KEY}_untrained") < ran.index(f"fan-in of {KEY}")
 
 
 @pytest.mark.parametrize(
