@@ -39,6 +39,7 @@ class Display:
         self._verbose = verbose
         self._console = Console(stderr=False, highlight=False)
         self._bars: Progress | None = None
+        self._one_line = threading.Lock()
         self._tasks: dict[int, TaskID] = {}
         """Thread that a step goes in to its bar."""
 
@@ -74,14 +75,15 @@ class Display:
         if self._bars is not None:
             self._bars.console.print(text, markup=False)
         elif not self._quiet:
-            print(text, flush=True)
+            with self._one_line:
+                print(text, flush=True)
 
     def started(self, owner: str, step: str, partition: str) -> None:
         """A step of an SAE starts."""
         if self._bars is not None:
             self._tasks[threading.get_ident()] = self._bars.add_task(step, owner=owner, total=None)
-        elif not self._quiet:
-            print(f"{owner}: {step} of {partition}", flush=True)
+        else:
+            self.say(f"{owner}: {step} of {partition}")
 
     def ended(self, owner: str, step: str, state: str, seconds: float) -> None:
         """A step of an SAE ended."""
