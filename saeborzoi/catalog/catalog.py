@@ -143,10 +143,8 @@ class Catalog:
         )
         with self.kept_open():
             if table in TABLE:
-                order, column_names = (
-                    ", ".join(TABLE[table].key),
-                    [c.name for c in TABLE[table].columns],
-                )
+                order = ", ".join(TABLE[table].key)
+                column_names = [column.name for column in TABLE[table].columns]
             else:
                 order, column_names = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
             require_columns(
