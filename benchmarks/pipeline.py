@@ -3,10 +3,11 @@
     .venv/bin/python -m benchmarks.pipeline [FOLDER]
 
 Makes everything of the project in FOLDER again (the demo with its data, in a temporary folder,
-where none is given), then runs once more with nothing to do. For each step: wall seconds; CPU
-seconds of this process (Dagster, the catalogue, light assets, plots, libraries that it loads while
-it waits); of its jobs' workers the CPU seconds and the wall seconds of the stage itself. On a
-machine that others use, read CPU seconds.
+where none is given), then runs once more with nothing to do. For each step: when it started; wall
+seconds; CPU seconds of its thread in this process (Dagster, the catalogue, light assets, plots,
+libraries that it loads while it waits); of its jobs' workers the CPU seconds and the wall seconds
+of the stage itself. Steps with jobs go beside light ones, so that their wall seconds add up to more
+than all took. On a machine that others use, read CPU seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saeborzoi.demo import DATA
+from saeborzoi.pipeline import ARTIFACTS
 from saeborzoi.settings.load import FILE_NAME, load_settings
 from saeborzoi.worker import RESULT
 from saeborzoi_assets.commands.demonstration import demonstrate
@@ -39,31 +42,34 @@ def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
 
 
 class Shares(Display):
-    """Notes what each step takes; shows nothing."""
+    """Notes what each step takes from now on; shows nothing."""
 
     def __init__(self, jobs: Path) -> None:
         super().__init__(quiet=True)
         self.jobs = jobs
-        self.rows: list[tuple[str, float, float, float, float]] = []
-        self._begun = (0.0, 0.0, 0.0)
+        self.rows: list[tuple[str, float, float, float, float, float]] = []
+        self._start = time.perf_counter()
+        self._begun: dict[int, tuple[float, float, float]] = {}
 
     def started(self, owner: str, step: str, partition: str) -> None:
         """See `Display`."""
-        self._begun = (time.time(), time.perf_counter(), cpu_s())
+        self._begun[threading.get_ident()] = time.time(), time.perf_counter(), time.thread_time()
 
     def ended(self, owner: str, step: str, state: str, seconds: float) -> None:
         """See `Display`."""
-        began, clock, own = self._begun
+        began, clock, own = self._begun[threading.get_ident()]
+        stages = {artifact.name for artifact in ARTIFACTS if artifact.step == step}
         results = [
             json.loads(path.read_text())
             for path in self.jobs.glob(f"*/{RESULT}")
-            if path.stat().st_mtime >= began
+            if path.stat().st_mtime >= began and path.parent.name.partition("-")[0] in stages
         ]
         self.rows.append(
             (
                 step if state == "success" else f"{step} ({state})",
+                clock - self._start,
                 time.perf_counter() - clock,
-                cpu_s() - own,
+                time.thread_time() - own,
                 sum(result["cpu_s"] for result in results),
                 sum(result["elapsed_s"] for result in results),
             )
@@ -75,14 +81,13 @@ def shares(seen: Shares, make: Callable[[], object]) -> None:
     start, own = time.perf_counter(), cpu_s()
     made = make()
     wall, own = time.perf_counter() - start, cpu_s() - own
-    table = Table("step", "wall s", "own CPU s", "workers' CPU s", "stage wall s")
+    table = Table("step", "start s", "wall s", "own CPU s", "workers' CPU s", "stage wall s")
     for step, *figures in seen.rows:
         table.add_row(step, *(f"{value:.1f}" for value in figures))
-    steps = sum(row[1] for row in seen.rows)
-    own_steps = sum(row[2] for row in seen.rows)
-    table.add_row("beside the steps", f"{wall - steps:.1f}", f"{own - own_steps:.1f}")
-    workers = sum(row[3] for row in seen.rows)
-    table.add_row("all", f"{wall:.1f}", f"{own:.1f}", f"{workers:.1f}", end_section=True)
+    own_steps = sum(row[3] for row in seen.rows)
+    table.add_row("beside the steps", "", "", f"{own - own_steps:.1f}")
+    workers = sum(row[4] for row in seen.rows)
+    table.add_row("all", "", f"{wall:.1f}", f"{own:.1f}", f"{workers:.1f}", end_section=True)
     Console(width=100).print(table)
     if isinstance(made, Outcome):
         for line in made.lines():

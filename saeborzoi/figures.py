@@ -94,7 +94,8 @@ def png_of(figure: Figure) -> bytes:
         from PIL import Image
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    # `savefig` would draw the figure once more before, to put its axes in their places
+    FigureCanvasAgg(figure).print_png(buffer)
     image = Image.open(buffer).convert("RGB").quantize(colors=128, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="png", optimize=True)

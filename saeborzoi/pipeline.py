@@ -161,31 +161,6 @@ ARTIFACTS = (
         kinds=("torch", "parquet"),
     ),
     Artifact(
-        "concept_scores",
-        code_version="4",
-        grain="sae",
-        step="inference",
-        inputs=("trained_sae", "top_activations"),
-        # the windows' ends are where an element may be cut
-        reads=(
-            Reads("activations"),
-            Reads("windows"),
-            Reads("validation"),
-            Reads("annotation"),
-            Reads("genome"),
-        ),
-        settings={
-            "annotation": "data.annotation",
-            "seqlet_width_bp": "layer.seqlet_width",
-            "pad_bp": "layer.pad_bp",
-            "bp_per_position": "layer.bp_per_position",
-        },
-        tables=("concept_score", "concept", "node_profile", "seqlet_activation"),
-        is_job=True,
-        group="comparison",
-        kinds=("torch", "parquet"),
-    ),
-    Artifact(
         "seqlets",
         code_version="2",
         grain="node",
@@ -224,6 +199,31 @@ ARTIFACTS = (
         tables=("motif_match",),
         is_job=True,
         group="motifs",
+    ),
+    Artifact(
+        "concept_scores",
+        code_version="4",
+        grain="sae",
+        step="concepts",
+        inputs=("trained_sae", "top_activations"),
+        # the windows' ends are where an element may be cut
+        reads=(
+            Reads("activations"),
+            Reads("windows"),
+            Reads("validation"),
+            Reads("annotation"),
+            Reads("genome"),
+        ),
+        settings={
+            "annotation": "data.annotation",
+            "seqlet_width_bp": "layer.seqlet_width",
+            "pad_bp": "layer.pad_bp",
+            "bp_per_position": "layer.bp_per_position",
+        },
+        tables=("concept_score", "concept", "node_profile", "seqlet_activation"),
+        is_job=True,
+        group="comparison",
+        kinds=("torch", "parquet"),
     ),
     Artifact(
         "motif_evidence",

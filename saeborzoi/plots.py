@@ -268,7 +268,7 @@ def activation_tracks(
 
 def draw_logo(axis: Axes, matrix: Iterable[Iterable[float]]) -> None:
     """Draw a (width, 4) matrix as a logo, letter heights in bits, the largest on top."""
-    from matplotlib.patches import PathPatch
+    from matplotlib.collections import PathCollection
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
@@ -276,6 +276,7 @@ def draw_logo(axis: Axes, matrix: Iterable[Iterable[float]]) -> None:
     boxes = {base: path.get_extents() for base, path in letters.items()}
     matrix = as_matrix(matrix)
     heights = matrix * column_bits(matrix)[:, None]
+    paths, colours = [], []
     for position, column in enumerate(heights):
         bottom = 0.0
         for index in np.argsort(column):
@@ -290,10 +291,10 @@ def draw_logo(axis: Axes, matrix: Iterable[Iterable[float]]) -> None:
                 .scale(0.92 / box.width, height / box.height)
                 .translate(position - 0.46, bottom)
             )
-            axis.add_patch(
-                PathPatch(place.transform_path(letters[base]), fc=BASE_COLOURS[base], lw=0)
-            )
+            paths.append(place.transform_path(letters[base]))
+            colours.append(BASE_COLOURS[base])
             bottom += height
+    axis.add_collection(PathCollection(paths, facecolors=colours, linewidths=0), autolim=False)
     axis.set(xlim=(-0.6, len(matrix) - 0.4), ylim=(0, 2), yticks=[0, 1, 2], xticks=[])
     axis.set_ylabel("bits")
 

@@ -17,7 +17,7 @@ from saeborzoi.pipeline import Artifact
 from saeborzoi.settings.hyperparameters import PartitionKey
 from saeborzoi_assets.partitions import HYPERPARAMETERS, Partitions
 from saeborzoi_resources import markdown
-from saeborzoi_resources.dagster_inside import earlier_evaluations
+from saeborzoi_resources.dagster_runs import earlier_evaluations
 
 _SAES = "saes"
 _FIGURES = "figures"

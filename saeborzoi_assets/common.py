@@ -22,7 +22,8 @@ from saeborzoi_assets.check_results import check_specs, told_by_sae
 from saeborzoi_assets.described import description_of
 from saeborzoi_assets.partitions import HYPERPARAMETERS, INPUT_FILES, Partitions
 from saeborzoi_assets.shown import in_one_line, page, rounded, say
-from saeborzoi_resources.dagster_inside import add_partition_metadata
+from saeborzoi_resources.compute.follow import DagsterRun
+from saeborzoi_resources.dagster_runs import add_partition_metadata
 from saeborzoi_resources.platform import Platform, Sae, Version, write_tables
 from saeborzoi_resources.runs import RANGE_TAGS
 
@@ -77,11 +78,13 @@ def artifact(
 def _completed(
     body: Callable[..., dg.MaterializeResult], declared: Artifact, partitions: Partitions
 ) -> Callable[..., dg.MaterializeResult]:
-    """The asset's function, whose result is rounded and links to the pages of its SAE or of all,
-    and whose checks tell which SAE they are about."""
+    """The asset's function, which does not start in a run that is asked to end; its result is
+    rounded and links to the pages of its SAE or of all, its checks tell which SAE they are about.
+    """
 
     @wraps(body)
     def completed(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        DagsterRun(context).stop_if_canceling()
         result = body(context, platform)
         checks = told_by_sae(context, declared, partitions, result.check_results or [])
         metadata = rounded(result.metadata or {})

@@ -2,7 +2,7 @@
 
 Time is what the step took here before, scaled by its size; where it was never made here, the
 shipped figures of a laptop with two cores. Sizes are those that drive each step: positions times
-nodes for training and inference, nodes for the rest.
+nodes for training, inference and concepts, nodes for the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.files import write_json
 from saeborzoi.sae.schedule import Schedule
 from saeborzoi.worker import duration
@@ -23,17 +24,17 @@ from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.advice import n_positions
 
 FIXED_S = {
-    "normalization": 2.5, "training": 3.0, "inference": 5.0, "nodes": 5.0, "fan-in": 5.0,
-    "effects": 8.0, "pages": 1.5, "comparison": 2.0,
+    "normalization": 2.5, "training": 3.0, "inference": 2.0, "nodes": 5.0, "concepts": 3.0,
+    "fan-in": 5.0, "effects": 8.0, "pages": 1.5, "comparison": 2.0,
 }  # fmt: skip
 """Seconds of a step however small it is: libraries, Dagster, the catalogue, plots. Two cores of a
 current server processor."""
 
 _NODE_S = {"nodes": 0.07, "fan-in": 0.006, "pages": 0.005}
 """Seconds for each node, on the same machine."""
-_POSITION_S = {"training": 1.5e-6, "inference": 2e-6}
+_POSITION_S = {"training": 1.5e-6, "inference": 1e-6, "concepts": 1e-6}
 """Seconds for each position, of training in every epoch,"""
-_WEIGHT_S = {"training": 1.3e-11, "inference": 1.1e-11}
+_WEIGHT_S = {"training": 1.3e-11, "inference": 6e-12, "concepts": 5e-12}
 """and for each weight of the encoder beside."""
 _BP_S, _BORZOI_BP_S = 4e-6, 1.1e-4
 """Seconds of a prediction for each base pair of its input: of a small model, and of Borzoi."""
@@ -110,7 +111,7 @@ class Costs:
         if name == "normalization":
             layer = self.platform.settings.layer_named(work.step.first.owner)
             return 2e-9 * n_positions(layer) * layer.n_channels
-        if name not in ("training", "inference", "effects", *_NODE_S):
+        if name not in (*_POSITION_S, "effects", *_NODE_S):
             return 0.0
         h = self.platform.settings.parse_key(work.owner)
         layer = self.platform.settings.layer_named(h.layer)
@@ -119,7 +120,7 @@ class Costs:
             schedule = Schedule(**self.platform.settings.training.schedule)
             total = schedule.total_positions(max(1, n_positions(layer)))
             return total * (_POSITION_S[name] + _WEIGHT_S[name] * weights)
-        if name == "inference":
+        if name in _POSITION_S:
             return n_positions(layer) * (_POSITION_S[name] + _WEIGHT_S[name] * weights)
         if name == "effects":
             return self._effects_s(work, h.n_nodes(layer.n_channels))
@@ -162,7 +163,7 @@ def cost_of(step: str) -> str:
     """What the shipped figures say of a step, in words.
 
     >>> cost_of("inference")
-    'about 5 s, and for each million positions 2 s and 0.011 s a thousand weights'
+    'about 2 s, and for each million positions 1 s and 0.006 s a thousand weights'
     """
     text = f"about {FIXED_S.get(step, 3.0):g} s"
     if step in _NODE_S:
@@ -200,10 +201,16 @@ def plan_text(work: Sequence[Work], costs: Costs) -> str:
 
 
 def total_text(work: Sequence[Work], costs: Costs) -> str:
-    """What all of the work will take, in one line."""
+    """What all of the work will take, in one line. Where there is a next SAE, the light steps of
+    one are made beside its jobs, and do not count."""
+    owners = [each.owner for each in work if each.n_lacking and each.owner != PROJECT]
     estimates = [costs.estimate(each) for each in work]
-    seconds = sum(each.seconds for each in estimates)
-    if seconds == 0:
+    seconds = sum(
+        estimate.seconds
+        for each, estimate in zip(work, estimates, strict=True)
+        if each.owner in (PROJECT, *owners[-1:]) or each.step.has_job
+    )
+    if not any(each.n_lacking for each in work):
         return "everything stands; nothing is to be made"
     disk = sum(each.disk_bytes for each in estimates)
     memory = max(each.memory_bytes for each in estimates)

@@ -1,27 +1,14 @@
 """The door to Dagster's inside: every name of Dagster that is not part of its public interface.
 
-`INSIDE` lists them, those of the event log (`event_log.py`, `event_log_postgres.py`,
-`partition_status.py`), of backfills (`backfills.py`) and of `dagster dev` (`dagster_dev.py`) with
-them, each with what breaks without it; a test holds the list against the code and against the
-Dagster that is installed. No other module imports from `dagster._*`.
+`INSIDE` lists them, each with what breaks without it: those of runs (`dagster_runs.py`), of the
+event log (`event_log.py`, `event_log_postgres.py`, `partition_status.py`), of backfills
+(`backfills.py`) and of `dagster dev` (`dagster_dev.py`). A test holds the list against the code and
+against the Dagster that is installed. No other module imports from `dagster._*`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
-
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckKey,
-    AssetExecutionContext,
-    DagsterEventType,
-    DagsterInstance,
-)
-from dagster._core.execution.context.metadata_logging import (
-    AssetMetadataHandle,
-    OutputMetadataAccumulator,
-)
+from typing import NamedTuple
 
 
 class Inside(NamedTuple):
@@ -50,7 +37,7 @@ _STATUS = "dagster._core.storage.partition_status_cache"
 _PARTITIONS = "dagster._core.definitions.partitions"
 
 INSIDE = (
-    # this module
+    # dagster_runs.py
     Inside(
         f"{_STEP}.system:StepExecutionContext._metadata_accumulator",
         "Metadata of many partitions would be added one by one: minutes for 4,224 nodes.",
@@ -73,6 +60,21 @@ INSIDE = (
     Inside(
         "dagster:DagsterEvent.asset_check_evaluation_data",
         "As `get_asset_check_execution_history`.",
+    ),
+    Inside(
+        "dagster:DagsterInstance.get_yaml_python_handlers",
+        "Runs side by side in one process could wait for each other for ever.",
+        (),
+    ),
+    Inside(
+        "dagster._core.storage.compute_log_manager:CapturedLogContext",
+        "Of runs side by side in one process the terminal would show nothing after the first end.",
+        ("log_key",),
+    ),
+    Inside(
+        "dagster._core.storage.compute_log_manager:ComputeLogManager.capture_logs",
+        "As `CapturedLogContext`, which it gives.",
+        ("log_key",),
     ),
     # dagster_dev.py
     Inside(
@@ -350,47 +352,18 @@ INSIDE = (
         "Keys of two dimensions could not be taken apart.",
     ),
     Inside(
+        f"{_PARTITIONS}.utils.multi:PartitionDimensionKey",
+        "The partition page of 422,400 nodes would take twice as long.",
+        ("dimension_name", "partition_key"),
+    ),
+    Inside(
+        f"{_PARTITIONS}.definition:MultiPartitionsDefinition.get_partition_key_from_str",
+        "As `PartitionDimensionKey`, of which it makes keys.",
+        ("partition_key_str",),
+    ),
+    Inside(
         "dagster._core.loader:LoadingContext",
         "What Dagster hands to `get_asset_status_cache_values`; named in signatures only.",
     ),
 )
 """All of them, in the order of the modules that use them first."""
-
-
-def add_partition_metadata(
-    context: AssetExecutionContext, figures: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Metadata of many partitions of the run, at once.
-
-    `context.add_asset_metadata` lists all of the run's partitions and copies what it was told
-    before, for each partition that it is told of: minutes for 4,224 nodes.
-
-    Parameters
-    ----------
-    context
-        Of a run over the partitions.
-    figures
-        Partition key to its metadata, which replaces what was told of it before.
-    """
-    step = context.get_step_execution_context()
-    metadata = dict(step._metadata_accumulator.per_output_metadata)
-    for key, values in figures.items():
-        metadata[AssetMetadataHandle(asset_key=context.asset_key, partition_key=key)] = values
-    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=metadata)
-
-
-def earlier_evaluations(
-    instance: DagsterInstance, check: AssetCheckKey, limit: int
-) -> Iterator[AssetCheckEvaluation]:
-    """Results of an asset check, the newest first.
-
-    Parameters
-    ----------
-    limit
-        Executions that are looked at; those that gave no result are left out.
-    """
-    history = instance.event_log_storage.get_asset_check_execution_history(check, limit)
-    for record in history:
-        event = record.event.dagster_event if record.event else None
-        if event and event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-            yield event.asset_check_evaluation_data

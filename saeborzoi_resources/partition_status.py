@@ -6,12 +6,15 @@ changed, and takes single partitions out of it. A run says once which partitions
 make (`EVENT_DEFAULTS` of `event_log.py`); Dagster's own event logs do not look into that event and
 never find one of them failed or under way: here they are. Nodes that a narrow SAE does not have
 count as made, else a finished sweep would never look finished. The other answers are Dagster's own.
+
+A process that has such an event log takes keys of several dimensions apart without Dagster's checks
+of each part: the partition page does so with every key.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -20,12 +23,16 @@ from dagster import (
     DagsterEventType,
     DagsterRunStatus,
     EventLogEntry,
+    MultiPartitionKey,
     MultiPartitionsDefinition,
     PartitionsDefinition,
     RunsFilter,
 )
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.definitions.partitions.utils.multi import MULTIPARTITION_KEY_DELIMITER
+from dagster._core.definitions.partitions.utils.multi import (
+    MULTIPARTITION_KEY_DELIMITER,
+    PartitionDimensionKey,
+)
 from dagster._core.loader import LoadingContext
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.base import AssetRecord, PlannedMaterializationInfo
@@ -50,6 +57,29 @@ _OF_PARTITIONS = (
 )
 _KEYS_AT_ONCE = 500
 """Partition keys in one statement: SQLite takes 999 or more."""
+
+
+def _taken_apart(
+    partitions_def: MultiPartitionsDefinition,
+    partition_key_str: str,
+    dagster_s_own: Callable[
+        [MultiPartitionsDefinition, str], MultiPartitionKey
+    ] = MultiPartitionsDefinition.get_partition_key_from_str,
+) -> MultiPartitionKey:
+    """The key of a text, at a fraction of the time that Dagster takes, which checks the type of
+    each part several times. What is no key of this definition is left to Dagster."""
+    names = [dimension.name for dimension in partitions_def.partitions_defs]
+    parts = str(partition_key_str).split(MULTIPARTITION_KEY_DELIMITER)
+    if len(parts) != len(names):
+        return dagster_s_own(partitions_def, partition_key_str)
+    key = str.__new__(MultiPartitionKey, partition_key_str)
+    make = tuple.__new__
+    key.dimension_keys = [make(PartitionDimensionKey, pair) for pair in zip(names, parts)]  # noqa: B905  (as many)
+    return key
+
+
+# the partition page asks Dagster's own definitions in Dagster's web server: no object of ours there
+MultiPartitionsDefinition.get_partition_key_from_str = _taken_apart  # type: ignore[method-assign, assignment]
 
 
 def _valid(partitions_def: MultiPartitionsDefinition, keys: set[str]) -> set[str]:

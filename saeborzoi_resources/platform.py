@@ -348,11 +348,13 @@ class Platform(dg.ConfigurableResource):
         StoreError
             Where it is gone, a file of it is damaged, or it is another one than the catalogue says.
         """
-        self.catalog.require_made(asset, owner)
+        with self.catalog.kept_open():
+            self.catalog.require_made(asset, owner)
+            version = self._versions_of_artifacts([asset], owner).get(asset)
         is_of_layer = ARTIFACT[asset].grain == "layer"
         place = self.store.layer_artifact if is_of_layer else self.store.sae_artifact
         folder = self.store.require_artifact(place(owner, asset), asset, owner)
-        return require_whole(folder, self._versions_of_artifacts([asset], owner).get(asset))
+        return require_whole(folder, version)
 
     def threads(self, stage: str) -> int:
         """Cores of a stage: its profile's, else all of this machine, or one of the cluster's."""

@@ -99,7 +99,7 @@ from saeborzoi.plots import draw_logo
 row = saeborzoi.Catalog(catalog).rows("motif", key, nodes=[7]).iloc[0]
 axis = Figure().subplots()
 draw_logo(axis, row["matrix"])
-assert len(axis.patches) >= row["width_bp"]
+assert len(axis.collections[0].get_paths()) >= row["width_bp"]
 """,
     "draw_logo of a matrix": """
 from saeborzoi.motifs.properties import as_matrix
@@ -107,7 +107,7 @@ from saeborzoi.plots import draw_logo
 row = saeborzoi.Catalog(catalog).rows("motif", key, nodes=[7]).iloc[0]
 axis = Figure().subplots()
 draw_logo(axis, as_matrix(row["matrix"]))
-assert len(axis.patches) >= row["width_bp"]
+assert len(axis.collections[0].get_paths()) >= row["width_bp"]
 """,
     "load_settings(folder)": "assert saeborzoi.load_settings(Path(folder)).project.name == 'small'",
     "load_settings(str)": """

@@ -68,8 +68,8 @@ def test_a_logo_of_a_row_of_the_catalogue_is_as_high_as_its_information():
     matrix = np.empty(2, object)
     matrix[:] = [np.array(certain), np.array(even)]
     axis = plots.motif_logo(matrix, "one letter").axes[0]
-    (letter,) = axis.patches
-    box = letter.get_path().get_extents()
+    (letter,) = axis.collections[0].get_paths()
+    box = letter.get_extents()
     assert (box.y0, box.y1) == pytest.approx((0, 2))
     assert -0.5 < box.x0 < box.x1 < 0.5
     assert axis.get_title(loc="left") == "one letter"

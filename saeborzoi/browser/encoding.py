@@ -38,6 +38,8 @@ def number(value: Any, digits: int = 4) -> float | int | None:
     """
     if value is None:
         return None
+    if value == 0:  # as most values along a locus are: rounding takes longest
+        return 0
     value = float(value)
     if not math.isfinite(value):
         return None

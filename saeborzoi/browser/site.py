@@ -223,7 +223,7 @@ def write_start_page(
 def _meme(sae: SaeTables, background: Sequence[float] | None, both_strands: bool) -> dict[str, Any]:
     """What heads the MEME text of the SAE's motifs."""
     if background is None:
-        sequences = sae["seqlet"]["sequence"] if sae.is_computed("seqlet") else ()
+        sequences = sae["seqlet"]["sequence"].tolist() if sae.is_computed("seqlet") else ()
         background = letter_shares(sequences, both_strands).tolist()
     return {
         "background": [round(float(share), 5) for share in background],

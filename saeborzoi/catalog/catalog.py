@@ -137,23 +137,22 @@ class Catalog:
             node.
         """
         require_table(table)
-        if table in TABLE:
-            order, column_names = (
-                ", ".join(TABLE[table].key),
-                [c.name for c in TABLE[table].columns],
-            )
-        else:
-            order, column_names = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
-        require_columns(
-            table, column_names, ["hyperparameters", *([] if nodes is None else ["node"])]
-        )
         selected = "* EXCLUDE (hyperparameters)" if columns == "*" else columns
         condition, parameters = where_of(
             Scope(sae_key=sae_key, nodes=None if nodes is None else tuple(nodes))
         )
-        return self.frame(
-            f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
-        )
+        with self.kept_open():
+            if table in TABLE:
+                order = ", ".join(TABLE[table].key)
+                column_names = [column.name for column in TABLE[table].columns]
+            else:
+                order, column_names = "ALL", self.frame(f"FROM {table} LIMIT 0").columns.tolist()
+            require_columns(
+                table, column_names, ["hyperparameters", *([] if nodes is None else ["node"])]
+            )
+            return self.frame(
+                f"SELECT {selected} FROM {table} WHERE {condition} ORDER BY {order}", parameters
+            )
 
     def whole(self, table: str) -> pd.DataFrame:
         """Every row of a table or view; raises as `rows`."""

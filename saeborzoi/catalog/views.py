@@ -245,13 +245,14 @@ VIEWS = {
         LEFT JOIN (
             SELECT hyperparameters, count(*) AS n_nodes_with_match,
                    count(DISTINCT archetype) AS n_archetypes,
-                   avg(-log10(greatest(q_value, 1e-300))) AS mean_log10_q
+                   -- DuckDB adds up in any order: the last digits are not the same each time
+                   round(avg(-log10(greatest(q_value, 1e-300))), 9) AS mean_log10_q
             FROM node_name GROUP BY ALL
         ) b USING (hyperparameters)
         LEFT JOIN (
             SELECT hyperparameters,
                    count(*) FILTER (f1 >= {MIN_F1} AND lift >= {MIN_LIFT}) AS n_concepts_found,
-                   avg(coalesce(f1, 0)) FILTER (n_elements > 0) AS mean_concept_f1
+                   round(avg(coalesce(f1, 0)) FILTER (n_elements > 0), 9) AS mean_concept_f1
             FROM concept GROUP BY ALL
         ) c USING (hyperparameters)
         LEFT JOIN (

@@ -127,7 +127,9 @@ class Genome:
         if len(names) < _FEW:  # pandas costs more than it saves
             size = np.array([self.chrom_sizes.get(name, np.nan) for name in names], float)
         else:
-            size = pd.Series(names).map(self.chrom_sizes).to_numpy(float)
+            code, distinct = pd.factorize(names)
+            sizes = [self.chrom_sizes.get(name, np.nan) for name in distinct]
+            size = np.array([*sizes, np.nan])[code]  # a missing name has code -1
         return (np.asarray(start_bp) >= 0) & (np.asarray(end_bp) <= size)
 
     def fetch(self, chrom: ArrayLike, start_bp: ArrayLike, end_bp: ArrayLike) -> list[str]:

@@ -7,14 +7,14 @@ shuffled seqlets are in `evidence.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from saeborzoi.motifs.evidence import OddsRatio, Scorer, odds_ratio
+from saeborzoi.motifs.evidence import Scorer, odds_ratio, scannable
 from saeborzoi.motifs.properties import as_matrix
 from saeborzoi.motifs.sequences import Sequences, encode, letter_frequencies
 from saeborzoi.settings.hyperparameters import derived_seed
@@ -23,7 +23,6 @@ OTHER_NODES_SAMPLE = 5000
 """Seqlets, drawn from all nodes alike, that stand for the other nodes, or the untrained ones."""
 CONTROLS = ("odds_ratio_other_nodes", "odds_ratio_genome", "odds_ratio_untrained")
 """Columns of the controls, in order."""
-_UNKNOWN = OddsRatio(*[float("nan")] * 4)
 
 
 def across_nodes(
@@ -66,12 +65,16 @@ def across_nodes(
     result = motifs[["node", "motif"]].reset_index(drop=True)
     p = motifs["enrichment_p_value"].to_numpy(float)
     if motifs.empty or seqlets.empty:
-        ratios = [(_UNKNOWN,) * len(CONTROLS)] * len(motifs)
+        counts = np.zeros((len(motifs), len(CONTROLS), 4), np.int64)
     else:
-        ratios = list(_against_controls(motifs, seqlets, key, both_strands, placed, untrained))
+        counts = _counts(motifs, seqlets, key, both_strands, placed, untrained)
     for i, column in enumerate(CONTROLS):
-        result[column] = [ratio[i].value for ratio in ratios]
-        p = np.fmax(p, [ratio[i].p_value for ratio in ratios])
+        ratio = np.full((2, len(motifs)), np.nan)
+        there = counts[:, i, 3] > 0
+        value, _, _, ratio_p = odds_ratio(*counts[there, i].T)
+        ratio[:, there] = value, ratio_p
+        result[column] = ratio[0]
+        p = np.fmax(p, ratio[1])
     result["fdr"] = np.nan
     known = np.isfinite(p)
     if known.any():
@@ -79,50 +82,52 @@ def across_nodes(
     return result
 
 
-def _against_controls(
+def _counts(
     motifs: pd.DataFrame,
     seqlets: pd.DataFrame,
     key: str,
     both_strands: bool,
     placed: Sequence[str],
     untrained: pd.DataFrame | None,
-) -> Iterator[tuple[OddsRatio, ...]]:
-    """Each motif's occurrence in its node's seqlets against each of `CONTROLS`."""
+) -> NDArray[np.int64]:
+    """(n_motifs, n_controls, 4) int64: the node's seqlets that hold the motif, all of its seqlets,
+    controls that hold it, all controls of each of `CONTROLS`; no controls where there are none."""
     texts_of_node = _by_node(seqlets)
     sample, of_node = _of_every_node(texts_of_node, derived_seed(key, "other nodes"))
     background = letter_frequencies(sample, both_strands)
+    others = scannable(sample, both_strands)
     anywhere = encode(list(placed)) if len(placed) else None
+    genome = None if anywhere is None else scannable(anywhere, both_strands)
     share_of_placed = None if anywhere is None else _gc_bins(anywhere)
     random = (
         None
         if untrained is None or untrained.empty
-        else _of_every_node(_by_node(untrained), derived_seed(key, "untrained"))[0]
-    )
-    for row in motifs.itertuples():
-        if row.node not in texts_of_node:
-            yield (_UNKNOWN,) * len(CONTROLS)
-            continue
-        scorer = Scorer(as_matrix(row.matrix), background, both_strands)
-        mine = encode(texts_of_node[row.node].tolist())
-        hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
-        n_hits = int(hits.sum())
-
-        def against(
-            holds: NDArray[np.bool_], n_hits: int = n_hits, n: int = hits.size
-        ) -> OddsRatio:
-            return odds_ratio(n_hits, n, int(holds.sum()), holds.size) if holds.size else _UNKNOWN
-
-        genome = _UNKNOWN
-        if anywhere is not None and share_of_placed is not None:
-            held = scorer.holds(scorer.scores(anywhere), anywhere)
-            weight = _matched_weights(_gc_bins(mine), share_of_placed)
-            n = int(held.size)
-            genome = odds_ratio(n_hits, hits.size, round(float(weight @ held) * n), n)
-        yield (
-            against(scorer.holds(scorer.scores(sample), sample)[of_node != row.node]),
-            genome,
-            _UNKNOWN if random is None else against(scorer.holds(scorer.scores(random), random)),
+        else scannable(
+            _of_every_node(_by_node(untrained), derived_seed(key, "untrained"))[0], both_strands
         )
+    )
+    counts = np.zeros((len(motifs), len(CONTROLS), 4), np.int64)
+    node, mine, weight = None, None, None
+    for row, count in zip(motifs.itertuples(), counts, strict=True):
+        if row.node not in texts_of_node:
+            continue
+        if mine is None or row.node != node:
+            sequences = encode(texts_of_node[row.node].tolist())
+            node, mine = row.node, scannable(sequences, both_strands)
+            if share_of_placed is not None:
+                weight = _matched_weights(_gc_bins(sequences), share_of_placed)
+        scorer = Scorer(as_matrix(row.matrix), background)
+        hits = scorer.holds(scorer.own_scores(mine, row.n_sites), mine)
+        count[:, :2] = hits.sum(), hits.size
+        holds = scorer.holds(scorer.scores(others), others)[of_node != row.node]
+        count[0, 2:] = holds.sum(), holds.size
+        if genome is not None and weight is not None:
+            holds = scorer.holds(scorer.scores(genome), genome)
+            count[1, 2:] = round(float(weight @ holds) * holds.size), holds.size
+        if random is not None:
+            holds = scorer.holds(scorer.scores(random), random)
+            count[2, 2:] = holds.sum(), holds.size
+    return counts
 
 
 def _by_node(seqlets: pd.DataFrame) -> dict[int, pd.Series]:

@@ -6,6 +6,7 @@ cluster names of motif archetypes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import sqlite3
@@ -174,23 +175,19 @@ def _jaspar_target(motif: Any) -> Target:
     counts = np.array([motif.counts[a] for a in "ACGT"], np.float64).T
     # of two unvalidated motifs some columns hold no site at all
     counts[counts.sum(axis=1) == 0] = 1
-    family, structural_class = _family_and_class(motif)
     return Target(
         motif.matrix_id,
         motif.name,
-        family,
-        structural_class,
+        _joined(motif.tf_family),
+        _joined(motif.tf_class),
         counts / counts.sum(axis=1, keepdims=True),
         float(counts.sum(axis=1).max()),
     )
 
 
-def _family_and_class(motif: Any) -> tuple[str | None, str | None]:
+def _joined(names: list[str] | None) -> str | None:
     """JASPAR's annotation; a dimer of two families has both, joined by `::` as in its name."""
-    return (
-        "::".join(dict.fromkeys(motif.tf_family or ())) or None,
-        "::".join(dict.fromkeys(motif.tf_class or ())) or None,
-    )
+    return "::".join(dict.fromkeys(names or ())) or None
 
 
 @functools.lru_cache(maxsize=8)
@@ -201,14 +198,22 @@ def _jaspar_annotation(
     if not identifiers:
         return {}
     with extra("jaspar"):
-        from pyjaspar import JASPAR_LATEST_RELEASE
+        from pyjaspar import JASPAR_LATEST_RELEASE, jaspardb
 
-    with _jaspar(JASPAR_LATEST_RELEASE) as database, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # not every identifier must be known
-        # not for whole collections, whose motifs would come in another order
-        database.conn.execute("CREATE INDEX asked_by_annotation ON MATRIX_ANNOTATION (ID)")
-        motifs = database.fetch_motifs(matrix_id=list(identifiers), all_versions=True)
-    return {motif.matrix_id: _family_and_class(motif) for motif in motifs}
+    # pyjaspar would read every matrix of these factors, one by one: a second for a collection
+    with contextlib.closing(jaspardb(release=JASPAR_LATEST_RELEASE).conn) as file:
+        rows = file.execute(
+            "SELECT BASE_ID || '.' || VERSION, TAG, VAL FROM MATRIX JOIN MATRIX_ANNOTATION "
+            "USING (ID) WHERE TAG IN ('family', 'class') ORDER BY LOCAL_ID"
+        ).fetchall()
+    known: dict[str, dict[str, list[str]]] = {name: {} for name in identifiers}
+    for identifier, tag, value in rows:
+        if identifier in known:
+            known[identifier].setdefault(tag, []).append(value)
+    return {
+        identifier: (_joined(tags.get("family")), _joined(tags.get("class")))
+        for identifier, tags in known.items()
+    }
 
 
 _ASKED_BY = (

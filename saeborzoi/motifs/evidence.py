@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from saeborzoi.genome import enrichment
@@ -37,12 +37,13 @@ _MATRIX_PSEUDOCOUNT = 0.01
 
 
 class OddsRatio(NamedTuple):
-    """Odds ratio with its 95 % confidence interval and a one-sided p-value of enrichment."""
+    """Odds ratios with their 95 % confidence intervals and one-sided p-values of enrichment,
+    float64 of the counts' common shape."""
 
-    value: float
-    low: float
-    high: float
-    p_value: float
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    p_value: NDArray[np.float64]
 
 
 class NodeEvidence(NamedTuple):
@@ -55,18 +56,21 @@ class NodeEvidence(NamedTuple):
     activation_spearman: float
 
 
-def odds_ratio(hits: int, n: int, control_hits: int, n_control: int) -> OddsRatio:
-    """Enrichment of hits among `n` over `n_control` controls.
+def odds_ratio(
+    hits: ArrayLike, n: ArrayLike, control_hits: ArrayLike, n_control: ArrayLike
+) -> OddsRatio:
+    """Enrichment of hits among `n` over `n_control` controls; counts are broadcast.
 
     Ratio and interval are those of `saeborzoi.genome.enrichment`, the p-value is Fisher's exact,
     one-sided.
 
-    >>> round(odds_ratio(80, 100, 20, 100).value, 2)
-    15.42
+    >>> odds_ratio([80, 50], 100, 20, 100).value.round(2).tolist()
+    [15.42, 3.93]
     """
     ratio = enrichment.odds_ratio(hits, n, control_hits, n_control)
+    hits, n = np.asarray(hits), np.asarray(n)
     p = stats.hypergeom.sf(hits - 1, n + n_control, hits + control_hits, n)
-    return OddsRatio(float(ratio.value), float(ratio.low), float(ratio.high), float(p))
+    return OddsRatio(*ratio, p)
 
 
 def log_odds(matrix: NDArray[np.float64], background: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -120,14 +124,44 @@ def shuffled_copies(sequences: Sequences) -> Sequences:
     return Sequences(kernels.shuffle_dinucleotides(letters, lengths, _SHUFFLE_SEED), lengths)
 
 
+class Scannable(NamedTuple):
+    """Sequences as motifs are looked for in them, of `scannable`: made once for all motifs.
+
+    Attributes
+    ----------
+    letters, codes4
+        (n_strands, n_sequences, longest) uint8, letters and 4-mers of each strand.
+    lengths
+        (n_sequences,) int64, bp.
+    distinct_lengths, length_of
+        (n_lengths,) int64, each length once; (n_sequences,) int64, which of them a sequence has.
+    """
+
+    letters: NDArray[np.uint8]
+    codes4: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+    distinct_lengths: NDArray[np.int64]
+    length_of: NDArray[np.int64]
+
+
+def scannable(sequences: Sequences, both_strands: bool) -> Scannable:
+    """Some sequences with their 4-mers, on one strand or on both."""
+    strands = [sequences, reverse_complement(sequences)] if both_strands else [sequences]
+    return Scannable(
+        np.stack([strand.letters for strand in strands]),
+        np.stack([four_mers(strand) for strand in strands]),
+        sequences.lengths,
+        *np.unique(sequences.lengths, return_inverse=True),
+    )
+
+
 def node_evidence(
     matrix: NDArray[np.float64],
     n_sites: int,
-    sequences: Sequences,
-    shuffled: Sequences,
+    sequences: Scannable,
+    shuffled: Scannable,
     activation: NDArray[np.float64],
     background: NDArray[np.float64],
-    both_strands: bool,
     weights: NDArray[np.float64],
 ) -> NodeEvidence:
     """Evidence for one motif from its node's seqlets.
@@ -144,41 +178,35 @@ def node_evidence(
         (n_sequences,) activation of the node at each seqlet.
     background
         (4,) float64, for the score.
-    both_strands
-        Whether an occurrence may lie on the reverse complement.
     weights
         (n_sequences,) float64, what each sequence counts, `copies.copy_weights`.
     """
-    scorer = Scorer(matrix, background, both_strands)
+    scorer = Scorer(matrix, background)
     scores = scorer.own_scores(sequences, n_sites)
     hits = float(weights @ scorer.holds(scores, sequences))
     control = float(
         np.tile(weights, N_SHUFFLES) @ scorer.holds(scorer.scores(shuffled), shuffled)
     )  # fmt: skip
     n = float(weights.sum())
-    enriched = odds_ratio(round(hits), round(n), round(control), round(n * N_SHUFFLES))
-    return NodeEvidence(
-        enriched.value,
-        enriched.low,
-        enriched.high,
-        enriched.p_value,
-        spearman(activation, scores),
+    ratio, low, high, p_value = map(
+        float, odds_ratio(round(hits), round(n), round(control), round(n * N_SHUFFLES))
     )
+    return NodeEvidence(ratio, low, high, p_value, spearman(activation, scores))
 
 
 def independent_sites(
     matrix: NDArray[np.float64],
     n_sites: int,
-    sequences: Sequences,
+    sequences: Scannable,
     background: NDArray[np.float64],
-    both_strands: bool,
     weights: NDArray[np.float64],
 ) -> float:
     """`copies.effective_sites` where the engine does not say which the sites are: the `n_sites`
     best windows are taken for them."""
-    score, start, letters = Scorer(matrix, background, both_strands)._best(sequences)
+    score, start = Scorer(matrix, background).best(sequences)
     rows = np.argsort(-score, kind="stable")[:n_sites]
-    return effective_sites(letters, sequences.lengths, rows, start[rows], len(matrix), weights)
+    letters, lengths = sequences.letters, sequences.lengths
+    return effective_sites(letters, lengths, rows, start[rows], len(matrix), weights)
 
 
 def likely_sites(
@@ -187,7 +215,7 @@ def likely_sites(
     """(n_sites,) int64, rows of the sequences whose best windows score highest: a catalogue has a
     motif's matrix and the number of its sites, not which they are."""
     background = letter_frequencies(sequences, both_strands)
-    score = Scorer(matrix, background, both_strands).scores(sequences)
+    score = Scorer(matrix, background).scores(scannable(sequences, both_strands))
     return np.argsort(-score, kind="stable")[:n_sites]
 
 
@@ -203,16 +231,10 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 class Scorer:
     """Scores of one motif, and which sequences hold it."""
 
-    def __init__(
-        self,
-        matrix: NDArray[np.float64],
-        background: NDArray[np.float64],
-        both_strands: bool,
-    ) -> None:
+    def __init__(self, matrix: NDArray[np.float64], background: NDArray[np.float64]) -> None:
         self.width = len(matrix)
         self.matrix = matrix
         self.background = background
-        self.both_strands = both_strands
         self.log_odds = log_odds(matrix, background)
         self._thresholds: dict[int, float] = {}
 
@@ -220,18 +242,18 @@ class Scorer:
     def _tail(self) -> ScoreTail:
         return ScoreTail.of(self.log_odds, self.background)
 
-    def scores(self, sequences: Sequences) -> NDArray[np.float64]:
+    def scores(self, sequences: Scannable) -> NDArray[np.float64]:
         """Best score of each sequence."""
-        return self._best(sequences)[0]
+        return self.best(sequences)[0]
 
-    def own_scores(self, sequences: Sequences, n_sites: int) -> NDArray[np.float64]:
+    def own_scores(self, sequences: Scannable, n_sites: int) -> NDArray[np.float64]:
         """The same for the sequences that the motif was found in: the `n_sites` best are taken
         for its sites, and each is scored by the motif without it."""
-        score, start, strands = self._best(sequences)
+        score, start = self.best(sequences)
         sites = np.argsort(-score, kind="stable")[: min(n_sites, int(np.isfinite(score).sum()))]
-        longest = sequences.letters.shape[1]
+        longest = sequences.letters.shape[2]
         columns = start[sites, None] % longest + np.arange(self.width)
-        letters = strands[start[sites, None] // longest, sites[:, None], columns]
+        letters = sequences.letters[start[sites, None] // longest, sites[:, None], columns]
         position = np.arange(self.width)
         counts = self.matrix[position, letters] * n_sites
         background = self.background[letters]
@@ -240,24 +262,21 @@ class Scorer:
         score[sites] = np.log(smoothed / background).sum(axis=1)
         return score
 
-    def _best(
-        self, sequences: Sequences
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.uint8]]:
-        """Score and start of each sequence's best window; letters of every strand."""
-        strands = [sequences, reverse_complement(sequences)] if self.both_strands else [sequences]
-        codes4 = np.stack([four_mers(s) for s in strands])
-        score, start = kernels.best_log_odds(codes4, sequences.lengths, self.log_odds)
-        return score, start, np.stack([s.letters for s in strands])
+    def best(self, sequences: Scannable) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Score and start of each sequence's best window, as `kernels.best_log_odds`."""
+        score, start = kernels.best_log_odds(sequences.codes4, sequences.lengths, self.log_odds)
+        return score, start
 
-    def holds(self, scores: NDArray[np.float64], sequences: Sequences) -> NDArray[np.bool_]:
-        holds = np.zeros(len(scores), bool)
-        for length in np.unique(sequences.lengths):
-            chosen = sequences.lengths == length
-            holds[chosen] = scores[chosen] >= self._threshold(int(length))
-        return holds
+    def holds(self, scores: NDArray[np.float64], sequences: Scannable) -> NDArray[np.bool_]:
+        """(n_sequences,) bool, whether each score is one of a sequence that holds the motif."""
+        n_strands = len(sequences.letters)
+        thresholds = [
+            self._threshold(n_strands * (int(length) - self.width + 1))
+            for length in sequences.distinct_lengths
+        ]
+        return scores >= np.array(thresholds)[sequences.length_of]
 
-    def _threshold(self, length: int) -> float:
-        n_windows = (1 + self.both_strands) * (length - self.width + 1)
+    def _threshold(self, n_windows: int) -> float:
         if n_windows <= 0:
             return float("inf")
         if n_windows not in self._thresholds:

@@ -18,6 +18,7 @@ from saeborzoi.motifs.evidence import (
     NodeEvidence,
     independent_sites,
     node_evidence,
+    scannable,
     shuffled_copies,
 )
 from saeborzoi.motifs.meme import run_program
@@ -67,17 +68,15 @@ def motifs_of_node(
         motifs = run_program(texts, options, background)
     if not motifs:
         return []
-    shuffled = shuffled_copies(sequences)
+    own, shuffled = (scannable(each, both) for each in (sequences, shuffled_copies(sequences)))
     result = []
     for number, motif in enumerate(motifs, 1):
         n_effective = motif.n_effective_sites
         if n_effective is None:
-            n_effective = independent_sites(
-                motif.matrix, motif.n_sites, sequences, background, both, weights
-            )
+            n_effective = independent_sites(motif.matrix, motif.n_sites, own, background, weights)
         counted = weights if n_effective < motif.n_sites else np.ones_like(weights)
         evidence = node_evidence(
-            motif.matrix, motif.n_sites, sequences, shuffled, activation, background, both, counted
+            motif.matrix, motif.n_sites, own, shuffled, activation, background, counted
         )
         suspect = motif.suspect or _suspect(
             motif, n_effective, sequences, options, number, evidence

@@ -51,7 +51,7 @@ def composition(seqlets: pd.DataFrame) -> pd.DataFrame:
     """
     rows = {}
     for node, sequences in seqlets.groupby("node", sort=True)["sequence"]:
-        text = "-".join(sequences)
+        text = "-".join(sequences.tolist())
         n_of = {letter: text.count(letter) for letter in "ACGT"}
         total = sum(n_of.values()) or np.nan
         rows[node] = {

@@ -81,10 +81,11 @@ def annotation_overlaps(
     for name, annotation in annotations.items():
         (sites, placed), group, regions, classes = _by_class(annotation, seqlets, control)
         n_overlapping = _count(code, sites, group, regions, len(nodes), len(classes))
+        of_control = np.zeros(len(control), np.int64)
         in_control = _count(
-            np.zeros(len(control), np.int64), placed, group, regions, 1, len(classes)
+            of_control, placed, group, regions, 1, len(classes), control["n_placed"].to_numpy()
         )
-        statistics = _statistics(n_overlapping, n_seqlets[:, None], in_control, len(control))
+        statistics = _statistics(n_overlapping, n_seqlets[:, None], in_control, n_control)
         tables.append(
             pd.DataFrame(
                 {
@@ -193,12 +194,15 @@ def _by_class(
 def placed_at_random(
     windows: Windows, width_bp: int, bp_per_position: int, pad_bp: int, n: int, seed: int
 ) -> pd.DataFrame:
-    """n intervals of the seqlets' width on positions drawn from those that count."""
+    """n intervals of the seqlets' width on positions drawn from those that count: chrom, start_bp,
+    end_bp, each once, and n_placed, how often it was drawn."""
     window_bp = int(windows.end_bp[0] - windows.start_bp[0]) + 2 * pad_bp
     ranges = kept_positions(windows, window_bp // bp_per_position, bp_per_position, pad_bp)
     until = np.cumsum(ranges[:, 2] - ranges[:, 1])
     # in ascending order: what is near in the table is near in the genome, which is quicker
-    drawn = np.sort(np.random.default_rng(seed).integers(until[-1], size=n))
+    drawn, n_placed = np.unique(
+        np.random.default_rng(seed).integers(until[-1], size=n), return_counts=True
+    )
     which = np.searchsorted(until, drawn, "right")
     position = drawn - until[which] + ranges[which, 2]
     chrom, start_bp, end_bp = position_intervals(
@@ -209,7 +213,9 @@ def placed_at_random(
         bp_per_position,
         pad_bp,
     )
-    return pd.DataFrame({"chrom": chrom, "start_bp": start_bp, "end_bp": end_bp})
+    return pd.DataFrame(
+        {"chrom": chrom, "start_bp": start_bp, "end_bp": end_bp, "n_placed": n_placed}
+    )
 
 
 def _count(
@@ -219,12 +225,18 @@ def _count(
     regions: Intervals,
     n_nodes: int,
     n_classes: int,
+    n_times: Int64s | None = None,
 ) -> NDArray[np.int64]:
-    """Intervals of each node that overlap each class: (n_nodes, n_classes) int64."""
+    """Intervals of each node that overlap each class: (n_nodes, n_classes) int64; each counts
+    `n_times`, or once."""
     hits = covered_bp(intervals, group, regions, n_classes)
-    row = np.repeat(node, np.diff(hits.indptr))
-    flat = np.bincount(row * n_classes + hits.indices, minlength=n_nodes * n_classes)
-    return flat.reshape(n_nodes, n_classes)
+    n_hits = np.diff(hits.indptr)
+    flat = np.bincount(
+        np.repeat(node, n_hits) * n_classes + hits.indices,
+        weights=None if n_times is None else np.repeat(n_times, n_hits),
+        minlength=n_nodes * n_classes,
+    )
+    return flat.astype(np.int64).reshape(n_nodes, n_classes)
 
 
 def _statistics(

@@ -40,11 +40,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
         with explained():
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
-            seqlets = selected_seqlets(
-                platform, sae, "node, rank, sequence, chrom, start_bp, end_bp"
-            )
+            with platform.catalog.kept_open():
+                seqlets = selected_seqlets(
+                    platform, sae, "node, rank, sequence, chrom, start_bp, end_bp"
+                )
+                platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
+                motifs = platform.catalog.rows(
+                    "motif", sae.key, "node, motif, matrix, n_sites, suspect"
+                )
+                version = platform.version_of("annotation_overlaps", sae.key)
             annotation_settings = settings.data.annotation
-            version = platform.version_of("annotation_overlaps", sae.key)
             say(
                 context,
                 f"overlaps of {len(seqlets):,} seqlets with {len(annotation_settings)} annotations",
@@ -71,10 +76,6 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 **sae.layer.geometry,
                 **settings.overlaps.model_dump(),
                 seed=derived_seed(sae.key, "annotation_overlaps"),
-            )
-            platform.catalog.require_made("meme_motifs", sae.key, range(sae.n_nodes))
-            motifs = platform.catalog.rows(
-                "motif", sae.key, "node, motif, matrix, n_sites, suspect"
             )
             repeats = overlaps.repeat_classes(
                 motifs[motifs["suspect"] == "repeat"],

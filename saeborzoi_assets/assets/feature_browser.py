@@ -47,11 +47,13 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             sae = platform.sae(context.partition_key)
             platform.store.require_writable()
             trained = platform.artifact("trained_sae", sae.key)
-            version = platform.version_of("feature_browser", sae.key)
+            with platform.catalog.kept_open():
+                version = platform.version_of("feature_browser", sae.key)
+                tables = catalogued(platform, sae.key)
             output = platform.store.browser / sae.key
             say(context, f"pages of {sae.n_nodes} nodes")
             site = write_site(
-                catalogued(platform, sae.key),
+                tables,
                 trained,
                 output,
                 {

@@ -32,10 +32,11 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             check_discovery_engine(DiscoveryOptions(**settings.motifs.model_dump()))
             for sae, nodes in batches:
-                platform.catalog.require_made("seqlets", sae.key, nodes)
-                selection = platform.catalog.rows("node_selection", sae.key, nodes=nodes)
+                with platform.catalog.kept_open():
+                    platform.catalog.require_made("seqlets", sae.key, nodes)
+                    selection = platform.catalog.rows("node_selection", sae.key, nodes=nodes)
+                    version = platform.version_of("meme_motifs", sae.key, nodes)
                 selected = selection.loc[selection["selected"], "node"].tolist()
-                version = platform.version_of("meme_motifs", sae.key, nodes)
                 result = run_node_stage(
                     context,
                     platform,
@@ -49,9 +50,9 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 versions.append(version.digest)
                 frames.append(result.frame)
                 outputs.append(result.output)
+                best = _best(result.frame)
                 for row in selection.itertuples():
-                    node_figures = _figures(row, result.frame)
-                    figures[str(PartitionKey(sae.key, row.node))] = node_figures
+                    figures[str(PartitionKey(sae.key, row.node))] = _figures(row, best)
         from saeborzoi.plots import motif_logos
 
         motifs = pd.concat(frames)
@@ -73,14 +74,20 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
     return meme_motifs
 
 
-def _figures(row: object, motifs: pd.DataFrame) -> dict[str, object]:
+def _best(motifs: pd.DataFrame) -> pd.DataFrame:
+    """The most significant motif of each node that has any; the index is the node."""
+    significant = motifs[motifs["is_significant"].astype(bool)]
+    ordered = significant.sort_values("log10_e_value", kind="stable")
+    return ordered.drop_duplicates("node").set_index("node")
+
+
+def _figures(row: object, best_motifs: pd.DataFrame) -> dict[str, object]:
     """What a node's own partition shows."""
     if not row.selected:  # type: ignore[attr-defined]
         return {"state": f"not selected: {row.reason}"}  # type: ignore[attr-defined]
-    significant = motifs[(motifs["node"] == row.node) & motifs["is_significant"]]  # type: ignore[attr-defined]
-    if significant.empty:
+    if row.node not in best_motifs.index:  # type: ignore[attr-defined]
         return {"state": "no significant motif"}
-    best = significant.nsmallest(1, "log10_e_value").iloc[0]
+    best = best_motifs.loc[row.node]  # type: ignore[attr-defined]
     return {
         "state": "motif",
         "consensus": best["consensus"],

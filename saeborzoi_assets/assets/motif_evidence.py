@@ -109,6 +109,7 @@ def _placed(sae: Sae, genome: "Genome") -> list[str]:
         seed=derived_seed(sae.layer.name, "motif_evidence"),
         **sae.layer.geometry,
     )
+    where = where.loc[where.index.repeat(where["n_placed"])]
     inside = genome.inside(where["chrom"], where["start_bp"], where["end_bp"])
     where = where[inside]
     texts = genome.fetch(where["chrom"], where["start_bp"], where["end_bp"])

@@ -64,10 +64,12 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             most: list[tuple[str, str, stability.Matches]] = []
             matches = _with_most(_matches(context, platform, version), most)
             pairs, nodes = stability.summarize(matches)
-            archetypes = platform.catalog.whole("archetype_by_sae")
-            compared = comparison.comparison_table(
-                platform.catalog.whole("sae_summary"), archetypes, pairs
-            )
+            with platform.catalog.kept_open():
+                summary, archetypes, concept = (
+                    platform.catalog.whole(name)
+                    for name in ("sae_summary", "archetype_by_sae", "concept")
+                )
+            compared = comparison.comparison_table(summary, archetypes, pairs)
             beside = beside_baselines(compared)
             tables = {
                 "sae_comparison": compared,
@@ -82,9 +84,7 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
                 # of one SAE it would be a square that says nothing
                 **_of_several(compared, pairs),
             }
-            concepts = comparison.concepts_found(
-                platform.catalog.whole("concept"), compared["hyperparameters"].tolist()
-            )
+            concepts = comparison.concepts_found(concept, compared["hyperparameters"].tolist())
             only = comparison.archetypes_by_settings(archetypes)
             output = platform.store.project_artifact("sae_comparison")
             pages = _pages(platform, output, saes)

@@ -36,15 +36,16 @@ def build(partitions: Partitions) -> dg.AssetsDefinition:
             platform.store.require_writable()
             check_matching_engine(settings.matching.engine, settings.matching.executable)
             for sae, nodes in batches:
-                platform.catalog.require_made("meme_motifs", sae.key, nodes)
-                motifs = platform.catalog.rows(
-                    "motif",
-                    sae.key,
-                    "node, motif, consensus, log10_e_value, is_significant",
-                    nodes=nodes,
-                )
+                with platform.catalog.kept_open():
+                    platform.catalog.require_made("meme_motifs", sae.key, nodes)
+                    motifs = platform.catalog.rows(
+                        "motif",
+                        sae.key,
+                        "node, motif, consensus, log10_e_value, is_significant",
+                        nodes=nodes,
+                    )
+                    version = platform.version_of("tomtom_matches", sae.key, nodes)
                 with_motif = sorted(set(motifs["node"].tolist()))
-                version = platform.version_of("tomtom_matches", sae.key, nodes)
                 result = run_node_stage(
                     context,
                     platform,

@@ -14,6 +14,7 @@ from saeborzoi.catalog.scope import PROJECT
 from saeborzoi_assets.check_results import ABOUT_SAES
 from saeborzoi_assets.definitions import build_definitions
 from saeborzoi_assets.plan import PipelineStep
+from saeborzoi_resources.dagster_runs import let_runs_go_side_by_side
 
 _CONFIG = {
     # the stages tell their progress themselves and failures are told at the end; Dagster's own
@@ -62,6 +63,7 @@ class Launcher:
     """
 
     def __init__(self, settings_file: Path, instance: dg.DagsterInstance) -> None:
+        let_runs_go_side_by_side(instance)
         self._instance = instance
         self._repository = build_definitions(settings_file).get_repository_def()
         self._active: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from types import TracebackType
 
 from rich.console import Console
@@ -38,7 +39,9 @@ class Display:
         self._verbose = verbose
         self._console = Console(stderr=False, highlight=False)
         self._bars: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._one_line = threading.Lock()
+        self._tasks: dict[int, TaskID] = {}
+        """Thread that a step goes in to its bar."""
 
     def __enter__(self) -> Display:
         if not self._quiet and not self._verbose and self._console.is_terminal:
@@ -72,18 +75,19 @@ class Display:
         if self._bars is not None:
             self._bars.console.print(text, markup=False)
         elif not self._quiet:
-            print(text, flush=True)
+            with self._one_line:
+                print(text, flush=True)
 
     def started(self, owner: str, step: str, partition: str) -> None:
         """A step of an SAE starts."""
         if self._bars is not None:
-            self._tasks[owner] = self._bars.add_task(step, owner=owner, total=None)
-        elif not self._quiet:
-            print(f"{owner}: {step} of {partition}", flush=True)
+            self._tasks[threading.get_ident()] = self._bars.add_task(step, owner=owner, total=None)
+        else:
+            self.say(f"{owner}: {step} of {partition}")
 
     def ended(self, owner: str, step: str, state: str, seconds: float) -> None:
         """A step of an SAE ended."""
-        task = self._tasks.pop(owner, None)
+        task = self._tasks.pop(threading.get_ident(), None)
         if self._bars is not None and task is not None:
             self._bars.remove_task(task)
         word = {"success": "done", "failure": "FAILED", "canceled": "stopped"}[state]
@@ -94,11 +98,10 @@ class Display:
         if self._quiet:
             return
         match = _PROGRESS.match(text)
-        if self._bars is None or not self._tasks:
-            print(text, flush=True)
+        task = self._tasks.get(threading.get_ident())
+        if self._bars is None or task is None:
+            self.say(text)
         elif match is not None:
-            # with several SAEs side by side the newest line is shown at the newest of them
-            task = next(reversed(self._tasks.values()))
             total = match["total"]
             self._bars.update(
                 task,

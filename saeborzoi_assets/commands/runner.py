@@ -1,44 +1,42 @@
 """`saeborzoi run`: what is missing of some SAEs is made, and nothing else.
 
-SAEs go side by side where jobs go to a cluster, one after the other on this machine. The plan is
-in `saeborzoi_assets.lacking`, what it will take in `costs.py`, the runs are in `launch.py`.
+The plan is in `saeborzoi_assets.lacking`, what it will take in `costs.py`; which step goes when is
+in `lanes.py`, the runs are in `launch.py`.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from saeborzoi.genome.file_kinds import require_ready
 from saeborzoi.pipeline import ARTIFACT, STAGES
-from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, set_key
+from saeborzoi.settings.hyperparameters import Hyperparameters
 from saeborzoi.settings.load import PROJECT_VARIABLE, Settings
 from saeborzoi.settings.user_files import groups_read
+from saeborzoi_assets.commands.lanes import Lanes
+from saeborzoi_assets.commands.outcome import Outcome
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import register
 from saeborzoi_resources.compute.warm import warm_workers
 from saeborzoi_resources.platform import Platform
-from saeborzoi_resources.upkeep.advice import Advice, advice_after
+from saeborzoi_resources.upkeep.advice import advice_after
 from saeborzoi_resources.upkeep.first_release import take_over
 
 if TYPE_CHECKING:
-    from saeborzoi_assets.commands.launch import Ended, FailedCheck, Launcher
+    from saeborzoi_assets.commands.launch import Launcher
 
 _MOST_LANES = 32
 """SAEs side by side on a cluster; each waits in a thread of this process."""
-_SETS = "sets of variants"
-"""One lane at a time makes what is of them and of no SAE."""
 _LOADED_BY = {
     "umap_embedding": ("numba", "sklearn.neighbors", "pynndescent", "umap", "saeborzoi.plots"),
     "feature_browser": ("saeborzoi.browser",),
@@ -46,78 +44,6 @@ _LOADED_BY = {
 }
 """Of some light artifacts: modules that take long to import, smaller ones first."""
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@dataclass
-class Outcome:
-    """How a run of the pipeline ended.
-
-    Attributes
-    ----------
-    made
-        Owner, step and seconds of everything that was made.
-    failures
-        Owner, step and reason of what failed.
-    failed_checks
-        Owner and asset checks that did not pass.
-    advice
-        What a careful colleague would say of the SAEs.
-    is_stopped
-        Whether it was asked to stop before its end.
-    """
-
-    made: list[tuple[str, str, float]] = field(default_factory=list)
-    failures: list[tuple[str, str, str]] = field(default_factory=list)
-    failed_checks: list[tuple[str, FailedCheck]] = field(default_factory=list)
-    advice: list[Advice] = field(default_factory=list)
-    is_stopped: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """0; 1 where an asset check did not pass; 2 where something failed; 130 where stopped."""
-        if self.is_stopped:
-            return 130
-        return 2 if self.failures else 1 if self.failed_checks else 0
-
-    def lines(self) -> list[str]:
-        """What a person wants to know at the end."""
-        lines = [f"FAILED  {owner}, {step}: {reason}" for owner, step, reason in self.failures]
-        lines += [
-            f"check   {owner}: {check.asset}, {check.check} does not hold ({_figures(check)})"
-            for owner, check in self.failed_checks
-        ]
-        lines += [f"note    {about}: {text}" for about, text in self.advice]
-        if self.is_stopped:
-            lines.append(
-                "stopped: what is complete is kept, a training goes on from its saved state; go on "
-                "with the same command"
-            )
-        elif self.failures:
-            lines.append(
-                "Earlier results are untouched; fix it and run the same command: it makes only "
-                "what is missing"
-            )
-        return lines
-
-    def document(self) -> dict[str, Any]:
-        """The same for a program."""
-        return {
-            "exit_code": self.exit_code,
-            "made": [dict(zip(("owner", "step", "seconds"), m, strict=True)) for m in self.made],
-            "failures": [
-                dict(zip(("owner", "step", "reason"), f, strict=True)) for f in self.failures
-            ],
-            "failed_checks": [{"owner": o, **check._asdict()} for o, check in self.failed_checks],
-            "advice": [each._asdict() for each in self.advice],
-            "is_stopped": self.is_stopped,
-        }
-
-
-def _figures(check: FailedCheck) -> str:
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in check.figures.items()
-    )
 
 
 @dataclass(frozen=True)
@@ -225,7 +151,7 @@ def run(
         for observation in input_files.observations(input_files.versions(settings)):
             instance.report_runless_asset_event(observation)
         launcher = Launcher(settings_file, instance)
-        lanes = _Lanes(platform, launcher, planned.costs, display, outcome, parts, again)
+        lanes = Lanes(platform, launcher, planned.costs, display, outcome, parts, again)
         with _stopped_by_signals(launcher, outcome, display), display:
             lanes.run(saes, 1 if settings.compute.backend == "local" else _MOST_LANES)
     outcome.advice += advice_after(settings, saes, platform.catalog)
@@ -250,123 +176,6 @@ def _warm(platform: Platform, work: Sequence[Work]) -> AbstractContextManager[No
         module for name, modules in _LOADED_BY.items() if name in lacking for module in modules
     ]
     return warm_workers(stages, platform.threads(stages[0]) if stages else 1, later)
-
-
-class _Lanes:
-    """SAEs on their way through the pipeline, some side by side."""
-
-    def __init__(
-        self,
-        platform: Platform,
-        launcher: Launcher,
-        costs: Costs,
-        display: Display,
-        outcome: Outcome,
-        parts: Range,
-        again: bool,
-    ) -> None:
-        self._platform, self._launcher, self._costs = platform, launcher, costs
-        self._display, self._outcome = display, outcome
-        self._parts, self._again = parts, again
-        self._queue: queue.SimpleQueue[Hyperparameters] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._owners: dict[str, threading.Lock] = {}
-        self._made: set[tuple[str, str]] = set()
-        self._failed_sets: set[PartitionKey] = set()
-        self._is_broken = False
-
-    def run(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
-        """Bring every SAE to its end, then what is about all of them."""
-        # first those that the evidence of the others is set against
-        self._bring_all([h for h in saes if h.recipe == "untrained"], n_lanes)
-        self._bring_all([h for h in saes if h.recipe != "untrained"], n_lanes)
-        if not (self._is_broken or self._outcome.is_stopped) and self._parts.nodes is None:
-            for work in project_work(self._platform, self._parts, again=self._again):
-                if work.n_lacking and not self._outcome.is_stopped:
-                    self._make(work)
-
-    def _bring_all(self, saes: Sequence[Hyperparameters], n_lanes: int) -> None:
-        for hyperparameters in saes:
-            self._queue.put(hyperparameters)
-        threads = [
-            threading.Thread(target=self._lane, name=f"lane {i}", daemon=True)
-            for i in range(min(n_lanes, len(saes)))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():  # signals are handled between two looks
-                thread.join(0.2)
-
-    def _lane(self) -> None:
-        while not self._outcome.is_stopped:
-            try:
-                hyperparameters = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._bring(hyperparameters)
-            except Exception as error:
-                # a lane must not take the others down; its SAE is reported as failed
-                with self._lock:
-                    self._is_broken = True
-                    self._outcome.failures.append((hyperparameters.key, "plan", str(error)))
-
-    def _bring(self, hyperparameters: Hyperparameters) -> None:
-        """One SAE through its steps; what it lacks is looked at before each. A set of variants that
-        fails leaves the others, and what is no set's."""
-        for name, grain in {a.step: a.grain for a in self._parts.artifacts}.items():
-            owners = {"layer": hyperparameters.layer, "variants": _SETS}
-            owner = owners.get(grain, hyperparameters.key)
-            # another lane may make it while this one waits
-            with self._owner(owner):
-                for work in self._lacking(hyperparameters, owner, name):
-                    key = work.step.first
-                    if self._outcome.is_stopped:
-                        return
-                    variant_set = key.of_set
-                    own = (
-                        {key} if variant_set is None else {key, PartitionKey(set_key(variant_set))}
-                    )
-                    if self._failed_sets & own or self._make(work):
-                        continue
-                    if variant_set is None:
-                        return
-                    self._failed_sets.add(key)
-                if grain == "variants":
-                    self._made.add((owner, name))
-
-    def _lacking(self, hyperparameters: Hyperparameters, owner: str, name: str) -> list[Work]:
-        """The work of a step; what was made once in this run is not made again."""
-        # of a layer or set of variants that another SAE has, too
-        again = self._again and (owner, name) not in self._made
-        parts = self._parts.up_to_step(name)
-        work = work_of(self._platform, hyperparameters, parts, again=again)
-        return [each for each in work if each.step.name == name and each.n_lacking]
-
-    def _owner(self, name: str) -> threading.Lock:
-        with self._lock:
-            return self._owners.setdefault(name, threading.Lock())
-
-    def _make(self, work: Work) -> bool:
-        """One run; whether it succeeded."""
-        step = work.step
-        self._display.started(work.owner, step.name, step.partition)
-        start = time.monotonic()
-        ended: Ended = self._launcher.run(step)
-        seconds = time.monotonic() - start
-        with self._lock:
-            self._made.add((step.first.owner, step.name))
-            outcome = self._outcome
-            outcome.failed_checks += [(work.owner, check) for check in ended.failed_checks]
-            if ended.state == "failure":
-                self._is_broken |= step.first.of_set is None
-                outcome.failures.append((work.owner, step.label, ended.reason))
-            elif ended.state == "success":
-                outcome.made.append((work.owner, step.label, seconds))
-                self._costs.note(work, seconds)
-        self._display.ended(work.owner, step.label, ended.state, seconds)
-        return ended.state == "success"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,21 +105,30 @@ class LocalCompute:
         if orphan is None:
             folder.prepare()
             process = self._start(folder, follower)
-            orphan = psutil.Process(process.pid)
-            folder.note_running(pid=process.pid, started=orphan.create_time())
+            pid = process.pid
+            # a warm worker is no child of this process: of one that has ended already nothing stays
+            with suppress(psutil.NoSuchProcess):
+                folder.note_running(pid=pid, started=psutil.Process(pid).create_time())
         else:
-            run.say(f"job {folder.job.job_id} still runs as process {orphan.pid}; following it")
+            pid = orphan.pid
+            run.say(f"job {folder.job.job_id} still runs as process {pid}; following it")
+
+        def is_alive() -> bool:
+            return process.poll() is None if process else orphan is not None and _is_alive(orphan)
+
         asked = time.monotonic()
         try:
-            while process.poll() is None if process else _is_alive(orphan):
+            while is_alive():
                 time.sleep(_LOOK_S)
                 follower.drain()
                 if time.monotonic() - asked >= self._compute.poll_s:
                     asked = time.monotonic()
                     run.stop_if_canceling()
         except BaseException:
-            _end_group(orphan, process)
-            run.say(f"process {orphan.pid} of job {folder.job.job_id} is ended")
+            _end_group(pid, is_alive)
+            if process:
+                process.wait()
+            run.say(f"process {pid} of job {folder.job.job_id} is ended")
             raise
         finally:
             follower.drain(is_last=True)
@@ -165,21 +175,17 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _end_group(process: psutil.Process, child: subprocess.Popen[bytes] | WarmWorker | None) -> None:
+def _end_group(pid: int, is_alive: Callable[[], bool]) -> None:
     """Ask the process to save its state and stop; after a while, kill its whole session."""
 
     def signal_group(number: int) -> None:
         try:
-            os.killpg(process.pid, number)
+            os.killpg(pid, number)
         except ProcessLookupError:
             return
 
     signal_group(signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_S
-    while time.monotonic() < deadline:
-        if child.poll() is not None if child else not _is_alive(process):
-            break
+    while time.monotonic() < deadline and is_alive():
         time.sleep(_LOOK_S)
     signal_group(signal.SIGKILL)
-    if child is not None:
-        child.wait()

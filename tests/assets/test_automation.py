@@ -89,7 +89,7 @@ def test_the_next_missing_step_is_launched(
 ) -> None:
     instance.add_dynamic_partitions(HYPERPARAMETERS, [KEY])
     launched = []
-    for n_done in range(7):
+    for n_done in range(8):
         pretend_made(settings_file, KEY, n_done, max(0, n_done - 1))
         result = _evaluate("materialize_missing", settings_file, instance)
         assert isinstance(result, dg.SensorResult)
@@ -101,7 +101,7 @@ def test_the_next_missing_step_is_launched(
             assert request.tags["dagster/asset_partition_range_start"] == f"{KEY}|n0000"
             assert request.tags["dagster/asset_partition_range_end"] == f"{KEY}|n0011"
         else:
-            assert request.partition_key == {0: "conv", 6: None}.get(n_done, KEY)
+            assert request.partition_key == {0: "conv", 7: None}.get(n_done, KEY)
     assert launched[0] == ["normalization_constants"]
     assert launched[1] == ["trained_sae"]
     assert launched[3] == ["seqlets", "meme_motifs", "tomtom_matches"]

@@ -10,7 +10,7 @@ from saeborzoi.settings.load import load_settings
 from saeborzoi_assets.common import artifact, run_result
 from saeborzoi_assets.partitions import Partitions, register
 from saeborzoi_assets.shown import check
-from saeborzoi_resources.dagster_inside import earlier_evaluations
+from saeborzoi_resources.dagster_runs import earlier_evaluations
 from saeborzoi_resources.platform import Platform
 from tests.assets.small_project import KEY, make_small_project
 

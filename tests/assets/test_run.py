@@ -26,7 +26,9 @@ from saeborzoi_resources.platform import Platform
 from tests.assets.small_project import KEY, N_NODES, make_small_project
 
 OTHER = "conv_x2_k0.25_lr0.003_s0"
-EVERY_STEP = ["normalization", "training", "inference", "nodes", "fan-in", "pages", "comparison"]
+EVERY_STEP = [
+    "normalization", "training", "inference", "nodes", "concepts", "fan-in", "pages", "comparison",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -124,7 +126,10 @@ def test_a_new_project_is_made_step_by_step(tmp_path: Path) -> None:
     settings_file = make_small_project(tmp_path / "project")
     assert [step for _, step in made(settings_file, Range.of(to="inference"))] == EVERY_STEP[:3]
     assert made(settings_file, Range.of(["nodes"], nodes=[4, 7])) == [(KEY, "nodes")] * 2
-    assert list(dict.fromkeys(step for _, step in made(settings_file))) == EVERY_STEP[3:]
+    later = list(dict.fromkeys(step for _, step in made(settings_file)))
+    # concepts and the fan-in are made side by side
+    assert sorted(later[1:3]) == EVERY_STEP[4:6]
+    assert later[:1] + EVERY_STEP[4:6] + later[3:] == EVERY_STEP[3:]
     assert made(settings_file) == []
 
 

@@ -5,6 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,15 @@ def test_kept_open_an_event_costs_no_connection_and_is_there_for_others_at_once(
             assert len(storage.get_logs_for_run(run.run_id)) == n_before + 20
     assert sorted(path.suffix for path in (home / "history" / "runs").iterdir()) == [".db"] * 22
     assert all(len(plain.get_logs_for_run(f"run{i}")) == 1 for i in range(20))
+    plain.store_event(event._replace(run_id="by Dagster"))
+    assert _made_of(home, "run19") == _made_of(home, "run0") == _made_of(home, "by Dagster")
+
+
+def _made_of(home: Path, run_id: str) -> list[Any]:
+    """Tables and indexes of a run's file, and the revision that it is of."""
+    with closing(sqlite3.connect(home / "history" / "runs" / f"{run_id}.db")) as file:
+        made = file.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+        return [*made, file.execute("SELECT * FROM alembic_version").fetchall()]
 
 
 def test_a_batch_that_fails_is_stored_event_by_event(

@@ -19,10 +19,11 @@ from saeborzoi.errors import PartitionKeyError, StoreError
 from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT
 from saeborzoi.settings.hyperparameters import PartitionKey, set_key
+from saeborzoi_assets.commands.lanes import Lanes
 from saeborzoi_assets.commands.launch import Ended
+from saeborzoi_assets.commands.outcome import Outcome
 from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.commands.removal import parse_target
-from saeborzoi_assets.commands.runner import Outcome, _Lanes
 from saeborzoi_assets.costs import Costs
 from saeborzoi_assets.lacking import Range, missing_of, work_of
 from saeborzoi_assets.partitions import Partitions
@@ -249,7 +250,7 @@ class _Launcher:
 def test_a_set_that_fails_leaves_the_others_and_the_pages(platform: Platform) -> None:
     more = again(platform, THIRD + THIRD.replace("third", "fourth"))
     launcher, outcome = _Launcher(more, "variants=third"), Outcome()
-    lanes = _Lanes(
+    lanes = Lanes(
         more, launcher, Costs.of(more), Display(quiet=True), outcome,  # type: ignore[arg-type]
         Range.of(["variant_effects", "variant_nodes"]), again=False,
     )  # fmt: skip

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psutil
 import pytest
 
 from saeborzoi.jobs.job import Figures, Job
-from saeborzoi_resources.compute import make_compute
+from saeborzoi_resources.compute import local, make_compute, warm
 from saeborzoi_resources.compute.local import LocalCompute
 from tests.compute.compute_helpers import (
     event_messages,
@@ -55,6 +56,32 @@ def test_figures_logs_and_messages_reach_the_run(
     assert figures[0]["compute"]["peak_memory_mb"] > 5
     assert "counting: 3 of 3" in capsys.readouterr().out
     assert "counting: 3 of 3" in event_messages(instance)
+
+
+def test_a_job_that_ends_before_anybody_looks_is_done(
+    instance: dg.DagsterInstance,
+    compute: Callable[[str], LocalCompute],
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy of the warm process is nobody's child here: it is gone as soon as it has ended."""
+
+    def once_it_is_gone(*arguments: Any) -> warm.WarmWorker | None:
+        worker = warm.warm_worker(*arguments)
+        assert worker is not None
+        wait_for(lambda: not psutil.pid_exists(worker.pid), "the end of the job")
+        return worker
+
+    workers = warm.WarmWorkers([], 1)
+    monkeypatch.setattr(warm, "_current", workers)
+    monkeypatch.setattr(local, "warm_worker", once_it_is_gone)
+    try:
+        [figures] = in_run(instance, compute("count"), [make_job("a", 1)])
+        assert figures["counted"] == 1
+        failure = failure_of(instance, compute("crash"), [make_job("b")])
+        assert metadata_of(failure)["exit_code"] == 1
+    finally:
+        workers.close()
 
 
 def test_several_processes_do_one_job(

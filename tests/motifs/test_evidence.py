@@ -16,7 +16,7 @@ from saeborzoi.motifs import controls, evidence
 from saeborzoi.motifs.engine.builtin import find_motifs
 from saeborzoi.motifs.evidence import NodeEvidence
 from saeborzoi.motifs.evidence_kernels import best_log_odds, shuffle_dinucleotides
-from saeborzoi.motifs.sequences import encode, four_mers, reverse_complement
+from saeborzoi.motifs.sequences import Sequences, encode, four_mers, reverse_complement
 from tests.motifs.test_properties import matrix_of
 
 UNIFORM = np.full(4, 0.25)
@@ -125,18 +125,21 @@ def seqlets_with(word: str | None, node: int, seed: int, n: int = 200) -> pd.Dat
     )
 
 
+def own_and_shuffled(sequences: Sequences) -> tuple[evidence.Scannable, evidence.Scannable]:
+    shuffled = evidence.shuffled_copies(sequences)
+    return evidence.scannable(sequences, False), evidence.scannable(shuffled, False)
+
+
 def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     seqlets = seqlets_with("TGATAAGA", 0, 1)
-    sequences = encode(seqlets["sequence"].tolist())
-    shuffled = evidence.shuffled_copies(sequences)
+    own, shuffled = own_and_shuffled(encode(seqlets["sequence"].tolist()))
     figures = evidence.node_evidence(
         matrix_of("TGATAAGA"),
         120,
-        sequences,
+        own,
         shuffled,
         seqlets["activation"].to_numpy(),
         UNIFORM,
-        False,
         np.ones(len(seqlets)),
     )
     assert figures.odds_ratio_low > 3
@@ -146,11 +149,10 @@ def test_a_real_motif_is_enriched_and_drives_activation() -> None:
     absent = evidence.node_evidence(
         matrix_of("CCAATCAG"),
         10,
-        sequences,
+        own,
         shuffled,
         seqlets["activation"].to_numpy(),
         UNIFORM,
-        False,
         np.ones(len(seqlets)),
     )
     assert absent.odds_ratio_low < 1.5
@@ -169,11 +171,11 @@ def test_a_motif_of_chance_sites_is_not_enriched() -> None:
             sequences, UNIFORM, n_motifs=1, min_width=8, max_width=20, both_strands=False
         )
         matrix = motif.counts / motif.n_sites
-        shuffled = evidence.shuffled_copies(sequences)
+        own, shuffled = own_and_shuffled(sequences)
         for result, n_sites in ((with_all, 0), (left_out, motif.n_sites)):
             result.append(
                 evidence.node_evidence(
-                    matrix, n_sites, sequences, shuffled, np.ones(300), UNIFORM, False, np.ones(300)
+                    matrix, n_sites, own, shuffled, np.ones(300), UNIFORM, np.ones(300)
                 )
             )
     for fair, flattered in zip(left_out, with_all, strict=True):

@@ -11,15 +11,16 @@ import dagster as dg
 import pytest
 
 import saeborzoi_resources
-from saeborzoi_resources.dagster_inside import INSIDE, Inside, add_partition_metadata
+from saeborzoi_resources.dagster_inside import INSIDE, Inside
+from saeborzoi_resources.dagster_runs import add_partition_metadata
 from saeborzoi_resources.event_log import BatchedSqliteEventLogStorage
 from saeborzoi_resources.partition_status import PartitionStatus
 
 RESOURCES = Path(saeborzoi_resources.__file__).parent
 ROOT = RESOURCES.parent
 DOORS = (
-    "dagster_inside.py", "dagster_dev.py", "backfills.py", "event_log.py", "event_log_postgres.py",
-    "partition_status.py", "widths.py",
+    "dagster_inside.py", "dagster_runs.py", "dagster_dev.py", "backfills.py", "event_log.py",
+    "event_log_postgres.py", "partition_status.py", "widths.py",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Which partitions are made: the same answer as Dagster's own event logs give, with less work."""
 
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,24 @@ def test_nodes_that_a_narrow_sae_lacks_are_not_missing(instance: dg.DagsterInsta
     _materialize(instance, key=KEYS[1], last=1)
     made_keys, _, _ = _sets(instance)
     assert made_keys == _of_sae(*range(N_NODES)) | _of_sae(0, 1, key=KEYS[1])
+
+
+def test_keys_are_taken_apart_as_by_dagster_itself() -> None:
+    ours = dg.MultiPartitionsDefinition.get_partition_key_from_str
+    (theirs,) = ours.__defaults__ or ()
+    assert theirs.__module__.startswith("dagster.")
+    by_name_backwards = dg.MultiPartitionsDefinition(
+        {name: dg.StaticPartitionsDefinition(["x"]) for name in ("node", "hyperparameters")}
+    )
+    for definition in (NODES, by_name_backwards):
+        for text in (f"{KEYS[0]}|n0003", "|", " é|ü "):
+            key, own = ours(definition, text), theirs(definition, text)
+            assert (type(key), str(key), key) == (type(own), str(own), own)
+            assert key.dimension_keys == own.dimension_keys
+            assert key.dimension_keys[0].dimension_name == HYPERPARAMETERS
+            assert key.keys_by_dimension == own.keys_by_dimension
+            assert pickle.loads(pickle.dumps(key)).dimension_keys == own.dimension_keys
+        for wrong in ("no delimiter", "a|b|c", None, 3):
+            for take_apart in (ours, theirs):
+                with pytest.raises(Exception, match=r"Expected 2 partition keys|is not a str"):
+                    take_apart(definition, wrong)  # type: ignore[arg-type]
