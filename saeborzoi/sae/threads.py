@@ -29,8 +29,8 @@ class Threads:
         self.n = n
         self._tasks: SimpleQueue[Any] = SimpleQueue()
         if n > 1:
-            _start(n - 1, self._tasks)
-            weakref.finalize(self, _end, n - 1, self._tasks)
+            # at the interpreter's end, too: a thread that outlives PyTorch aborts the process
+            weakref.finalize(self, _end, _started(n - 1, self._tasks), self._tasks)
 
     def map(self, work: Callable[[int, int], _T], ranges: Sequence[tuple[int, int]]) -> list[_T]:
         """`work(first, last)` of each range, in order."""
@@ -59,8 +59,8 @@ class Threads:
             torch.set_num_threads(of_process)
 
 
-def _start(n: int, tasks: SimpleQueue[Any]) -> None:
-    """Start threads of which each has told PyTorch that it works alone, and does tasks."""
+def _started(n: int, tasks: SimpleQueue[Any]) -> list[threading.Thread]:
+    """Threads of which each has told PyTorch that it works alone, and does tasks."""
     of_process = torch.get_num_threads()
     all_there = threading.Barrier(n + 1)
 
@@ -76,15 +76,20 @@ def _start(n: int, tasks: SimpleQueue[Any]) -> None:
                 tell((place, None, error))
             del work, task  # what they hold is freed before the next one comes
 
-    for _ in range(n):
-        threading.Thread(target=serve, name="batch", daemon=True).start()
+    threads = [threading.Thread(target=serve, name="batch", daemon=True) for _ in range(n)]
+    for thread in threads:
+        thread.start()
     all_there.wait()
     torch.set_num_threads(of_process)
+    return threads
 
 
-def _end(n: int, tasks: SimpleQueue[Any]) -> None:
-    for _ in range(n):
+def _end(threads: Sequence[threading.Thread], tasks: SimpleQueue[Any]) -> None:
+    for _ in threads:
         tasks.put(None)
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()
 
 
 def parts(n: int, n_parts: int, unit: int = 1) -> list[tuple[int, int]]:

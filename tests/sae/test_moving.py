@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -135,6 +137,19 @@ def test_threads_give_results_in_order_an_error_as_it_is_and_end_with_their_owne
     started = set(threading.enumerate()) - before
     assert len(started) == 2
     del others
-    for thread in started:
-        thread.join(5)
-        assert not thread.is_alive()
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_a_process_whose_threads_are_there_at_its_end_ends_well() -> None:
+    code = (
+        "import threading\n"
+        "from saeborzoi.sae.threads import Threads\n"
+        "threads = Threads(3)\n"
+        "threads.map(lambda a, b: a, [(0, 1), (1, 2), (2, 3)])\n"
+        "workers = [t for t in threading.enumerate() if t.name == 'batch']\n"
+        "class Late:\n"
+        "    def __del__(self): print([t.is_alive() for t in workers], flush=True)\n"
+        "late = Late()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[False, False]\n"
