@@ -22,7 +22,6 @@ from saeborzoi.catalog.store import Store, batch_name
 from saeborzoi.errors import PartitionKeyError
 from saeborzoi.jobs.fingerprint import fingerprint_files, fingerprint_of
 from saeborzoi.jobs.job import Job, subject_of_set
-from saeborzoi.jobs.processes import available_cores
 from saeborzoi.jobs.provenance import require_whole, write_artifact
 from saeborzoi.pipeline import ARTIFACT, Artifact
 from saeborzoi.settings.artifacts import inputs_of
@@ -36,6 +35,7 @@ from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi.settings.sections import Layer
 from saeborzoi.settings.user_files import files_of, settings_of
 from saeborzoi_resources.compute import ComputeBackend, make_compute
+from saeborzoi_resources.compute.warm import threads_of
 from saeborzoi_resources.dead_runs import hold_mark
 
 
@@ -358,10 +358,7 @@ class Platform(dg.ConfigurableResource):
 
     def threads(self, stage: str) -> int:
         """Cores of a stage: its profile's, else all of this machine, or one of the cluster's."""
-        cpus = self.settings.compute.profile_of(stage).cpus
-        if cpus is not None:
-            return cpus
-        return available_cores() if self.settings.compute.backend == "local" else 1
+        return threads_of(self.settings.compute, stage)
 
     def record(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 from saeborzoi.catalog.store import Store
 from saeborzoi.errors import counted
 from saeborzoi.settings.artifacts import artifacts_of
-from saeborzoi.settings.load import load_settings
+from saeborzoi.settings.load import Settings, load_settings
 from saeborzoi_assets.commands.terminal import (
     EXIT_FAILED,
     AsJson,
@@ -102,38 +103,50 @@ def run(
 
     Example: saeborzoi run --to inference --dry-run
     """
-    from saeborzoi_assets.commands import runner
-    from saeborzoi_assets.commands.progress import Display
-    from saeborzoi_assets.lacking import Range
-
     terminal = terminal_of(context)
     settings_file = terminal.settings_file
     settings = load_settings(settings_file)
-    saes = [settings.parse_key(text) for text in key or ()] or settings.wanted()
-    chosen = [name for text in select or () for name in text.split(",")]
-    parts = Range.of(
-        chosen, to, None if nodes is None else parse_nodes(nodes), artifacts_of(settings)
-    )
-    quiet = terminal.quiet or as_json
-    plan = None
-    if dry_run or not quiet:
-        plan = runner.plan(settings_file, saes, parts, again=again)
+    is_new = again or not Store(settings.project.store).catalog.exists()
+    is_part = select or to or nodes or dry_run
+    # where there is work whatever the plan says: workers load their libraries beside this process
+    with _early_workers(settings) if is_new and not is_part else nullcontext():
+        from saeborzoi_assets.commands import runner
+        from saeborzoi_assets.commands.progress import Display
+        from saeborzoi_assets.lacking import Range
+
+        saes = [settings.parse_key(text) for text in key or ()] or settings.wanted()
+        chosen = [name for text in select or () for name in text.split(",")]
+        parts = Range.of(
+            chosen, to, None if nodes is None else parse_nodes(nodes), artifacts_of(settings)
+        )
+        quiet = terminal.quiet or as_json
+        plan = None
+        if dry_run or not quiet:
+            plan = runner.plan(settings_file, saes, parts, again=again)
+            if as_json:
+                print_json(plan.document())
+            else:
+                print(plan.text(), flush=True)
+            if dry_run or not plan.n_lacking:
+                return
+        display = Display(quiet=quiet, verbose=terminal.verbose)
+        outcome = runner.run(
+            settings_file, settings, saes, parts, again=again, display=display, planned=plan
+        )
         if as_json:
-            print_json(plan.document())
+            print_json(outcome.document())
         else:
-            print(plan.text(), flush=True)
-        if dry_run or not plan.n_lacking:
-            return
-    display = Display(quiet=quiet, verbose=terminal.verbose)
-    outcome = runner.run(
-        settings_file, settings, saes, parts, again=again, display=display, planned=plan
-    )
-    if as_json:
-        print_json(outcome.document())
-    else:
-        for line in outcome.lines():
-            print(line, flush=True)
-    raise typer.Exit(outcome.exit_code)
+            for line in outcome.lines():
+                print(line, flush=True)
+        raise typer.Exit(outcome.exit_code)
+
+
+def _early_workers(settings: Settings) -> AbstractContextManager[None]:
+    from saeborzoi_resources.compute.warm import threads_of, warm_workers
+
+    jobs = [artifact.name for artifact in artifacts_of(settings) if artifact.is_job]
+    is_local = settings.compute.backend == "local"
+    return warm_workers(jobs if is_local else (), threads_of(settings.compute, jobs[0]))
 
 
 def demo(context: typer.Context) -> None:

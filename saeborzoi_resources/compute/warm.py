@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from saeborzoi.jobs.processes import available_cores
+from saeborzoi.settings.compute_sections import Compute
 from saeborzoi.worker import thread_variables
 from saeborzoi_resources.compute import warm_server
 
@@ -28,6 +30,14 @@ _ANSWER_S = 0.3
 _SHORT_S = 1.0
 """A job that runs for so long is no short one."""
 _current: WarmWorkers | None = None
+
+
+def threads_of(compute: Compute, stage: str) -> int:
+    """Cores of a stage: its profile's, else all of this machine, or one of the cluster's."""
+    cpus = compute.profile_of(stage).cpus
+    if cpus is not None:
+        return cpus
+    return available_cores() if compute.backend == "local" else 1
 
 
 class WarmWorker:
@@ -74,7 +84,7 @@ class WarmWorkers:
         self._codes: dict[int, int] = {}
         self._started: list[int] = []
         self._rest = b""
-        self._is_gone = False
+        self._is_gone = self._has_started = False
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             warm_server.command(sys.executable, stages),
@@ -96,6 +106,7 @@ class WarmWorkers:
                 self._process.stdin.write(json.dumps(request).encode() + b"\n")
             except OSError:
                 return None
+            self._has_started = True
             while not self._started:
                 # while it loads what the first job needs, there is time to load something, too
                 if not self._later or self._has_answered(_ANSWER_S):
@@ -131,6 +142,8 @@ class WarmWorkers:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._lock:
+            if not self._has_started:
+                self._process.terminate()  # it need not load the rest before it hears of the end
             self._process.stdin.close()
             self._process.wait()
             self._read(wait=False)
