@@ -111,6 +111,8 @@ _MODEL_SETTINGS = {
     "window_bp": "layer.held_out_window_bp",
 }
 """Settings that predictions depend on."""
+_GEOMETRY = {"pad_bp": "layer.pad_bp", "bp_per_position": "layer.bp_per_position"}
+"""Settings that the place of a position on the genome depends on."""
 _NAMES = ("seqlets", "meme_motifs", "tomtom_matches", "motif_evidence")
 """What nodes are called rests on these."""
 _ON_PAGES = (
@@ -170,8 +172,7 @@ ARTIFACTS = (
         settings={
             "selection": "selection",
             "width_bp": "layer.seqlet_width",
-            "pad_bp": "layer.pad_bp",
-            "bp_per_position": "layer.bp_per_position",
+            **_GEOMETRY,
         },
         tables=("seqlet", "node_selection"),
         group="motifs",
@@ -217,8 +218,7 @@ ARTIFACTS = (
         settings={
             "annotation": "data.annotation",
             "seqlet_width_bp": "layer.seqlet_width",
-            "pad_bp": "layer.pad_bp",
-            "bp_per_position": "layer.bp_per_position",
+            **_GEOMETRY,
         },
         tables=("concept_score", "concept", "node_profile", "seqlet_activation"),
         is_job=True,
@@ -237,8 +237,7 @@ ARTIFACTS = (
         settings={
             "strands": "motifs.strands",
             "width_bp": "layer.seqlet_width",
-            "pad_bp": "layer.pad_bp",
-            "bp_per_position": "layer.bp_per_position",
+            **_GEOMETRY,
         },
         tables=("motif_evidence",),
         group="motifs",
@@ -381,6 +380,9 @@ ARTIFACT = {artifact.name: artifact for artifact in ARTIFACTS}
 
 STAGES = tuple(artifact.name for artifact in ARTIFACTS if artifact.is_job)
 """Artifacts that run as a job of their own, and can have a profile; the others are light."""
+
+JOB_STEPS = frozenset(artifact.step for artifact in ARTIFACTS if artifact.is_job)
+"""Steps that wait for a job; the others, light ones, work in the process that runs Dagster."""
 
 NODE_TABLES = tuple(
     table for artifact in ARTIFACTS if artifact.grain == "node" for table in artifact.tables

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from saeborzoi.catalog.scope import PROJECT
 from saeborzoi.files import write_json
+from saeborzoi.pipeline import JOB_STEPS
 from saeborzoi.sae.schedule import Schedule
 from saeborzoi.worker import duration
 from saeborzoi_assets.lacking import Work
@@ -208,7 +209,7 @@ def total_text(work: Sequence[Work], costs: Costs) -> str:
     seconds = sum(
         estimate.seconds
         for each, estimate in zip(work, estimates, strict=True)
-        if each.owner in (PROJECT, *owners[-1:]) or each.step.has_job
+        if each.owner in (PROJECT, *owners[-1:]) or each.step.name in JOB_STEPS
     )
     if not any(each.n_lacking for each in work):
         return "everything stands; nothing is to be made"

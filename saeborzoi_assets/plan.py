@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from saeborzoi.catalog.catalog import Catalog
 from saeborzoi.catalog.scope import PROJECT
-from saeborzoi.pipeline import ARTIFACT, Artifact, Grain
+from saeborzoi.pipeline import Artifact, Grain
 from saeborzoi.settings.artifacts import artifacts_of
 from saeborzoi.settings.hyperparameters import (
     Hyperparameters,
@@ -36,11 +36,6 @@ class PipelineStep(NamedTuple):
     def partition(self) -> str:
         """The partition, or the range as `dagster asset materialize` takes it."""
         return str(self.first) if self.first == self.last else f"{self.first}...{self.last}"
-
-    @property
-    def has_job(self) -> bool:
-        """Whether one of its assets runs as a job; a light step works in Dagster's own process."""
-        return any(ARTIFACT[name].is_job for name in self.assets)
 
     @property
     def range_tags(self) -> dict[str, str]:

@@ -7,8 +7,8 @@ make (`EVENT_DEFAULTS` of `event_log.py`); Dagster's own event logs do not look 
 never find one of them failed or under way: here they are. Nodes that a narrow SAE does not have
 count as made, else a finished sweep would never look finished. The other answers are Dagster's own.
 
-A process that has such an event log takes keys of several dimensions apart without Dagster's checks
-of each part: the partition page does so with every key.
+A process that has such an event log takes keys of two dimensions apart without Dagster's checks of
+each part: the partition page does so with every key.
 """
 
 from __future__ import annotations

@@ -118,9 +118,9 @@ def add_dots(_, out, vectors, i, rows, channel, width, index, first, last):
                 end = builder.sub(last, builder.and_(n_left, _i64(n - 1)))
                 with cgutils.for_range_slice(builder, done, end, _i64(n), inc=True) as (e, _):
                     totals = []
-                    for i in range(n):
+                    for k in range(n):
                         theirs = tile.load(
-                            _row(builder, rows, width, index, builder.add(e, _i64(i)))
+                            _row(builder, rows, width, index, builder.add(e, _i64(k)))
                         )
                         products = [
                             builder.fmul(one, other, flags=_FAST)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from saeborzoi.pipeline import ARTIFACT, Artifact
+from saeborzoi.pipeline import ARTIFACT, JOB_STEPS, Artifact
 from saeborzoi.settings.artifacts import inputs_of
 from saeborzoi.settings.hyperparameters import Hyperparameters, PartitionKey, set_key
 from saeborzoi_assets.commands.outcome import Outcome
@@ -105,18 +105,19 @@ class Lanes:
                 except queue.Empty:
                     return
                 ends: dict[str, Future[bool]] = {step: Future() for step in self._steps}
-                light_steps.submit(self._bring, hyperparameters, ends, _is_light)
-                self._bring(hyperparameters, ends, lambda artifacts: not _is_light(artifacts))
+                light_steps.submit(self._bring, hyperparameters, ends, has_jobs=False)
+                self._bring(hyperparameters, ends, has_jobs=True)
 
     def _bring(
         self,
         hyperparameters: Hyperparameters,
         ends: dict[str, Future[bool]],
-        is_ours: Callable[[Iterable[Artifact]], bool],
+        *,
+        has_jobs: bool,
     ) -> None:
         """One SAE through its steps of a kind, each as soon as those before it have ended well."""
-        own_steps = {step: each for step, each in self._steps.items() if is_ours(each)}
-        for step, artifacts in own_steps.items():
+        for step in [step for step in self._steps if (step in JOB_STEPS) == has_jobs]:
+            artifacts = self._steps[step]
             is_whole = False
             try:
                 before = {
@@ -190,7 +191,3 @@ class Lanes:
                 self._costs.note(work, seconds)
         self._display.ended(work.owner, step.label, ended.state, seconds)
         return ended.state == "success"
-
-
-def _is_light(artifacts: Iterable[Artifact]) -> bool:
-    return not any(artifact.is_job for artifact in artifacts)

@@ -142,11 +142,10 @@ def run(
 
 
 def _early_workers(settings: Settings) -> AbstractContextManager[None]:
-    from saeborzoi_resources.compute.warm import threads_of, warm_workers
+    from saeborzoi_resources.compute.warm import local_workers
 
     jobs = [artifact.name for artifact in artifacts_of(settings) if artifact.is_job]
-    is_local = settings.compute.backend == "local"
-    return warm_workers(jobs if is_local else (), threads_of(settings.compute, jobs[0]))
+    return local_workers(settings.compute, jobs)
 
 
 def demo(context: typer.Context) -> None:

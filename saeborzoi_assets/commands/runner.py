@@ -27,7 +27,7 @@ from saeborzoi_assets.commands.progress import Display
 from saeborzoi_assets.costs import Costs, plan_text
 from saeborzoi_assets.lacking import Range, Work, project_work, work_of
 from saeborzoi_assets.partitions import register
-from saeborzoi_resources.compute.warm import warm_workers
+from saeborzoi_resources.compute.warm import local_workers
 from saeborzoi_resources.platform import Platform
 from saeborzoi_resources.upkeep.advice import advice_after
 from saeborzoi_resources.upkeep.first_release import take_over
@@ -169,13 +169,12 @@ def _require_ready(settings: Settings, work: Sequence[Work]) -> None:
 
 def _warm(platform: Platform, work: Sequence[Work]) -> AbstractContextManager[None]:
     """Workers that start at once, for the jobs of a run that this machine does."""
-    is_local = platform.settings.compute.backend == "local"
-    lacking = {name for each in work if each.n_lacking and is_local for name in each.step.assets}
+    lacking = {name for each in work if each.n_lacking for name in each.step.assets}
     stages = [stage for stage in STAGES if stage in lacking]
     later = [
         module for name, modules in _LOADED_BY.items() if name in lacking for module in modules
     ]
-    return warm_workers(stages, platform.threads(stages[0]) if stages else 1, later)
+    return local_workers(platform.settings.compute, stages, later)
 
 
 @contextmanager

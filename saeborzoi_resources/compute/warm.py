@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -188,6 +188,15 @@ def warm_workers(stages: Sequence[str], threads: int, later: Sequence[str] = ())
     finally:
         _current.close()
         _current = None
+
+
+def local_workers(
+    compute: Compute, stages: Sequence[str], later: Sequence[str] = ()
+) -> AbstractContextManager[None]:
+    """`warm_workers` for stages that this machine does; of a cluster's, none."""
+    if compute.backend != "local":
+        return nullcontext()
+    return warm_workers(stages, threads_of(compute, stages[0]) if stages else 1, later)
 
 
 def warm_worker(
